@@ -1,0 +1,231 @@
+"""The configuration: ``strongroom.toml`` in the data directory, typed, with a unit in every limit's name.
+
+Unknown keys, wrong types and values out of range are refused with the place and a hint. Secrets never
+stand in it: they are references (``env:NAME`` or ``file:/path``) resolved when they are needed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from strongroom.errors import ConfigurationError, StoreNotFoundError
+
+CONFIG_NAME = "strongroom.toml"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeysConfig:
+    """Where the keyring and the local keystore are. Relative paths start at the data directory."""
+
+    directory: str = ""
+    provider: str = "local"
+    key_file: str = "master.key"  # relative to ``directory``
+    passphrase: str = ""  # a reference; empty: the key file is not protected by a passphrase
+    suite: str = "AES-256-GCM"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsConfig:
+    content_bytes_max: int = 8 * 1024 * 1024
+    metadata_bytes_max: int = 64 * 1024
+    tags_max: int = 64
+    tag_bytes_max: int = 128
+    text_field_bytes_max: int = 512  # kind, subject, agent_id, session_id, sensitivity, source
+    derived_from_max: int = 64
+    query_bytes_max: int = 32 * 1024
+    where_bytes_max: int = 8 * 1024
+    results_max: int = 1000
+    batch_items_max: int = 10_000  # one request of store_many over the network
+    request_bytes_max: int = 64 * 1024 * 1024
+    namespaces_per_query_max: int = 256
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EmbeddingConfig:
+    """``provider``: ``local`` (MiniLM on ONNX Runtime), ``openai`` (any compatible endpoint), ``none``."""
+
+    provider: str = "local"
+    model: str = "all-MiniLM-L6-v2"
+    weights: str = ""  # a directory; empty: the installed weights package
+    url: str = ""  # openai: base address, for example https://127.0.0.1:9443/v1
+    api_key: str = ""  # a reference
+    ca_file: str = ""
+    dimensions: int = 384
+    batch_size_max: int = 32
+    flush_interval_ms: int = 100
+    channel_items_max: int = 10_000
+    attempts_max: int = 8
+    backoff_ms_min: int = 100
+    backoff_ms_max: int = 60_000
+    request_timeout_ms: int = 30_000
+    threads: int = 0  # 0: as many as cores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallConfig:
+    vector_weight: float = 1.0
+    keyword_weight: float = 0.6
+    rrf_constant: int = 60
+    lane_depth_min: int = 50  # candidates that each lane gives to the fusion, at least
+    language: str = "english"
+    exact_rows_max: int = 20_000  # above: inverted lists
+    memory_limit: str = "4GB"  # of the columnar engine
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerConfig:
+    busy_timeout_ms: int = 10_000
+    group_items_max: int = 512  # writers that share one fsync
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerConfig:
+    host: str = "127.0.0.1"
+    port: int = 8443
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
+    allowed_origins: tuple[str, ...] = ()
+    certificate: str = "tls/server.pem"  # relative to the keys directory
+    private_key: str = "tls/server.key"
+    workers_max: int = 16  # threads that run engine operations
+    metrics_namespace_labels: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessConfig:
+    auto_create_namespaces: bool = True
+    access_flush_ms: int = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogConfig:
+    level: str = "info"
+    format: str = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    keys: KeysConfig = field(default_factory=KeysConfig)
+    limits: LimitsConfig = field(default_factory=LimitsConfig)
+    embedding: EmbeddingConfig = field(default_factory=EmbeddingConfig)
+    recall: RecallConfig = field(default_factory=RecallConfig)
+    ledger: LedgerConfig = field(default_factory=LedgerConfig)
+    server: ServerConfig = field(default_factory=ServerConfig)
+    access: AccessConfig = field(default_factory=AccessConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+
+def _section(cls: type[Any], name: str, given: Any) -> Any:
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"[{name}] in {CONFIG_NAME} is not a table")
+    types = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in given.items():
+        if key not in types:
+            known = ", ".join(sorted(types))
+            raise ConfigurationError(
+                f"unknown setting {name}.{key} in {CONFIG_NAME}", hint=f"known there: {known}"
+            )
+        kind = types[key]
+        if kind is float and type(value) is int:
+            value = float(value)
+        elif kind == tuple[str, ...]:
+            if not (isinstance(value, list) and all(isinstance(v, str) for v in value)):
+                raise ConfigurationError(f"{name}.{key} in {CONFIG_NAME} must be a list of strings")
+            value = tuple(value)
+        elif type(value) is not kind:
+            raise ConfigurationError(f"{name}.{key} in {CONFIG_NAME} must be of type {kind.__name__}")
+        if type(value) in (int, float) and value < 0:
+            raise ConfigurationError(f"{name}.{key} in {CONFIG_NAME} must not be negative")
+        values[key] = value
+    return cls(**values)
+
+
+def parse_config(text: str) -> Config:
+    """Read a configuration.
+
+    Raises:
+        ConfigurationError: it is no TOML, or a key or value is not known.
+    """
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as e:
+        raise ConfigurationError(f"{CONFIG_NAME} is not TOML: {e}") from None
+    sections = get_type_hints(Config)
+    for name in data:
+        if name not in sections and name != "store":
+            raise ConfigurationError(f"unknown section [{name}] in {CONFIG_NAME}")
+    return Config(**{n: _section(c, n, data.get(n, {})) for n, c in sections.items()})
+
+
+def load_config(directory: Path) -> Config:
+    """Read ``strongroom.toml`` of a data directory.
+
+    Raises:
+        StoreNotFoundError: there is none. ConfigurationError: it is wrong or unreadable.
+    """
+    path = directory / CONFIG_NAME
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise StoreNotFoundError(f"there is no store in {directory}") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigurationError(f"{CONFIG_NAME} cannot be read: {type(e).__name__}") from None
+    return parse_config(text)
+
+
+def resolve_reference(reference: str) -> str:
+    """The secret behind ``env:NAME`` or ``file:/path``.
+
+    Raises:
+        ConfigurationError: it is neither, or nothing is there.
+    """
+    kind, _, rest = reference.partition(":")
+    if kind == "env" and rest:
+        value = os.environ.get(rest)
+        if value is None:
+            raise ConfigurationError(f"environment variable {rest} is not set")
+        return value
+    if kind == "file" and rest:
+        try:
+            return Path(rest).read_text("utf-8").rstrip("\n")
+        except (OSError, UnicodeDecodeError):
+            raise ConfigurationError(f"secret file {rest} cannot be read") from None
+    raise ConfigurationError(
+        "a secret in the configuration must be a reference",
+        hint="write env:NAME or file:/path, never the secret itself",
+    )
+
+
+def keys_directory(data: Path, config: Config) -> Path:
+    """The directory of keyring, key file and certificates; by default ``DIR.keys`` beside ``DIR``."""
+    if config.keys.directory:
+        return (data / config.keys.directory).resolve()
+    resolved = data.resolve()
+    return resolved.with_name(resolved.name + ".keys")
+
+
+def to_toml(config: Config) -> str:
+    """The configuration as TOML, every setting written out."""
+    lines: list[str] = []
+    for section in dataclasses.fields(config):
+        lines.append(f"[{section.name}]")
+        part = getattr(config, section.name)
+        for f in dataclasses.fields(part):
+            lines.append(f"{f.name} = {_toml_value(getattr(part, f.name))}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, tuple):
+        return "[" + ", ".join(_toml_value(v) for v in value) + "]"
+    return repr(value)

@@ -1,0 +1,152 @@
+"""A memory as an agent sees it, and what comes back from asking for memories."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Any, Literal
+from uuid import UUID
+
+JsonValue = Any  # a JSON value: str, int, float, bool, None, list or dict[str, ...] of them
+
+SearchMode = Literal["hybrid", "semantic", "keyword"]
+
+_NO_METADATA: Mapping[str, JsonValue] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """One memory, opened.
+
+    Times are timezone-aware UTC with microseconds. ``importance`` is in [0, 1]. ``version`` starts
+    at 1 and grows with every update. ``has_embedding`` is true when the memory can be found by
+    meaning. ``derived_from`` names memories of the same namespace that this one was made from.
+    """
+
+    memory_id: UUID
+    namespace: str
+    content: str
+    kind: str = "observation"
+    metadata: Mapping[str, JsonValue] = field(default_factory=lambda: _NO_METADATA)
+    tags: tuple[str, ...] = ()
+    subject: str | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+    sensitivity: str = "internal"
+    importance: float = 0.5
+    source: str | None = None
+    derived_from: tuple[UUID, ...] = ()
+    created_at: datetime
+    updated_at: datetime
+    expires_at: datetime | None = None
+    access_count: int = 0
+    last_accessed_at: datetime | None = None
+    has_embedding: bool = False
+    version: int = 1
+
+    def __repr__(self) -> str:  # content stays out of logs and tracebacks
+        return f"<Memory {self.memory_id} in {self.namespace!r}, {len(self.content)} characters>"
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryDraft:
+    """What a caller gives to ``store``; checked by the engine before anything is written."""
+
+    content: str
+    namespace: str
+    memory_id: UUID | None = None
+    kind: str = "observation"
+    metadata: Mapping[str, JsonValue] | None = None
+    tags: Sequence[str] = ()
+    subject: str | None = None
+    agent_id: str | None = None
+    session_id: str | None = None
+    sensitivity: str = "internal"
+    importance: float = 0.5
+    source: str | None = None
+    derived_from: Sequence[UUID] = ()
+    created_at: datetime | None = None
+    expires_at: datetime | None = None
+    embedding: Any = None  # sequence of float, shape (dimensions,), any norm but zero
+
+
+class Unset:
+    """The type of ``UNSET``: a field that an update leaves as it is."""
+
+    def __repr__(self) -> str:
+        return "UNSET"
+
+
+UNSET = Unset()
+
+
+@dataclass(slots=True, kw_only=True)
+class MemoryPatch:
+    """What ``update`` changes; a field left ``UNSET`` stays as it is."""
+
+    content: str | Unset = UNSET
+    kind: str | Unset = UNSET
+    metadata: Mapping[str, JsonValue] | Unset = UNSET
+    tags: Sequence[str] | Unset = UNSET
+    agent_id: str | None | Unset = UNSET
+    session_id: str | None | Unset = UNSET
+    sensitivity: str | Unset = UNSET
+    importance: float | Unset = UNSET
+    source: str | None | Unset = UNSET
+    expires_at: datetime | None | Unset = UNSET
+    embedding: Any = UNSET
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hit:
+    """One answer of a search.
+
+    ``score`` orders the answers: the fused score in hybrid mode, the cosine in semantic mode, BM25
+    in keyword mode. ``similarity`` is the cosine in [-1, 1] and None while the memory has no
+    embedding or the search had no vector; ``keyword_score`` is BM25, None without a match.
+    """
+
+    memory: Memory
+    score: float
+    similarity: float | None = None
+    keyword_score: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListPage:
+    """One page of a listing, newest first; ``next_cursor`` is None on the last page."""
+
+    memories: tuple[Memory, ...]
+    next_cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueEntry:
+    """One memory that waits for its embedding, or was given up (``dead``)."""
+
+    memory_id: UUID
+    namespace: str
+    dead: bool
+    attempts: int
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueStats:
+    """How many memories wait for an embedding, and how many were given up."""
+
+    pending: int
+    dead: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStats:
+    """Counts over the namespaces that the caller may see."""
+
+    memories: int
+    embedded: int
+    pending: int
+    dead: int
+    namespaces: int

@@ -1,0 +1,81 @@
+"""Namespaces are paths such as ``company_a/support``; a pattern names one, a subtree, or all."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import datetime
+
+from strongroom.errors import InvalidNamespaceError
+
+SEGMENTS_MAX = 8
+NAMESPACE_BYTES_MAX = 255
+_SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_HINT = (
+    "1 to 8 segments joined by '/', each of 1 to 64 ASCII letters, digits, '_', '-' or '.', "
+    "beginning with a letter or digit, for example company_a/support"
+)
+
+
+def check_namespace(name: object) -> str:
+    """Return ``name`` when it is a namespace path.
+
+    Raises:
+        InvalidNamespaceError: it is not.
+    """
+    if not isinstance(name, str) or not name or len(name) > NAMESPACE_BYTES_MAX:
+        raise InvalidNamespaceError(hint=_HINT)
+    segments = name.split("/")
+    if len(segments) > SEGMENTS_MAX or not all(_SEGMENT.fullmatch(s) for s in segments):
+        raise InvalidNamespaceError(hint=_HINT)
+    return name
+
+
+def tenant_of(namespace: str) -> str:
+    """The tenant of a namespace: its first segment."""
+    return namespace.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class NamespacePattern:
+    """``company_a/support`` (that one), ``company_a/*`` (all below it), or ``*`` (all)."""
+
+    text: str
+
+    @classmethod
+    def parse(cls, text: object) -> NamespacePattern:
+        """Read a pattern; an asterisk may only be the whole last segment.
+
+        Raises:
+            InvalidNamespaceError: ``text`` is no pattern.
+        """
+        if text == "*":
+            return cls("*")
+        if isinstance(text, str) and text.endswith("/*"):
+            check_namespace(text[:-2])
+            return cls(text)
+        return cls(check_namespace(text))
+
+    @property
+    def is_exact(self) -> bool:
+        return not self.text.endswith("*")
+
+    def matches(self, namespace: str) -> bool:
+        if self.text == "*":
+            return True
+        if self.text.endswith("/*"):
+            return namespace.startswith(self.text[:-1])
+        return namespace == self.text
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceInfo:
+    """A namespace as its owner sees it."""
+
+    name: str
+    created_at: datetime
+    memories: int
+    embedded: int
+    pending: int
+    model: str
+    language: str

@@ -1,0 +1,67 @@
+"""A sealed row as the ledger holds it: all that a database ever sees of a memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+
+class Field(IntEnum):
+    """Which part of a thing a row holds. Values are stored: never change one."""
+
+    MEMORY = 0
+    VECTOR = 1
+    ACCESS = 2
+    NAMESPACE = 16  # namespace 0 (system): a namespace's name and settings
+    CREDENTIAL = 17  # namespace 0: an API key
+    MODEL = 18  # namespace 0: an embedding model known to this store
+
+
+class State(IntEnum):
+    """Values are stored: never change one."""
+
+    LIVE = 1
+    TOMBSTONE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class SealedRecord:
+    """One row of the ledger.
+
+    ``seq`` is the namespace's sequence number of the last change of this row. ``version`` counts
+    the changes of the row, ``content_version`` the changes of the content alone (on a vector row:
+    the content that it embeds). ``model`` is the number of the embedding model on vector rows,
+    else 0. ``sealed`` is empty on a tombstone.
+    """
+
+    ns: int
+    memory_id: bytes  # 16 bytes
+    field: int
+    seq: int
+    version: int
+    content_version: int
+    key_id: int
+    state: int
+    model: int
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditEntry:
+    """One operation as the audit log records it. Holds no content.
+
+    ``at_us``: microseconds since the epoch, UTC. ``outcome``: ``ok``, ``denied`` or an error code.
+    ``namespaces`` are names (the entry is sealed); ``count`` is the number of memories touched.
+    """
+
+    at_us: int
+    request_id: str
+    principal: str
+    surface: str
+    action: str
+    namespaces: tuple[str, ...]
+    outcome: str
+    reason: str = ""
+    memory_ids: tuple[bytes, ...] = ()
+    count: int = 0
+    seq: int = 0
