@@ -1,0 +1,194 @@
+"""The stored side of an API key, and the check of a presented one (spec/api-key.md).
+
+Encoded as one msgpack array, sealed by the engine before it is stored:
+
+    [version=1, key_id, name, scope, [grant, ...], created_at_us, expires_at_us | nil,
+     revoked_at_us | nil, secret_hash (32 bytes)]
+
+A decoder takes only the one canonical form of a value.
+"""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass, field
+
+import msgspec
+
+from strongroom.access._decide import check_grants
+from strongroom.access._key import is_key_id
+from strongroom.errors import (
+    IntegrityError,
+    InvalidInputError,
+    SchemaVersionError,
+    StrongroomError,
+    UnauthenticatedError,
+)
+from strongroom.model import Decision, NamespacePattern, Principal, Scope
+
+VERSION = 1
+HASH_BYTES = 32
+NAME_CHARACTERS_MAX = 128
+_TIME_US_MAX = 1 << 60
+_NO_HASH = bytes(HASH_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credential:
+    """What a store knows of an API key. ``secret_hash`` is a keyed hash of its secret, 32 bytes.
+
+    Times are microseconds since the epoch, UTC. ``expires_at_us`` is the first instant at which the
+    key is no longer taken.
+    """
+
+    key_id: str
+    name: str
+    scope: Scope
+    grants: tuple[NamespacePattern, ...]
+    created_at_us: int
+    expires_at_us: int | None
+    revoked_at_us: int | None
+    secret_hash: bytes = field(repr=False)
+
+
+class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    version: int
+    key_id: str
+    name: str
+    scope: Scope
+    grants: list[str]
+    created_at_us: int
+    expires_at_us: int | None
+    revoked_at_us: int | None
+    secret_hash: bytes
+
+
+_ENCODER = msgspec.msgpack.Encoder()
+_DECODER = msgspec.msgpack.Decoder(_Wire, strict=True)
+_VERSION_DECODER = msgspec.msgpack.Decoder(list[msgspec.Raw])
+
+
+def check_key_name(name: object) -> str:
+    """Return ``name`` when it can name a key: 1 to 128 printable characters.
+
+    Raises:
+        InvalidInputError: it cannot.
+    """
+    if (
+        not isinstance(name, str)
+        or not 1 <= len(name) <= NAME_CHARACTERS_MAX
+        or not name.isprintable()
+        or name.isspace()
+    ):
+        raise InvalidInputError(
+            "the name of a key is not acceptable",
+            hint=f"1 to {NAME_CHARACTERS_MAX} printable characters",
+        )
+    return name
+
+
+def encode(credential: Credential) -> bytes:
+    """The canonical bytes of a credential.
+
+    Raises:
+        InvalidInputError: a field is out of its limits.
+    """
+    _check(credential)
+    return _ENCODER.encode(
+        _Wire(
+            VERSION,
+            credential.key_id,
+            credential.name,
+            credential.scope,
+            [g.text for g in credential.grants],
+            credential.created_at_us,
+            credential.expires_at_us,
+            credential.revoked_at_us,
+            credential.secret_hash,
+        )
+    )
+
+
+def decode(data: bytes) -> Credential:
+    """Read what ``encode`` wrote.
+
+    Raises:
+        SchemaVersionError: a newer version wrote it. IntegrityError: it is nothing that this room wrote.
+    """
+    try:
+        wire = _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        _refuse_newer(data)
+        raise IntegrityError("a stored API key is not of the form that was written") from None
+    if wire.version != VERSION:
+        raise SchemaVersionError
+    try:
+        credential = Credential(
+            key_id=wire.key_id,
+            name=wire.name,
+            scope=wire.scope,
+            grants=tuple(NamespacePattern.parse(g) for g in wire.grants),
+            created_at_us=wire.created_at_us,
+            expires_at_us=wire.expires_at_us,
+            revoked_at_us=wire.revoked_at_us,
+            secret_hash=wire.secret_hash,
+        )
+        canonical = encode(credential)
+    except StrongroomError:
+        canonical = b""
+    if canonical != data:
+        raise IntegrityError("a stored API key is not of the form that was written")
+    return credential
+
+
+def assess_credential(credential: Credential | None, presented_hash: bytes, now_us: int) -> Decision:
+    """Whether a presented key is the stored one and still good; the reason is for the operator alone.
+
+    ``credential`` is None when no key has the presented id; the comparison is made all the same.
+    """
+    stored = credential.secret_hash if credential is not None else _NO_HASH
+    same = hmac.compare_digest(stored, presented_hash) and len(presented_hash) == HASH_BYTES
+    if credential is None:
+        return Decision(False, "no key has this id")
+    if not same:
+        return Decision(False, "the secret is not that of this key")
+    if credential.revoked_at_us is not None:
+        return Decision(False, "the key was revoked")
+    if credential.expires_at_us is not None and now_us >= credential.expires_at_us:
+        return Decision(False, "the key has expired")
+    return Decision(True, "the key is good")
+
+
+def check_credential(credential: Credential | None, presented_hash: bytes, now_us: int) -> Principal:
+    """The caller that a presented key stands for.
+
+    Raises:
+        UnauthenticatedError: unknown, wrong, revoked or expired; nothing tells which.
+    """
+    if not assess_credential(credential, presented_hash, now_us).allowed or credential is None:
+        raise UnauthenticatedError
+    return Principal(
+        id=credential.key_id, name=credential.name, scope=credential.scope, grants=credential.grants
+    )
+
+
+def _check(c: Credential) -> None:
+    if not is_key_id(c.key_id):
+        raise InvalidInputError("not a key id")
+    check_key_name(c.name)
+    check_grants([g.text for g in c.grants])
+    if len(c.secret_hash) != HASH_BYTES:
+        raise InvalidInputError("the hash of a secret has 32 bytes")
+    for t in (c.created_at_us, c.expires_at_us, c.revoked_at_us):
+        if t is not None and not 0 <= t <= _TIME_US_MAX:
+            raise InvalidInputError("a time is out of range")
+
+
+def _refuse_newer(data: bytes) -> None:
+    try:
+        items = _VERSION_DECODER.decode(data)
+        version = msgspec.msgpack.decode(items[0], type=int) if items else VERSION
+    except msgspec.DecodeError:
+        return
+    if version > VERSION:
+        raise SchemaVersionError
