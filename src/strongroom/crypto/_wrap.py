@@ -1,0 +1,78 @@
+"""A wrapped key: one key sealed under another. Version 1, see spec/sealed-record.md.
+
+    0        1       2           26                58              90          106
+    +--------+-------+-----------+-----------------+---------------+-----------+
+    | 3      | suite | salt (24) | commitment (32) | ciphertext 32 | tag (16)  |
+    +--------+-------+-----------+-----------------+---------------+-----------+
+
+The same construction as a sealed record, with its own label:
+wrapping key (32) | commitment (32) = HKDF-Expand-SHA512(kek, label | suite | salt | context),
+nonce all zero, AAD = bytes 0..57 | context.
+"""
+
+from __future__ import annotations
+
+import os
+from hmac import compare_digest
+from typing import Final
+
+from strongroom.crypto._encoding import PART_BYTES_MAX
+from strongroom.crypto._keys import SecretKey, material_of, prf_of
+from strongroom.crypto._suites import AES_256_GCM, KEY_BYTES, SUITES, TAG_BYTES, Aead, suite_by_number
+from strongroom.errors import InvalidInputError, UnwrapError
+
+FORMAT_WRAPPED: Final = 3
+WRAPPED_BYTES: Final = 106
+
+_SALT_BYTES: Final = 24
+_HEADER_BYTES: Final = 58
+_LABEL: Final = b"strongroom/wrapped-key@v1\0"
+_ZERO_NONCE: Final = bytes(12)
+
+
+def wrap_key(kek: SecretKey, key: SecretKey | bytes, context: bytes, suite: int = AES_256_GCM) -> bytes:
+    """``key`` (a handle, or 32 bytes) sealed under ``kek``: 106 bytes that open only with ``context``.
+
+    Raises:
+        InvalidInputError: ``key`` is not 32 bytes, ``context`` is longer than 65535 bytes, or the suite
+            is unknown. KeyStateError: one of the keys was wiped.
+    """
+    return wrap_with(kek, key, context, suite, os.urandom(_SALT_BYTES))
+
+
+def wrap_with(kek: SecretKey, key: SecretKey | bytes, context: bytes, suite: int, salt: bytes) -> bytes:
+    """``wrap_key`` with a given salt. For ``wrap_key`` and test vectors: a salt MUST NOT be used twice."""
+    spec = suite_by_number(suite)
+    _check_context(context)
+    if len(salt) != _SALT_BYTES:
+        raise InvalidInputError("a salt must be 24 bytes")
+    material = material_of(key if isinstance(key, SecretKey) else SecretKey.from_bytes(key))
+    okm = prf_of(kek).expand(_LABEL + bytes((suite,)) + salt + context, 2 * KEY_BYTES)
+    header = bytes((FORMAT_WRAPPED, suite)) + salt + okm[KEY_BYTES:]
+    return header + Aead(spec, okm[:KEY_BYTES]).encrypt(_ZERO_NONCE, material, header + context)
+
+
+def unwrap_key(kek: SecretKey, wrapped: bytes, context: bytes) -> SecretKey:
+    """The key inside ``wrapped``.
+
+    Raises:
+        UnwrapError: another master key, another context, or altered bytes. It never says which.
+        InvalidInputError: ``context`` is longer than 65535 bytes. KeyStateError: ``kek`` was wiped.
+    """
+    _check_context(context)
+    prf = prf_of(kek)
+    opened: bytes | None = None
+    if len(wrapped) == WRAPPED_BYTES and wrapped[0] == FORMAT_WRAPPED and wrapped[1] in SUITES:
+        suite, header = wrapped[1], wrapped[:_HEADER_BYTES]
+        okm = prf.expand(_LABEL + header[1:26] + context, 2 * KEY_BYTES)
+        if compare_digest(okm[KEY_BYTES:], header[26:]):
+            aead = Aead(SUITES[suite], okm[:KEY_BYTES])
+            opened = aead.decrypt(_ZERO_NONCE, wrapped[_HEADER_BYTES:], header + context)
+    if opened is None or len(opened) != WRAPPED_BYTES - _HEADER_BYTES - TAG_BYTES:
+        raise UnwrapError
+    return SecretKey.from_bytes(opened)
+
+
+def _check_context(context: bytes) -> None:
+    if len(context) > PART_BYTES_MAX:
+        raise InvalidInputError("a context is longer than 65535 bytes")
