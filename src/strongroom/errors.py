@@ -25,6 +25,7 @@
       IntegrityError                      integrity
         DecryptionError                   decryption_failed
         TamperedError                     tampered
+        SelfTestError                     self_test_failed
       KeyManagementError                  key_management
         KeystoreMissingError              keystore_missing
         KeystorePermissionError           keystore_permissions
@@ -234,6 +235,13 @@ class TamperedError(IntegrityError):
     """Rows of the ledger were removed, put back, swapped or added from outside."""
 
     code = "tampered"
+
+
+class SelfTestError(IntegrityError):
+    """A cryptographic primitive gives wrong answers on this machine."""
+
+    code = "self_test_failed"
+    default_hint = "do not use this installation: reinstall the cryptography package, then test the memory"
 
 
 # -- keys ---------------------------------------------------------------------------------------
