@@ -6,6 +6,7 @@ Formats: spec/sealed-record.md and spec/stream.md. The bytes of a key leave only
 
 from strongroom.crypto._encoding import SealContext, encode_pairs
 from strongroom.crypto._keys import SecretKey
+from strongroom.crypto._password import PASSWORD_HEADER_BYTES, new_password_header, password_kdf
 from strongroom.crypto._record import (
     HEADER_BYTES,
     OVERHEAD_BYTES,
@@ -15,6 +16,8 @@ from strongroom.crypto._record import (
     sealed_header,
     sealed_length,
 )
+from strongroom.crypto._selftest import self_test
+from strongroom.crypto._stream import OpenStream, SealStream, stream_length
 from strongroom.crypto._suites import (
     AES_256_GCM,
     AES_256_GCM_SIV,
@@ -31,16 +34,23 @@ __all__ = [
     "CHACHA20_POLY1305",
     "HEADER_BYTES",
     "OVERHEAD_BYTES",
+    "PASSWORD_HEADER_BYTES",
     "PLAINTEXT_BYTES_MAX",
     "WRAPPED_BYTES",
+    "OpenStream",
     "SealContext",
+    "SealStream",
     "SecretKey",
     "Suite",
     "encode_pairs",
+    "new_password_header",
     "open_sealed",
+    "password_kdf",
     "seal",
     "sealed_header",
     "sealed_length",
+    "self_test",
+    "stream_length",
     "suite_by_name",
     "suite_by_number",
     "unwrap_key",
