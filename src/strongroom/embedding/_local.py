@@ -1,0 +1,254 @@
+"""all-MiniLM-L6-v2 on ONNX Runtime: 384 dimensions, int8, no network, no PyTorch.
+
+Texts are cut to 256 tokens, as the model card says: what stands after them does not take part in
+the vector. Lower and upper case are the same to this model, and it was trained on English.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.embedding._bert_graph import HIDDEN, TOKENS_MAX, build_graph, parse_weights
+from strongroom.embedding._graph_cache import CachedGraph, GraphCache, cache_base
+from strongroom.embedding._known_vectors import KNOWN_DISTANCE_MAX, KNOWN_TEXTS, known_distance
+from strongroom.embedding._provider import FloatMatrix
+from strongroom.embedding._weights import WEIGHTS_SHA256, ModelFiles, find_model_files
+from strongroom.errors import (
+    ClosedError,
+    ConfigurationError,
+    EmbeddingRejectedError,
+    EmbeddingUnavailableError,
+    ModelFilesError,
+)
+
+_log = logging.getLogger("strongroom.embedding")
+
+MODEL_NAME = "all-MiniLM-L6-v2"
+GRAPH_REVISION = 1  # raised with every change of _bert_graph that changes a vector
+FINGERPRINT = f"{MODEL_NAME}-{WEIGHTS_SHA256[:16]}-row8-{GRAPH_REVISION}".lower()
+
+_RUN_TEXTS_MAX = 32
+_RUN_TOKENS_MAX = 1024  # padded tokens in one run of the graph: stays in the cache of a core
+_CLIP_CHARACTERS = 8192
+_CLIP_TOKENS_MIN = TOKENS_MAX + 128  # a word has at most 100 tokens, so the cut cannot reach the first 256
+_SEP_ID = 102
+_THREADS_MAX = 64
+
+
+class LocalMiniLM:
+    """The built-in model. One instance serves any number of threads.
+
+    ``threads``: how many cores a batch may use; 0 means all. One short text always runs on the
+    caller's own thread. Loading checks the weights, builds the graph when it is not in the cache,
+    and compares a few embeddings with known ones before the first text is taken.
+
+    Raises:
+        ModelFilesError: the weights are missing, are not the pinned ones, or do not compute here
+            what they should.
+    """
+
+    def __init__(self, weights: str = "", *, threads: int = 0, cache: Path | None = None) -> None:
+        if not 0 <= threads <= _THREADS_MAX:
+            raise ConfigurationError(f"embedding.threads must be 0 to {_THREADS_MAX}")
+        self._threads = threads or len(os.sched_getaffinity(0))
+        files = find_model_files(weights)
+        self._tokenizer = _make_tokenizer(files.tokenizer())
+        base = cache if cache is not None else cache_base()
+        self._session: Any = _open_session(files, self._tokenizer, base)
+        self._closed = False
+        self._pool: ThreadPoolExecutor | None = None
+        self._pool_lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return MODEL_NAME
+
+    @property
+    def dimensions(self) -> int:
+        return HIDDEN
+
+    @property
+    def fingerprint(self) -> str:
+        return FINGERPRINT
+
+    def embed(self, texts: Sequence[str]) -> FloatMatrix:
+        """Vectors of ``texts``: float32, shape (len(texts), 384), rows of norm 1.
+
+        The vector of a text does not depend on the texts beside it.
+
+        Raises:
+            EmbeddingRejectedError: a text cannot be encoded as UTF-8.
+            EmbeddingUnavailableError: the runtime failed.
+            ClosedError: the provider was closed.
+        """
+        session = self._session
+        if self._closed or session is None:
+            raise ClosedError("the embedding model was closed")
+        if len(texts) == 1:
+            return _run(session, [encode(self._tokenizer, texts[0])])
+        encoded = [encode(self._tokenizer, t) for t in texts]
+        out = np.empty((len(encoded), HIDDEN), np.float32)
+        groups = group_by_length([len(ids) for ids in encoded])
+        if len(groups) == 1 and self._threads > 1 and len(encoded) >= 2 * self._threads:
+            groups = _split_evenly(groups[0], self._threads)
+
+        def work(group: list[int]) -> None:
+            out[group] = _run(session, [encoded[i] for i in group])
+
+        if len(groups) <= 1 or self._threads == 1:
+            for group in groups:
+                work(group)
+        else:
+            for _ in self._executor().map(work, groups):
+                pass
+        return out
+
+    def close(self) -> None:
+        """Free the model. May be called twice."""
+        with self._pool_lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
+            self._session = None
+        if pool is not None:
+            pool.shutdown(wait=True)
+
+    def _executor(self) -> ThreadPoolExecutor:
+        with self._pool_lock:
+            if self._closed:
+                raise ClosedError("the embedding model was closed")
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="strongroom-model")
+            return self._pool
+
+
+def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
+    """Positions in groups of similar length, so that little is padded; longest first."""
+    order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
+    groups: list[list[int]] = []
+    longest = 0
+    for i in order:
+        full = not groups or len(groups[-1]) >= _RUN_TEXTS_MAX
+        if full or (len(groups[-1]) + 1) * longest > _RUN_TOKENS_MAX:
+            groups.append([])
+            longest = lengths[i]
+        groups[-1].append(i)
+    return groups
+
+
+def _split_evenly(group: list[int], parts: int) -> list[list[int]]:
+    size = -(-len(group) // parts)
+    return [group[i : i + size] for i in range(0, len(group), size)]
+
+
+def _make_tokenizer(raw: bytes) -> Any:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_buffer(raw)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def encode(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text with [CLS] and [SEP], at most 256.
+
+    A long text is tokenised only as far as it counts, so that megabytes cost no seconds.
+
+    Raises:
+        EmbeddingRejectedError: the text holds lone surrogates.
+    """
+    try:
+        ids: list[int] = tokenizer.encode(text[:_CLIP_CHARACTERS]).ids
+        if len(text) > _CLIP_CHARACTERS and len(ids) < _CLIP_TOKENS_MIN:
+            ids = tokenizer.encode(text).ids
+    except (TypeError, UnicodeEncodeError):
+        raise EmbeddingRejectedError("a text cannot be encoded as UTF-8") from None
+    return ids if len(ids) <= TOKENS_MAX else [*ids[: TOKENS_MAX - 1], _SEP_ID]
+
+
+def _run(session: Any, encoded: Sequence[Sequence[int]]) -> FloatMatrix:
+    longest = max(len(ids) for ids in encoded)
+    ids = np.zeros((len(encoded), longest), np.int64)
+    mask = np.zeros((len(encoded), longest), np.int32)
+    for row, one in enumerate(encoded):
+        ids[row, : len(one)] = one
+        mask[row, : len(one)] = 1
+    try:
+        vectors: NDArray[np.float32] = session.run(None, {"ids": ids, "mask": mask})[0]
+    except RuntimeError:  # every error of the runtime's own is one
+        raise EmbeddingUnavailableError("the local embedding model failed") from None
+    if not np.isfinite(vectors).all():
+        raise EmbeddingRejectedError("the model gave a vector that is not finite")
+    return vectors
+
+
+def _open_session(files: ModelFiles, tokenizer: Any, base: Path | None) -> Any:
+    cache = GraphCache(base, FINGERPRINT) if base is not None else None
+    if cache is not None and (session := _from_cache(cache.load(), files, tokenizer)) is not None:
+        return session
+    if cache is None:
+        return _build(files, tokenizer, None)
+    with cache.building():
+        session = _from_cache(cache.load(), files, tokenizer)
+        return session if session is not None else _build(files, tokenizer, cache)
+
+
+def _from_cache(cached: CachedGraph | None, files: ModelFiles, tokenizer: Any) -> Any:
+    """A session on the cached graph; None when it is damaged or does not compute what it should."""
+    if cached is None:
+        return None
+    if files.weights_stamp() != cached.stamp:
+        files.weights()  # other files than the graph was made from: they must be the pinned ones too
+    try:
+        session = _make_session(cached.graph)
+        distance = _distance(session, tokenizer)
+    except (RuntimeError, ValueError, EmbeddingUnavailableError, EmbeddingRejectedError):
+        _log.warning("embedding_cache_unusable")
+        return None
+    if distance > KNOWN_DISTANCE_MAX:
+        _log.warning("embedding_cache_wrong_vectors")
+        return None
+    return session
+
+
+def _build(files: ModelFiles, tokenizer: Any, cache: GraphCache | None) -> Any:
+    stamp = files.weights_stamp()
+    graph = build_graph(parse_weights(files.weights()))
+    try:
+        session = _make_session(graph)
+    except (RuntimeError, ValueError):
+        raise ModelFilesError(
+            "the installed ONNX Runtime cannot run the local model", hint="pip install 'onnxruntime>=1.22'"
+        ) from None
+    if _distance(session, tokenizer) > KNOWN_DISTANCE_MAX:
+        raise ModelFilesError(
+            "the local model does not compute the known vectors on this machine",
+            hint="report this with the processor's name; use another provider meanwhile",
+        )
+    if cache is not None and not cache.save(graph, stamp):
+        _log.warning("embedding_cache_not_written")
+    return session
+
+
+def _make_session(graph: bytes) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # texts run in parallel, operators do not: no spinning threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    options.enable_cpu_mem_arena = True
+    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+
+
+def _distance(session: Any, tokenizer: Any) -> float:
+    return known_distance(_run(session, [encode(tokenizer, t) for t in KNOWN_TEXTS]))

@@ -1,0 +1,57 @@
+"""The contract of an embedding model, and what every implementation shares."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.errors import EmbeddingRejectedError
+
+FloatMatrix = NDArray[np.float32]
+
+_NORM_MIN = 1e-12
+
+
+class EmbeddingProvider(Protocol):
+    """Turns texts into vectors. Safe to call from several threads at once.
+
+    ``name`` is what people call the model. ``dimensions`` is the length of a vector.
+    ``fingerprint`` names exactly what computes: vectors of different fingerprints are not compared.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def dimensions(self) -> int: ...
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def embed(self, texts: Sequence[str]) -> FloatMatrix:
+        """Vectors of ``texts``, in order: float32, shape (len(texts), dimensions), rows of norm 1.
+
+        Raises:
+            EmbeddingUnavailableError: the model does not answer; trying again may help.
+            EmbeddingRejectedError: the model refuses an input; trying again will not help.
+            ClosedError: the provider was closed.
+        """
+
+    def close(self) -> None:
+        """Let go of threads, connections and memory. May be called twice."""
+
+
+def unit_rows(vectors: FloatMatrix) -> FloatMatrix:
+    """Rows scaled to norm 1; shape and dtype (float32) stay.
+
+    Raises:
+        EmbeddingRejectedError: a row holds NaN or infinity, or is all zero.
+    """
+    wide = vectors.astype(np.float64)
+    norms = np.sqrt(np.einsum("ij,ij->i", wide, wide))
+    if not np.all(np.isfinite(norms)) or np.any(norms < _NORM_MIN):
+        raise EmbeddingRejectedError("the model gave a vector that is zero or not finite")
+    return np.ascontiguousarray(wide / norms[:, None], dtype=np.float32)
