@@ -1,6 +1,7 @@
 """The nouns: frozen values that every room shares. No I/O, no keys, no clock."""
 
 from strongroom.model.filters import Filter
+from strongroom.model.finding import Finding, Severity
 from strongroom.model.memory import (
     Hit,
     JsonValue,
@@ -24,6 +25,7 @@ __all__ = [
     "Decision",
     "Field",
     "Filter",
+    "Finding",
     "Hit",
     "JsonValue",
     "ListPage",
@@ -38,6 +40,7 @@ __all__ = [
     "Scope",
     "SealedRecord",
     "SearchMode",
+    "Severity",
     "State",
     "StoreStats",
     "check_namespace",

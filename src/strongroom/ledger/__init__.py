@@ -1,0 +1,37 @@
+"""The sealed-row store. It holds bytes and cannot open them: no import of keyring or crypto."""
+
+from strongroom.ledger._read import Snapshot
+from strongroom.ledger._sqlite import SqliteLedger
+from strongroom.ledger._types import (
+    ELEMENT_PREFIX_BYTES,
+    EXPECT_ABSENT,
+    EXPECT_ANY,
+    SKIPPED,
+    Ledger,
+    LedgerHooks,
+    LedgerReader,
+    Put,
+    QueueItem,
+    QueueRow,
+    WriteBatch,
+    element,
+    element_of,
+)
+
+__all__ = [
+    "ELEMENT_PREFIX_BYTES",
+    "EXPECT_ABSENT",
+    "EXPECT_ANY",
+    "SKIPPED",
+    "Ledger",
+    "LedgerHooks",
+    "LedgerReader",
+    "Put",
+    "QueueItem",
+    "QueueRow",
+    "Snapshot",
+    "SqliteLedger",
+    "WriteBatch",
+    "element",
+    "element_of",
+]

@@ -1,0 +1,130 @@
+"""Group commit without a thread of its own: whoever comes first leads, the others are woken.
+
+A caller puts its ticket into the line. If nobody leads, it leads: it takes what stands in line, has
+it written in one transaction, wakes the callers of those tickets with their results, and hands the
+lead to the first who came meanwhile. A single writer never changes threads.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from strongroom.errors import ClosedError, InternalError
+
+W = TypeVar("W")
+
+
+class Ticket(Generic[W]):
+    """One caller's work, its result or its error, and the gate at which the caller waits."""
+
+    __slots__ = ("error", "gate", "leads", "result", "settled", "work")
+
+    def __init__(self, work: W) -> None:
+        self.work = work
+        self.result: object = None
+        self.error: BaseException | None = None
+        self.settled = False
+        self.leads = False
+        self.gate = threading.Lock()
+
+    def settle(self, result: object) -> None:
+        self.result = result
+        self.settled = True
+
+    def fail(self, error: BaseException) -> None:
+        self.error = error
+        self.settled = True
+
+
+Take = Callable[[int], list[Ticket[W]]]
+
+
+class GroupCommit(Generic[W]):
+    """Lines up callers and lets one of them run ``write`` for many.
+
+    ``write(take)`` calls ``take(n)`` for up to ``n`` more tickets, as often as it likes, and settles
+    or fails every ticket that it took before it returns.
+    """
+
+    def __init__(self, write: Callable[[Take[W]], None]) -> None:
+        self._write = write
+        self._mutex = threading.Lock()
+        self._idle = threading.Condition(self._mutex)
+        self._line: deque[Ticket[W]] = deque()
+        self._led = False
+        self._closed = False
+
+    def submit(self, work: W) -> object:
+        """Have ``work`` written, by this thread or another; returns its result or raises its error."""
+        ticket = Ticket(work)
+        try:
+            with self._mutex:
+                if self._closed:
+                    raise ClosedError()
+                self._line.append(ticket)
+                if self._led:
+                    ticket.gate.acquire()
+                else:
+                    self._led = ticket.leads = True
+            if not ticket.leads:
+                ticket.gate.acquire()
+            if not ticket.settled:
+                self._lead(ticket)
+        except BaseException:  # an interrupted caller must neither stay in line nor keep the lead
+            self._abandon(ticket)
+            raise
+        if ticket.error is not None:
+            raise ticket.error
+        return ticket.result
+
+    def _lead(self, leader: Ticket[W]) -> None:
+        taken: list[Ticket[W]] = []
+
+        def take(count: int) -> list[Ticket[W]]:
+            with self._mutex:
+                line = self._line
+                if len(line) <= count:
+                    more = list(line)
+                    line.clear()
+                else:
+                    more = [line.popleft() for _ in range(count)]
+            taken.extend(more)
+            return more
+
+        try:
+            self._write(take)
+        finally:
+            self._pass_on(leader)
+            for ticket in taken:
+                if not ticket.settled:
+                    ticket.fail(InternalError("the write was interrupted; its outcome is unknown"))
+                if ticket is not leader:
+                    ticket.gate.release()
+
+    def _pass_on(self, leader: Ticket[W]) -> None:
+        with self._mutex:
+            if not leader.leads:
+                return
+            leader.leads = False
+            if self._line:
+                self._line[0].leads = True
+                self._line[0].gate.release()
+            else:
+                self._led = False
+                self._idle.notify_all()
+
+    def _abandon(self, ticket: Ticket[W]) -> None:
+        with self._mutex:
+            if ticket in self._line:
+                self._line.remove(ticket)
+        self._pass_on(ticket)
+
+    def close(self) -> None:
+        """Refuse what comes from now on, and wait until the callers in line are served."""
+        with self._mutex:
+            self._closed = True
+            while self._led:
+                self._idle.wait()

@@ -1,0 +1,305 @@
+"""The sealed-row store in one SQLite file."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from uuid import UUID
+
+import apsw
+
+from strongroom.config import LedgerConfig
+from strongroom.errors import (
+    ClosedError,
+    StorageError,
+    StorageReadOnlyError,
+    StoreNotFoundError,
+    StrongroomError,
+)
+from strongroom.ledger import _read
+from strongroom.ledger._apply import HalfWrittenError, Transaction
+from strongroom.ledger._check import check_ledger
+from strongroom.ledger._checkpoint import Checkpointer
+from strongroom.ledger._connect import CACHE_KIB_WRITER, connect, translate, translated
+from strongroom.ledger._group import GroupCommit, Take, Ticket
+from strongroom.ledger._queue import mark, requeue
+from strongroom.ledger._schema import FILE_NAME, create_file, store_id_of, verify_file
+from strongroom.ledger._types import LedgerHooks, QueueItem, QueueRow, WriteBatch
+from strongroom.model import Field, Finding, QueueStats, SealedRecord
+
+_MEMORY = int(Field.MEMORY)
+_DEFAULTS = LedgerConfig()
+
+Job = Callable[[apsw.Connection], int]
+Work = WriteBatch | Job
+
+
+class SqliteLedger:
+    """``DIR/ledger.db``. Safe for many threads, and for several processes on one directory.
+
+    ``commit`` shares one transaction and one fsync among the callers that come at the same time.
+    Reads run on connections of their own and never wait for a writer.
+    """
+
+    def __init__(self, path: Path, hooks: LedgerHooks, config: LedgerConfig, vfs: str | None = None) -> None:
+        """Use ``create`` or ``open``."""
+        self._path = path
+        self._hooks = hooks
+        self._config = config
+        self._vfs = vfs
+        self._checkpointer = Checkpointer(self._connect)
+        self._pool = _read.ReadPool(self._connect)
+        self._writer: apsw.Connection | None = None
+        self._closed = False
+        writer = self._writer_connection()
+        try:
+            with translated(writer):
+                verify_file(writer)
+                self.store_id: UUID = store_id_of(writer)
+                if writer.readonly("main"):
+                    raise StorageReadOnlyError()
+        except BaseException:
+            writer.close(True)
+            raise
+        self._group: GroupCommit[Work] = GroupCommit(self._write)
+
+    @classmethod
+    def create(
+        cls, directory: Path, store_id: UUID, hooks: LedgerHooks, config: LedgerConfig = _DEFAULTS
+    ) -> SqliteLedger:
+        """Make an empty ledger in an existing directory.
+
+        Raises:
+            StoreExistsError: there is one. StorageError: it cannot be written.
+        """
+        return cls(create_file(directory, store_id), hooks, config)
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path,
+        hooks: LedgerHooks,
+        config: LedgerConfig = _DEFAULTS,
+        *,
+        vfs: str | None = None,
+    ) -> SqliteLedger:
+        """Open a ledger; an older schema is brought up to date. ``vfs`` is for fault injection.
+
+        Raises:
+            StoreNotFoundError: there is none. SchemaVersionError: it is newer than this program.
+            StorageCorruptError: the file is not a ledger. StorageError: it cannot be read or written.
+        """
+        path = directory / FILE_NAME
+        if not path.is_file():
+            raise StoreNotFoundError("there is no ledger in the data directory")
+        return cls(path, hooks, config, vfs)
+
+    # -- writing ------------------------------------------------------------------------------
+    def commit(self, batch: WriteBatch) -> list[int]:
+        """Write a batch, all or nothing; durable on return.
+
+        Returns:
+            The sequence numbers of the puts, in order; 0 for a put that was left out because its
+            memory was changed or deleted meanwhile.
+
+        Raises:
+            NamespaceNotFoundError: a namespace was never made. ConflictError: it was made already.
+            DuplicateMemoryError, VersionConflictError: ``expect`` does not hold.
+            StorageError: nothing was written.
+        """
+        return self._group.submit(batch)  # type: ignore[return-value]
+
+    def queue_mark(self, items: Sequence[QueueItem], *, error_code: str, dead: bool) -> int:
+        """Note a failed attempt for those items whose version is still queued; how many they were."""
+        return self._group.submit(mark(items, error_code, dead))  # type: ignore[return-value]
+
+    def requeue(self, ns: int | None = None) -> int:
+        """Give the dead items (of one namespace) another chance; how many they were."""
+        return self._group.submit(requeue(ns))  # type: ignore[return-value]
+
+    def _write(self, take: Take[Work]) -> None:
+        """Write what stands in line as one transaction; one by one when they cannot go together."""
+        tickets = take(self._config.group_items_max)
+        if self._together(tickets, take):
+            return
+        for ticket in tickets:
+            if not ticket.settled:
+                self._together([ticket], None)
+
+    def _together(self, tickets: list[Ticket[Work]], take: Take[Work] | None) -> bool:
+        """One transaction for ``tickets`` (which grows). False: one of them spoils it for the others."""
+        connection = None
+        try:
+            connection = self._writer_connection()
+            connection.execute("BEGIN IMMEDIATE")
+            transaction = Transaction(connection, self._hooks)
+            done = self._apply(transaction, tickets, take)
+            transaction.finish()
+            connection.execute("COMMIT" if done else "ROLLBACK")
+            for ticket, result in done:
+                ticket.settle(result)
+        except HalfWrittenError as e:
+            if len(tickets) > 1:
+                return False
+            tickets[0].fail(e.error)
+        except apsw.Error as e:
+            _fail_all(tickets, translate(e, connection))
+            self._drop_after(e)
+        except StorageError as e:
+            _fail_all(tickets, e)
+        finally:
+            if connection is not None:
+                self._roll_back(connection)
+        return True
+
+    def _apply(
+        self, transaction: Transaction, tickets: list[Ticket[Work]], take: Take[Work] | None
+    ) -> list[tuple[Ticket[Work], object]]:
+        """Apply the tickets and those that arrive meanwhile; the ones that fit, with their results."""
+        done: list[tuple[Ticket[Work], object]] = []
+        start = 0
+        while start < len(tickets):
+            for ticket in tickets[start:]:
+                try:
+                    done.append((ticket, transaction.run(ticket.work)))
+                except (apsw.Error, HalfWrittenError):
+                    raise
+                except Exception as e:  # noqa: BLE001 (checks and hooks: it belongs to the caller who waits)
+                    ticket.fail(e)
+            start = len(tickets)
+            room = self._config.group_items_max - start
+            if take is not None and room > 0:
+                tickets += take(room)
+        return done
+
+    def _writer_connection(self) -> apsw.Connection:
+        if self._writer is None:
+            writer = self._connect(CACHE_KIB_WRITER)
+            writer.set_wal_hook(self._checkpointer.on_commit)
+            self._writer = writer
+        return self._writer
+
+    def _roll_back(self, connection: apsw.Connection) -> None:
+        if connection is self._writer and connection.in_transaction:
+            try:
+                connection.execute("ROLLBACK")
+            except apsw.Error as e:
+                self._drop_after(e, always=True)
+
+    def _drop_after(self, error: apsw.Error, *, always: bool = False) -> None:
+        """After an error of the device trust no cached page: the next write opens the file anew."""
+        if self._writer is not None and (always or isinstance(error, apsw.IOError | apsw.CorruptError)):
+            writer, self._writer = self._writer, None
+            with contextlib.suppress(apsw.Error):
+                writer.close(True)
+
+    # -- reading ------------------------------------------------------------------------------
+    def head(self, ns: int) -> tuple[int, bytes]:
+        """``(seq, sealed head)`` of a namespace. NamespaceNotFoundError."""
+        return self._pool.run(_read.read_head, ns)
+
+    def changes(self, ns: int, after: int, limit: int) -> list[SealedRecord]:
+        """Rows with a seq above ``after``, ordered by seq, at most ``limit``; tombstones included."""
+        return self._pool.run(_read.read_changes, ns, after, limit)
+
+    def get(self, ns: int, memory_id: bytes, field: int = _MEMORY) -> SealedRecord | None:
+        """One row, or None. A tombstone is a row."""
+        return self._pool.run(_read.read_one, ns, memory_id, field)
+
+    def get_many(self, ns: int, memory_ids: Sequence[bytes], field: int = _MEMORY) -> list[SealedRecord]:
+        """The rows that exist, in the order of ``memory_ids``, of one state."""
+        with self.snapshot() as snapshot:
+            return snapshot.get_many(ns, memory_ids, field)
+
+    def iter_changes(self, ns: int, after: int = 0, page: int = 2000) -> Iterator[SealedRecord]:
+        """All rows above ``after`` in order of seq, ``page`` rows in memory at a time.
+
+        Each page is a state of its own: a row that changes meanwhile comes again with its new seq.
+        """
+        while rows := self.changes(ns, after, page):
+            yield from rows
+            after = rows[-1].seq
+
+    def snapshot(self) -> _read.Snapshot:
+        """Several reads of one state: ``with ledger.snapshot() as s: s.head(1); s.iter_changes(1)``."""
+        return _read.Snapshot(self._pool)
+
+    def namespaces(self) -> list[int]:
+        """The numbers of all namespaces, ascending."""
+        return self._pool.run(_read.read_namespaces)
+
+    def queue(
+        self, *, ns: int | None = None, dead: bool | None = None, after: int = 0, limit: int = 100
+    ) -> list[QueueRow]:
+        """Items of the embedding queue with an id above ``after``, in order of arrival.
+
+        ``after`` pages within one sweep; each sweep begins at 0.
+        """
+        return self._pool.run(_read.read_queue, ns, dead, after, limit)
+
+    def queue_stats(self, ns: int | None = None) -> QueueStats:
+        """How many items wait, and how many were given up."""
+        return self._pool.run(_read.read_queue_stats, ns)
+
+    def unembedded(self, ns: int, after: int = 0, limit: int = 100) -> list[QueueItem]:
+        """Live memories with a seq above ``after`` that have neither a vector of their content nor a place
+        in the queue."""
+        return self._pool.run(_read.read_unembedded, ns, after, limit)
+
+    def audit_entries(self, after: int, limit: int) -> list[tuple[int, bytes]]:
+        """``(seq, sealed)`` of the audit entries above ``after``, ascending."""
+        return self._pool.run(_read.read_audit, after, limit)
+
+    def audit_count(self) -> int:
+        """The number of the last audit entry, which is how many there are."""
+        return self._pool.run(_read.read_audit_count)
+
+    def check(self) -> list[Finding]:
+        """Examine the structure of the whole file; reads everything, changes nothing."""
+        connection = self._pool.take()
+        try:
+            return check_ledger(connection)
+        finally:
+            connection.close(True)
+
+    # -- upkeep -------------------------------------------------------------------------------
+    def checkpoint(self) -> None:
+        """Copy the write-ahead log into the database file and empty it, as far as readers allow."""
+        if self._closed:
+            raise ClosedError()
+        self._checkpointer.now()
+
+    def close(self) -> None:
+        """Finish what was begun and let go of the file. May be called again."""
+        if self._closed:
+            return
+        self._closed = True
+        self._group.close()
+        self._checkpointer.close()
+        self._pool.close()
+        if self._writer is not None:
+            self._writer.close(True)
+            self._writer = None
+
+    def __enter__(self) -> SqliteLedger:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connect(self, cache_kib: int | None = None) -> apsw.Connection:
+        timeout_ms = self._config.busy_timeout_ms
+        if cache_kib is None:
+            return connect(self._path, busy_timeout_ms=timeout_ms, vfs=self._vfs)
+        return connect(self._path, busy_timeout_ms=timeout_ms, vfs=self._vfs, cache_kib=cache_kib)
+
+
+def _fail_all(tickets: list[Ticket[Work]], error: StrongroomError) -> None:
+    """Each caller gets an error object of its own."""
+    for ticket in tickets:
+        if not ticket.settled:
+            ticket.fail(type(error)(error.message, hint=error.hint))

@@ -1,0 +1,171 @@
+"""The words of the ledger: what is written, what is read, and what the engine lends for it."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+from strongroom.model import Field, Finding, QueueStats, SealedRecord, State
+
+ELEMENT_PREFIX_BYTES = 62  # of the sealed bytes: header, salt and commitment stand there
+EXPECT_ANY = -1
+EXPECT_ABSENT = 0
+SKIPPED = 0  # the seq of a put that was left out because its memory had gone on without it
+
+_ELEMENT = struct.Struct(">H16sQQB")
+_MEMORY, _VECTOR, _TOMBSTONE = int(Field.MEMORY), int(Field.VECTOR), int(State.TOMBSTONE)
+
+
+class Put(NamedTuple):
+    """One row to write.
+
+    ``memory_id``: 16 bytes. ``expect``: -1 any, 0 no row there (a tombstone is a row), n the present
+    version is n. ``requires_queue_item``: leave the row out (seq 0) unless the embedding queue still
+    holds this memory with this ``content_version``.
+    """
+
+    ns: int
+    memory_id: bytes
+    field: int
+    version: int
+    content_version: int
+    key_id: int
+    state: int
+    model: int
+    sealed: bytes
+    expect: int = EXPECT_ANY
+    requires_queue_item: bool = False
+
+
+class QueueItem(NamedTuple):
+    """A memory whose content of that version waits for its embedding."""
+
+    ns: int
+    memory_id: bytes
+    content_version: int
+
+
+class QueueRow(NamedTuple):
+    """An item of the embedding queue as it is stored. ``id`` grows in the order of arrival."""
+
+    id: int
+    ns: int
+    memory_id: bytes
+    content_version: int
+    attempts: int
+    dead: bool
+    error_code: str | None
+
+    @property
+    def item(self) -> QueueItem:
+        return QueueItem(self.ns, self.memory_id, self.content_version)
+
+
+@dataclass(slots=True)
+class WriteBatch:
+    """All or nothing. Applied in this order: namespaces, puts, dequeue, enqueue, audit.
+
+    ``audit`` holds plain entries; the hook seals each under its number. ``dequeue`` removes an item
+    only when its version matches. ``enqueue`` replaces the item of an older version, and does nothing
+    when the memory is not live with that content.
+    """
+
+    puts: list[Put] = field(default_factory=list)
+    enqueue: list[QueueItem] = field(default_factory=list)
+    dequeue: list[QueueItem] = field(default_factory=list)
+    new_namespaces: list[int] = field(default_factory=list)
+    audit: list[bytes] = field(default_factory=list)
+
+
+class LedgerHooks(Protocol):
+    """What the ledger cannot do, because it cannot seal.
+
+    Called inside the write transaction, on the thread of whichever caller leads the group. They must
+    not call the ledger. What they raise fails only the batches that needed them.
+    """
+
+    def advance_head(  # noqa: PLR0917 (the contract)
+        self,
+        ns: int,
+        head: bytes | None,
+        seq_before: int,
+        seq_after: int,
+        removed: list[bytes],
+        added: list[bytes],
+    ) -> bytes:
+        """The new sealed head. ``head`` is None for a namespace that is made in this transaction."""
+        ...
+
+    def seal_audit(self, seq: int, entry: bytes) -> bytes:
+        """The sealed form of audit entry number ``seq``."""
+        ...
+
+
+class LedgerReader(Protocol):
+    """Reads, each of one consistent state."""
+
+    def head(self, ns: int) -> tuple[int, bytes]:
+        """``(seq, sealed head)``. NamespaceNotFoundError."""
+        ...
+
+    def changes(self, ns: int, after: int, limit: int) -> list[SealedRecord]:
+        """Rows with a seq above ``after``, ordered by seq, at most ``limit``."""
+        ...
+
+    def get(self, ns: int, memory_id: bytes, field: int = _MEMORY) -> SealedRecord | None:
+        """One row; a tombstone is a row."""
+        ...
+
+    def get_many(self, ns: int, memory_ids: Sequence[bytes], field: int = _MEMORY) -> list[SealedRecord]:
+        """The rows that exist, in the order asked for."""
+        ...
+
+    def iter_changes(self, ns: int, after: int = 0, page: int = 2000) -> Iterator[SealedRecord]:
+        """All rows above ``after`` in order of seq, in bounded memory."""
+        ...
+
+
+class Ledger(LedgerReader, Protocol):
+    """The sealed-row store."""
+
+    def commit(self, batch: WriteBatch) -> list[int]:
+        """Write a batch; durable on return. Gives the seqs of the puts in order (0: left out)."""
+        ...
+
+    def queue(
+        self, *, ns: int | None = None, dead: bool | None = None, after: int = 0, limit: int = 100
+    ) -> list[QueueRow]: ...
+
+    def queue_stats(self, ns: int | None = None) -> QueueStats: ...
+
+    def queue_mark(self, items: Sequence[QueueItem], *, error_code: str, dead: bool) -> int: ...
+
+    def requeue(self, ns: int | None = None) -> int: ...
+
+    def audit_entries(self, after: int, limit: int) -> list[tuple[int, bytes]]: ...
+
+    def audit_count(self) -> int: ...
+
+    def namespaces(self) -> list[int]: ...
+
+    def check(self) -> list[Finding]: ...
+
+    def checkpoint(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def element(field: int, memory_id: bytes, seq: int, version: int, state: int, sealed: bytes) -> bytes:  # noqa: PLR0917
+    """What stands for a row in the head's multiset (spec/ledger.md).
+
+    ``sealed`` may be the row's sealed bytes or only their first 62; nothing of it counts on a tombstone.
+    """
+    packed = _ELEMENT.pack(field, memory_id, seq, version, state)
+    return packed if state == _TOMBSTONE else packed + sealed[:ELEMENT_PREFIX_BYTES]
+
+
+def element_of(record: SealedRecord) -> bytes:
+    """``element`` of a record as it was read."""
+    return element(record.field, record.memory_id, record.seq, record.version, record.state, record.sealed)
