@@ -1,0 +1,237 @@
+"""A structured ``Filter`` as SQL conditions with parameters; no value of the caller enters the text."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from strongroom.errors import InvalidFilterError
+from strongroom.model import Filter, JsonValue
+from strongroom.recall._columns import tag_bits, text_key, to_us
+from strongroom.recall.where import CheckedWhere, WhereChecker
+
+__all__ = ["Compiled", "compile_filter", "json_pointer"]
+
+VALUES_MAX: Final = 1000
+PATHS_MAX: Final = 32
+PATH_KEYS_MAX: Final = 32
+PATH_BYTES_MAX: Final = 1024
+_NOW: Final = "make_timestamptz(CAST($now_us AS BIGINT))"
+_LAZY_COLUMNS: Final = frozenset({"has_embedding", "access_count", "last_accessed_at"})
+
+
+@dataclass(slots=True)
+class Compiled:
+    """``conditions`` joined by AND, with ``parameters`` by name; ``where`` is the checked expression."""
+
+    conditions: list[str] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    where: CheckedWhere | None = None
+
+    @property
+    def needs_counters(self) -> bool:
+        """Whether it looks at columns whose changes are applied late."""
+        return self.where is not None and not _LAZY_COLUMNS.isdisjoint(self.where.columns)
+
+    def bind(self, value: Any) -> str:
+        """A parameter for ``value``; returns how it is written."""
+        name = f"p{len(self.parameters)}"
+        self.parameters[name] = value
+        return f"${name}"
+
+
+def compile_filter(
+    filter: Filter, checker: WhereChecker, *, namespace: str, now_us: int, may_expire: bool
+) -> Compiled:
+    """The conditions of ``filter`` over a table of ``namespace`` at ``now_us``.
+
+    Raises:
+        InvalidFilterError: a value has the wrong type, or ``where`` is refused.
+    """
+    out = Compiled()
+    if may_expire:
+        out.conditions.append(f"(expires_at IS NULL OR expires_at > {_NOW})")
+        out.parameters["now_us"] = now_us
+    _any_of(out, "kind", "kind_key", filter.kinds)
+    _any_of(out, "subject", "subject_key", filter.subjects)
+    _any_of(out, "agent_id", "agent_key", filter.agent_ids)
+    _any_of(out, "session_id", "session_key", filter.session_ids)
+    if filter.importance_min is not None:
+        least = _number(filter.importance_min, "importance_min")
+        out.conditions.append(f"importance >= {out.bind(least)}")
+    for name, sign, moment in (
+        ("created_after", ">=", filter.created_after),
+        ("created_before", "<", filter.created_before),
+    ):
+        if moment is not None:
+            if getattr(moment, "tzinfo", None) is None:
+                raise InvalidFilterError(f"{name} must be a time with a time zone")
+            out.conditions.append(
+                f"created_at {sign} make_timestamptz(CAST({out.bind(to_us(moment))} AS BIGINT))"
+            )
+    _tags(out, filter)
+    for path, value in _items(filter.metadata):
+        _metadata(out, path, value)
+    if filter.where is not None and filter.where.strip():
+        out.where = checker.check(filter.where)
+        out.conditions.append(out.where.sql)
+        if out.where.uses_clock:
+            out.parameters["now_us"] = now_us
+        if "namespace" in out.where.columns:
+            out.parameters["namespace"] = namespace
+    return out
+
+
+def _texts(values: Sequence[str], name: str) -> list[str]:
+    if isinstance(values, str) or not isinstance(values, Sequence | set | frozenset):
+        raise InvalidFilterError(f"{name} must be a list of texts")
+    if len(values) > VALUES_MAX:
+        raise InvalidFilterError(f"{name} holds more than {VALUES_MAX} values")
+    texts = list(dict.fromkeys(values))
+    for text in texts:
+        _text(text, name)
+    return texts
+
+
+def _text(value: object, name: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidFilterError(f"{name} must be text")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError:
+        raise InvalidFilterError(f"{name} is not valid Unicode") from None
+    return value
+
+
+def _number(value: object, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InvalidFilterError(f"{name} must be a finite number")
+    return float(value)
+
+
+def _any_of(out: Compiled, column: str, key_column: str, given: Sequence[str]) -> None:
+    values = _texts(given, column)
+    if len(values) == 1:
+        key, value = out.bind(text_key(values[0])), out.bind(values[0])
+        out.conditions.append(f"{key_column} = {key} AND {column} = {value}")
+    elif values:
+        keys = ", ".join(out.bind(text_key(v)) for v in values)
+        texts = ", ".join(out.bind(v) for v in values)
+        out.conditions.append(f"{key_column} IN ({keys}) AND {column} IN ({texts})")
+
+
+def _tags(out: Compiled, filter: Filter) -> None:
+    every, some = _texts(filter.tags_all, "tags_all"), _texts(filter.tags_any, "tags_any")
+    if every:
+        bits = out.bind(tag_bits(every))
+        out.conditions.append(f"(tag_bits & CAST({bits} AS UBIGINT)) = CAST({bits} AS UBIGINT)")
+        out.conditions.extend(f"list_contains(tags, {out.bind(t)})" for t in every)
+    if some:
+        bits = out.bind(tag_bits(some))
+        out.conditions.append(f"(tag_bits & CAST({bits} AS UBIGINT)) <> CAST(0 AS UBIGINT)")
+        either = " OR ".join(f"list_contains(tags, {out.bind(t)})" for t in some)
+        out.conditions.append(f"({either})")
+
+
+def _items(metadata: Mapping[str, JsonValue] | None) -> list[tuple[str, JsonValue]]:
+    if metadata is None:
+        return []
+    if not isinstance(metadata, Mapping):
+        raise InvalidFilterError("metadata must map paths to values")
+    if len(metadata) > PATHS_MAX:
+        raise InvalidFilterError(f"metadata names more than {PATHS_MAX} paths")
+    return list(metadata.items())
+
+
+def _metadata(out: Compiled, path: str, value: JsonValue) -> None:
+    at = out.bind(json_pointer(path))
+    kind, text = f"json_type(metadata, {at})", f"json_extract_string(metadata, {at})"
+    if value is None:
+        condition = f"({kind} IS NULL OR {kind} = 'NULL')"
+    elif isinstance(value, bool):
+        condition = f"{kind} = 'BOOLEAN' AND {text} = {out.bind('true' if value else 'false')}"
+    elif isinstance(value, str):
+        condition = f"{kind} = 'VARCHAR' AND {text} = {out.bind(_text(value, 'metadata'))}"
+    elif isinstance(value, int | float):
+        condition = f"{kind} IN ('BIGINT', 'UBIGINT', 'DOUBLE') AND ({_same_number(out, text, value)})"
+    else:
+        raise InvalidFilterError(
+            "metadata compares with text, a number, true, false or null",
+            hint="for lists and objects use where with json_contains(metadata, ...)",
+        )
+    out.conditions.append(f"({condition})")
+
+
+def _same_number(out: Compiled, text: str, value: float) -> str:
+    """Numbers compare by value as Python compares them: 1 equals 1.0, and 2**60 + 1 only itself."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise InvalidFilterError("metadata compares with finite numbers")
+    ways: list[str] = []
+    whole = int(value)
+    if whole == value:
+        if abs(whole) >= 10**300:
+            raise InvalidFilterError("metadata compares with numbers below 1e300")
+        ways.append(f"{text} = {out.bind(str(whole))}")
+    if float(value) == value:
+        fraction = f"(contains({text}, '.') OR contains({text}, 'e'))"
+        ways.append(f"({fraction} AND TRY_CAST({text} AS DOUBLE) = {out.bind(float(value))})")
+    return " OR ".join(ways)
+
+
+def json_pointer(path: str) -> str:
+    """``plan.tier`` as the JSON pointer ``/plan/tier`` (RFC 6901).
+
+    Keys are joined by ``.``; a key in double quotes may hold dots, and ``\\"`` and ``\\\\`` inside.
+
+    Raises:
+        InvalidFilterError: the path is empty, too long, or a quote is not closed.
+    """
+    text = _text(path, "a metadata path")
+    if len(text.encode("utf-8")) > PATH_BYTES_MAX:
+        raise InvalidFilterError(f"a metadata path is longer than {PATH_BYTES_MAX} bytes")
+    keys: list[str] = []
+    at = 0
+    while True:
+        key, at = _quoted_key(text, at) if text.startswith('"', at) else _plain_key(text, at)
+        keys.append(key.replace("~", "~0").replace("/", "~1"))
+        if at == len(text):
+            break
+        if text[at] != "." or len(keys) == PATH_KEYS_MAX:
+            raise _bad_path()
+        at += 1
+    return "/" + "/".join(keys)
+
+
+def _bad_path() -> InvalidFilterError:
+    return InvalidFilterError(
+        "a metadata path is malformed",
+        hint=f'up to {PATH_KEYS_MAX} keys joined by ".", a key with dots in double quotes: plan."a.b".tier',
+    )
+
+
+def _plain_key(text: str, at: int) -> tuple[str, int]:
+    end = text.find(".", at)
+    end = len(text) if end < 0 else end
+    key = text[at:end]
+    if not key or '"' in key:
+        raise _bad_path()
+    return key, end
+
+
+def _quoted_key(text: str, at: int) -> tuple[str, int]:
+    key: list[str] = []
+    at += 1
+    while at < len(text):
+        char = text[at]
+        if char == '"':
+            return "".join(key), at + 1
+        if char == "\\":
+            at += 1
+            if text[at : at + 1] not in ('"', "\\"):
+                raise _bad_path()
+            char = text[at]
+        key.append(char)
+        at += 1
+    raise _bad_path()

@@ -1,0 +1,392 @@
+"""The columnar projection: opened memories in a locked-down in-memory DuckDB, one table a namespace.
+
+One ``ColumnarStore`` a process; one ``ColumnarTable`` a namespace, in a schema of its own. Changes wait
+in a buffer and are applied, in one transaction, before the next query that could see them: a reader
+always sees what was written before it began, and a single store never pays for a single insert.
+Nothing here touches the disk: no spill directory, no external access, no extensions, and the
+configuration is locked before the first memory arrives.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Final, TypeVar
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from strongroom.errors import (
+    ClosedError,
+    ConfigurationError,
+    InternalError,
+    InvalidFilterError,
+    LimitExceededError,
+    OperationTimeoutError,
+    StrongroomError,
+)
+from strongroom.model import Filter, Memory
+from strongroom.recall._buffer import Batch, ChangeBuffer
+from strongroom.recall._columns import arrow_batch, create_table_sql, expires_us, to_row
+from strongroom.recall._filter_sql import Compiled, compile_filter
+from strongroom.recall.where import WHERE_BYTES_MAX, CheckedWhere, WhereChecker
+
+__all__ = ["ColumnarStore", "ColumnarTable"]
+
+_T = TypeVar("_T")
+
+FLUSH_ROWS_MAX: Final = 50_000  # rows of one INSERT, well inside the time limit of a statement
+IN_LIST_MAX: Final = 64
+COUNTERS_MAX: Final = 10_000  # counter changes that wait for a query that looks at them
+
+_LOCKDOWN: Final = (
+    "temp_directory = ''",
+    "autoload_known_extensions = false",
+    "autoinstall_known_extensions = false",
+    "allow_community_extensions = false",
+    "allow_extension_repositories = 'forbidden'",
+    "allow_persistent_secrets = false",
+    "python_enable_replacements = false",
+    "TimeZone = 'UTC'",
+    "Calendar = 'gregorian'",
+    "max_expression_depth = 400",
+    "enable_external_access = false",
+    "lock_configuration = true",
+)
+_PARSE: Final = (
+    "SELECT json_serialize_sql(CAST($1 AS VARCHAR),"
+    " skip_default := true, skip_empty := true, skip_null := true)"
+)
+_INPUT_ERRORS: Final = (
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.OutOfRangeException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ParserException,
+    duckdb.TypeMismatchException,
+)
+
+
+class ColumnarStore:
+    """The one engine of a process.
+
+    ``memory_limit``: as DuckDB writes it, ``"4GB"``. ``query_timeout_ms``: a statement that takes
+    longer is stopped; 0 for no limit.
+
+    Raises:
+        ConfigurationError: ``memory_limit`` or ``threads`` is not understood.
+    """
+
+    def __init__(
+        self,
+        *,
+        memory_limit: str = "4GB",
+        threads: int = 2,
+        query_timeout_ms: int = 5_000,
+        where_bytes_max: int = WHERE_BYTES_MAX,
+    ) -> None:
+        self._connection: Any = duckdb.connect(":memory:")
+        self._idle: deque[Any] = deque()
+        self._catalog_lock = threading.Lock()
+        self._closed = False
+        self._lock_down(memory_limit, threads, query_timeout_ms)
+        with self.cursor() as cursor:
+            cursor.execute("CREATE SCHEMA bare")
+            cursor.execute(create_table_sql("bare.mem"))
+        self.checker = WhereChecker(self._parse, self._bind, bytes_max=where_bytes_max)
+
+    def _lock_down(self, memory_limit: str, threads: int, query_timeout_ms: int) -> None:
+        try:
+            self._connection.execute("SET GLOBAL memory_limit = $1", [memory_limit])
+            self._connection.execute("SET GLOBAL threads = $1", [threads])
+        except duckdb.Error:
+            raise ConfigurationError(
+                "the columnar engine refuses its memory limit or number of threads",
+                hint='[recall] memory_limit is written as "4GB" or "512MB"',
+            ) from None
+        self._connection.execute(f"SET GLOBAL max_execution_time = {int(query_timeout_ms)}")
+        for setting in _LOCKDOWN:
+            self._connection.execute(f"SET GLOBAL {setting}")
+
+    @contextmanager
+    def cursor(self) -> Iterator[Any]:
+        """A connection of its own for the length of a ``with``; errors of the engine become ours."""
+        if self._closed:
+            raise ClosedError()
+        try:
+            cursor = self._idle.pop()
+        except IndexError:
+            cursor = self._connection.cursor()
+        try:
+            yield cursor
+        except duckdb.Error as e:
+            raise self._translated(e) from None
+        finally:
+            self._idle.append(cursor)
+            if self._closed:
+                self._close_idle()
+
+    def _translated(self, error: duckdb.Error) -> StrongroomError:
+        """Our error for one of the engine's; its text could hold data and stays here."""
+        if self._closed:
+            return ClosedError()
+        if isinstance(error, duckdb.InterruptException):
+            return OperationTimeoutError(
+                "the query took longer than its limit", hint="narrow it with structured filters"
+            )
+        if isinstance(error, duckdb.OutOfMemoryException):
+            return LimitExceededError(
+                "the columnar engine reached its memory limit", hint="raise [recall] memory_limit"
+            )
+        if isinstance(error, _INPUT_ERRORS):
+            return _BadInputError()
+        return InternalError(f"the columnar engine failed: {type(error).__name__}")
+
+    def _parse(self, statement: str) -> str:
+        try:
+            with self.cursor() as cursor:
+                return str(cursor.execute(_PARSE, [statement]).fetchone()[0])
+        except _BadInputError:
+            raise InvalidFilterError("where: not a SQL expression") from None
+
+    def _bind(self, checked: CheckedWhere) -> str | None:
+        parameters: dict[str, Any] = {}
+        if checked.uses_clock:
+            parameters["now_us"] = 0
+        if "namespace" in checked.columns:
+            parameters["namespace"] = ""
+        try:
+            with self.cursor() as cursor:
+                cursor.execute(f"SELECT {checked.sql} FROM bare.mem LIMIT 0", parameters)
+                return str(cursor.description[0][1])
+        except _BadInputError:
+            return None
+
+    def table(self, ns: int, namespace: str) -> ColumnarTable:
+        """A new, empty table for namespace number ``ns``, which callers call ``namespace``.
+
+        Raises:
+            InternalError: there is a table of that number already.
+        """
+        if ns < 0:
+            raise InternalError("a namespace number is never negative")
+        with self._catalog_lock, self.cursor() as cursor:
+            try:
+                cursor.execute(f"CREATE SCHEMA n{int(ns)}")
+            except duckdb.CatalogException:
+                raise InternalError("the namespace has a table already") from None
+            cursor.execute(create_table_sql(f"n{int(ns)}.mem"))
+        return ColumnarTable(self, ns, namespace)
+
+    def _drop(self, ns: int) -> None:
+        with self._catalog_lock, self.cursor() as cursor:
+            cursor.execute(f"DROP SCHEMA IF EXISTS n{int(ns)} CASCADE")
+
+    def close(self) -> None:
+        """Forget everything, as soon as the queries that still run have ended. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
+        self._close_idle()
+        self._connection.close()
+
+    def _close_idle(self) -> None:
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
+
+
+class _BadInputError(InternalError):
+    """A value did not fit an operation; whoever knows whose value it was says so instead."""
+
+
+class ColumnarTable:
+    """The memories of one namespace. All methods may be called from any thread.
+
+    Row ids (``rid``) are given by the caller, grow with every append and are never used twice; an
+    updated memory is a new row, and the old one removed.
+    """
+
+    def __init__(self, store: ColumnarStore, ns: int, namespace: str) -> None:
+        self._store = store
+        self._ns = ns
+        self._name = f"n{int(ns)}.mem"
+        self._namespace = namespace
+        self._buffer = ChangeBuffer()
+        self._flush_lock = threading.Lock()
+        self._dropped = False
+
+    def append(self, rows: Sequence[tuple[int, Memory, int]]) -> None:
+        """Add ``(rid, memory, seq)``; each rid greater than all before it.
+
+        Raises:
+            InvalidInputError: a memory cannot be held; none of ``rows`` was taken.
+            InternalError: a rid does not grow.
+        """
+        made = [to_row(rid, memory, seq) for rid, memory, seq in rows]
+        ends = [e for e in map(expires_us, made) if e is not None]
+        self._buffer.append(made, min(ends, default=None))
+
+    def remove(self, rids: Sequence[int]) -> None:
+        """Take rows away; a rid that is not there is no error."""
+        self._buffer.remove(rids)
+
+    def set_embedded(self, rids: Sequence[int], embedded: bool) -> None:
+        """Set ``has_embedding``."""
+        self._buffer.set_embedded(rids, embedded)
+
+    def set_access(self, rid: int, count: int, last_us: int | None) -> None:
+        """Set ``access_count`` and ``last_accessed_at`` (microseconds UTC)."""
+        self._buffer.set_access(rid, count, last_us)
+
+    def select(self, filter: Filter, *, now_us: int) -> NDArray[np.int64]:
+        """Row ids, shape (n,), int64, ascending, of the memories that match and have not expired.
+
+        Raises:
+            InvalidFilterError, OperationTimeoutError, LimitExceededError, ClosedError.
+        """
+        compiled = self._compile(filter, now_us)
+        rids = self._query(
+            compiled, "SELECT rid", "", lambda c: np.asarray(c.fetchnumpy()["rid"], dtype=np.int64)
+        )
+        if len(rids) > 1 and not bool(np.all(rids[1:] > rids[:-1])):
+            rids.sort()
+        return rids
+
+    def list_page(
+        self, filter: Filter, limit: int, before: tuple[int, int] | None = None, *, now_us: int
+    ) -> list[tuple[int, int]]:
+        """Up to ``limit`` pairs (rid, created_at in microseconds), newest first.
+
+        ``before``: (created_at in microseconds, rid) of the last pair of the page before; rows of the
+        same moment are ordered by rid, newest first, so that pages neither repeat nor skip.
+
+        Raises:
+            InvalidFilterError, OperationTimeoutError, LimitExceededError, ClosedError.
+        """
+        compiled = self._compile(filter, now_us)
+        if before is not None:
+            moment = f"make_timestamptz(CAST({compiled.bind(before[0])} AS BIGINT))"
+            compiled.conditions.append(
+                f"created_at <= {moment} AND (created_at < {moment} OR rid < {compiled.bind(before[1])})"
+            )
+        order = f" ORDER BY created_at DESC, rid DESC LIMIT {int(limit)}"
+        rows = self._query(compiled, "SELECT rid, epoch_us(created_at)", order, lambda c: c.fetchall())
+        return [(int(rid), int(us)) for rid, us in rows]
+
+    def count(self, filter: Filter, *, now_us: int) -> int:
+        """How many memories match and have not expired.
+
+        Raises:
+            InvalidFilterError, OperationTimeoutError, LimitExceededError, ClosedError.
+        """
+        compiled = self._compile(filter, now_us)
+        return int(self._query(compiled, "SELECT count(*)", "", lambda c: c.fetchone()[0]))
+
+    def drop(self) -> None:
+        """Forget all rows; the table answers no more. May be called twice."""
+        with self._flush_lock:
+            if not self._dropped:
+                self._dropped = True
+                self._buffer.clear()
+                self._store._drop(self._ns)
+
+    def flush(self) -> None:
+        """Apply all that waits. Queries do this themselves as far as they need it."""
+        self._flush(counters=True)
+
+    # -- inside -------------------------------------------------------------------------------
+    def _compile(self, filter: Filter, now_us: int) -> Compiled:
+        first = self._buffer.expires_us_min
+        may_expire = first is not None and first <= now_us
+        return compile_filter(
+            filter, self._store.checker, namespace=self._namespace, now_us=now_us, may_expire=may_expire
+        )
+
+    def _query(self, compiled: Compiled, head: str, tail: str, fetch: Callable[[Any], _T]) -> _T:
+        self._flush(counters=compiled.needs_counters)
+        conditions = " AND ".join(compiled.conditions)
+        where = f" WHERE {conditions}" if conditions else ""
+        try:
+            with self._store.cursor() as cursor:
+                return fetch(cursor.execute(f"{head} FROM {self._name}{where}{tail}", compiled.parameters))
+        except _BadInputError:
+            if self._dropped:
+                raise ClosedError("the namespace was dropped") from None
+            if compiled.where is None:
+                raise InternalError("the columnar engine refused a filter of its own") from None
+            raise InvalidFilterError(
+                "where: an operation failed on a value, for example a CAST",
+                hint="use TRY_CAST, or json_extract_string(...) = '...' for values of mixed types",
+            ) from None
+
+    def _flush(self, *, counters: bool) -> None:
+        with self._flush_lock:
+            if self._dropped:
+                raise ClosedError("the namespace was dropped")
+            batch = self._buffer.take(counters=counters, counters_max=COUNTERS_MAX)
+            if batch is None:
+                return
+            try:
+                with self._store.cursor() as cursor:
+                    self._apply(cursor, batch)
+            except BaseException:
+                self._buffer.put_back(batch)
+                raise
+
+    def _apply(self, cursor: Any, batch: Batch) -> None:
+        cursor.execute("BEGIN TRANSACTION")
+        try:
+            if batch.removed:
+                self._where_rids(cursor, f"DELETE FROM {self._name}", sorted(batch.removed))
+            rows = list(batch.rows.values())
+            for start in range(0, len(rows), FLUSH_ROWS_MAX):
+                part = arrow_batch(rows[start : start + FLUSH_ROWS_MAX])
+                _with_arrow(cursor, part, f"INSERT INTO {self._name} SELECT * FROM arriving")
+            for flag in (True, False):
+                rids = [rid for rid, embedded in batch.embedded.items() if embedded is flag]
+                if rids:
+                    self._where_rids(cursor, f"UPDATE {self._name} SET has_embedding = {flag}", rids)
+            if batch.access:
+                self._set_access(cursor, batch.access)
+            cursor.execute("COMMIT")
+        except BaseException:
+            with suppress(duckdb.Error):  # the engine may have rolled back by itself
+                cursor.execute("ROLLBACK")
+            raise
+
+    def _where_rids(self, cursor: Any, statement: str, rids: Sequence[int]) -> None:
+        if len(rids) <= IN_LIST_MAX:
+            cursor.execute(f"{statement} WHERE rid IN ({', '.join(str(int(r)) for r in rids)})")
+        else:
+            arrow = pa.table({"rid": pa.array(rids, pa.int64())})
+            _with_arrow(cursor, arrow, f"{statement} WHERE rid IN (SELECT rid FROM arriving)")
+
+    def _set_access(self, cursor: Any, access: dict[int, tuple[int, int | None]]) -> None:
+        arrow = pa.table(
+            {
+                "rid": pa.array(access.keys(), pa.int64()),
+                "count": pa.array([c for c, _ in access.values()], pa.int64()),
+                "last": pa.array([u for _, u in access.values()], pa.timestamp("us", "UTC")),
+            }
+        )
+        _with_arrow(
+            cursor,
+            arrow,
+            f"UPDATE {self._name} AS m SET access_count = a.count, last_accessed_at = a.last"
+            " FROM arriving AS a WHERE m.rid = a.rid",
+        )
+
+
+def _with_arrow(cursor: Any, arrow: Any, statement: str) -> None:
+    """Run ``statement`` with ``arrow`` visible to this cursor alone as ``arriving``."""
+    cursor.register("arriving", arrow)
+    try:
+        cursor.execute(statement)
+    finally:
+        cursor.unregister("arriving")
