@@ -1,37 +1,59 @@
-"""Moving the write-ahead log into the database file, away from the writers' path."""
+"""Upkeep of the write-ahead log, away from the writers' path.
+
+Two things make a commit slow: a log that grows (the file system must record its new length at each
+fsync: 230 us instead of 150 us, measured) and a checkpoint on the committing thread. So a background
+thread lengthens the log with zeros ahead of the writers, and when the log has reached its size copies
+it into the database file, the last bit of it between two groups, so that the log starts over in place.
+Zeros after the last frame are what a log that starts over has there anyway: recovery stops at them.
+"""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import apsw
 
-from strongroom.errors import StorageError
+from strongroom.errors import ClosedError, StorageError
 from strongroom.ledger._connect import translated
 
-START_PAGES = 2_000  # 16 MiB written since the last time: copy what can be copied, blocking nobody
-RESTART_PAGES = 16_000  # 128 MiB in the log: make the writers wait once, so that it starts over
+LOG_BYTES_TARGET = 16 * 1024 * 1024  # from here on the log is copied and starts over
+LOG_BYTES_MAX = 8 * LOG_BYTES_TARGET  # other processes write all the time: make them wait once
+AHEAD_BYTES_MIN = 1024 * 1024  # prepared space before the end of the log
+STEP_BYTES = 1024 * 1024  # written under the write lock in one go
+QUIET_BYTES = 512 * 1024  # a process that writes less than this prepares nothing
+_WAIT_MS_MAX = 50
+_ZEROS = bytes(64 * 1024)
+
+Between = Callable[[Callable[[], None]], None]  # run something while no group of this process writes
 
 
 class Checkpointer:
     """A background thread that exists only once there is something to do."""
 
-    def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
+    def __init__(self, path: Path, connect: Callable[[], apsw.Connection], between: Between) -> None:
+        self._log = Path(f"{path}-wal")
         self._connect = connect
+        self._between = between
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._stopping = False
-        self._copied_pages = 0
-        self._log_pages = 0
+        self._page_bytes = 0
+        self._wake_at = QUIET_BYTES
+        self._last = 0
 
-    def on_commit(self, connection: apsw.Connection, name: str, pages: int) -> int:
-        """The write-ahead log holds ``pages`` pages now (SQLite's hook after each commit)."""
-        if pages < self._log_pages:
-            self._copied_pages = 0
-        self._log_pages = pages
-        if pages - self._copied_pages >= START_PAGES:
-            self._copied_pages = pages
+    def on_commit(self, connection: apsw.Connection, _: str, pages: int) -> int:
+        """The log holds ``pages`` pages now (SQLite's hook after each commit, on the writer's thread)."""
+        if not self._page_bytes:
+            self._page_bytes = 24 + int(connection.pragma("page_size"))
+        size = pages * self._page_bytes
+        if size < self._last:  # the log has started over
+            self._wake_at = max(QUIET_BYTES, min(self._wake_at, LOG_BYTES_TARGET))
+        self._last = size
+        if size >= self._wake_at:
+            self._wake_at = size + STEP_BYTES
             self._start()
             self._wake.set()
         return apsw.SQLITE_OK
@@ -42,28 +64,56 @@ class Checkpointer:
             self._thread.start()
 
     def _work(self) -> None:
+        connection: apsw.Connection | None = None
         while True:
             self._wake.wait()
             self._wake.clear()
             if self._stopping:
-                return
+                break
             try:
-                self._once()
-            except StorageError:
-                continue  # the log keeps everything; a later commit asks again
-
-    def _once(self) -> None:
-        connection = self._connect()
-        try:
-            with translated(connection):
-                pages, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-                if pages >= RESTART_PAGES:
-                    connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
-        finally:
+                if connection is None:
+                    connection = self._connect()
+                    connection.set_busy_timeout(_WAIT_MS_MAX)
+                with translated(connection):
+                    self._once(connection)
+            except (StorageError, ClosedError, OSError):
+                continue  # nothing is lost: the log keeps everything, and a later commit asks again
+        if connection is not None:
             connection.close(True)
 
+    def _once(self, connection: apsw.Connection) -> None:
+        used = self._last
+        if used < LOG_BYTES_TARGET:
+            self._prepare(connection, used)
+            return
+
+        def rest() -> None:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+
+        rest()
+        self._between(rest)
+        if used >= LOG_BYTES_MAX:
+            connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_RESTART)
+
+    def _prepare(self, connection: apsw.Connection, used: int) -> None:
+        """Lengthen the log by steps. The write lock keeps every writer of every process out meanwhile."""
+        while not self._stopping and self._log.stat().st_size < min(
+            used + AHEAD_BYTES_MIN + STEP_BYTES, LOG_BYTES_TARGET + STEP_BYTES
+        ):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                handle = os.open(self._log, os.O_WRONLY)
+                try:
+                    end = os.fstat(handle).st_size
+                    for start in range(end, end + STEP_BYTES, len(_ZEROS)):
+                        os.pwrite(handle, _ZEROS, start)
+                finally:
+                    os.close(handle)
+            finally:
+                connection.execute("ROLLBACK")
+
     def now(self) -> None:
-        """Copy everything and empty the log; waits for readers and writers as long as the busy limit."""
+        """Copy everything and empty the log, as far as readers allow within the busy limit."""
         connection = self._connect()
         try:
             with translated(connection):

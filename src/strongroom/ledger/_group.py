@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from strongroom.errors import ClosedError, InternalError
 
@@ -18,12 +18,16 @@ W = TypeVar("W")
 
 
 class Ticket(Generic[W]):
-    """One caller's work, its result or its error, and the gate at which the caller waits."""
+    """One caller's work, its result or its error, and the gate at which the caller waits.
 
-    __slots__ = ("error", "gate", "leads", "result", "settled", "work")
+    ``action``: something to do between the groups, on the caller's own thread, instead of work.
+    """
 
-    def __init__(self, work: W) -> None:
+    __slots__ = ("action", "error", "gate", "leads", "result", "settled", "work")
+
+    def __init__(self, work: W, action: Callable[[], None] | None = None) -> None:
         self.work = work
+        self.action = action
         self.result: object = None
         self.error: BaseException | None = None
         self.settled = False
@@ -59,7 +63,13 @@ class GroupCommit(Generic[W]):
 
     def submit(self, work: W) -> object:
         """Have ``work`` written, by this thread or another; returns its result or raises its error."""
-        ticket = Ticket(work)
+        return self._stand_in_line(Ticket(work))
+
+    def alone(self, action: Callable[[], None]) -> None:
+        """Run ``action`` on this thread at a moment when no group is being written."""
+        self._stand_in_line(Ticket(cast(W, None), action))
+
+    def _stand_in_line(self, ticket: Ticket[W]) -> object:
         try:
             with self._mutex:
                 if self._closed:
@@ -81,16 +91,22 @@ class GroupCommit(Generic[W]):
         return ticket.result
 
     def _lead(self, leader: Ticket[W]) -> None:
+        if leader.action is not None:
+            with self._mutex:
+                self._line.remove(leader)
+            try:
+                leader.action()
+            finally:
+                self._pass_on(leader)
+            return
         taken: list[Ticket[W]] = []
 
         def take(count: int) -> list[Ticket[W]]:
+            more: list[Ticket[W]] = []
             with self._mutex:
                 line = self._line
-                if len(line) <= count:
-                    more = list(line)
-                    line.clear()
-                else:
-                    more = [line.popleft() for _ in range(count)]
+                while line and len(more) < count and line[0].action is None:
+                    more.append(line.popleft())
             taken.extend(more)
             return more
 

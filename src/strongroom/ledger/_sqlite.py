@@ -49,7 +49,8 @@ class SqliteLedger:
         self._hooks = hooks
         self._config = config
         self._vfs = vfs
-        self._checkpointer = Checkpointer(self._connect)
+        self._group: GroupCommit[Work] = GroupCommit(self._write)
+        self._checkpointer = Checkpointer(path, self._connect, self._group.alone)
         self._pool = _read.ReadPool(self._connect)
         self._writer: apsw.Connection | None = None
         self._closed = False
@@ -63,7 +64,6 @@ class SqliteLedger:
         except BaseException:
             writer.close(True)
             raise
-        self._group: GroupCommit[Work] = GroupCommit(self._write)
 
     @classmethod
     def create(
@@ -122,11 +122,10 @@ class SqliteLedger:
     def _write(self, take: Take[Work]) -> None:
         """Write what stands in line as one transaction; one by one when they cannot go together."""
         tickets = take(self._config.group_items_max)
-        if self._together(tickets, take):
-            return
-        for ticket in tickets:
-            if not ticket.settled:
-                self._together([ticket], None)
+        if not self._together(tickets, take):
+            for ticket in tickets:
+                if not ticket.settled:
+                    self._together([ticket], None)
 
     def _together(self, tickets: list[Ticket[Work]], take: Take[Work] | None) -> bool:
         """One transaction for ``tickets`` (which grows). False: one of them spoils it for the others."""
