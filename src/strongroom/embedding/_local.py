@@ -12,7 +12,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,6 +55,8 @@ class LocalMiniLM:
         ModelFilesError: the weights are missing, are not the pinned ones, or do not compute here
             what they should.
     """
+
+    DIMENSIONS: ClassVar[int] = HIDDEN
 
     def __init__(self, weights: str = "", *, threads: int = 0, cache: Path | None = None) -> None:
         if not 0 <= threads <= _THREADS_MAX:
