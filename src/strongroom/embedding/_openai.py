@@ -40,6 +40,8 @@ if TYPE_CHECKING:
     import httpx
 
 RETRY_AFTER_S_MAX = 300.0
+TEXT_CHARACTERS_MAX = 32_768
+TEXT_CHARACTERS_MIN = 1_000
 _REJECTED = frozenset({400, 413, 415, 422})
 _RETRYABLE = frozenset({408, 409, 425, 429})
 _BYTES_PER_NUMBER_MAX = 32  # a float in JSON with its comma
@@ -98,6 +100,10 @@ class OpenAICompatible:
     def embed(self, texts: Sequence[str]) -> FloatMatrix:
         """Vectors of ``texts``: float32, shape (len(texts), dimensions), rows of norm 1.
 
+        Of a text the first 32,768 characters are sent. A single text that is refused is halved and
+        sent again while it has 2,000 characters or more: models have very different limits, and a
+        vector of the beginning is better than none.
+
         After an answer with Retry-After nothing is sent until that time (300 s at most).
 
         Raises:
@@ -106,7 +112,10 @@ class OpenAICompatible:
             ClosedError: the provider was closed.
         """
         size = self._batch_size
-        parts = [self._embed_batch(texts[i : i + size]) for i in range(0, len(texts), size)]
+        clipped = [t[:TEXT_CHARACTERS_MAX] for t in texts]
+        if len(clipped) == 1:
+            return self._embed_shortening(clipped[0])
+        parts = [self._embed_batch(clipped[i : i + size]) for i in range(0, len(clipped), size)]
         return np.concatenate(parts) if parts else np.empty((0, self._dimensions), np.float32)
 
     def close(self) -> None:
@@ -114,6 +123,16 @@ class OpenAICompatible:
         with self._lock:
             self._closed = True
         self._client.close()
+
+    def _embed_shortening(self, text: str) -> FloatMatrix:
+        """One text; when it is refused and long, its first half, and so on."""
+        while True:
+            try:
+                return self._embed_batch([text])
+            except EmbeddingRejectedError:
+                if len(text) < 2 * TEXT_CHARACTERS_MIN:
+                    raise
+                text = text[: len(text) // 2]
 
     def _embed_batch(self, texts: Sequence[str]) -> FloatMatrix:
         with self._lock:
