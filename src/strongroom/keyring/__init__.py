@@ -1,0 +1,10 @@
+"""The key hierarchy below the KMS: namespace keys wrap data keys, data keys seal records.
+
+Its own file, its own directory, its own backup. Format and guarantees: spec/keyring.md.
+"""
+
+from strongroom.keyring._handles import DataKey
+from strongroom.keyring._keyring import Keyring
+from strongroom.keyring._rows import KeyRecord, KeyState, NamespaceKeyRecord
+
+__all__ = ["DataKey", "KeyRecord", "KeyState", "Keyring", "NamespaceKeyRecord"]

@@ -1,0 +1,400 @@
+"""The file of a keyring: its connection, its authentication and its transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hmac import compare_digest
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import apsw
+
+from strongroom.crypto import SecretKey, unwrap_key, wrap_key
+from strongroom.crypto.danger import expose
+from strongroom.errors import (
+    ClosedError,
+    KeyringMismatchError,
+    KeyringMissingError,
+    SchemaVersionError,
+    StorageCorruptError,
+    UnwrapError,
+)
+from strongroom.keyring import _schema
+from strongroom.keyring._rows import (
+    OWN,
+    DataRow,
+    MasterRow,
+    NamespaceRow,
+    altered,
+    head_context,
+    kms_context,
+    meta_message,
+)
+from strongroom.keyring._sqlite import connect, immediate, translated
+from strongroom.kms import KmsProvider
+from strongroom.kms.files import require_private_file
+
+_SUM_MODULUS: Final = 1 << 256
+_DATA_COLUMNS: Final = "key_id, ns, subject, epoch, state, namespace_version, created_us, wrapped, mac"
+_NAMESPACE_COLUMNS: Final = "ns, version, state, master_version, created_us, tenant, wrapped, mac"
+_HINT: Final = "restore the keyring from the key backup"
+
+
+class Book:
+    """One open ``keyring.db``. Every method takes ``lock`` itself; only ``open`` calls the KMS."""
+
+    def __init__(self, path: Path, store_id: UUID, db: apsw.Connection, integrity: SecretKey) -> None:
+        """For ``open``."""
+        self.path = path
+        self.store_id = store_id
+        self.lock = threading.RLock()
+        self.row_key = integrity.derive("keyring-row")
+        self.element_key = integrity.derive("keyring-element")
+        self.head_key = integrity.derive("keyring-head")
+        self.tenant_key = integrity.derive("keyring-tenant")
+        self._meta_key = integrity.derive("keyring-meta")
+        self._db: apsw.Connection | None = db
+        self._pid = os.getpid()
+        found = path.stat()
+        self._file = (found.st_dev, found.st_ino)
+
+    @classmethod
+    def initialise(cls, path: Path, store_id: UUID, kms: KmsProvider, now_us: int) -> None:
+        """Fill the empty file ``path`` with the tables, the meta row and an empty head."""
+        integrity = SecretKey.generate()
+        wrapped = kms.wrap(integrity, kms_context(store_id, "", 0, 1, "keyring-integrity"))
+        info = kms.describe()
+        master = MasterRow(1, info.provider, info.key_uri, info.version, now_us)
+        schema = _schema.schema_version()
+        message = meta_message(schema, store_id.bytes, now_us, wrapped, [master])
+        mac = integrity.derive("keyring-meta").mac(message)
+        total = wrap_key(integrity.derive("keyring-head"), bytes(32), head_context(store_id, 0, 0))
+        db = connect(path)
+        try:
+            with translated(path):
+                db.execute(f"PRAGMA application_id = {_schema.APPLICATION_ID}")
+                db.execute("PRAGMA auto_vacuum = NONE")
+                db.execute("PRAGMA journal_mode = WAL")
+            with immediate(db, path):
+                for version, statements in _schema.MIGRATIONS.items():
+                    for statement in statements:
+                        db.execute(statement)
+                    db.execute("INSERT INTO migrations VALUES (?, ?)", (version, now_us))
+                db.execute(f"PRAGMA user_version = {schema}")
+                db.execute("INSERT INTO meta VALUES (1, ?, ?, ?, ?)", (store_id.bytes, now_us, wrapped, mac))
+                db.execute("INSERT INTO master_keys VALUES (?, ?, ?, ?, ?)", master)
+                db.execute("INSERT INTO head VALUES (1, 0, 0, ?)", (total,))
+                db.execute("INSERT INTO sessions VALUES (1, 0)")
+        finally:
+            db.close()
+
+    @classmethod
+    def open(cls, path: Path, store_id: UUID, kms: KmsProvider) -> Book:
+        """Open and authenticate ``path``, and bring its tables to this program's version.
+
+        Raises:
+            KeyringMissingError, KeystorePermissionError, KeyringMismatchError, UnwrapError,
+            SchemaVersionError, StorageError, and what the KMS raises.
+        """
+        require_private_file(path, KeyringMissingError)
+        db = connect(path)
+        try:
+            meta = _read_meta(db, path)
+            if meta.store_id != store_id.bytes:
+                raise KeyringMismatchError
+            integrity = kms.unwrap(meta.integrity_key, kms_context(store_id, "", 0, 1, "keyring-integrity"))
+            book = cls(path, store_id, db, integrity)
+            integrity.wipe()
+            book.require_genuine()
+            book._migrate(meta.schema)
+            book._require_schema()
+        except BaseException:
+            db.close()
+            raise
+        return book
+
+    @property
+    def db(self) -> apsw.Connection:
+        """The connection; hold ``lock`` and use ``translated`` around it.
+
+        Raises:
+            ClosedError: it was closed, or belongs to the process that forked this one.
+        """
+        if self._db is None or os.getpid() != self._pid:
+            raise ClosedError("the keyring was closed, or opened by another process")
+        return self._db
+
+    def close(self) -> None:
+        """Close the file; the last connection folds the write-ahead log into it."""
+        with self.lock:
+            db, self._db = self._db, None
+            if db is not None and os.getpid() == self._pid:
+                with translated(self.path):
+                    db.close()
+            for key in (self.row_key, self.element_key, self.head_key, self.tenant_key, self._meta_key):
+                key.wipe()
+
+    # -- reading ------------------------------------------------------------------------------------
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        with self.lock, translated(self.path):
+            return list(self.db.execute(sql, values))
+
+    def data_row(self, where: str, values: Sequence[Any]) -> DataRow | None:
+        """The first data key that a fixed condition selects, verified.
+
+        Raises:
+            UnwrapError: the row was altered.
+        """
+        found = self.rows(f"SELECT {_DATA_COLUMNS} FROM data_keys WHERE {where} LIMIT 1", values)  # noqa: S608
+        return DataRow(*found[0]).verified(self.row_key) if found else None
+
+    def latest(self, ns: int, subjects: Sequence[bytes]) -> dict[bytes, DataRow]:
+        """The row of the highest epoch of each subject that has one, verified.
+
+        Raises:
+            UnwrapError: a row was altered.
+        """
+        sql = (
+            f"SELECT {_DATA_COLUMNS} FROM data_keys WHERE ns = ?1 AND subject = ?2 "  # noqa: S608
+            "ORDER BY epoch DESC LIMIT 1"
+        )
+        with self.lock, translated(self.path):
+            found = [DataRow(*row) for row in self.db.executemany(sql, [(ns, s) for s in subjects])]
+        return {row.subject: row.verified(self.row_key) for row in found}
+
+    def data_rows(self, ns: int | None) -> list[DataRow]:
+        """Every data key by number, or those of one namespace; verified.
+
+        Raises:
+            UnwrapError: a row was altered.
+        """
+        where = "" if ns is None else "WHERE ns = ?1 "
+        sql = f"SELECT {_DATA_COLUMNS} FROM data_keys {where}ORDER BY key_id"  # noqa: S608
+        found = self.rows(sql, () if ns is None else (ns,))
+        return [DataRow(*row).verified(self.row_key) for row in found]
+
+    def namespace_row(self, ns: int, version: int | None) -> NamespaceRow | None:
+        """One version of a namespace key, or its newest; verified.
+
+        Raises:
+            UnwrapError: the row was altered.
+        """
+        sql = f"SELECT {_NAMESPACE_COLUMNS} FROM namespace_keys WHERE ns = ?1 "  # noqa: S608
+        sql += "ORDER BY version DESC LIMIT 1" if version is None else "AND version = ?2"
+        found = self.rows(sql, (ns,) if version is None else (ns, version))
+        return NamespaceRow(*found[0]).verified(self.row_key) if found else None
+
+    def stream(self) -> Iterator[DataRow | NamespaceRow]:
+        """Every key row, unverified; hold ``lock`` and a transaction."""
+        for row in self.db.execute(f"SELECT {_NAMESPACE_COLUMNS} FROM namespace_keys"):  # noqa: S608
+            yield NamespaceRow(*row)
+        for row in self.db.execute(f"SELECT {_DATA_COLUMNS} FROM data_keys"):  # noqa: S608
+            yield DataRow(*row)
+
+    def data_version(self) -> int:
+        """A number that changes when another connection has committed."""
+        return int(self.rows("PRAGMA data_version")[0][0])
+
+    def head(self) -> tuple[int, int, int]:
+        """(rows, generation, sum) as the last change left them, authenticated.
+
+        Raises:
+            UnwrapError: the head was altered.
+        """
+        with self.lock:
+            found = self.rows("SELECT rows, generation, sum FROM head")
+            try:
+                rows, generation, wrapped = found[0]
+                total = unwrap_key(self.head_key, wrapped, head_context(self.store_id, rows, generation))
+            except (UnwrapError, IndexError, ValueError, OverflowError, TypeError):
+                raise altered("the head of the keyring was altered") from None
+            return rows, generation, int.from_bytes(expose(total), "big")
+
+    def element(self, mac: bytes) -> int:
+        """The number that a row with this MAC adds to the sum (MSet-Add-Hash, Clarke et al. 2003)."""
+        return int.from_bytes(self.element_key.mac(mac), "big")
+
+    def require_genuine(self) -> None:
+        """Authenticate the description of the keyring: store, schema version, master keys.
+
+        Raises:
+            KeyringMismatchError: it was altered.
+        """
+        with self.lock:
+            meta = _read_meta(self.db, self.path)
+        try:
+            genuine = compare_digest(self._meta_key.mac(meta.message()), meta.mac)
+        except (OverflowError, ValueError, TypeError, struct.error):  # a range that was never written
+            genuine = False
+        if not genuine or meta.store_id != self.store_id.bytes:
+            raise KeyringMismatchError("the description of the keyring was altered", hint=_HINT)
+
+    def require_same_file(self) -> None:
+        """Raise unless the name still leads to the file that is open: what is written elsewhere is lost.
+
+        Raises:
+            KeyringMissingError: it was removed. KeyringMismatchError: it was replaced.
+        """
+        try:
+            found = self.path.lstat()
+        except OSError:
+            raise KeyringMissingError from None
+        if (found.st_dev, found.st_ino) != self._file:
+            raise KeyringMismatchError(
+                "the keyring was replaced while it was open", hint="close the store and open it again"
+            )
+
+    # -- writing ------------------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Change]:
+        """One transaction over key rows; the head follows them. All or nothing, durable on return.
+
+        Raises:
+            StorageError: nothing was written. UnwrapError: the head was altered; nothing was written.
+        """
+        with self.lock:
+            self.require_same_file()
+            with immediate(self.db, self.path):
+                change = Change(self)
+                yield change
+                change.finish()
+
+    @contextlib.contextmanager
+    def count(self) -> Iterator[apsw.Connection]:
+        """One transaction over use counters, which the head does not cover."""
+        with self.lock:
+            self.require_same_file()
+            with immediate(self.db, self.path):
+                yield self.db
+
+    def truncate_log(self) -> None:
+        """Write everything into the main file and cut the write-ahead log to nothing.
+
+        Raises:
+            StorageBusyError: a reader kept it from happening.
+        """
+        with self.lock, translated(self.path):
+            self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+
+    def _migrate(self, version: int) -> None:
+        target = _schema.schema_version()
+        if version == target:
+            return
+        with immediate(self.db, self.path):
+            now_us = time.time_ns() // 1000
+            for step in range(_version_of(self.db, self.path) + 1, target + 1):
+                for statement in _schema.MIGRATIONS[step]:
+                    self.db.execute(statement)
+                self.db.execute("INSERT INTO migrations VALUES (?, ?)", (step, now_us))
+            meta = _read_meta(self.db, self.path)
+            mac = self._meta_key.mac(dataclasses.replace(meta, schema=target).message())
+            self.db.execute("UPDATE meta SET mac = ?", (mac,))
+            self.db.execute(f"PRAGMA user_version = {target}")
+
+    def _require_schema(self) -> None:
+        """Foreign tables, indexes, views or triggers are refused: a trigger could drop what is written."""
+        wanted = {s for statements in _schema.MIGRATIONS.values() for s in statements}
+        found = {row[0] for row in self.rows("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
+        if found != {s for s in wanted if s.startswith("CREATE ")}:
+            raise StorageCorruptError(
+                "the tables of the keyring are not those that this program made", hint=_HINT
+            )
+
+
+class Change:
+    """What one write transaction does to key rows and, with them, to the head."""
+
+    def __init__(self, book: Book) -> None:
+        self._book = book
+        self._rows, self.generation, self._sum = book.head()
+        self._touched = False
+
+    def next_key_id(self) -> int:
+        """The lowest number above every key, destroyed ones included."""
+        return int(self._book.db.execute("SELECT ifnull(max(key_id), 0) + 1 FROM data_keys").get)
+
+    def insert_data(self, rows: Sequence[DataRow]) -> None:
+        """Add data keys."""
+        marks = ", ".join("?" * 9)
+        self._book.db.executemany(f"INSERT INTO data_keys VALUES ({marks})", rows)  # noqa: S608
+        self._sum += sum(self._book.element(row.mac) for row in rows)
+        self._rows += len(rows)
+        self._touched = True
+
+    def insert_namespace(self, row: NamespaceRow) -> None:
+        """Add a namespace key."""
+        marks = ", ".join("?" * 8)
+        self._book.db.execute(f"INSERT INTO namespace_keys VALUES ({marks})", row)  # noqa: S608
+        self._sum += self._book.element(row.mac)
+        self._rows += 1
+        self._touched = True
+
+    def replace_data(self, old: DataRow, new: DataRow) -> None:
+        """Change state (and wrapped bytes) of a data key; other processes notice by the generation."""
+        self._book.db.execute(
+            "UPDATE data_keys SET state = ?, wrapped = ?, mac = ? WHERE key_id = ?",
+            (new.state, new.wrapped, new.mac, new.key_id),
+        )
+        self._sum += self._book.element(new.mac) - self._book.element(old.mac)
+        self.generation += 1
+        self._touched = True
+
+    def finish(self) -> None:
+        """Seal and write the head."""
+        if not self._touched:
+            return
+        book = self._book
+        total = (self._sum % _SUM_MODULUS).to_bytes(32, "big")
+        wrapped = wrap_key(book.head_key, total, head_context(book.store_id, self._rows, self.generation))
+        book.db.execute(
+            "UPDATE head SET rows = ?, generation = ?, sum = ?", (self._rows, self.generation, wrapped)
+        )
+
+
+def own_or(subject: bytes | None) -> bytes:
+    """The stored form of a subject; None is the namespace itself."""
+    return OWN if subject is None else subject
+
+
+@dataclass(frozen=True, slots=True)
+class _Meta:
+    schema: int
+    store_id: bytes
+    created_us: int
+    integrity_key: bytes
+    mac: bytes
+    masters: tuple[MasterRow, ...]
+
+    def message(self) -> bytes:
+        return meta_message(self.schema, self.store_id, self.created_us, self.integrity_key, self.masters)
+
+
+def _read_meta(db: apsw.Connection, path: Path) -> _Meta:
+    with translated(path):
+        version = _version_of(db, path)
+        found = db.execute("SELECT store_id, created_us, integrity_key, mac FROM meta").get
+        masters = tuple(MasterRow(*row) for row in db.execute("SELECT * FROM master_keys ORDER BY version"))
+    if found is None:
+        raise StorageCorruptError(f"{path.name} is damaged", hint=_HINT)
+    store_id, created_us, integrity_key, mac = found
+    return _Meta(version, store_id, created_us, integrity_key, mac, masters)
+
+
+def _version_of(db: apsw.Connection, path: Path) -> int:
+    if db.execute("PRAGMA application_id").get != _schema.APPLICATION_ID:
+        raise StorageCorruptError(f"{path.name} is no keyring, or damaged", hint=_HINT)
+    version = int(db.execute("PRAGMA user_version").get)
+    if version > _schema.schema_version():
+        raise SchemaVersionError("the keyring was written by a newer version of this program")
+    if version < 1:
+        raise StorageCorruptError(f"{path.name} is damaged", hint=_HINT)
+    return version

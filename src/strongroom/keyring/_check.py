@@ -1,0 +1,137 @@
+"""The check of a keyring: structure, every MAC, every wrapped key, the sum over all rows."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Final
+
+import apsw
+
+from strongroom.crypto import SecretKey, unwrap_key
+from strongroom.errors import KeystorePermissionError, StrongroomError, UnwrapError
+from strongroom.keyring._book import Book
+from strongroom.keyring._namespaces import unwrap_namespace
+from strongroom.keyring._rows import ERASED, DataRow, KeyState, NamespaceRow
+from strongroom.keyring._sqlite import translated
+from strongroom.keyring._uses import USES_BUFFERED_MAX, USES_MAX
+from strongroom.kms import KmsProvider
+from strongroom.kms.files import require_private_file
+from strongroom.model.finding import Finding, Severity
+
+FINDINGS_MAX: Final = 1000
+
+_RESTORE: Final = "restore the keyring from the key backup"
+
+
+def check_book(book: Book, kms: KmsProvider) -> list[Finding]:
+    """Everything that is wrong with a keyring, at most 1000 findings."""
+    out: list[Finding] = []
+    with book.lock:
+        try:
+            for finding in _findings(book, kms):
+                out.append(finding)
+                if len(out) >= FINDINGS_MAX:
+                    break
+        except StrongroomError as e:
+            out.append(Finding(Severity.ERROR, e.code, e.message, "keyring", e.hint))
+    return out
+
+
+def _findings(book: Book, kms: KmsProvider) -> Iterator[Finding]:
+    yield from _file(book)
+    with translated(book.path):
+        book.db.execute("BEGIN")
+        try:
+            yield from _structure(book)
+            yield from _rows(book, kms)
+            yield from _uses(book)
+        finally:
+            with contextlib.suppress(apsw.Error):
+                book.db.execute("ROLLBACK")
+
+
+def _file(book: Book) -> Iterator[Finding]:
+    try:
+        require_private_file(book.path)
+    except KeystorePermissionError as e:
+        yield Finding(Severity.ERROR, e.code, e.message, book.path.name, e.hint)
+
+
+def _structure(book: Book) -> Iterator[Finding]:
+    for (text,) in book.db.execute("PRAGMA integrity_check(20)"):
+        if text != "ok":
+            yield Finding(
+                Severity.ERROR, "storage_corrupt", "the keyring file is damaged", "keyring", _RESTORE
+            )
+    try:
+        book.require_genuine()
+    except StrongroomError as e:
+        yield Finding(Severity.ERROR, e.code, e.message, "keyring", e.hint or _RESTORE)
+
+
+def _rows(book: Book, kms: KmsProvider) -> Iterator[Finding]:
+    keks: dict[tuple[int, int], SecretKey | None] = {}
+    count = total = 0
+    for row in book.stream():
+        count += 1
+        where = _place(row)
+        try:
+            row.verified(book.row_key)
+        except UnwrapError as e:
+            yield Finding(Severity.ERROR, e.code, e.message, where, e.hint)
+            continue
+        total += book.element(row.mac)
+        if isinstance(row, NamespaceRow):
+            try:
+                keks[row.ns, row.version] = unwrap_namespace(book, kms, row)
+            except StrongroomError as e:
+                keks[row.ns, row.version] = None
+                yield Finding(Severity.ERROR, e.code, e.message, where, e.hint)
+        else:
+            yield from _data_key(book, keks, row, where)
+    rows, _, expected = book.head()
+    if rows != count or total % (1 << 256) != expected:
+        yield Finding(
+            Severity.ERROR,
+            "tampered",
+            "rows of the keyring were removed, put back, swapped or added from outside",
+            "keyring",
+            _RESTORE,
+        )
+
+
+def _data_key(
+    book: Book, keks: dict[tuple[int, int], SecretKey | None], row: DataRow, where: str
+) -> Iterator[Finding]:
+    if row.state == KeyState.DESTROYED:
+        if row.wrapped != ERASED:
+            yield Finding(Severity.ERROR, "key_state", "a destroyed key still has its bytes", where, _RESTORE)
+        return
+    kek = keks.get((row.ns, row.namespace_version), book.row_key)
+    if kek is None:
+        return  # told already, at the namespace
+    try:
+        unwrap_key(kek, row.wrapped, row.context(book.store_id)).wipe()
+    except UnwrapError as e:
+        yield Finding(Severity.ERROR, e.code, "a wrapped data key does not open", where, e.hint)
+
+
+def _uses(book: Book) -> Iterator[Finding]:
+    sessions = int(book.db.execute("SELECT unflushed FROM sessions").get)
+    margin = sessions * USES_BUFFERED_MAX
+    for key_id, uses in book.db.execute("SELECT key_id, uses FROM key_uses"):
+        if uses + margin > USES_MAX // 2:
+            yield Finding(
+                Severity.WARNING,
+                "key_exhausted",
+                "a key has spent more than half of its uses",
+                f"data key {key_id}",
+                "rotate the key",
+            )
+
+
+def _place(row: DataRow | NamespaceRow) -> str:
+    if isinstance(row, NamespaceRow):
+        return f"key of namespace {row.ns}, version {row.version}"
+    return f"data key {row.key_id}"

@@ -1,0 +1,134 @@
+"""A data key as a handle: it seals and opens, and shows nothing."""
+
+from __future__ import annotations
+
+from typing import NoReturn, Protocol, SupportsIndex, final
+
+from strongroom.crypto import SealContext, SecretKey, open_sealed, seal
+from strongroom.errors import DecryptionError, InvalidInputError
+from strongroom.keyring._rows import KeyState
+
+
+class Guard(Protocol):
+    """The keyring, as a handle sees it."""
+
+    def admit_sealing(self, key: DataKey) -> None: ...
+    def admit_opening(self, key: DataKey) -> None: ...
+
+
+@final
+class DataKey:
+    """One data key of a keyring.
+
+    ``key_id`` (unsigned 32-bit) stands in the header of what it seals; ``ns`` is its namespace. The
+    handle asks its keyring before each use, so that a key that was disabled or destroyed stops at
+    once here, and within the keyring's recheck interval in other processes. Pickling and
+    copying raise TypeError; two handles are equal when they are the same object.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_generation",
+        "_guard",
+        "_secret",
+        "_state",
+        "_suite",
+        "epoch",
+        "key_id",
+        "ns",
+    )
+
+    key_id: int
+    ns: int
+    epoch: int
+    _guard: Guard
+    _secret: SecretKey
+    _state: KeyState
+    _suite: int
+    _generation: int
+
+    def __init__(self) -> None:
+        raise TypeError("ask a Keyring for a data key")
+
+    @property
+    def state(self) -> KeyState:
+        """The state that this process has seen last."""
+        return self._state
+
+    def seal(self, context: SealContext, plaintext: bytes) -> bytes:
+        """Seal ``plaintext`` under a context of this key's namespace, and count one use.
+
+        Raises:
+            KeyStateError: the key is not active. KeyExhaustedError: its uses are spent.
+            InvalidInputError: the context is of another namespace. ContentTooLargeError.
+            StorageError: counters had to be written and could not. ClosedError.
+        """
+        if context.ns != self.ns:
+            raise InvalidInputError("a key seals only for its own namespace")
+        self._guard.admit_sealing(self)
+        return seal(self._secret, self.key_id, context, plaintext, self._suite)
+
+    def open(self, context: SealContext, sealed: bytes) -> bytes:
+        """The plaintext of ``sealed``.
+
+        Raises:
+            DecryptionError: always the same, whatever is wrong. KeyStateError: the key is disabled or
+            destroyed. ClosedError.
+        """
+        self._guard.admit_opening(self)
+        if context.ns != self.ns:
+            raise DecryptionError
+        return open_sealed(self._secret, context, sealed)
+
+    def __repr__(self) -> str:
+        return f"<DataKey {self.key_id} of namespace {self.ns}, {self._state.name.lower()}>"
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError("a data key cannot be pickled")
+
+    def __copy__(self) -> NoReturn:
+        raise TypeError("a data key cannot be copied")
+
+    def __deepcopy__(self, memo: object) -> NoReturn:
+        raise TypeError("a data key cannot be copied")
+
+
+def make_handle(
+    guard: Guard,
+    secret: SecretKey,
+    *,
+    key_id: int,
+    ns: int,
+    epoch: int,
+    state: int,
+    suite: int,
+    generation: int,
+) -> DataKey:
+    """The one way to a handle."""
+    key = object.__new__(DataKey)
+    key.key_id, key.ns, key.epoch = key_id, ns, epoch
+    key._guard, key._secret, key._suite = guard, secret, suite
+    key._state, key._generation = KeyState(state), generation
+    return key
+
+
+def renew_handle(key: DataKey, state: int, generation: int) -> None:
+    """Note what the keyring has found; a destroyed key loses its bytes here too."""
+    key._state, key._generation = KeyState(state), generation
+    if state == KeyState.DESTROYED:
+        key._secret.wipe()
+
+
+def generation_of(key: DataKey) -> int:
+    """The keyring's generation when the handle was last checked."""
+    return key._generation
+
+
+def forget_handle(key: DataKey) -> None:
+    """Overwrite the bytes behind a handle."""
+    key._secret.wipe()
+
+
+def secret_of(key: DataKey) -> SecretKey:
+    """The key behind the handle, for this room only."""
+    return key._secret

@@ -1,0 +1,232 @@
+"""The local keystore: the master key in a private file, bare or under a passphrase (spec/keystore.md).
+
+A wrapped key is ``1 (1) | key id (16) | crypto.wrap_key(...)`` with the first 17 bytes and the encoded
+context as its context: 123 bytes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from strongroom.crypto import SecretKey, new_password_header, password_kdf, unwrap_key, wrap_key
+from strongroom.crypto.danger import expose
+from strongroom.errors import (
+    ClosedError,
+    InvalidInputError,
+    KeyringMismatchError,
+    KeystoreMissingError,
+    StorageError,
+    UnwrapError,
+)
+from strongroom.kms import _keyfile
+from strongroom.kms._contract import KmsKeyInfo, encode_context
+from strongroom.kms._keyfile import KEY_FILE_BYTES_MAX, NO_PASSWORD, KeyFile
+from strongroom.kms.files import create_private_file, read_private_file
+
+PASSPHRASE_CHARACTERS_MIN: Final = 8
+
+_FORMAT: Final = b"\x01"
+_PREFIX_BYTES: Final = 17
+_WRAP_LABEL: Final = "kms-local-wrap"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassphraseCost:
+    """What one guess of the passphrase costs: Argon2id; the default is RFC 9106's second choice (section 4).
+
+    The bounds are those of ``crypto.new_password_header``: 19 MiB to 2 GiB, 2 to 16 iterations, 1 to
+    16 lanes; checked when written and again when read, before anything is allocated.
+    """
+
+    memory_kib: int = 64 * 1024
+    iterations: int = 3
+    lanes: int = 4
+
+
+_Identity = tuple[int, int, int, int, int, int]
+
+
+class LocalKeystore:
+    """A ``KmsProvider`` over a key file.
+
+    The master key is read once, at ``open``. Each ``wrap`` and ``unwrap`` first looks whether the
+    file is still there, private and the same (one ``lstat``; the content is read again only when
+    that differs), so that a key file that was taken away stops new namespaces, and namespaces not
+    yet in use, at once. Keys that the keyring has unwrapped before go on working until the process
+    closes the keyring: that is the bound.
+    """
+
+    def __init__(
+        self, path: Path, file: KeyFile, master: SecretKey, digest: bytes, identity: _Identity
+    ) -> None:
+        """For ``create`` and ``open``."""
+        self._path = path
+        self._key_id = file.key_id
+        self._digest = digest
+        self._identity = identity
+        self._wrapping: SecretKey | None = master.derive(_WRAP_LABEL)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        store_id: UUID,
+        passphrase: str | None = None,
+        cost: PassphraseCost | None = None,
+    ) -> LocalKeystore:
+        """Make a new master key and its file (mode 0600, its directory 0700 when it has to be made).
+
+        ``passphrase`` has 8 characters to 4096 bytes of UTF-8; ``cost`` is for that only.
+
+        Raises:
+            StoreExistsError: the file is there already. InvalidInputError: the passphrase is too short
+            or too long, or its cost out of bounds. KeystorePermissionError: the directory is not
+            private. StorageError: the file cannot be written; then it is not there.
+        """
+        master = SecretKey.generate()
+        key_id = os.urandom(16)
+        if passphrase is None:
+            file = KeyFile(
+                store_id=store_id.bytes, key_id=key_id, password_header=NO_PASSWORD, body=expose(master)
+            )
+        else:
+            if len(passphrase) < PASSPHRASE_CHARACTERS_MIN:
+                raise InvalidInputError(f"a passphrase has at least {PASSPHRASE_CHARACTERS_MIN} characters")
+            cost = cost or PassphraseCost()
+            password_header = new_password_header(
+                memory_kib=cost.memory_kib, iterations=cost.iterations, lanes=cost.lanes
+            )
+            file = KeyFile(store_id=store_id.bytes, key_id=key_id, password_header=password_header, body=b"")
+            wrapped = wrap_key(password_kdf(passphrase, password_header), master, file.header())
+            file = dataclasses.replace(file, body=wrapped)
+        data = file.encode()
+        create_private_file(path, data)
+        _, found = read_private_file(path, bytes_max=KEY_FILE_BYTES_MAX)
+        return cls(path, file, master, hashlib.sha256(data).digest(), _identity(found))
+
+    @classmethod
+    def open(cls, path: Path, *, store_id: UUID, passphrase: str | None = None) -> LocalKeystore:
+        """Read the key file of the store ``store_id``.
+
+        A passphrase that is given to an unprotected file is refused: whoever configures one must
+        not believe in a protection that is not there.
+
+        Raises:
+            KeystoreMissingError: there is no such file. KeystorePermissionError: others can reach
+            it, it is another user's, or a symbolic link. KeystoreFormatError: damaged or of another version.
+            KeyringMismatchError: it belongs to another store. UnwrapError: the passphrase is wrong,
+            missing, or not asked for.
+        """
+        data, found = read_private_file(path, bytes_max=KEY_FILE_BYTES_MAX)
+        file = _keyfile.parse(data)
+        if file.store_id != store_id.bytes:
+            raise KeyringMismatchError(
+                "the key file belongs to another store",
+                hint="point [keys] directory and key_file at the key file that was made with this store",
+            )
+        return cls(path, file, _master(file, passphrase), hashlib.sha256(data).digest(), _identity(found))
+
+    def describe(self) -> KmsKeyInfo:
+        """The master key in use; ``key_uri`` is ``local:`` and 32 hexadecimal digits.
+
+        Raises:
+            ClosedError: the keystore was closed.
+        """
+        self._key()
+        return KmsKeyInfo(provider="local", key_uri=f"local:{self._key_id.hex()}", version=1)
+
+    def wrap(self, key: SecretKey, context: Mapping[str, str]) -> bytes:
+        """Encrypt ``key`` under the master key, bound to ``context``: 123 bytes.
+
+        Raises:
+            KeystoreMissingError, KeystorePermissionError, KeystoreFormatError, KeyringMismatchError: the
+            key file is no longer what was opened. InvalidInputError: the context. ClosedError.
+        """
+        wrapping = self._key()
+        self._check_file()
+        prefix = _FORMAT + self._key_id
+        return prefix + wrap_key(wrapping, key, prefix + encode_context(context))
+
+    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> SecretKey:
+        """The key that ``wrap`` was given with the same context.
+
+        Raises:
+            UnwrapError: other master key, other context, or any bit changed. KeystoreMissingError,
+            KeystorePermissionError, KeystoreFormatError, KeyringMismatchError: the key file is no longer what
+            was opened. InvalidInputError: the context. ClosedError.
+        """
+        wrapping = self._key()
+        self._check_file()
+        prefix = _FORMAT + self._key_id
+        bound = prefix + encode_context(context)
+        if not isinstance(wrapped, bytes) or wrapped[:_PREFIX_BYTES] != prefix:
+            raise UnwrapError
+        return unwrap_key(wrapping, wrapped[_PREFIX_BYTES:], bound)
+
+    def close(self) -> None:
+        """Forget the master key."""
+        wrapping, self._wrapping = self._wrapping, None
+        if wrapping is not None:
+            wrapping.wipe()
+
+    def __repr__(self) -> str:
+        return f"<LocalKeystore local:{self._key_id.hex()}>"
+
+    def _key(self) -> SecretKey:
+        if self._wrapping is None:
+            raise ClosedError("the keystore was closed")
+        return self._wrapping
+
+    def _check_file(self) -> None:
+        """Raise unless the key file is what was opened."""
+        try:
+            found = self._path.lstat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise KeystoreMissingError from None
+        except OSError as e:
+            raise StorageError(f"{self._path.name} cannot be looked at: {type(e).__name__}") from None
+        identity = _identity(found)
+        if identity == self._identity:
+            return
+        data, found = read_private_file(self._path, bytes_max=KEY_FILE_BYTES_MAX)
+        if hashlib.sha256(data).digest() != self._digest:
+            _keyfile.parse(data)  # damage has its own error
+            raise KeyringMismatchError(
+                "the key file was replaced while the store was open",
+                hint="put the right key file back, or close the store and open it again",
+            )
+        with self._lock:
+            self._identity = _identity(found)
+
+
+def _identity(found: os.stat_result) -> _Identity:
+    return (found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_size, found.st_mtime_ns)
+
+
+def _master(file: KeyFile, passphrase: str | None) -> SecretKey:
+    if not file.protected:
+        if passphrase is not None:
+            raise UnwrapError(
+                "the key file is not protected by a passphrase, but one was given",
+                hint="remove [keys] passphrase, or restore the protected key file",
+            )
+        return SecretKey.from_bytes(file.body)
+    if passphrase is None:
+        raise UnwrapError(
+            "the key file is protected by a passphrase and none was given",
+            hint="set [keys] passphrase to env:NAME or file:/path",
+        )
+    try:
+        return unwrap_key(password_kdf(passphrase, file.password_header), file.body, file.header())
+    except (UnwrapError, InvalidInputError):
+        raise UnwrapError("the passphrase is wrong") from None
