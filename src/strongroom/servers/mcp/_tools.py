@@ -1,0 +1,169 @@
+"""The seven tools: what an agent is told of each, and what each does with a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mcp_types import Tool, ToolAnnotations
+from pydantic import BaseModel
+
+from strongroom.model import NamespacePattern
+from strongroom.servers.mcp import _models as m
+
+if TYPE_CHECKING:
+    from strongroom.engine import Session
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSpec:
+    """One tool. ``run`` takes a session and checked arguments and gives nouns of the engine."""
+
+    name: str
+    title: str
+    description: str
+    arguments: type[m.Arguments]
+    result: type[BaseModel]
+    run: Callable[[Session, Any], object]
+    reads_only: bool = False
+    destroys: bool = False
+    idempotent: bool = False
+
+    def describe(self) -> Tool:
+        """The tool as ``tools/list`` shows it."""
+        return Tool(
+            name=self.name,
+            title=self.title,
+            description=self.description,
+            input_schema=self.arguments.model_json_schema(),
+            output_schema=self.result.model_json_schema(mode="serialization"),
+            annotations=ToolAnnotations(
+                title=self.title,
+                read_only_hint=self.reads_only,
+                destructive_hint=self.destroys,
+                idempotent_hint=self.idempotent,
+                open_world_hint=False,
+            ),
+        )
+
+
+def _store(session: Session, a: m.StoreArguments) -> object:
+    return session.store(**a.given())
+
+
+def _search(session: Session, a: m.SearchArguments) -> object:
+    return {"hits": session.search(**a.given())}
+
+
+def _get(session: Session, a: m.GetArguments) -> object:
+    return session.get(a.memory_id, namespace=a.namespace)
+
+
+def _list(session: Session, a: m.ListArguments) -> object:
+    return session.list(**{"limit": a.limit, **a.given()})
+
+
+def _update(session: Session, a: m.UpdateArguments) -> object:
+    return session.update(**a.given())
+
+
+def _delete(session: Session, a: m.DeleteArguments) -> object:
+    return {"deleted": session.delete(a.memory_id, namespace=a.namespace)}
+
+
+def _stats(session: Session, a: m.StatsArguments) -> object:
+    counts = session.stats(a.namespaces)
+    patterns = [NamespacePattern.parse(p) for p in a.namespaces]
+    names = [n for n in session.namespaces() if any(p.matches(n.name) for p in patterns)]
+    return {
+        "memories": counts.memories,
+        "embedded": counts.embedded,
+        "pending": counts.pending,
+        "dead": counts.dead,
+        "namespaces": [
+            {"name": n.name, "memories": n.memories, "embedded": n.embedded, "pending": n.pending}
+            for n in names
+        ],
+    }
+
+
+TOOLS: tuple[ToolSpec, ...] = (
+    ToolSpec(
+        "store_memory",
+        "Remember something",
+        "Keep something worth knowing in later conversations: a fact, a preference, a decision, a goal, "
+        "an observation. Store one statement per call. Search first if you may have stored it before, and "
+        "update that memory instead of storing it twice. It is encrypted, durable when this returns, "
+        "found by its words at once and by its meaning a moment later.",
+        m.StoreArguments,
+        m.MemoryResult,
+        _store,
+    ),
+    ToolSpec(
+        "search_memory",
+        "Search memories",
+        "Find memories by meaning and by words. Use this before you answer from what you think you know "
+        "about a user, a customer or earlier work. Filters are applied before ranking, so narrow ones "
+        "never lose answers. Returns the best first, each with its content, score and memory_id.",
+        m.SearchArguments,
+        m.SearchResult,
+        _search,
+        reads_only=True,
+        idempotent=True,
+    ),
+    ToolSpec(
+        "get_memory",
+        "Read one memory",
+        "Read one memory whole, by its memory_id.",
+        m.GetArguments,
+        m.MemoryResult,
+        _get,
+        reads_only=True,
+        idempotent=True,
+    ),
+    ToolSpec(
+        "list_memories",
+        "List memories",
+        "List memories by filters alone, newest first, page by page. Use search_memory when you look for "
+        "something; use this to review all there is, for example everything about one subject.",
+        m.ListArguments,
+        m.ListResult,
+        _list,
+        reads_only=True,
+        idempotent=True,
+    ),
+    ToolSpec(
+        "update_memory",
+        "Correct a memory",
+        "Change a memory that is wrong or out of date. Only what you give is changed; give tags as [] or "
+        "metadata as {} to empty them. The former text is replaced.",
+        m.UpdateArguments,
+        m.MemoryResult,
+        _update,
+        destroys=True,
+        idempotent=False,
+    ),
+    ToolSpec(
+        "delete_memory",
+        "Forget one memory",
+        "Delete one memory for good. Do this only when asked to forget it, or when it is plainly wrong. "
+        "Deleting what is not there is no error.",
+        m.DeleteArguments,
+        m.DeleteResult,
+        _delete,
+        destroys=True,
+        idempotent=True,
+    ),
+    ToolSpec(
+        "memory_stats",
+        "What is stored",
+        "The namespaces that you may use and how many memories each holds. Call this first when you do "
+        "not know which namespace to use.",
+        m.StatsArguments,
+        m.StatsResult,
+        _stats,
+        reads_only=True,
+        idempotent=True,
+    ),
+)

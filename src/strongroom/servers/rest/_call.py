@@ -1,0 +1,162 @@
+"""One REST request on its way to the engine and back.
+
+The key's form is checked before the body is read, and a body of more than 64 KiB is read only after the
+key itself was found good. Parsing, authentication, the operation and the encoding of the answer then
+share one hop to a worker thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import ValidationError
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from strongroom.access import key_problem
+from strongroom.errors import (
+    InvalidFilterError,
+    InvalidInputError,
+    InvalidNamespaceError,
+    InvalidVectorError,
+    StrongroomError,
+    UnauthenticatedError,
+)
+from strongroom.servers.http import (
+    Log,
+    WorkerPool,
+    bearer_key,
+    error_response,
+    http_status,
+    request_id_of,
+)
+from strongroom.servers.rest._models import Input
+from strongroom.servers.wire import to_json
+
+if TYPE_CHECKING:
+    from strongroom.engine import Engine, Session
+
+M = TypeVar("M")
+T = TypeVar("T")
+InputT = TypeVar("InputT", bound=Input)
+_UNCHECKED_BODY_BYTES_MAX = 64 * 1024
+_PROBLEMS_SHOWN_MAX = 3
+_SURFACE = "rest"
+
+# A field of the input whose malformation has an error class of its own.
+_CLASS_OF_FIELD: dict[str, type[InvalidInputError]] = {
+    "embedding": InvalidVectorError,
+    "where": InvalidFilterError,
+    "namespace": InvalidNamespaceError,
+    "namespaces": InvalidNamespaceError,
+    "grants": InvalidNamespaceError,
+}
+
+
+class Caller:
+    """Carries requests to the engine: ``workers`` for operations, ``waiters`` for those that wait."""
+
+    def __init__(self, engine: Engine, workers: WorkerPool, waiters: WorkerPool, log: Log) -> None:
+        self.engine = engine
+        self.workers = workers
+        self._log = log
+        self._waiters = waiters
+
+    async def run(self, request: Request, work: Callable[[Session], T]) -> T:
+        """The result of an operation, made in a worker thread for the caller that the key stands for."""
+        key = self._presented_key(request)
+        return await self.workers.run(lambda: work(self._session(request, key)))
+
+    async def call(self, request: Request, work: Callable[[Session], object]) -> Response:
+        """The answer to an operation that takes no body."""
+        raw = await self.run(request, lambda s: to_json(work(s)))
+        return Response(raw, media_type="application/json")
+
+    async def call_with(
+        self,
+        request: Request,
+        model: Callable[[bytes], M],
+        work: Callable[[Session, M], object],
+        *,
+        status: int = 200,
+        waits: Callable[[bytes], bool] | None = None,
+    ) -> Response:
+        """The answer to an operation whose body ``model`` parses; ``waits`` tells those that take long."""
+        key = self._presented_key(request)
+        _check_content_type(request)
+        length = request.headers.get("content-length")
+        if length is None or int(length) > _UNCHECKED_BODY_BYTES_MAX:
+            await self.workers.run(lambda: self._session(request, key))
+        try:
+            raw = await request.body()
+        except ClientDisconnect:
+            raise InvalidInputError("the request ended before its body was complete") from None
+
+        def hop() -> bytes:
+            session = self._session(request, key)
+            return to_json(work(session, model(raw)))
+
+        pool = self._waiters if waits is not None and waits(raw) else self.workers
+        return Response(await pool.run(hop), status, media_type="application/json")
+
+    def _session(self, request: Request, key: str) -> Session:
+        return self.engine.authenticate(key, surface=_SURFACE, request_id=request_id_of(request.scope))
+
+    def _presented_key(self, request: Request) -> str:
+        key = bearer_key(request.scope)
+        problem = key_problem(key)
+        if key is None or problem is not None:
+            self._log.info("refused", reason=problem, request_id=request_id_of(request.scope))
+            raise UnauthenticatedError
+        return key
+
+
+def parser(model: type[InputT]) -> Callable[[bytes], InputT]:
+    """Reads ``model`` from the bytes of a body; every mistake is one typed error without the value."""
+
+    def parse(raw: bytes) -> InputT:
+        try:
+            return model.model_validate_json(raw)
+        except ValidationError as e:
+            raise input_error(
+                [(d["loc"], d["msg"], d["type"]) for d in e.errors(include_url=False)]
+            ) from None
+
+    return parse
+
+
+def input_error(problems: list[tuple[tuple[int | str, ...], str, str]]) -> InvalidInputError:
+    """One error for what a model found: where and what, never the value."""
+    first = problems[0]
+    if first[2] == "json_invalid":
+        return InvalidInputError("the body is not JSON in UTF-8")
+    shown = "; ".join(f"{_place(loc)}: {text}" for loc, text, _ in problems[:_PROBLEMS_SHOWN_MAX])
+    names = [part for part in first[0] if isinstance(part, str)]
+    cls = next((_CLASS_OF_FIELD[n] for n in names if n in _CLASS_OF_FIELD), InvalidInputError)
+    return cls("the request is not of the form that the operation takes", hint=shown[:500])
+
+
+def error_to_response(request: Request, error: StrongroomError, log: Log) -> Response:
+    """The answer to a typed error; faults of the server are logged with their own message."""
+    if http_status(error) >= 500:
+        log.error("operation_failed", code=error.code, request_id=request_id_of(request.scope))
+    status, headers, body = error_response(error)
+    response = Response(body, status)
+    response.raw_headers.extend(headers)
+    return response
+
+
+def _place(loc: tuple[int | str, ...]) -> str:
+    return ".".join(str(part)[:40] for part in loc[:6]) or "body"
+
+
+def _check_content_type(request: Request) -> None:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise InvalidInputError("the body must be JSON", hint="send Content-Type: application/json")
+
+
+def as_errors(found: Any) -> list[tuple[tuple[int | str, ...], str, str]]:
+    """The problems of FastAPI's own validation in the form that ``input_error`` takes."""
+    return [(tuple(d["loc"]), str(d["msg"]), str(d["type"])) for d in found]

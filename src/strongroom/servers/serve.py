@@ -1,0 +1,224 @@
+"""The server process: REST and MCP behind one guard, over TLS 1.3, on one engine.
+
+    ASGI server -> Guard -> /mcp: McpEndpoint, else: REST
+
+``run_server`` blocks until SIGTERM or SIGINT, finishes what is running and closes the engine.
+``ServerThread`` runs the same in a thread on a free port.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+
+from strongroom.config import Config, keys_directory
+from strongroom.errors import ConfigurationError, InternalError
+from strongroom.servers.http import Guard, Log, WorkerPool, capture_library_logs, make_log
+from strongroom.servers.mcp import McpEndpoint
+from strongroom.servers.rest import create_app
+from strongroom.servers.tls import server_context
+
+if TYPE_CHECKING:
+    from strongroom.engine import Engine
+
+__all__ = ["ServerThread", "build_application", "run_server", "server_files"]
+
+_MCP_PATHS = frozenset({"/mcp", "/mcp/"})
+_WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, never bound to
+_DRAIN_S = 30
+_KEEP_ALIVE_S = 75
+_CONNECTIONS_MAX = 4096
+_START_S = 30.0
+
+
+def build_application(
+    engine: Engine,
+    config: Config,
+    *,
+    log: Log | None = None,
+    metrics_on_loopback: bool = False,
+) -> Guard:
+    """The whole ASGI application, guard included."""
+    from strongroom import __version__
+
+    log = log if log is not None else make_log(config.log)
+    workers = WorkerPool(config.server.workers_max, "strongroom-worker")
+    mcp = McpEndpoint(engine, config, workers, log, version=__version__)
+
+    @asynccontextmanager
+    async def lifespan() -> AsyncIterator[None]:
+        try:
+            async with mcp.running():
+                yield
+        finally:
+            workers.close()
+
+    rest = create_app(
+        engine,
+        config,
+        workers=workers,
+        log=log,
+        metrics_on_loopback=metrics_on_loopback,
+        version=__version__,
+        lifespan=lifespan,
+    )
+
+    async def dispatch(scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http" and scope["path"] in _MCP_PATHS:
+            await mcp(scope, receive, send)
+        else:
+            await rest(scope, receive, send)
+
+    hosts = [*config.server.allowed_hosts]
+    if config.server.host not in _WILDCARDS:
+        hosts.append(f"[{config.server.host}]" if ":" in config.server.host else config.server.host)
+    return Guard(
+        dispatch,
+        allowed_hosts=hosts,
+        allowed_origins=config.server.allowed_origins,
+        request_bytes_max=config.limits.request_bytes_max,
+        log=log,
+    )
+
+
+def server_files(directory: Path, config: Config) -> tuple[Path, Path]:
+    """Certificate and private key of a store's server."""
+    keys = keys_directory(directory, config)
+    return keys / config.server.certificate, keys / config.server.private_key
+
+
+def run_server(
+    engine: Engine,
+    config: Config,
+    *,
+    certificate: Path,
+    private_key: Path,
+    host: str | None = None,
+    port: int | None = None,
+    metrics_on_loopback: bool = False,
+) -> None:
+    """Serve until SIGTERM or SIGINT; then stop accepting, finish what runs, and close the engine.
+
+    Raises:
+        ConfigurationError: certificate or key cannot be used, or the address cannot be bound.
+    """
+    log = make_log(config.log)
+    capture_library_logs(log)
+    try:
+        application = build_application(engine, config, log=log, metrics_on_loopback=metrics_on_loopback)
+        bound = _bind(
+            host if host is not None else config.server.host, config.server.port if port is None else port
+        )
+        with bound:
+            server = uvicorn.Server(_uvicorn_config(application, certificate, private_key))
+            log.info("serving", port=bound.getsockname()[1])
+            server.run(sockets=[bound])
+    finally:
+        engine.close()
+        log.info("stopped")
+
+
+class ServerThread:
+    """A server in a thread of this process, for tests and benches; ``with`` starts and stops it.
+
+    ``port`` 0 takes a free one; ``url`` is then its address. The engine stays open.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        config: Config,
+        *,
+        certificate: Path,
+        private_key: Path,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        log: Log | None = None,
+        metrics_on_loopback: bool = False,
+        application: Any = None,
+    ) -> None:
+        self._socket = _bind(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        self.url = f"https://{host}:{self.port}"
+        if application is None:
+            application = build_application(engine, config, log=log, metrics_on_loopback=metrics_on_loopback)
+        self._server = uvicorn.Server(_uvicorn_config(application, certificate, private_key))
+        self._thread = threading.Thread(target=self._run, name="strongroom-server", daemon=True)
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+    def start(self) -> None:
+        """Return once connections are taken.
+
+        Raises:
+            InternalError: the server did not start.
+        """
+        self._thread.start()
+        pause = threading.Event()
+        for _ in range(int(_START_S / 0.01)):
+            if self._server.started:
+                return
+            if not self._thread.is_alive():
+                break
+            pause.wait(0.01)
+        raise InternalError("the server did not start")
+
+    def stop(self) -> None:
+        """Finish what runs and return once the port is free."""
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def __enter__(self) -> ServerThread:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        bound = socket.socket(family, socket.SOCK_STREAM)
+    except (OSError, OverflowError):
+        raise ConfigurationError("the address of the server cannot be used") from None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(address)
+    except (OSError, OverflowError) as e:
+        bound.close()
+        reason = e.strerror if isinstance(e, OSError) else "no such port"
+        raise ConfigurationError(f"port {port} cannot be bound: {reason}") from None
+    return bound
+
+
+def _uvicorn_config(application: Any, certificate: Path, private_key: Path) -> uvicorn.Config:
+    context = server_context(certificate, private_key)
+    return uvicorn.Config(
+        application,
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        limit_concurrency=_CONNECTIONS_MAX,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_DRAIN_S,
+        ws="none",
+        ssl_context_factory=lambda *_: context,
+        h11_max_incomplete_event_size=64 * 1024,
+    )

@@ -1,0 +1,56 @@
+"""The engine's nouns as JSON, the same on every surface.
+
+Times are RFC 3339 in UTC, grants are their text, ids are UUIDs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from strongroom.model import ApiKeyInfo, AuditEntry, NamespacePattern
+
+__all__ = ["audit_out", "key_out", "to_json", "to_plain"]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _hook(value: object) -> Any:
+    if isinstance(value, Mapping):  # read-only views of metadata
+        return dict(value)
+    if isinstance(value, NamespacePattern):
+        return value.text
+    raise TypeError(type(value).__name__)
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=_hook)
+
+
+def to_json(value: object) -> bytes:
+    """JSON of nouns, and of dicts and lists of them."""
+    return _ENCODER.encode(value)
+
+
+def to_plain(value: object) -> Any:
+    """What ``to_json`` would write, as dicts, lists and plain values."""
+    return msgspec.to_builtins(value, enc_hook=_hook)
+
+
+def key_out(key: ApiKeyInfo) -> dict[str, Any]:
+    """An API key with its grants as text."""
+    fields = {f.name: getattr(key, f.name) for f in dataclasses.fields(key)}
+    return {**fields, "grants": [g.text for g in key.grants]}
+
+
+def audit_out(entry: AuditEntry) -> dict[str, Any]:
+    """An audit entry with a time and with UUIDs."""
+    fields = {f.name: getattr(entry, f.name) for f in dataclasses.fields(entry)}
+    del fields["at_us"]
+    fields["at"] = _EPOCH + timedelta(microseconds=entry.at_us)
+    fields["memory_ids"] = [UUID(bytes=i) for i in entry.memory_ids]
+    return fields
