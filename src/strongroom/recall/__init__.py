@@ -1,0 +1,34 @@
+"""Finding memories again: columns, vectors, keywords, and their fusion. Cannot decrypt.
+
+``NamespaceIndex`` holds what is needed to search one namespace and follows the ledger's change feed;
+``Recall`` answers questions over several of them; ``ColumnarStore`` is the columnar engine below.
+"""
+
+from strongroom.recall.analyze import LANGUAGES, check_language
+from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
+from strongroom.recall.columnar import ColumnarStore, ColumnarTable
+from strongroom.recall.index import MemoryTable, NamespaceIndex, RecallSettings
+from strongroom.recall.search import Candidate, ListItem, Recall, RecallQuery, RecallResult
+from strongroom.recall.vectors import check_vector
+
+__all__ = [
+    "LANGUAGES",
+    "AccessPut",
+    "Candidate",
+    "Change",
+    "ColumnarStore",
+    "ColumnarTable",
+    "ListItem",
+    "MemoryTable",
+    "NamespaceIndex",
+    "Recall",
+    "RecallQuery",
+    "RecallResult",
+    "RecallSettings",
+    "Remove",
+    "Upsert",
+    "VectorDrop",
+    "VectorPut",
+    "check_language",
+    "check_vector",
+]

@@ -1,0 +1,64 @@
+"""Weighted reciprocal rank fusion: several orders of the same things become one.
+
+Cormack, Clarke & Büttcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank
+Learning Methods": the score of a thing is the sum over the lanes that found it of
+weight / (constant + rank), the first rank being 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+K = TypeVar("K", bound=Hashable)
+
+
+@dataclass(frozen=True, slots=True)
+class LaneWeights:
+    """The weight of each lane, in the order of the lanes, and the constant that dampens the top ranks."""
+
+    weights: tuple[float, ...]
+    constant: int = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A fused score, and the rank in each lane (1 is the best; None: the lane did not find it)."""
+
+    score: float
+    ranks: tuple[int | None, ...]
+
+
+def lane_depth(k: int, depth_min: int) -> int:
+    """How many candidates each lane gives when ``k`` are wanted."""
+    return max(depth_min, 2 * k)
+
+
+def fuse(
+    lanes: Sequence[Sequence[K]],
+    weights_of: Callable[[K], LaneWeights],
+    recency: Callable[[K], tuple[int, ...]],
+) -> list[tuple[K, Fused]]:
+    """Every thing of every lane with its fused score, best first; ties: the more recent first.
+
+    Args:
+        lanes: each its things, best first, none twice.
+        weights_of: weights for one thing (they may differ, for example by namespace).
+        recency: orders things of the same score, the greater one first.
+    """
+    ranks: dict[K, list[int | None]] = {}
+    for number, lane in enumerate(lanes):
+        for rank, thing in enumerate(lane, start=1):
+            ranks.setdefault(thing, [None] * len(lanes))[number] = rank
+    out: list[tuple[K, Fused]] = []
+    for thing, found in ranks.items():
+        known = weights_of(thing)
+        score = sum(
+            weight / (known.constant + rank)
+            for weight, rank in zip(known.weights, found, strict=True)
+            if rank is not None
+        )
+        out.append((thing, Fused(score, tuple(found))))
+    out.sort(key=lambda item: (item[1].score, recency(item[0])), reverse=True)
+    return out

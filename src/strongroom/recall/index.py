@@ -1,0 +1,352 @@
+"""The index of one namespace: columns, vectors and keywords behind one door.
+
+``apply`` only notes what changed, under a short mutex; the lanes take it over before the next question,
+so that a store is not held up by searches and a search sees every change that was applied before it.
+Searches run side by side; a take-over runs alone. Large back-logs are taken over in the background.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.config import RecallConfig
+from strongroom.errors import InternalError, InvalidVectorError
+from strongroom.model import Filter, Memory
+from strongroom.recall._columns import to_row, to_us
+from strongroom.recall._roster import Pending, Roster
+from strongroom.recall._threads import BackgroundTask, ReadWriteLock
+from strongroom.recall.analyze import Analyzer
+from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
+from strongroom.recall.keywords import Blind, KeywordLane
+from strongroom.recall.vectors import VectorLane, check_vector
+
+PENDING_BACKGROUND = 512  # changes that wait before the background takes them over
+PENDING_MAX = 8_192  # changes that wait before ``apply`` itself takes them over
+NEVER_US = np.iinfo(np.int64).max
+_serials = count()
+_log = logging.getLogger(__name__)
+
+
+class MemoryTable(Protocol):
+    """The columns of one namespace, by rid."""
+
+    def append(self, rows: Sequence[tuple[int, Memory, int]]) -> None: ...
+    def remove(self, rids: Sequence[int]) -> None: ...
+    def set_embedded(self, rids: Sequence[int], embedded: bool) -> None: ...
+    def set_access(self, rid: int, count: int, last_us: int | None) -> None: ...
+    def select(self, filter: Filter, *, now_us: int) -> NDArray[np.int64]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecallSettings:
+    """How one namespace is searched; see ``RecallConfig`` for the meaning."""
+
+    vector_weight: float = 1.0
+    keyword_weight: float = 0.6
+    rrf_constant: int = 60
+    lane_depth_min: int = 50
+    language: str = "english"
+    exact_rows_max: int = 20_000
+
+    @classmethod
+    def from_config(cls, config: RecallConfig, *, language: str | None = None) -> RecallSettings:
+        return cls(
+            vector_weight=config.vector_weight,
+            keyword_weight=config.keyword_weight,
+            rrf_constant=config.rrf_constant,
+            lane_depth_min=config.lane_depth_min,
+            language=language or config.language,
+            exact_rows_max=config.exact_rows_max,
+        )
+
+
+class NamespaceIndex:
+    """Everything that is needed to find the memories of one namespace. Thread-safe.
+
+    Args:
+        table: the namespace's columns, empty.
+        blind: turns stems into 64-bit numbers (a keyed hash); called with many stems at once.
+        settings: weights, language and limits.
+        ns: the namespace's number, carried on candidates; not looked at here.
+        dimensions: length of the vectors; None: that of the first one.
+
+    Raises:
+        InvalidInputError: the language of the settings is not known.
+    """
+
+    def __init__(
+        self,
+        table: MemoryTable,
+        blind: Blind,
+        settings: RecallSettings | None = None,
+        *,
+        ns: int = 0,
+        dimensions: int | None = None,
+    ) -> None:
+        self.ns = ns
+        self.settings = settings or RecallSettings()
+        self.serial = next(_serials)  # the order in which a search locks several indexes
+        self.watermark = 0
+        self.table = table
+        self.keywords = KeywordLane(Analyzer(self.settings.language), blind)
+        self.vectors: VectorLane | None = None
+        self._dimensions = dimensions
+        self._roster = Roster()
+        self._mutex = threading.Lock()  # guards the roster and the watermark
+        self.lock = ReadWriteLock()  # readers: searches; writer: the take-over into the lanes
+        self._alive: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)  # by rid
+        self._expires: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # microseconds, by rid
+        self._created: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._expires_first: int = NEVER_US  # no row expires before
+        self._failed = False
+        self._task = BackgroundTask("strongroom-recall")
+
+    # -- changes ----------------------------------------------------------------------------------
+    def apply(self, changes: Sequence[Change], watermark: int) -> None:
+        """Take note of changes; every question asked afterwards sees them.
+
+        A change that is older than what is known of that memory does nothing, so changes may come
+        twice. A vector of an older content is ignored, one of a newer content waits for its memory.
+
+        Args:
+            changes: in the order of their ``seq``.
+            watermark: all changes up to this ``seq`` have now been applied.
+
+        Raises:
+            InvalidVectorError: a vector is not finite, all zero or of the wrong length.
+            InvalidInputError: a memory holds what cannot be indexed. Nothing is applied in both cases.
+        """
+        checked = [self._checked(change) for change in changes]
+        with self._mutex:
+            roster = self._roster
+            for change in checked:
+                match change:
+                    case Upsert():
+                        roster.upsert(change)
+                    case VectorPut():
+                        roster.vector(change)
+                    case Remove():
+                        roster.remove(change)
+                    case AccessPut():
+                        roster.access(change)
+                    case VectorDrop():
+                        roster.vector_drop(change)
+            self.watermark = max(self.watermark, watermark)
+            waiting = len(roster.pending)
+        if waiting >= PENDING_MAX:
+            self.prepare()
+        elif waiting >= PENDING_BACKGROUND:
+            self._task.start(self._prepare_alone)
+
+    def _checked(self, change: Change) -> Change:
+        """Refuse what would fail later, when it could spoil the lanes."""
+        if isinstance(change, Upsert):
+            to_row(0, change.memory, change.seq)
+        if not isinstance(change, VectorPut):
+            return change
+        vector = check_vector(change.vector, self._dimensions)
+        if self._dimensions is None:
+            with self._mutex:
+                if self._dimensions is None:
+                    self._dimensions = len(vector)
+            vector = check_vector(vector, self._dimensions)
+        return VectorPut(change.memory_id, change.content_version, vector, change.seq)
+
+    def settle(self) -> int:
+        """To be called after the ledger's head was reached: drops vectors whose memory never came.
+
+        One that waits now is dropped by the next call. Returns how many wait.
+        """
+        with self._mutex:
+            return self._roster.settle()
+
+    def prepare(self) -> None:
+        """Bring the lanes up to date with everything that was applied.
+
+        Raises:
+            InternalError: an earlier attempt failed half-way; the index has to be built anew.
+        """
+        self.check_usable()
+        if not len(self._roster.pending):
+            return
+        with self.lock.write:
+            with self._mutex:
+                pending = self._roster.take_pending()
+            done = False
+            try:
+                self._take_over(pending)
+                done = True
+            finally:
+                self._failed = self._failed or not done  # the lanes may no longer agree
+
+    def _prepare_alone(self) -> None:
+        """``prepare`` on a thread of its own."""
+        try:
+            self.prepare()
+        except Exception as e:  # noqa: BLE001 - a thread has no caller: the next question tells it
+            _log.error("the index of a namespace is damaged (%s)", type(e).__name__)
+
+    def check_usable(self) -> None:
+        """Raise InternalError when a change was taken over only in part: build the index anew."""
+        if self._failed:
+            raise InternalError("the index of a namespace is damaged and has to be built anew")
+
+    def _take_over(self, pending: Pending) -> None:
+        if pending.rows:
+            self._add_rows(pending.rows)
+        if pending.moves and self.vectors is not None:
+            self.vectors.move(
+                np.fromiter(pending.moves.values(), dtype=np.int64, count=len(pending.moves)),
+                np.fromiter(pending.moves, dtype=np.int64, count=len(pending.moves)),
+            )
+        if pending.removed:
+            self._remove_rows(pending.removed)
+        if pending.voided and self.vectors is not None:
+            self.vectors.remove(np.fromiter(pending.voided, dtype=np.int64, count=len(pending.voided)))
+        if pending.vectors:
+            self._add_vectors(pending.vectors)
+        self._flag_embedded(pending)
+        for rid, (times, last_us) in pending.access.items():
+            self.table.set_access(rid, times, last_us)
+
+    def _add_rows(self, rows: dict[int, tuple[Memory, int]]) -> None:
+        self._reserve(max(rows) + 1)
+        for rid, (memory, _) in rows.items():
+            self._alive[rid] = True
+            self._created[rid] = to_us(memory.created_at)
+            if memory.expires_at is not None:
+                expires_us = to_us(memory.expires_at)
+                self._expires[rid] = expires_us
+                self._expires_first = min(self._expires_first, expires_us)
+        self.table.append([(rid, memory, seq) for rid, (memory, seq) in rows.items()])
+        self.keywords.add(list(rows), [memory.content for memory, _ in rows.values()])
+
+    def _reserve(self, size: int) -> None:
+        have = len(self._alive)
+        if size <= have:
+            return
+        more = max(size, have + have // 2, 256) - have
+        self._alive = np.concatenate([self._alive, np.zeros(more, dtype=np.bool_)])
+        self._expires = np.concatenate([self._expires, np.full(more, NEVER_US, dtype=np.int64)])
+        self._created = np.concatenate([self._created, np.zeros(more, dtype=np.int64)])
+
+    def _remove_rows(self, rids: list[int]) -> None:
+        index = np.asarray(rids, dtype=np.int64)
+        self._alive[index] = False
+        self.table.remove(rids)
+        self.keywords.remove(rids)
+        if self.vectors is not None:
+            self.vectors.remove(index)
+        for rid in rids:
+            self._roster.ids[rid] = None
+
+    def _add_vectors(self, vectors: dict[int, NDArray[np.float32]]) -> None:
+        if self.vectors is None:
+            if self._dimensions is None:
+                raise InvalidVectorError("the length of the vectors is not known")
+            self.vectors = VectorLane(self._dimensions, exact_rows_max=self.settings.exact_rows_max)
+        self.vectors.add(
+            np.fromiter(vectors, dtype=np.int64, count=len(vectors)), np.stack(list(vectors.values()))
+        )
+
+    def _flag_embedded(self, pending: Pending) -> None:
+        """Make the column has_embedding say what the vector lane holds, whatever the memory said."""
+        gained = [*pending.vectors, *pending.moves]
+        have = set(gained)
+        lost = [rid for rid, (memory, _) in pending.rows.items() if memory.has_embedding and rid not in have]
+        lost.extend(pending.voided)
+        if lost:
+            self.table.set_embedded(lost, False)
+        if gained:
+            self.table.set_embedded(gained, True)
+
+    # -- questions about single memories ------------------------------------------------------------
+    def has(self, memory_id: bytes) -> bool:
+        """Whether a memory with these 16 bytes is there (expired ones are, until they are removed)."""
+        with self._mutex:
+            return memory_id in self._roster
+
+    def seq_of(self, memory_id: bytes) -> int | None:
+        """The ``seq`` of the newest known state of a memory; None when it is not there."""
+        with self._mutex:
+            return self._roster.seq_of(memory_id)
+
+    def has_vector(self, memory_id: bytes) -> bool:
+        """Whether the present content of a memory can be found by meaning."""
+        with self._mutex:
+            return self._roster.has_vector(memory_id)
+
+    @property
+    def memories(self) -> int:
+        """How many memories there are."""
+        with self._mutex:
+            return len(self._roster)
+
+    @property
+    def embedded(self) -> int:
+        """How many of them have a vector of their present content."""
+        with self._mutex:
+            return self._roster.embedded
+
+    @property
+    def dimensions(self) -> int | None:
+        """The length of the vectors; None while it is not known."""
+        return self._dimensions
+
+    def memory_bytes(self) -> int:
+        """Bytes of the lanes and tables here, without the columns."""
+        vectors = self.vectors.memory_bytes() if self.vectors is not None else 0
+        own = self._alive.nbytes + self._expires.nbytes + self._created.nbytes
+        return vectors + self.keywords.memory_bytes() + self._roster.memory_bytes() + own
+
+    # -- for Recall: the caller holds ``lock.read`` -------------------------------------------------
+    def allowed(self, filter: Filter, now_us: int) -> NDArray[np.int64] | None:
+        """The sorted rids that a question may see; None: every row.
+
+        Raises:
+            InvalidFilterError: the filter's ``where`` is refused.
+        """
+        if not filter.is_empty:
+            return self.table.select(filter, now_us=now_us)
+        if now_us < self._expires_first:
+            return None
+        return np.flatnonzero(self._alive & (self._expires > now_us))
+
+    def everything(self) -> NDArray[np.int64]:
+        """The sorted rids of all rows."""
+        return np.flatnonzero(self._alive)
+
+    def id_at(self, rid: int) -> bytes:
+        """The memory that a live row stands for."""
+        memory_id = self._roster.ids[rid]
+        if memory_id is None:
+            raise InternalError("a search met a row that is gone")
+        return memory_id
+
+    def seq_at(self, rid: int) -> int:
+        return self._roster.seqs[rid]
+
+    def created_at(self, rids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Microseconds since the epoch, int64, shape (len(rids),)."""
+        return self._created[rids]
+
+    # -- upkeep -------------------------------------------------------------------------------------
+    def wait_idle(self, timeout_s: float | None = None) -> bool:
+        """Wait for work in the background; False when the time was up in one of its parts."""
+        done = self._task.wait(timeout_s) and self.keywords.wait_merged(timeout_s)
+        return done and (self.vectors is None or self.vectors.wait_built(timeout_s))
+
+    def close(self) -> None:
+        """Stop the background work. Idempotent."""
+        self._task.close()
+        self.keywords.close()
+        if self.vectors is not None:
+            self.vectors.close()

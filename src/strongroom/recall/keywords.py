@@ -1,0 +1,368 @@
+"""The keyword lane: BM25 over blinded terms of one namespace.
+
+Score of a memory d for the distinct terms t of a query (Robertson & Zaragoza 2009, "The Probabilistic
+Relevance Framework: BM25 and Beyond"; the idf that is never negative is Lucene's):
+
+    sum over t of  ln(1 + (N - n_t + 0.5) / (n_t + 0.5)) * f * (k1 + 1) / (f + k1 * (1 - b + b * |d| / avg))
+
+with k1 = 1.2, b = 0.75, f the count of t in d, |d| the number of terms of d, n_t the number of
+memories that hold t, all over live memories only.
+
+Terms are blinded before they are counted: a callable turns stems into 64-bit numbers (a keyed hash,
+made by the engine). Neither the postings nor any cache hold a word. The cache of blinded terms is a
+bounded map from Python's own keyed 64-bit string hash to the blinded number; it is emptied when full.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.recall._postings import Segment, from_occurrences, merge
+from strongroom.recall._threads import BackgroundTask, ReadWriteLock
+from strongroom.recall._top import best
+from strongroom.recall.analyze import Analyzer, tokenize
+
+K1 = 1.2
+B = 0.75
+QUERY_TERMS_MAX = 256  # distinct terms of one query that count
+CACHE_TERMS_MAX = 131_072
+DELTA_DOCUMENTS_MAX = 2_048  # single additions that wait outside the segments
+MERGE_RATIO = 4  # a segment is merged with the next one unless it is this many times as large
+DEAD_DOCUMENTS_MIN = 1_024  # removed documents that make a clean-up worth while
+MERGE_INLINE_MAX = 8_192  # documents; larger merges run in the background
+
+Blind = Callable[[Sequence[str]], Sequence[int]]
+_STOP = 0
+_MASK = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class TermStatistics:
+    """What BM25 needs to know of a collection: ``frequencies[i]`` memories hold the i-th query term."""
+
+    documents: int
+    length: int  # terms of all memories together
+    frequencies: NDArray[np.int64]
+
+    def __add__(self, other: TermStatistics) -> TermStatistics:
+        return TermStatistics(
+            self.documents + other.documents,
+            self.length + other.length,
+            self.frequencies + other.frequencies,
+        )
+
+
+class KeywordLane:
+    """BM25 of one namespace by row id (rid: dense, only ever growing). Thread-safe.
+
+    Args:
+        analyzer: turns text into stems.
+        blind: turns stems into 64-bit numbers; the same stem must always give the same number.
+    """
+
+    def __init__(self, analyzer: Analyzer, blind: Blind) -> None:
+        self._analyzer = analyzer
+        self._blind = blind
+        self._cache: dict[int, int] = {}
+        self._lock = ReadWriteLock()
+        self._segments: tuple[Segment, ...] = ()
+        self._delta: dict[int, tuple[list[int], list[int]]] = {}  # term -> rids, counts
+        self._delta_documents = 0
+        self._lengths: NDArray[np.int32] = np.zeros(0, dtype=np.int32)  # by rid
+        self._live: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)  # by rid
+        self._documents = 0
+        self._length = 0
+        self._dead = 0  # removed, but still in the postings
+        self._task = BackgroundTask("strongroom-keywords")
+        self._cache_lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return self._documents
+
+    # -- changes ----------------------------------------------------------------------------------
+    def blinded(self, text: str) -> list[int]:
+        """The blinded terms of ``text`` in their order, stop words left out."""
+        tokens = tokenize(text)
+        found = list(map(self._cache.get, map(hash, tokens)))
+        if None in found:
+            missing = list({t for t, f in zip(tokens, found, strict=True) if f is None})
+            fresh = self._look_up(missing)
+            found = [fresh[t] if f is None else f for t, f in zip(tokens, found, strict=True)]
+        return [f for f in found if f]
+
+    def _look_up(self, tokens: list[str]) -> dict[str, int]:
+        stems = self._analyzer.stems(tokens)
+        words = [s for s in stems if s is not None]
+        numbers = iter(self._blind(words) if words else ())
+        made = {
+            token: _STOP if stem is None else (next(numbers) & _MASK) or 1
+            for token, stem in zip(tokens, stems, strict=True)
+        }
+        with self._cache_lock:
+            if len(self._cache) + len(made) > CACHE_TERMS_MAX:
+                self._cache = {}
+            for token, number in list(made.items())[:CACHE_TERMS_MAX]:
+                self._cache[hash(token)] = number
+        return made
+
+    def forget_terms(self) -> None:
+        """Empty the cache of blinded terms."""
+        with self._cache_lock:
+            self._cache = {}
+
+    def add(self, rids: Sequence[int], texts: Sequence[str]) -> None:
+        """Add texts under rids that were never used before."""
+        blinded = [self.blinded(text) for text in texts]  # outside the lock: searches go on
+        if not blinded:
+            return
+        with self._lock.write:
+            self._reserve(max(rids) + 1)
+            index = np.asarray(rids, dtype=np.int64)
+            lengths = np.fromiter(map(len, blinded), dtype=np.int32, count=len(blinded))
+            self._lengths[index] = lengths
+            self._live[index] = True
+            self._documents += len(blinded)
+            self._length += int(lengths.sum())
+            if len(blinded) > DELTA_DOCUMENTS_MAX // 4:
+                flat = np.fromiter(
+                    itertools.chain.from_iterable(blinded), dtype=np.uint64, count=int(lengths.sum())
+                )
+                made = from_occurrences(flat, np.repeat(index, lengths), len(blinded))
+                self._segments = (*self._segments, made)
+            else:
+                for rid, numbers in zip(rids, blinded, strict=True):
+                    self._add_to_delta(rid, numbers)
+        self._maintain()
+
+    def _add_to_delta(self, rid: int, numbers: list[int]) -> None:
+        counts: dict[int, int] = {}
+        for number in numbers:
+            counts[number] = counts.get(number, 0) + 1
+        for number, count in counts.items():
+            entry = self._delta.get(number)
+            if entry is None:
+                self._delta[number] = ([rid], [count])
+            else:
+                entry[0].append(rid)
+                entry[1].append(count)
+        self._delta_documents += 1
+
+    def _reserve(self, size: int) -> None:
+        if size <= len(self._live):
+            return
+        room = max(size, len(self._live) + len(self._live) // 2, 256)
+        lengths = np.zeros(room, dtype=np.int32)
+        live = np.zeros(room, dtype=np.bool_)
+        lengths[: len(self._lengths)] = self._lengths
+        live[: len(self._live)] = self._live
+        self._lengths, self._live = lengths, live
+
+    def remove(self, rids: Sequence[int]) -> None:
+        """Forget the texts of ``rids``; unknown ones are passed over."""
+        index = np.unique(np.asarray(rids, dtype=np.int64))
+        with self._lock.write:
+            index = index[(index >= 0) & (index < len(self._live))]
+            index = index[self._live[index]]
+            self._live[index] = False
+            self._documents -= len(index)
+            self._length -= int(self._lengths[index].sum())
+            self._dead += len(index)
+        self._maintain()
+
+    # -- searching --------------------------------------------------------------------------------
+    def query_terms(self, text: str) -> list[int]:
+        """The distinct blinded terms of a query, at most ``QUERY_TERMS_MAX``, in their order."""
+        return list(dict.fromkeys(self.blinded(text)))[:QUERY_TERMS_MAX]
+
+    def statistics(self, terms: Sequence[int]) -> TermStatistics:
+        """This lane's share of the statistics of a collection of several lanes."""
+        with self._lock.read:
+            return self._statistics([self._postings(term) for term in terms])
+
+    def _statistics(self, postings: Sequence[tuple[NDArray[np.int64], NDArray[np.uint16]]]) -> TermStatistics:
+        return TermStatistics(
+            self._documents,
+            self._length,
+            np.fromiter((len(rids) for rids, _ in postings), dtype=np.int64, count=len(postings)),
+        )
+
+    def scores(self, terms: Sequence[int], statistics: TermStatistics | None = None) -> NDArray[np.float32]:
+        """The BM25 score of every row by rid, float32; 0 where no term occurs. May be longer than needed.
+
+        Args:
+            terms: as ``query_terms`` gives them.
+            statistics: of the whole collection when this lane is a part of it; None: its own.
+        """
+        with self._lock.read:
+            postings = [self._postings(term) for term in terms]
+            known = statistics or self._statistics(postings)
+            if not known.length or not any(len(rids) for rids, _ in postings):
+                return np.zeros(len(self._live), dtype=np.float32)
+            return self._score(postings, known)
+
+    def search(
+        self,
+        terms: Sequence[int],
+        k: int,
+        allowed: NDArray[np.int64] | NDArray[np.bool_] | None = None,
+        statistics: TermStatistics | None = None,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The ``k`` best that hold one of ``terms``: (rids, BM25 scores), best first, ties newest first.
+
+        Args:
+            terms: as ``query_terms`` gives them.
+            allowed: rids, or a mask by rid; None: all.
+            statistics: of the whole collection when this lane is a part of it; None: its own.
+        """
+        scores = self.scores(terms, statistics)
+        rids = matching(scores, allowed)
+        return best(scores[rids], rids, k) if k > 0 else (rids[:0], scores[:0])
+
+    def _score(
+        self, postings: Sequence[tuple[NDArray[np.int64], NDArray[np.uint16]]], known: TermStatistics
+    ) -> NDArray[np.float32]:
+        """The score of every row, shape (rows,), 0 where no term occurs."""
+        scores = np.zeros(len(self._live), dtype=np.float32)
+        norm_fixed = np.float32(K1 * (1 - B))
+        norm_length = np.float32(K1 * B * known.documents / known.length)
+        for (rids, counts), frequency in zip(postings, known.frequencies.tolist(), strict=True):
+            if not len(rids):
+                continue
+            idf = math.log1p((known.documents - frequency + 0.5) / (frequency + 0.5))
+            count = counts.astype(np.float32)
+            norm = self._lengths[rids] * norm_length
+            norm += norm_fixed
+            norm += count
+            count *= np.float32(idf * (K1 + 1))
+            count /= norm
+            scores[rids] += count  # a row occurs once in the postings of a term
+        return scores
+
+    def _postings(self, term: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
+        """(rids, counts) of the live rows that hold ``term``."""
+        key = np.uint64(term)
+        parts = [segment.postings(key) for segment in self._segments]
+        waiting = self._delta.get(term)
+        if waiting is not None:
+            parts.append((np.array(waiting[0], dtype=np.int64), np.array(waiting[1], dtype=np.uint16)))
+        parts = [part for part in parts if len(part[0])]
+        if not parts:
+            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint16)
+        rids, counts = parts[0]
+        if len(parts) > 1:
+            rids = np.concatenate([part[0] for part in parts])
+            counts = np.concatenate([part[1] for part in parts])
+        if self._dead:
+            live = self._live[rids]
+            rids, counts = rids[live], counts[live]
+        return rids, counts
+
+    # -- upkeep -----------------------------------------------------------------------------------
+    def _maintain(self) -> None:
+        if self._delta_documents > DELTA_DOCUMENTS_MAX:
+            with self._lock.write:
+                self._flush_delta()
+        tail = self._to_merge()
+        if not tail:
+            return
+        if sum(s.documents for s in tail) <= MERGE_INLINE_MAX:
+            self._merge()
+        else:
+            self._task.start(self._merge)
+
+    def _flush_delta(self) -> None:
+        if not self._delta_documents:
+            return
+        sizes = np.fromiter((len(r) for r, _ in self._delta.values()), dtype=np.int64, count=len(self._delta))
+        keys = np.fromiter(self._delta, dtype=np.uint64, count=len(self._delta))
+        order = np.argsort(keys)
+        ordered = [self._delta[int(key)] for key in keys[order]]
+        total = int(sizes.sum())
+        made = Segment(
+            keys[order],
+            np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes[order])]),
+            np.fromiter((rid for rids, _ in ordered for rid in rids), dtype=np.int64, count=total),
+            np.fromiter((n for _, counts in ordered for n in counts), dtype=np.uint16, count=total),
+            self._delta_documents,
+        )
+        self._segments = (*self._segments, made)
+        self._delta = {}
+        self._delta_documents = 0
+
+    @property
+    def _is_mostly_dead(self) -> bool:
+        return self._dead > max(DEAD_DOCUMENTS_MIN, self._documents)
+
+    def _to_merge(self) -> tuple[Segment, ...]:
+        """The newest segments that should become one: sizes fall by ``MERGE_RATIO`` from old to new."""
+        segments = self._segments
+        if self._is_mostly_dead:
+            return segments
+        keep = len(segments)
+        size = 0
+        for i in range(len(segments) - 1, -1, -1):
+            if i < len(segments) - 1 and segments[i].documents < MERGE_RATIO * size:
+                keep = i
+            size += segments[i].documents
+        return segments[keep:] if len(segments) - keep > 1 else ()
+
+    def _merge(self) -> None:
+        """Merge beside the present segments, then switch; repeated until nothing is left to merge."""
+        while not self._task.stopping:
+            with self._lock.write:
+                if self._is_mostly_dead:
+                    self._flush_delta()
+                tail = self._to_merge()
+                everything = len(tail) == len(self._segments) and not self._delta_documents
+                live = self._live.copy()
+                dead = self._dead
+            if not tail:
+                return
+            made = merge(tail, live)
+            with self._lock.write:
+                present = self._segments
+                at = next((i for i, s in enumerate(present) if s is tail[0]), -1)
+                if at < 0 or present[at : at + len(tail)] != tail:
+                    return  # another merge was quicker
+                self._segments = (*present[:at], made, *present[at + len(tail) :])
+                if everything:  # all that were dead at the start are gone from the postings
+                    self._dead -= dead
+
+    def wait_merged(self, timeout_s: float | None = None) -> bool:
+        """Wait for a merge that runs; False when the time was up."""
+        return self._task.wait(timeout_s)
+
+    def close(self) -> None:
+        """Stop merging; searches still work."""
+        self._task.close()
+
+    def memory_bytes(self) -> int:
+        """Bytes of postings and tables; additions that wait are estimated."""
+        waiting = sum(len(rids) for rids, _ in self._delta.values()) * 80 + len(self._delta) * 200
+        return (
+            sum(s.memory_bytes() for s in self._segments)
+            + waiting
+            + self._lengths.nbytes
+            + self._live.nbytes
+            + len(self._cache) * 160
+        )
+
+
+def matching(
+    scores: NDArray[np.float32], allowed: NDArray[np.int64] | NDArray[np.bool_] | None
+) -> NDArray[np.int64]:
+    """The rids whose score is not 0 and that are allowed (rids, or a mask by rid; None: all)."""
+    if allowed is None:
+        return np.flatnonzero(scores > 0)
+    if allowed.dtype == np.bool_:
+        size = min(len(allowed), len(scores))
+        return np.flatnonzero((scores[:size] > 0) & allowed[:size])
+    inside = allowed[allowed < len(scores)].astype(np.int64, copy=False)
+    return inside[scores[inside] > 0]

@@ -1,0 +1,384 @@
+"""Search, listing and counting over the indexes of one or several namespaces.
+
+Filters come first: the lanes rank inside the allowed set. Each lane's candidates of all namespaces are
+put into one order (BM25 with the statistics of all of them together), then the lanes are fused.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.errors import InvalidInputError, InvalidVectorError
+from strongroom.model import Filter, SearchMode
+from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
+from strongroom.recall.index import NamespaceIndex
+from strongroom.recall.keywords import matching
+from strongroom.recall.vectors import check_vector
+
+Key = tuple[int, int]  # position of the index, rid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RecallQuery:
+    """A question.
+
+    Args:
+        now_us: microseconds since the epoch; memories that expire at or before are left out.
+        text: what to find by keyword (modes hybrid and keyword).
+        vector: what to find by meaning: the text's embedding, float, shape (dimensions,), not zero.
+        min_similarity: the least cosine, in [-1, 1], that every answer must have.
+    """
+
+    now_us: int
+    text: str | None = field(default=None, repr=False)
+    vector: NDArray[np.float32] | None = field(default=None, repr=False)
+    k: int = 10
+    mode: SearchMode = "hybrid"
+    filter: Filter = field(default_factory=Filter)
+    min_similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidate:
+    """A memory that answers a question.
+
+    ``score`` orders the answers (hybrid: fused; semantic: cosine; keyword: BM25). ``similarity`` is the
+    exact cosine, None when the question or the memory has no vector; ``keyword_score`` is None without
+    a match. The ranks are those inside a lane, 1 the best, None when it did not propose the memory.
+    """
+
+    index: NamespaceIndex
+    memory_id: bytes
+    seq: int
+    score: float
+    similarity: float | None
+    keyword_score: float | None
+    vector_rank: int | None = None
+    keyword_rank: int | None = None
+    has_embedding: bool = False
+
+    @property
+    def ns(self) -> int:
+        """The number of its namespace."""
+        return self.index.ns
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RecallResult:
+    """The answers, best first. ``degraded``: hybrid was asked for, but there was no vector to search with.
+
+    The seconds are those spent in the filter and in each lane.
+    """
+
+    candidates: tuple[Candidate, ...]
+    degraded: bool
+    filter_s: float = 0.0
+    vector_s: float = 0.0
+    keyword_s: float = 0.0
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return iter(self.candidates)
+
+    def __len__(self) -> int:
+        return len(self.candidates)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListItem:
+    """One row of a listing; ``(created_us, memory_id)`` is the place to go on from."""
+
+    index: NamespaceIndex
+    memory_id: bytes
+    seq: int
+    created_us: int
+
+
+@dataclass(slots=True)
+class _Lane:
+    """What one lane found: things best first, and the score of each."""
+
+    order: list[Key] = field(default_factory=list)
+    score: dict[Key, float] = field(default_factory=dict)
+
+
+class Recall:
+    """Answers questions over indexes; holds nothing itself. Thread-safe."""
+
+    @staticmethod
+    def search(indexes: Sequence[NamespaceIndex], query: RecallQuery) -> RecallResult:
+        """The ``k`` best memories of ``indexes``.
+
+        Raises:
+            InvalidInputError: neither text nor vector where the mode needs it, or a value out of range.
+            InvalidVectorError: the vector is not usable, or not as long as those of an index.
+            InvalidFilterError: the filter's ``where`` is refused.
+        """
+        vector = _check(query)
+        degraded = query.mode == "hybrid" and vector is None
+        if degraded and query.min_similarity is not None:
+            return RecallResult((), True)  # no answer could be shown to be similar enough
+        with _reading(indexes) as opened:
+            _check_dimensions(opened, vector)
+            started = perf_counter()
+            allowed = [index.allowed(query.filter, query.now_us) for index in opened]
+            filtered = perf_counter()
+            run = _Search(opened, query, vector, allowed)
+            found = run.by_meaning()
+            by_meaning = perf_counter()
+            matched = run.by_keyword()
+            by_keyword = perf_counter()
+            candidates = run.answers(found, matched)
+        return RecallResult(
+            tuple(candidates), degraded, filtered - started, by_meaning - filtered, by_keyword - by_meaning
+        )
+
+    @staticmethod
+    def list(
+        indexes: Sequence[NamespaceIndex],
+        filter: Filter,
+        *,
+        now_us: int,
+        limit: int,
+        before: tuple[int, bytes] | None = None,
+    ) -> list[ListItem]:
+        """At most ``limit`` memories, newest first; of one microsecond the lower memory_id first.
+
+        Args:
+            before: (created_us, memory_id) of the last item of the page before.
+
+
+        Raises:
+            InvalidInputError: ``limit`` is not positive.
+            InvalidFilterError: the filter's ``where`` is refused.
+        """
+        if limit <= 0:
+            raise InvalidInputError("limit must be at least 1")
+        with _reading(indexes) as opened:
+            items = [item for index in opened for item in _newest(index, filter, now_us, limit, before)]
+        items.sort(key=lambda item: (-item.created_us, item.memory_id))
+        return items[:limit]
+
+    @staticmethod
+    def count(indexes: Sequence[NamespaceIndex], filter: Filter, *, now_us: int) -> int:
+        """How many memories pass the filter and have not expired.
+
+        Raises:
+            InvalidFilterError: the filter's ``where`` is refused.
+        """
+        with _reading(indexes) as opened:
+            total = 0
+            for index in opened:
+                rids = index.allowed(filter, now_us)
+                total += len(index.everything() if rids is None else rids)
+            return total
+
+
+@contextmanager
+def _reading(indexes: Sequence[NamespaceIndex]) -> Iterator[list[NamespaceIndex]]:
+    """Bring indexes up to date and keep them as they are; always locked in the same order."""
+    opened = sorted(dict.fromkeys(indexes), key=lambda index: index.serial)
+    for index in opened:
+        index.prepare()
+    with ExitStack() as stack:
+        for index in opened:
+            stack.enter_context(index.lock.read)
+            index.check_usable()
+        yield opened
+
+
+def _check(query: RecallQuery) -> NDArray[np.float32] | None:
+    """Refuse what cannot be answered; the query's vector with norm 1."""
+    if query.mode not in ("hybrid", "semantic", "keyword"):
+        raise InvalidInputError("mode is one of hybrid, semantic, keyword")
+    if query.k < 1:
+        raise InvalidInputError("k must be at least 1")
+    threshold = query.min_similarity
+    if threshold is not None and not (math.isfinite(threshold) and -1.0 <= threshold <= 1.0):
+        raise InvalidInputError("min_similarity must be in [-1, 1]")
+    if query.mode == "semantic" and query.vector is None:
+        raise InvalidInputError("a semantic search needs a vector")
+    if query.mode == "keyword" and query.text is None:
+        raise InvalidInputError("a keyword search needs a text")
+    if query.mode == "keyword" and threshold is not None and query.vector is None:
+        raise InvalidInputError("min_similarity needs a vector to compare with")
+    if query.text is None and query.vector is None:
+        raise InvalidInputError("a search needs a text or a vector")
+    return None if query.vector is None else check_vector(query.vector)
+
+
+def _check_dimensions(indexes: Sequence[NamespaceIndex], vector: NDArray[np.float32] | None) -> None:
+    for index in indexes:
+        if vector is not None and index.dimensions not in (None, len(vector)):
+            raise InvalidVectorError(
+                f"the query vector has {len(vector)} components, expected {index.dimensions}"
+            )
+
+
+class _Search:
+    """One search: its lanes over all indexes, then the answers. The indexes are locked for reading."""
+
+    def __init__(
+        self,
+        indexes: Sequence[NamespaceIndex],
+        query: RecallQuery,
+        vector: NDArray[np.float32] | None,
+        allowed: Sequence[NDArray[np.int64] | None],
+    ) -> None:
+        self._indexes = indexes
+        self._query = query
+        self._vector = vector
+        self._allowed = allowed
+        deepest = max((index.settings.lane_depth_min for index in indexes), default=0)
+        self._depth = lane_depth(query.k, deepest) if query.mode == "hybrid" else query.k
+        self._scores: list[NDArray[np.float32]] = []  # BM25 by rid, per index
+
+    def by_meaning(self) -> _Lane:
+        """The vector lane."""
+        if self._vector is None or self._query.mode == "keyword":
+            return _Lane()
+        found = []
+        for number, index in enumerate(self._indexes):
+            if index.vectors is not None:
+                rids, cosines = index.vectors.search(self._vector, self._depth, self._allowed[number])
+                if self._query.min_similarity is not None:
+                    keep = cosines >= self._query.min_similarity
+                    rids, cosines = rids[keep], cosines[keep]
+                found.append((number, rids, cosines))
+        return self._joined(found)
+
+    def by_keyword(self) -> _Lane:
+        """The keyword lane, with the statistics of all indexes together."""
+        if self._query.text is None or self._query.mode == "semantic":
+            return _Lane()
+        terms = [index.keywords.query_terms(self._query.text) for index in self._indexes]
+        if not any(terms):
+            return _Lane()
+        whole = None
+        if len(self._indexes) > 1 and len({index.settings.language for index in self._indexes}) == 1:
+            parts = [i.keywords.statistics(t) for i, t in zip(self._indexes, terms, strict=True)]
+            whole = parts[0]
+            for part in parts[1:]:
+                whole = whole + part
+        found = []
+        for number, index in enumerate(self._indexes):
+            scores = index.keywords.scores(terms[number], whole)
+            self._scores.append(scores)
+            rids = matching(scores, self._allowed[number])
+            if self._query.mode == "keyword" and self._query.min_similarity is not None:
+                rids = rids[self._similar(number, rids) >= self._query.min_similarity]
+            found.append((number, rids, scores[rids]))
+        return self._joined(found)
+
+    def _similar(self, number: int, rids: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Exact cosines, NaN where the question or the memory has no vector."""
+        lane = self._indexes[number].vectors
+        if lane is None or self._vector is None:
+            return np.full(len(rids), np.nan, dtype=np.float32)
+        return lane.similarity(self._vector, rids)
+
+    def _joined(self, found: Sequence[tuple[int, NDArray[np.int64], NDArray[np.float32]]]) -> _Lane:
+        """The best of several indexes in one order; ties: the newer memory first."""
+        lane = _Lane()
+        if not found:
+            return lane
+        scores = np.concatenate([s for _, _, s in found])
+        rids = np.concatenate([r for _, r, _ in found])
+        numbers = np.concatenate([np.full(len(r), number) for number, r, _ in found])
+        if len(scores) > self._depth:
+            cut = np.partition(scores, len(scores) - self._depth)[len(scores) - self._depth]
+            keep = scores >= cut
+            scores, rids, numbers = scores[keep], rids[keep], numbers[keep]
+        created = np.zeros(len(rids), dtype=np.int64)
+        if len(found) > 1:
+            for number, _, _ in found:
+                mine = numbers == number
+                created[mine] = self._indexes[number].created_at(rids[mine])
+        order = np.lexsort((-rids, -created, -scores))[: self._depth]
+        lane.order = list(zip(numbers[order].tolist(), rids[order].tolist(), strict=True))
+        lane.score = dict(zip(lane.order, scores[order].tolist(), strict=True))
+        return lane
+
+    def answers(self, found: _Lane, matched: _Lane) -> list[Candidate]:
+        """The first ``k``, with everything that is known of each."""
+        similarity: dict[Key, float] = dict(found.score)
+        self._complete(similarity, [key for key in matched.order if key not in similarity])
+        if self._query.min_similarity is not None:
+            least = self._query.min_similarity
+            matched.order = [key for key in matched.order if similarity.get(key, -2.0) >= least]
+        out: list[Candidate] = []
+        for key, score, ranks in self._ordered(found, matched)[: self._query.k]:
+            number, rid = key
+            index = self._indexes[number]
+            keyword = float(self._scores[number][rid]) if self._scores else 0.0
+            out.append(
+                Candidate(
+                    index,
+                    index.id_at(rid),
+                    index.seq_at(rid),
+                    score,
+                    similarity.get(key),
+                    keyword if keyword > 0 else None,
+                    *ranks,
+                    index.vectors is not None and rid in index.vectors,
+                )
+            )
+        return out
+
+    def _complete(self, similarity: dict[Key, float], keys: Sequence[Key]) -> None:
+        """Add the exact cosine of keys that the vector lane did not propose."""
+        for number in {number for number, _ in keys}:
+            rids = np.array([rid for n, rid in keys if n == number], dtype=np.int64)
+            for rid, cosine in zip(rids.tolist(), self._similar(number, rids).tolist(), strict=True):
+                if not math.isnan(cosine):
+                    similarity[number, rid] = cosine
+
+    def _ordered(
+        self, found: _Lane, matched: _Lane
+    ) -> list[tuple[Key, float, tuple[int | None, int | None]]]:
+        if self._query.mode == "semantic":
+            return [(key, found.score[key], (rank, None)) for rank, key in enumerate(found.order, start=1)]
+        if self._query.mode == "keyword":
+            return [
+                (key, matched.score[key], (None, rank)) for rank, key in enumerate(matched.order, start=1)
+            ]
+        fused = fuse((found.order, matched.order), self._weights, self._recency)
+        return [(key, item.score, (item.ranks[0], item.ranks[1])) for key, item in fused]
+
+    def _weights(self, key: Key) -> LaneWeights:
+        settings = self._indexes[key[0]].settings
+        return LaneWeights((settings.vector_weight, settings.keyword_weight), settings.rrf_constant)
+
+    def _recency(self, key: Key) -> tuple[int, int]:
+        number, rid = key
+        created = int(self._indexes[number].created_at(np.array([rid]))[0]) if len(self._indexes) > 1 else 0
+        return created, rid
+
+
+def _newest(
+    index: NamespaceIndex, filter: Filter, now_us: int, limit: int, before: tuple[int, bytes] | None
+) -> list[ListItem]:
+    """The newest rows of one index behind ``before``; unsorted, and all that share the last microsecond."""
+    rids = index.allowed(filter, now_us)
+    if rids is None:
+        rids = index.everything()
+    created = index.created_at(rids)
+    if before is not None:
+        at, memory_id = before
+        keep = created < at
+        for i in np.flatnonzero(created == at).tolist():
+            keep[i] = index.id_at(int(rids[i])) > memory_id
+        rids, created = rids[keep], created[keep]
+    if len(rids) > limit:
+        keep = created >= np.partition(created, len(created) - limit)[len(created) - limit]
+        rids, created = rids[keep], created[keep]
+    return [
+        ListItem(index, index.id_at(rid), index.seq_at(rid), at)
+        for rid, at in zip(rids.tolist(), created.tolist(), strict=True)
+    ]
