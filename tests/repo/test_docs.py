@@ -1,0 +1,100 @@
+"""Documentation stays true: links lead somewhere, requirements are traced, decisions have their form."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SKIPPED = {".venv", ".git", "node_modules", "build", "dist"}
+PAGES = sorted(p for p in ROOT.rglob("*.md") if not SKIPPED & set(p.relative_to(ROOT).parts))
+
+# The numbers of the requirements, as they were agreed; adding one means saying where it is built.
+REQUIREMENTS = [
+    f"{group}.{n}"
+    for group, last in {
+        "P1": 4, "P2": 3, "E1": 10, "E2": 6, "P4": 3, "P5": 3, "P6": 5, "P7": 5, "E3": 4, "E4": 6,
+    }.items()
+    for n in range(1, last + 1)
+]  # fmt: skip
+
+_FENCE = re.compile(r"^```.*?^```", re.M | re.S)
+_INLINE_CODE = re.compile(r"`[^`\n]*`")
+_LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+_HEADING = re.compile(r"^#+ +(.*)$", re.M)
+
+
+def prose(page: Path) -> str:
+    return _INLINE_CODE.sub("", _FENCE.sub("", page.read_text("utf-8")))
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that a reader's viewer makes of the headings."""
+    headings = _HEADING.findall(_FENCE.sub("", page.read_text("utf-8")))
+    return {re.sub(r"[^\w\- ]", "", h.strip().lower()).replace(" ", "-") for h in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_link_in_a_page_leads_to_a_file_and_a_heading(page: Path) -> None:
+    broken = []
+    for target in _LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        file = (page.parent / name).resolve() if name else page
+        if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+            broken.append(target)
+    assert not broken
+
+
+def traced() -> dict[str, tuple[str, str]]:
+    """Requirement -> (where built, shown by), from the tables of docs/traceability.md."""
+    rows: dict[str, tuple[str, str]] = {}
+    for line in (ROOT / "docs/traceability.md").read_text("utf-8").splitlines():
+        cells = [c.strip() for c in line.strip().strip("|").split("|")]
+        if re.fullmatch(r"[PE]\d+\.\d+", cells[0]):
+            assert cells[0] not in rows, f"{cells[0]} stands twice"
+            assert len(cells) == 4, line
+            rows[cells[0]] = (cells[2], cells[3])
+    return rows
+
+
+def test_every_requirement_is_traced_once_and_none_is_invented() -> None:
+    assert sorted(traced()) == sorted(REQUIREMENTS)
+
+
+@pytest.mark.parametrize("number", REQUIREMENTS)
+def test_a_traced_requirement_names_existing_files_or_says_not_yet(number: str) -> None:
+    built, shown = traced()[number]
+    for cell in (built, shown):
+        paths = re.findall(r"`([\w.*-]+/[\w./*-]+|bench|vectors)`", cell)
+        assert paths or "not yet" in cell, f"{number} says neither where nor 'not yet'"
+        missing = [p for p in paths if not list(ROOT.glob(p))]
+        assert not missing, f"{number} names what is not there: {missing}"
+    for path in re.findall(r"`(tests/[\w/]+)`", shown):
+        assert list((ROOT / path).rglob("test_*.py")), f"{number}: {path} holds no test"
+
+
+ADRS = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))
+
+
+@pytest.mark.parametrize("page", ADRS, ids=lambda p: p.name)
+def test_a_decision_has_context_options_decision_and_consequences(page: Path) -> None:
+    headings = _HEADING.findall(page.read_text("utf-8"))
+    assert {"Context", "Options", "Decision", "Consequences"} <= set(headings)
+
+
+def test_decisions_are_numbered_without_gap_or_repetition() -> None:
+    assert [int(p.name[:4]) for p in ADRS] == list(range(len(ADRS)))
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    text = (ROOT / "CHANGELOG.md").read_text("utf-8")
+    headings = re.findall(r"^## (.*)$", text, re.M)
+    assert headings
+    assert headings[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", h) for h in headings[1:])
+    parts = set(re.findall(r"^### (.*)$", text, re.M))
+    assert parts <= {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
