@@ -163,13 +163,14 @@ class Book:
         Raises:
             UnwrapError: a row was altered.
         """
+        if not subjects:
+            return {}
         sql = (
-            f"SELECT {_DATA_COLUMNS} FROM data_keys WHERE ns = ?1 AND subject = ?2 "  # noqa: S608
-            "ORDER BY epoch DESC LIMIT 1"
+            f"SELECT {_DATA_COLUMNS} FROM carray(?2) AS wanted CROSS JOIN data_keys "  # noqa: S608
+            "WHERE ns = ?1 AND subject = wanted.value ORDER BY epoch"
         )
-        with self.lock, translated(self.path):
-            found = [DataRow(*row) for row in self.db.executemany(sql, [(ns, s) for s in subjects])]
-        return {row.subject: row.verified(self.row_key) for row in found}
+        newest = {row[2]: row for row in self.rows(sql, (ns, apsw.carray(tuple(subjects))))}
+        return {subject: DataRow(*row).verified(self.row_key) for subject, row in newest.items()}
 
     def data_rows(self, ns: int | None) -> list[DataRow]:
         """Every data key by number, or those of one namespace; verified.

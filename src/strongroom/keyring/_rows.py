@@ -111,24 +111,13 @@ class DataRow(NamedTuple):
 
     def authenticated(self, row_key: SecretKey) -> DataRow:
         """This row with its MAC made anew."""
-        return self._replace(mac=row_key.mac(self.message()))
+        return DataRow(*self[:8], row_key.mac(self.message()))
 
     def message(self) -> bytes:
         """The bytes under the row's MAC."""
-        return (
-            _DATA_LABEL
-            + _DATA.pack(
-                self.key_id,
-                self.ns,
-                self.epoch,
-                self.state,
-                self.namespace_version,
-                self.created_us,
-                len(self.subject),
-            )
-            + self.subject
-            + self.wrapped
-        )
+        key_id, ns, subject, epoch, state, version, created_us, wrapped, _ = self
+        fixed = _DATA.pack(key_id, ns, epoch, state, version, created_us, len(subject))
+        return b"".join((_DATA_LABEL, fixed, subject, wrapped))
 
     def context(self, store_id: UUID) -> bytes:
         """The context under which this key is wrapped."""

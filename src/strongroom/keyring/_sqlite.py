@@ -85,6 +85,7 @@ def connect(path: Path) -> apsw.Connection:
                 "secure_delete = ON",
                 "synchronous = FULL",
                 "cell_size_check = ON",
+                "cache_size = -16384",
                 "temp_store = MEMORY",
                 "mmap_size = 0",
             ):

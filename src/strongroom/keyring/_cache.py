@@ -1,0 +1,233 @@
+"""The unwrapped data keys of one process: looked up, made, checked for their state, forgotten."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final
+
+from strongroom.crypto import SecretKey, unwrap_key, wrap_key
+from strongroom.errors import ClosedError, KeyStateError, LimitExceededError, UnwrapError
+from strongroom.keyring._book import Book, Change
+from strongroom.keyring._handles import DataKey, forget_handle, generation_of, make_handle, renew_handle
+from strongroom.keyring._namespaces import NamespaceKeys
+from strongroom.keyring._rows import ERASED, KEY_ID_MAX, DataRow, KeyState, altered, wrap_context
+from strongroom.keyring._uses import UseCounter
+from strongroom.kms import KmsProvider
+
+KEYS_CACHED_MAX: Final = 200_000
+SEALING: Final = frozenset({KeyState.ACTIVE})
+OPENING: Final = frozenset({KeyState.ACTIVE, KeyState.DECRYPT_ONLY})
+
+
+class KeyCache:
+    """What the handles of this process ask (their ``Guard``), and where the keyring finds them again."""
+
+    def __init__(self, book: Book, kms: KmsProvider, *, suite: int, recheck_ms: int, uses_max: int) -> None:
+        self.book = book
+        self.uses = UseCounter(book, uses_max)
+        self.namespaces = NamespaceKeys(book, kms)
+        self.generation = book.head()[1]
+        self.keys: dict[int, DataKey] = {}
+        self.active: dict[tuple[int, bytes], DataKey] = {}
+        self.purpose: dict[tuple[int, str], SecretKey] = {}
+        self.closed = False
+        self._suite = suite
+        self._recheck_s = recheck_ms / 1000
+        self._recheck_at = 0.0
+        self._data_version = -1
+
+    def forget(self) -> None:
+        """Overwrite every key."""
+        self.namespaces.close()
+        for handle in list(self.keys.values()):
+            forget_handle(handle)
+        for secret in list(self.purpose.values()):
+            secret.wipe()
+        self.keys.clear()
+        self.active.clear()
+        self.purpose.clear()
+
+    def admit_sealing(self, key: DataKey) -> None:
+        """Called by a handle before it seals: state, then one use."""
+        self.fresh()
+        self.admit(key, SEALING)
+        self.uses.count(key.key_id, 1)
+
+    def admit_opening(self, key: DataKey) -> None:
+        """Called by a handle before it opens."""
+        self.fresh()
+        self.admit(key, OPENING)
+
+    def fresh(self) -> None:
+        if self.closed:
+            raise ClosedError("the keyring was closed")
+        now = time.monotonic()
+        if now < self._recheck_at:
+            return
+        with self.book.lock:
+            self._recheck_at = now + self._recheck_s
+            self.book.require_same_file()
+            version = self.book.data_version()
+            if version != self._data_version:
+                generation = self.book.head()[1]
+                self._data_version = version
+                if generation != self.generation:
+                    self._renew(generation)
+
+    def _renew(self, generation: int) -> None:
+        """Somebody changed states: nothing that was looked up before is taken for granted."""
+        self.generation = generation
+        self.active.clear()
+        self.purpose.clear()
+        self.namespaces.renew()
+
+    def moved(self, change: Change) -> None:
+        with self.book.lock:
+            self._renew(max(change.generation, self.generation))
+
+    def admit(self, key: DataKey, allowed: frozenset[KeyState]) -> None:
+        if generation_of(key) != self.generation:
+            with self.book.lock:
+                renew_handle(key, self.row(key.key_id).state, self.generation)
+        if key.state not in allowed:
+            raise KeyStateError(f"the key is {key.state.name.lower().replace('_', '-')}")
+
+    def row(self, key_id: int) -> DataRow:
+        row = self.book.data_row("key_id = ?1", (key_id,)) if 0 < key_id <= KEY_ID_MAX else None
+        if row is None:
+            raise KeyStateError(
+                "the keyring holds no key with that number",
+                hint="the keyring may be older than the data: restore the newest key backup",
+            )
+        return row
+
+    def unwrapped(self, row: DataRow) -> DataKey:
+        if row.state == KeyState.DESTROYED:
+            raise KeyStateError("the key is destroyed")
+        generation = self.generation
+        secret = self._unwrap(self.namespaces.key(row.ns, row.namespace_version), row)
+        return self.keep([(row, secret)], generation)[row.subject]
+
+    def _unwrap(self, kek: SecretKey, row: DataRow) -> SecretKey:
+        try:
+            return unwrap_key(kek, row.wrapped, row.context(self.book.store_id))
+        except UnwrapError:
+            raise altered("a wrapped data key was altered, or belongs elsewhere") from None
+
+    def keep(
+        self, made: Iterable[tuple[DataRow, SecretKey]], generation: int | None = None
+    ) -> dict[bytes, DataKey]:
+        """Handles for rows; a key that two threads have unwrapped gets one handle."""
+        generation = self.generation if generation is None else generation
+        out: dict[bytes, DataKey] = {}
+        with self.book.lock:
+            for row, secret in made:
+                handle = make_handle(
+                    self,
+                    secret,
+                    key_id=row.key_id,
+                    ns=row.ns,
+                    epoch=row.epoch,
+                    state=row.state,
+                    suite=self._suite,
+                    generation=generation,
+                )
+                handle = out[row.subject] = self.keys.setdefault(row.key_id, handle)
+                if row.state == KeyState.ACTIVE and generation == self.generation:
+                    self.active[(row.ns, row.subject)] = handle
+            if len(self.keys) > KEYS_CACHED_MAX:
+                self._evict()
+        return out
+
+    def _evict(self) -> None:
+        for key_id in list(islice(self.keys, KEYS_CACHED_MAX // 4)):
+            del self.keys[key_id]
+        for place in [p for p, k in self.active.items() if k.key_id not in self.keys]:
+            del self.active[place]
+
+    def obtain(self, ns: int, subjects: list[bytes], *, create: bool) -> dict[bytes, DataKey]:
+        version, kek = self.namespaces.newest(ns)
+        made: list[tuple[DataRow, SecretKey]] = []
+        with self.book.lock:
+            before = self.book.data_version()
+            rows = self.book.latest(ns, subjects)
+            epochs = _missing(subjects, rows)
+            if create and epochs:
+                with self.book.write() as change:
+                    if self.book.data_version() != before:  # another process has written meanwhile
+                        rows |= self.book.latest(ns, list(epochs))
+                        epochs = _missing(subjects, rows)
+                    made = self.new_rows(change, ns, epochs, version, kek)
+            generation = self.generation
+        out = self.keep(made, generation)
+        self.uses.admit_new(row.key_id for row, _ in made)
+        for subject, row in rows.items():
+            if subject in epochs:
+                continue
+            if row.state != KeyState.ACTIVE:
+                raise KeyStateError("the newest key of this data subject is not active")
+            handle = out[subject] = self.keys.get(row.key_id) or self.unwrapped(row)
+            with self.book.lock:
+                if generation == self.generation:
+                    renew_handle(handle, row.state, generation)
+                    self.active[(ns, subject)] = handle
+        return out
+
+    def new_rows(
+        self, change: Change, ns: int, epochs: dict[bytes, int], version: int, kek: SecretKey
+    ) -> list[tuple[DataRow, SecretKey]]:
+        book = self.book
+        first, created_us, active = change.next_key_id(), now_us(), int(KeyState.ACTIVE)
+        if first + len(epochs) - 1 > KEY_ID_MAX:
+            raise LimitExceededError(f"a keyring holds at most {KEY_ID_MAX} keys")
+        made: list[tuple[DataRow, SecretKey]] = []
+        for key_id, (subject, epoch) in enumerate(sorted(epochs.items()), first):  # index order
+            secret = SecretKey.generate()
+            context = wrap_context(
+                book.store_id, key_id, ns, namespace_version=version, epoch=epoch, subject=subject
+            )
+            wrapped = wrap_key(kek, secret, context)
+            row = DataRow(key_id, ns, subject, epoch, active, version, created_us, wrapped)
+            made.append((row.authenticated(book.row_key), secret))
+        change.insert_data([row for row, _ in made])
+        return made
+
+    def in_state(self, row: DataRow, state: KeyState) -> DataRow:
+        wrapped = ERASED if state == KeyState.DESTROYED else row.wrapped
+        return row._replace(state=int(state), wrapped=wrapped).authenticated(self.book.row_key)
+
+    def transition(self, key_id: int, allowed: set[KeyState], state: KeyState) -> None:
+        self.fresh()
+        with self.book.write() as change:
+            row = self.row(key_id)
+            if row.state not in allowed:
+                raise KeyStateError(
+                    f"an {KeyState(row.state).name.lower().replace('_', '-')} key cannot become "
+                    f"{state.name.lower().replace('_', '-')}",
+                    hint="rotate the key first" if row.state == KeyState.ACTIVE else None,
+                )
+            if row.state != state:
+                change.replace_data(row, self.in_state(row, state))
+        self.moved(change)
+        handle = self.keys.get(key_id)
+        if handle is not None:
+            renew_handle(handle, state, self.generation)
+            if state == KeyState.DESTROYED:
+                self.keys.pop(key_id, None)
+
+
+def _missing(subjects: Sequence[bytes], rows: dict[bytes, DataRow]) -> dict[bytes, int]:
+    """The epoch of the key to be made, for each subject without one or whose newest is destroyed."""
+    out: dict[bytes, int] = {}
+    for subject in subjects:
+        row = rows.get(subject)
+        if row is None or row.state == KeyState.DESTROYED:
+            out[subject] = 1 if row is None else row.epoch + 1
+    return out
+
+
+def now_us() -> int:
+    """Microseconds since the epoch."""
+    return time.time_ns() // 1000
