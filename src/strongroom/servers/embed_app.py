@@ -257,10 +257,11 @@ def error_response(error: StrongroomError) -> JSONResponse:
     """An error in the form of the OpenAI API."""
     status = next((s for cls, s in _STATUS if isinstance(error, cls)), 500)
     kind = "invalid_request_error" if status < 500 else "server_error"
+    shown = error if status < 500 else type(error)()  # a fault's own words may name files of this host
     headers = {"retry-after": "1"} if status in _RETRY_AFTER_STATUS else {}
     if status == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse({"error": {**error.as_dict(), "type": kind}}, status, headers)
+    return JSONResponse({"error": {**shown.as_dict(), "type": kind}}, status, headers)
 
 
 async def _read_body(request: Request, bytes_max: int) -> bytes:

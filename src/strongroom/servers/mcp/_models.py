@@ -47,7 +47,7 @@ Where = Annotated[
         description="A condition as one boolean SQL expression over the columns memory_id, namespace, "
         "kind, content, metadata, tags, subject, agent_id, session_id, sensitivity, "
         "importance, source, created_at, updated_at, expires_at, access_count, "
-        "last_accessed_at, has_embedding; for example"
+        "last_accessed_at, has_embedding; for example "
         '"importance > 0.5 AND created_at > now() - INTERVAL 7 DAY".'
     ),
 ]
