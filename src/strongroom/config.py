@@ -117,6 +117,7 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    models: dict[str, EmbeddingConfig] = field(default_factory=dict)  # [models.NAME]: further models
 
 
 def _section(cls: type[Any], name: str, given: Any) -> Any:
@@ -124,7 +125,8 @@ def _section(cls: type[Any], name: str, given: Any) -> Any:
         raise ConfigurationError(f"[{name}] in {CONFIG_NAME} is not a table")
     types = get_type_hints(cls)
     values: dict[str, Any] = {}
-    for key, value in given.items():
+    for key, raw in given.items():
+        value = raw
         if key not in types:
             known = ", ".join(sorted(types))
             raise ConfigurationError(
@@ -159,7 +161,12 @@ def parse_config(text: str) -> Config:
     for name in data:
         if name not in sections and name != "store":
             raise ConfigurationError(f"unknown section [{name}] in {CONFIG_NAME}")
-    return Config(**{n: _section(c, n, data.get(n, {})) for n, c in sections.items()})
+    models = data.get("models", {})
+    if not isinstance(models, dict):
+        raise ConfigurationError(f"[models] in {CONFIG_NAME} is not a table")
+    named = {n: _section(EmbeddingConfig, f"models.{n}", m) for n, m in models.items()}
+    plain = {n: _section(c, n, data.get(n, {})) for n, c in sections.items() if n != "models"}
+    return Config(**plain, models=named)
 
 
 def load_config(directory: Path) -> Config:
@@ -212,9 +219,10 @@ def keys_directory(data: Path, config: Config) -> Path:
 def to_toml(config: Config) -> str:
     """The configuration as TOML, every setting written out."""
     lines: list[str] = []
-    for section in dataclasses.fields(config):
-        lines.append(f"[{section.name}]")
-        part = getattr(config, section.name)
+    parts = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "models"}
+    parts.update({f"models.{name}": model for name, model in config.models.items()})
+    for name, part in parts.items():
+        lines.append(f"[{name}]")
         for f in dataclasses.fields(part):
             lines.append(f"{f.name} = {_toml_value(getattr(part, f.name))}")
         lines.append("")

@@ -43,6 +43,7 @@ class MemoryTable(Protocol):
     def set_embedded(self, rids: Sequence[int], embedded: bool) -> None: ...
     def set_access(self, rid: int, count: int, last_us: int | None) -> None: ...
     def select(self, filter: Filter, *, now_us: int) -> NDArray[np.int64]: ...
+    def drop(self) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,16 @@ class RecallSettings:
             language=language or config.language,
             exact_rows_max=config.exact_rows_max,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ListItem:
+    """One row of a listing; ``(created_us, memory_id)`` is the place to go on from."""
+
+    index: NamespaceIndex
+    memory_id: bytes
+    seq: int
+    created_us: int
 
 
 class NamespaceIndex:
@@ -307,6 +318,25 @@ class NamespaceIndex:
         own = self._alive.nbytes + self._expires.nbytes + self._created.nbytes
         return vectors + self.keywords.memory_bytes() + self._roster.memory_bytes() + own
 
+    def list_newest(
+        self, filter: Filter, limit: int, before: tuple[int, bytes] | None, now_us: int
+    ) -> list[ListItem]:
+        """At most ``limit`` memories, newest first; of one microsecond the lower memory_id first.
+
+        Args:
+            before: (created_us, memory_id) of the last item of the page before.
+            now_us: memories that expire at or before this moment are left out.
+
+        Raises:
+            InvalidFilterError: the filter's ``where`` is refused.
+        """
+        self.prepare()
+        with self.lock.read:
+            self.check_usable()
+            items = self.newest(filter, limit, before, now_us)
+        items.sort(key=lambda item: (-item.created_us, item.memory_id))
+        return items[:limit]
+
     # -- for Recall: the caller holds ``lock.read`` -------------------------------------------------
     def allowed(self, filter: Filter, now_us: int) -> NDArray[np.int64] | None:
         """The sorted rids that a question may see; None: every row.
@@ -337,6 +367,28 @@ class NamespaceIndex:
     def created_at(self, rids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Microseconds since the epoch, int64, shape (len(rids),)."""
         return self._created[rids]
+
+    def newest(
+        self, filter: Filter, limit: int, before: tuple[int, bytes] | None, now_us: int
+    ) -> list[ListItem]:
+        """``list_newest`` without order, and with all rows that share the last one's microsecond."""
+        rids = self.allowed(filter, now_us)
+        if rids is None:
+            rids = self.everything()
+        created = self._created[rids]
+        if before is not None:
+            at, memory_id = before
+            keep = created < at
+            for i in np.flatnonzero(created == at).tolist():
+                keep[i] = self.id_at(int(rids[i])) > memory_id
+            rids, created = rids[keep], created[keep]
+        if len(rids) > limit:
+            keep = created >= np.partition(created, len(created) - limit)[len(created) - limit]
+            rids, created = rids[keep], created[keep]
+        return [
+            ListItem(self, self.id_at(rid), self.seq_at(rid), at)
+            for rid, at in zip(rids.tolist(), created.tolist(), strict=True)
+        ]
 
     # -- upkeep -------------------------------------------------------------------------------------
     def wait_idle(self, timeout_s: float | None = None) -> bool:

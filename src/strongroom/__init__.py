@@ -1,0 +1,60 @@
+"""Strongroom: the encrypted memory store for AI agents.
+
+import strongroom
+with strongroom.open(path) as room:
+    room.store("prefers annual billing", namespace="company_a/support", subject="user:42")
+    hits = room.search("billing", namespaces=["company_a/support"])
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Hit",
+    "ListPage",
+    "Memory",
+    "MemoryDraft",
+    "StrongroomError",
+    "__version__",
+    "aconnect",
+    "aopen",
+    "connect",
+    "init",
+    "open",
+]
+
+if TYPE_CHECKING:
+    from strongroom.client import aconnect, connect
+    from strongroom.engine import aopen
+    from strongroom.engine import init_store as init
+    from strongroom.engine import open_room as open  # noqa: A004 - strongroom.open is the public name
+    from strongroom.errors import StrongroomError
+    from strongroom.model import Hit, ListPage, Memory, MemoryDraft
+
+_LAZY = {
+    "Hit": ("strongroom.model", "Hit"),
+    "ListPage": ("strongroom.model", "ListPage"),
+    "Memory": ("strongroom.model", "Memory"),
+    "MemoryDraft": ("strongroom.model", "MemoryDraft"),
+    "StrongroomError": ("strongroom.errors", "StrongroomError"),
+    "aconnect": ("strongroom.client", "aconnect"),
+    "aopen": ("strongroom.engine", "aopen"),
+    "connect": ("strongroom.client", "connect"),
+    "init": ("strongroom.engine", "init_store"),
+    "open": ("strongroom.engine", "open_room"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first used, so that a client does not import the engine."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'strongroom' has no attribute {name!r}")
+    from importlib import import_module
+
+    module, attribute = _LAZY[name]
+    value = getattr(import_module(module), attribute)
+    globals()[name] = value
+    return value

@@ -1,0 +1,128 @@
+"""How often each memory was returned: counted in memory, sealed and flushed in batches.
+
+Counters are not part of an operation's durability: a crash loses at most ``access.access_flush_ms`` of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from strongroom.engine._payload import AccessPayload, decode_as, encode
+from strongroom.engine._registry import NamespaceEntry
+from strongroom.errors import DuplicateMemoryError, IntegrityError, KeyStateError, VersionConflictError
+from strongroom.ledger import Put, WriteBatch
+from strongroom.model import Field, State
+from strongroom.recall import AccessPut
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+_RETRIES = 5
+_BATCH = 500
+
+
+class AccessStats:
+    """Pending increments of this process, over the sealed counters of the ledger."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._lock = Lock()
+        self._pending: dict[tuple[int, bytes], tuple[int, int]] = {}
+        self._flushing: dict[tuple[int, bytes], tuple[int, int]] = {}
+
+    def touch(self, ns: int, memory_ids: Sequence[bytes]) -> None:
+        now_us = self._engine.now_us()
+        with self._lock:
+            for memory_id in memory_ids:
+                count, _ = self._pending.get((ns, memory_id), (0, 0))
+                self._pending[(ns, memory_id)] = (count + 1, now_us)
+
+    def forget(self, ns: int, memory_id: bytes) -> None:
+        with self._lock:
+            self._pending.pop((ns, memory_id), None)
+
+    def get(self, entry: NamespaceEntry, memory_id: bytes) -> tuple[int, int] | None:
+        """(count, microseconds of the last access), or None when it was never returned."""
+        stored = self._stored(entry, memory_id)[0]
+        count, last = (stored.count, stored.last_us) if stored else (0, 0)
+        with self._lock:
+            for source in (self._flushing, self._pending):
+                extra = source.get((entry.ns, memory_id))
+                if extra:
+                    count, last = count + extra[0], max(last, extra[1])
+        return (count, last) if count else None
+
+    def _stored(self, entry: NamespaceEntry, memory_id: bytes) -> tuple[AccessPayload | None, int]:
+        row = self._engine.ledger.get(entry.ns, memory_id, Field.ACCESS)
+        if row is None or row.state != State.LIVE:
+            return None, 0 if row is None else row.version
+        try:
+            return decode_as(AccessPayload, self._engine.vault.open(entry.tenant, row)), row.version
+        except (IntegrityError, KeyStateError):
+            return None, row.version  # counters may be lost; they begin again
+
+    def flush(self) -> int:
+        """Write what is pending; how many memories it was.
+
+        Raises:
+            StorageError: it could not be written; the increments stay pending.
+        """
+        with self._lock:
+            if self._flushing or not self._pending:
+                return 0
+            self._flushing, self._pending = self._pending, {}
+            taken = dict(self._flushing)
+        done: list[tuple[int, bytes]] = []
+        try:
+            items = list(taken.items())
+            for start in range(0, len(items), _BATCH):
+                part = items[start : start + _BATCH]
+                self._write(part)
+                done.extend(key for key, _ in part)
+        finally:
+            with self._lock:
+                for key, (count, last) in self._flushing.items():
+                    if key not in taken or key in set(done):
+                        continue
+                    more = self._pending.get(key, (0, 0))
+                    self._pending[key] = (count + more[0], max(last, more[1]))
+                self._flushing = {}
+        return len(done)
+
+    def _write(self, items: Sequence[tuple[tuple[int, bytes], tuple[int, int]]]) -> None:
+        for _ in range(_RETRIES):
+            made = [m for (ns, memory_id), delta in items if (m := self._put(ns, memory_id, delta))]
+            puts = [put for put, _ in made]
+            try:
+                seqs = self._engine.ledger.commit(WriteBatch(puts=puts))
+            except (VersionConflictError, DuplicateMemoryError):
+                continue  # another process counted too: read again and add
+            for (put, payload), seq in zip(made, seqs, strict=True):
+                change = AccessPut(put.memory_id, payload.count, payload.last_us, seq)
+                self._engine.indexes.offer(put.ns, change)
+            return
+
+    def _put(self, ns: int, memory_id: bytes, delta: tuple[int, int]) -> tuple[Put, AccessPayload] | None:
+        engine = self._engine
+        entry = engine.registry.by_ns(ns)
+        memory = engine.live_row(entry, memory_id)
+        if memory is None:
+            return None
+        stored, version = self._stored(entry, memory_id)
+        payload = AccessPayload(
+            (stored.count if stored else 0) + delta[0], max(stored.last_us if stored else 0, delta[1])
+        )
+        try:
+            key = engine.vault.keyring.key(memory.key_id)
+            sealed = engine.vault.seal(
+                key, entry.tenant, memory_id, Field.ACCESS, version + 1, encode(payload)
+            )
+        except KeyStateError:
+            return None
+        put = Put(
+            ns, memory_id, int(Field.ACCESS), version + 1, memory.content_version, key.key_id,
+            int(State.LIVE), 0, sealed, version,
+        )  # fmt: skip
+        return put, payload

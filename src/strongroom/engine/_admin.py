@@ -1,0 +1,255 @@
+"""Namespaces, API keys, the queue, statistics, the audit log: what operators ask for."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from strongroom import access, audit
+from strongroom.access import Credential
+from strongroom.engine._call import Call
+from strongroom.engine._payload import from_us
+from strongroom.engine._read import chosen_namespaces
+from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._validate import check_count, check_number, check_text, check_time
+from strongroom.errors import (
+    AccessDeniedError,
+    ConflictError,
+    CredentialNotFoundError,
+    InvalidInputError,
+    NamespaceNotFoundError,
+    OperationTimeoutError,
+)
+from strongroom.model import (
+    Action,
+    ApiKeyInfo,
+    AuditEntry,
+    NamespaceInfo,
+    QueueEntry,
+    Scope,
+    StoreStats,
+    check_namespace,
+)
+
+_FLUSH_POLL_S = 0.02
+
+
+def flush(call: Call, timeout_s: float) -> None:
+    engine = call.engine
+    limit = check_number(timeout_s, "timeout_s", 0.0, 86_400.0)
+    entries = chosen_namespaces(call, Action.STATS, ("*",))
+    deadline = time.monotonic() + limit
+    engine.models.wake()
+    while True:
+        left = deadline - time.monotonic()
+        engine.models.wait_idle(max(0.0, min(left, 1.0)))
+        if not any(engine.ledger.queue_stats(e.ns).pending for e in entries if engine.models.embeds(e)):
+            return
+        if left <= 0:
+            raise OperationTimeoutError(
+                f"memories still wait for their embedding after {limit:g} s",
+                hint="look at: strongroom queue; they stay queued and will be embedded",
+            )
+        time.sleep(_FLUSH_POLL_S)
+
+
+def stats(call: Call, patterns: Sequence[str]) -> StoreStats:
+    engine = call.engine
+    entries = chosen_namespaces(call, Action.STATS, patterns)
+    memories = embedded = pending = dead = 0
+    for entry in entries:
+        info = _info(call, entry)
+        memories += info.memories
+        embedded += info.embedded
+        queue = engine.ledger.queue_stats(entry.ns)
+        pending += queue.pending
+        dead += queue.dead
+    return StoreStats(
+        memories=memories, embedded=embedded, pending=pending, dead=dead, namespaces=len(entries)
+    )
+
+
+def _info(call: Call, entry: NamespaceEntry) -> NamespaceInfo:
+    engine = call.engine
+    index = engine.indexes.ready(entry)
+    return NamespaceInfo(
+        name=entry.name,
+        created_at=from_us(entry.created_us),
+        memories=index.memories,
+        embedded=index.embedded,
+        pending=engine.ledger.queue_stats(entry.ns).pending,
+        model=entry.model,
+        language=entry.language,
+    )
+
+
+def namespaces(call: Call) -> Sequence[NamespaceInfo]:
+    return [_info(call, entry) for entry in chosen_namespaces(call, Action.STATS, ("*",))]
+
+
+def create_namespace(call: Call, name: str, model: str | None, language: str | None) -> NamespaceInfo:
+    engine = call.engine
+    check_namespace(name)
+    call.require(Action.ADMINISTER, name)
+    call.namespaces = (name,)
+    call.reason = "create namespace"
+    engine.registry.refresh()
+    if engine.registry.get(name) is not None:
+        raise ConflictError("the namespace exists")
+    entry = engine.create_namespace(call, name, model, language)
+    return _info(call, entry)
+
+
+def update_namespace(call: Call, name: str, model: str | None, language: str | None) -> NamespaceInfo:
+    engine = call.engine
+    check_namespace(name)
+    call.require(Action.ADMINISTER, name)
+    call.namespaces = (name,)
+    call.reason = "update namespace"
+    engine.registry.refresh()
+    entry = engine.registry.get(name)
+    if entry is None:
+        raise NamespaceNotFoundError
+    if model is not None:
+        check_text(model, "model", 128)
+    wanted = entry.language if language is None else engine.check_language(language)
+    entry = engine.models.move(entry, model or entry.model, wanted, call.audit_ok())
+    call.written = True
+    engine.models.wake()
+    return _info(call, entry)
+
+
+# -- API keys -----------------------------------------------------------------------------------------
+def _key_info(c: Credential) -> ApiKeyInfo:
+    return ApiKeyInfo(
+        key_id=c.key_id,
+        name=c.name,
+        scope=c.scope,
+        grants=c.grants,
+        created_at=from_us(c.created_at_us),
+        expires_at=None if c.expires_at_us is None else from_us(c.expires_at_us),
+        revoked_at=None if c.revoked_at_us is None else from_us(c.revoked_at_us),
+    )
+
+
+def keys_create(
+    call: Call, name: str, scope: Scope | str, grants: Sequence[str], expires_at: datetime | None
+) -> tuple[ApiKeyInfo, str]:
+    engine = call.engine
+    try:
+        wanted_scope = Scope(scope)
+    except ValueError:
+        raise InvalidInputError(
+            "unknown scope", hint="one of: " + ", ".join(s.value for s in Scope)
+        ) from None
+    patterns = access.check_grants(grants)
+    decision = access.decide_key_management(call.principal, patterns, wanted_scope)
+    call.reason = decision.reason
+    if not decision.allowed:
+        raise AccessDeniedError
+    now_us = engine.now_us()
+    expires_us = None if expires_at is None else check_time(expires_at, "expires_at")
+    if expires_us is not None and expires_us <= now_us:
+        raise InvalidInputError("expires_at is in the past")
+    new = access.generate_key(os.urandom)
+    credential = Credential(
+        key_id=new.key_id,
+        name=access.check_key_name(name),
+        scope=wanted_scope,
+        grants=patterns,
+        created_at_us=now_us,
+        expires_at_us=expires_us,
+        revoked_at_us=None,
+        secret_hash=engine.registry.secret_hash(new.secret),
+    )
+    call.reason = f"create key {new.key_id}"
+    engine.registry.write_credential(credential, call.audit_ok())
+    call.written = True
+    return _key_info(credential), new.text
+
+
+def _manageable(call: Call) -> list[Credential]:
+    if call.principal.scope != Scope.ADMIN and not call.principal.is_owner:
+        call.reason = "key management needs the admin scope"
+        raise AccessDeniedError
+    call.engine.registry.refresh()
+    return [
+        c
+        for c in call.engine.registry.credentials()
+        if access.decide_key_management(call.principal, c.grants).allowed
+    ]
+
+
+def keys_list(call: Call) -> Sequence[ApiKeyInfo]:
+    call.reason = "list keys"
+    return sorted((_key_info(c) for c in _manageable(call)), key=lambda i: i.created_at)
+
+
+def keys_revoke(call: Call, key_id: str) -> ApiKeyInfo:
+    check_text(key_id, "key_id", 64)
+    call.reason = f"revoke key {key_id}"
+    found = next((c for c in _manageable(call) if c.key_id == key_id), None)
+    if found is None:
+        raise CredentialNotFoundError
+    if found.revoked_at_us is None:
+        found = Credential(
+            key_id=found.key_id,
+            name=found.name,
+            scope=found.scope,
+            grants=found.grants,
+            created_at_us=found.created_at_us,
+            expires_at_us=found.expires_at_us,
+            revoked_at_us=max(call.engine.now_us(), found.created_at_us),
+            secret_hash=found.secret_hash,
+        )
+        call.engine.registry.write_credential(found, call.audit_ok())
+        call.written = True
+    return _key_info(found)
+
+
+# -- the queue ------------------------------------------------------------------------------------------
+def queue(call: Call, patterns: Sequence[str], dead: bool | None, limit: int) -> Sequence[QueueEntry]:
+    engine = call.engine
+    check_count(limit, "limit", 1, engine.config.limits.results_max)
+    entries: list[QueueEntry] = []
+    for entry in chosen_namespaces(call, Action.STATS, patterns):
+        for row in engine.ledger.queue(ns=entry.ns, dead=dead, limit=limit - len(entries)):
+            entries.append(
+                QueueEntry(
+                    memory_id=UUID(bytes=row.memory_id),
+                    namespace=entry.name,
+                    dead=row.dead,
+                    attempts=row.attempts,
+                    error=row.error_code,
+                )
+            )
+        if len(entries) >= limit:
+            break
+    call.count = len(entries)
+    return entries
+
+
+def requeue(call: Call, patterns: Sequence[str]) -> int:
+    engine = call.engine
+    entries = chosen_namespaces(call, Action.UPDATE, patterns)
+    count = sum(engine.ledger.requeue(entry.ns) for entry in entries)
+    call.count = count
+    engine.models.wake()
+    return count
+
+
+# -- the audit log ----------------------------------------------------------------------------------------
+def audit_entries(call: Call, limit: int, after: int) -> Sequence[AuditEntry]:
+    engine = call.engine
+    call.reason = "read the audit log"
+    call.require(Action.ADMINISTER, None)
+    check_count(limit, "limit", 1, engine.config.limits.results_max)
+    check_count(after, "after", 0, 2**62)
+    start = after if after else max(0, engine.ledger.audit_count() - limit)
+    return [
+        audit.decode(engine.vault.open_audit(seq, sealed), seq)
+        for seq, sealed in engine.ledger.audit_entries(start, limit)
+    ]

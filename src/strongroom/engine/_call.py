@@ -1,0 +1,136 @@
+"""One operation on its way through the engine: who, what, where, and its audit entry.
+
+``run`` is the frame of every operation: it authorizes before anything else, measures, and sees to it
+that the audit entry is durable before the answer goes out. A write puts its entry into the ledger
+transaction of the write itself (``audit_ok``); everything else gets it committed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import TYPE_CHECKING, TypeVar
+
+from strongroom import access, audit
+from strongroom.errors import AccessDeniedError, InternalError, StrongroomError, UnauthenticatedError
+from strongroom.ledger import WriteBatch
+from strongroom.model import Action, AuditEntry, Principal
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Call:
+    """The state of one operation."""
+
+    engine: Engine
+    caller: str
+    surface: str
+    request_id: str
+    action: str
+    namespaces: Sequence[str] = ()
+    memory_ids: Sequence[bytes] = ()
+    count: int = 0
+    reason: str = ""
+    written: bool = field(default=False)
+    _principal: Principal | None = None
+
+    @property
+    def principal(self) -> Principal:
+        """The authenticated caller; before that there is none to ask for."""
+        if self._principal is None:
+            raise UnauthenticatedError
+        return self._principal
+
+    def authenticated(self, principal: Principal) -> None:
+        self._principal = principal
+
+    def require(self, action: Action, namespace: str | None) -> None:
+        """Authorize one namespace (None: the whole store).
+
+        Raises:
+            AccessDeniedError: the reason goes into the audit entry, not to the caller.
+        """
+        decision = access.decide(self.principal, action, namespace)
+        if not decision.allowed:
+            self.reason = decision.reason
+            if namespace is not None:
+                self.namespaces = (namespace,)
+            raise AccessDeniedError
+
+    def entry(self, outcome: str, reason: str = "") -> bytes:
+        return audit.encode(
+            AuditEntry(
+                at_us=self.engine.now_us(),
+                request_id=self.request_id,
+                principal=self.caller,
+                surface=self.surface,
+                action=self.action,
+                namespaces=tuple(self.namespaces),
+                outcome=outcome,
+                reason=reason or self.reason,
+                memory_ids=tuple(self.memory_ids),
+                count=self.count,
+            )
+        )
+
+    def audit_ok(self) -> list[bytes]:
+        """The entry of a write, to share the transaction of the write."""
+        return [self.entry("ok")]
+
+
+def run(call: Call, principal: Callable[[], Principal], work: Callable[[Call], T]) -> T:
+    """Carry out an operation inside its frame; ``principal`` is asked anew each time.
+
+    Raises:
+        StrongroomError: whatever the work raised; or that the audit entry could not be written, in
+            which case the answer is withheld.
+    """
+    engine = call.engine
+    started = perf_counter()
+    outcome = "ok"
+    try:
+        engine.ensure_open()
+        call.authenticated(principal())
+        result = work(call)
+        if not call.written:
+            engine.ledger.commit(WriteBatch(audit=[call.entry("ok")]))
+        return result
+    except StrongroomError as e:
+        outcome = e.code
+        _record_failure(call, e)
+        raise
+    except Exception as e:  # the one door: foreign exceptions end here, by type and without their text
+        outcome = InternalError.code
+        engine.log.error(
+            "internal_error", action=call.action, request_id=call.request_id, type=type(e).__name__
+        )
+        if engine.debug:
+            raise
+        _record_failure(call, InternalError())
+        raise InternalError(f"unexpected {type(e).__name__} in {call.action}") from None
+    finally:
+        engine.metrics.operation(call.action, outcome, perf_counter() - started)
+
+
+def _record_failure(call: Call, error: StrongroomError) -> None:
+    engine = call.engine
+    denied = isinstance(error, (AccessDeniedError, UnauthenticatedError))
+    if denied:
+        engine.metrics.denied.labels(error.code).inc()
+    reason = call.reason if denied else ""
+    try:
+        engine.ledger.commit(WriteBatch(audit=[call.entry("denied" if denied else error.code, reason)]))
+    except StrongroomError as e:
+        # The operation is refused already; the log keeps what the audit could not take.
+        engine.log.error(
+            "audit_not_written",
+            action=call.action,
+            outcome=error.code,
+            cause=e.code,
+            request_id=call.request_id,
+        )

@@ -1,0 +1,219 @@
+"""check and repair as operations of the engine; the work is in ``lifecycle.check``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from strongroom.engine._call import Call
+from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._vault import SYSTEM_NS, HeadSum
+from strongroom.errors import InvalidInputError, StrongroomError
+from strongroom.ledger import QueueItem, WriteBatch
+from strongroom.lifecycle.check import (
+    CheckCounts,
+    Depth,
+    NamespaceUnderCheck,
+    check_namespace_rows,
+    compare_counts,
+)
+from strongroom.model import Action, Field, Finding, SealedRecord, Severity, State
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+_AUDIT_PAGE = 2000
+_QUEUE_PAGE = 5000
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """What was looked at, and what was found. ``ok`` when no finding is an error or a warning."""
+
+    findings: tuple[Finding, ...]
+    rows: int
+    opened: int
+    memories: int
+    vectors: int
+    audit_entries: int
+
+    @property
+    def ok(self) -> bool:
+        return all(f.severity == Severity.INFO for f in self.findings)
+
+
+class _Borrowed:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def open(self, row: SealedRecord) -> bytes:
+        return self._engine.vault.open(self._engine.heads.tenant(row.ns), row)
+
+    def open_head(self, ns: int, head: bytes, seq: int) -> int:
+        return self._engine.heads.open_head(ns, head, seq)
+
+    def summer(self, ns: int) -> HeadSum:
+        return self._engine.heads.summer(ns)
+
+    def queued(self, ns: int) -> dict[bytes, int]:
+        found: dict[bytes, int] = {}
+        after = 0
+        while page := self._engine.ledger.queue(ns=ns, after=after, limit=_QUEUE_PAGE):
+            found.update((row.memory_id, row.content_version) for row in page)
+            after = page[-1].id
+        return found
+
+
+def check(
+    call: Call,
+    read_data: bool,
+    subset: tuple[int, int] | None,
+    progress: Callable[[int, int], None] | None,
+) -> CheckReport:
+    engine = call.engine
+    call.reason = "check"
+    call.require(Action.ADMINISTER, None)
+    if subset is not None and not (1 <= subset[0] <= subset[1] <= 10_000):
+        raise InvalidInputError("a subset is n/t with 1 <= n <= t <= 10000")
+    depth = Depth(read_data, subset)
+    counts = CheckCounts()
+    findings = [*engine.ledger.check(), *engine.vault.keyring.check()]
+    engine.registry.refresh()
+    borrowed = _Borrowed(engine)
+    targets = [NamespaceUnderCheck(SYSTEM_NS, 0, False)]
+    targets += [
+        NamespaceUnderCheck(e.ns, e.model_no, engine.models.embeds(e)) for e in engine.registry.entries()
+    ]
+    for target in targets:
+        with engine.ledger.snapshot() as reader:
+            findings += check_namespace_rows(reader, target, borrowed, depth, counts, progress)
+    audited = _check_audit(engine, depth, findings)
+    for entry in engine.registry.entries():
+        findings += _compare(engine, entry)
+    call.count = counts.rows
+    return CheckReport(
+        findings=tuple(findings),
+        rows=counts.rows,
+        opened=counts.opened,
+        memories=counts.memories,
+        vectors=counts.vectors,
+        audit_entries=audited,
+    )
+
+
+def _check_audit(engine: Engine, depth: Depth, findings: list[Finding]) -> int:
+    after = seen = 0
+    while page := engine.ledger.audit_entries(after, _AUDIT_PAGE):
+        for seq, sealed in page:
+            seen += 1
+            if not (depth.read_data or depth.subset):
+                continue
+            try:
+                engine.vault.open_audit(seq, sealed)
+            except StrongroomError as e:
+                findings.append(
+                    Finding(
+                        Severity.ERROR,
+                        "audit_unreadable",
+                        f"it does not open ({e.code})",
+                        f"audit entry {seq}",
+                    )
+                )
+        after = page[-1][0]
+    return seen
+
+
+def _compare(engine: Engine, entry: NamespaceEntry) -> Sequence[Finding]:
+    """The projection against the ledger, when it stood still for that long."""
+    try:
+        index = engine.indexes.ready(entry)
+    except StrongroomError:
+        return ()  # the rows do not match the head: reported already
+    for _ in range(5):
+        with engine.ledger.snapshot() as reader:
+            seq, _ = reader.head(entry.ns)
+            contents: dict[bytes, int] = {}
+            vectors: dict[bytes, int] = {}
+            for row in reader.iter_changes(entry.ns):
+                if row.state != State.LIVE:
+                    continue
+                if row.field == Field.MEMORY:
+                    contents[row.memory_id] = row.content_version
+                elif row.field == Field.VECTOR and row.model == entry.model_no:
+                    vectors[row.memory_id] = row.content_version
+        index = engine.indexes.ready(entry)
+        projected = index.memories, index.embedded
+        if index.watermark == seq:
+            embedded = sum(1 for m, v in vectors.items() if contents.get(m) == v)
+            return compare_counts(entry.ns, (len(contents), embedded), projected)
+    return ()
+
+
+def repair(call: Call, accept_loss: bool) -> Sequence[Finding]:
+    """Mend what can be mended without loss; with ``accept_loss`` also take the rows as they are.
+
+    Vectors that are missing or do not open are queued for embedding. With ``accept_loss`` the heads are made
+    anew from the rows that are there, which gives up the evidence that some are missing.
+    """
+    engine = call.engine
+    call.reason = "repair, accepting loss" if accept_loss else "repair"
+    call.require(Action.ADMINISTER, None)
+    done: list[Finding] = []
+    if accept_loss:
+        done += _accept_rows(engine)
+    for entry in engine.registry.entries():
+        done += _queue_missing(engine, entry)
+        engine.indexes.drop(entry.ns)
+    engine.models.wake()
+    call.count = len(done)
+    return done
+
+
+def _queue_missing(engine: Engine, entry: NamespaceEntry) -> Sequence[Finding]:
+    if not engine.models.embeds(entry):
+        return ()
+    tenant = entry.tenant
+    waiting: dict[bytes, int] = {}
+    good: dict[bytes, int] = {}
+    for row in engine.ledger.iter_changes(entry.ns):
+        if row.state != State.LIVE:
+            continue
+        if row.field == Field.MEMORY:
+            waiting[row.memory_id] = row.content_version
+        elif row.field == Field.VECTOR and row.model == entry.model_no:
+            try:
+                engine.vault.open(tenant, row)
+            except StrongroomError:
+                continue
+            good[row.memory_id] = row.content_version
+    queued = _Borrowed(engine).queued(entry.ns)
+    items = [QueueItem(entry.ns, m, v) for m, v in waiting.items() if good.get(m) != v and queued.get(m) != v]
+    for start in range(0, len(items), 1000):
+        engine.ledger.commit(WriteBatch(enqueue=items[start : start + 1000]))
+    if not items:
+        return ()
+    where = f"namespace {entry.ns}"
+    return (Finding(Severity.INFO, "vectors_queued", f"{len(items)} memories queued for embedding", where),)
+
+
+def _accept_rows(engine: Engine) -> Sequence[Finding]:
+    """Make anew each head that does not match its rows."""
+    done: list[Finding] = []
+    for ns in engine.ledger.namespaces():
+        with engine.ledger.snapshot() as reader:
+            finding = next(
+                (
+                    f
+                    for f in check_namespace_rows(
+                        reader, NamespaceUnderCheck(ns, 0, False), _Borrowed(engine), Depth(), CheckCounts()
+                    )
+                    if f.code in ("rows_do_not_match_head", "head_unreadable")
+                ),
+                None,
+            )
+        if finding is not None:
+            engine.ledger.reset_head(ns)
+            where = f"namespace {ns}"
+            done.append(Finding(Severity.INFO, "head_made_anew", "the rows were accepted as they are", where))
+    return done

@@ -1,0 +1,317 @@
+"""The engine: opens a store, holds its rooms together, and gives sessions to authenticated callers."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from threading import Event, Lock, Thread
+from typing import Any
+from uuid import uuid4
+
+from strongroom import access, crypto
+from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config, resolve_reference, to_toml
+from strongroom.embedding import EmbeddingProvider
+from strongroom.engine._access_stats import AccessStats
+from strongroom.engine._call import Call
+from strongroom.engine._indexes import Indexes
+from strongroom.engine._log import Log, make_log
+from strongroom.engine._metrics import Metrics
+from strongroom.engine._models import DEFAULT_MODEL, Models
+from strongroom.engine._payload import from_us
+from strongroom.engine._registry import NamespaceEntry, Registry
+from strongroom.engine._vault import SYSTEM_NS, Heads, Vault
+from strongroom.engine.session import Session
+from strongroom.errors import (
+    ClosedError,
+    ConfigurationError,
+    InvalidInputError,
+    NamespaceNotFoundError,
+    StorageReadOnlyError,
+    StoreExistsError,
+    StrongroomError,
+    UnauthenticatedError,
+)
+from strongroom.keyring import Keyring
+from strongroom.kms import KmsProvider, LocalKeystore
+from strongroom.ledger import SqliteLedger, WriteBatch
+from strongroom.model import Field, NamespacePattern, Principal, Scope, SealedRecord, State
+from strongroom.recall import LANGUAGES, Recall
+
+OWNER = Principal(id="owner", name="owner", scope=Scope.ADMIN, grants=(NamespacePattern("*"),), is_owner=True)
+KEYRING_NAME = "keyring.db"
+_QUEUE_GAUGE_S = 5.0
+
+
+def system_clock_us() -> int:
+    """Microseconds since the epoch, UTC."""
+    return time.time_ns() // 1000
+
+
+def init_store(
+    directory: Path,
+    *,
+    config: Config | None = None,
+    passphrase: str | None = None,
+) -> None:
+    """Make a store: key file, keyring, ledger, and at last the configuration that marks it as whole.
+
+    A crash in between leaves no store; running it again removes nothing and says what is in the way.
+
+    Raises:
+        StoreExistsError: the directory holds a store, or keys that belong to one. StorageError: it
+        cannot be written.
+    """
+    config = config or Config()
+    if (directory / CONFIG_NAME).exists():
+        raise StoreExistsError(f"{directory} holds a store already")
+    keys = keys_directory(directory, config)
+    key_file = keys / config.keys.key_file
+    if key_file.exists() or (keys / KEYRING_NAME).exists():
+        raise StoreExistsError(
+            f"{keys} holds keys already", hint="move them away, or choose another directory with --keys"
+        )
+    store_id = uuid4()
+    try:
+        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        keys.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as e:
+        raise StorageReadOnlyError(f"the directory cannot be made: {e.strerror}") from None
+    if passphrase is None and config.keys.passphrase:
+        passphrase = resolve_reference(config.keys.passphrase)
+    kms = LocalKeystore.create(key_file, passphrase=passphrase, store_id=store_id)
+    suite = crypto.suite_by_name(config.keys.suite).number
+    keyring = Keyring.create(keys / KEYRING_NAME, store_id, kms, suite=suite)
+    heads = Heads()
+    heads.bind(Vault(keyring))
+    ledger = SqliteLedger.create(directory, store_id, heads, config.ledger)
+    ledger.commit(WriteBatch(new_namespaces=[SYSTEM_NS]))
+    ledger.close()
+    keyring.close()
+    kms.close()
+    try:
+        draft = directory / (CONFIG_NAME + ".draft")
+        draft.write_text(to_toml(config), "utf-8")
+        draft.replace(directory / CONFIG_NAME)
+    except OSError as e:
+        raise StorageReadOnlyError(f"the configuration cannot be written: {e.strerror}") from None
+
+
+class Engine:
+    """An opened store. Thread-safe; several processes may open the same directory."""
+
+    def __init__(
+        self,
+        directory: Path,
+        config: Config,
+        ledger: SqliteLedger,
+        heads: Heads,
+        keyring: Keyring,
+        kms: KmsProvider,
+        *,
+        clock_us: Callable[[], int] = system_clock_us,
+        worker: bool = True,
+        provider: EmbeddingProvider | None = None,
+        debug: bool = False,
+    ) -> None:
+        self.directory = directory
+        self.config = config
+        self.ledger = ledger
+        self.kms = kms
+        self.debug = debug
+        self.log: Log = make_log(config.log)
+        self.metrics = Metrics()
+        self._clock_us = clock_us
+        self._closed = Event()
+        self._close_lock = Lock()
+        self.vault = Vault(keyring)
+        self.heads = heads
+        heads.bind(self.vault)
+        self.registry = Registry(ledger, self.vault, self.heads)
+        self.registry.verify()
+        self.models = Models(self, worker=worker, provider=provider)
+        self.indexes = Indexes(self)
+        self.recall = Recall()
+        self.access_stats = AccessStats(self)
+        self.models.start()
+        self._housekeeper = Thread(target=self._keep_house, name="strongroom-housekeeper", daemon=True)
+        self._housekeeper.start()
+
+    @classmethod
+    def open(
+        cls,
+        directory: Path | str,
+        *,
+        passphrase: str | None = None,
+        **options: Any,
+    ) -> Engine:
+        """Open a store.
+
+        ``options``: ``worker`` (False: leave the embedding queue to other processes), ``provider``
+        (an embedding model to use as the default one), ``clock_us``, ``debug``.
+
+        Raises:
+            StoreNotFoundError: there is none. ConfigurationError, KeystoreMissingError,
+            KeystorePermissionError, UnwrapError, KeyringMissingError, KeyringMismatchError, StorageError, TamperedError.
+        """
+        path = Path(directory)
+        crypto.self_test()
+        config = load_config(path)
+        keys = keys_directory(path, config)
+        heads = Heads()
+        ledger = SqliteLedger.open(path, heads, config.ledger)
+        kms: KmsProvider | None = None
+        keyring: Keyring | None = None
+        try:
+            kms = open_kms(config, keys, ledger, passphrase)
+            suite = crypto.suite_by_name(config.keys.suite).number
+            keyring = Keyring.open(keys / KEYRING_NAME, ledger.store_id, kms, suite=suite)
+            return cls(path, config, ledger, heads, keyring, kms, **options)
+        except BaseException:
+            ledger.close()
+            if keyring is not None:
+                keyring.close()
+            if kms is not None:
+                kms.close()
+            raise
+
+    # -- sessions -----------------------------------------------------------------------------------
+    def owner_session(self, surface: str = "python") -> Session:
+        """A session of whoever holds the directory and its keys: everything is allowed."""
+        return Session(self, lambda: OWNER, surface)
+
+    def authenticate(
+        self, key_text: str, *, surface: str = "python", request_id: str | None = None
+    ) -> Session:
+        """A session held to an API key's scope and grants, checked anew at each operation.
+
+        Raises:
+            UnauthenticatedError: malformed, unknown, wrong, expired or revoked; nothing tells which.
+        """
+        self.ensure_open()
+        request = request_id or secrets.token_hex(8)
+        try:
+            parsed = access.parse_key(key_text)
+        except UnauthenticatedError:
+            self._audit_refusal("unknown", surface, request, access.key_problem(key_text) or "")
+            raise
+        presented = self.registry.secret_hash(parsed.secret)
+
+        def principal() -> Principal:
+            self.registry.refresh()
+            credential = self.registry.credential(parsed.key_id)
+            return access.check_credential(credential, presented, self.now_us())
+
+        try:
+            principal()
+        except UnauthenticatedError:
+            credential = self.registry.credential(parsed.key_id)
+            reason = access.assess_credential(credential, presented, self.now_us()).reason
+            self._audit_refusal(parsed.key_id, surface, request, reason)
+            raise
+        return Session(self, principal, surface, request_id, caller=parsed.key_id)
+
+    def _audit_refusal(self, caller: str, surface: str, request_id: str, reason: str) -> None:
+        self.metrics.denied.labels(UnauthenticatedError.code).inc()
+        call = Call(self, caller, surface, request_id, "authenticate")
+        self.ledger.commit(WriteBatch(audit=[call.entry("denied", reason)]))
+
+    # -- for the operations -----------------------------------------------------------------------------
+    def now_us(self) -> int:
+        return self._clock_us()
+
+    def now(self) -> datetime:
+        return from_us(self._clock_us())
+
+    def ensure_open(self) -> None:
+        """Raises: ClosedError."""
+        if self._closed.is_set():
+            raise ClosedError
+
+    def namespace_for_store(self, call: Call, name: str) -> NamespaceEntry:
+        """The namespace to store into, made on first use when the configuration allows it.
+
+        Raises:
+            NamespaceNotFoundError: it is not there and ``access.auto_create_namespaces`` is off.
+        """
+        self.registry.refresh()
+        entry = self.registry.get(name)
+        if entry is None:
+            if not self.config.access.auto_create_namespaces:
+                raise NamespaceNotFoundError(hint="create it first: strongroom namespaces create")
+            entry = self.create_namespace(call, name, None, None)
+        return entry
+
+    def create_namespace(
+        self, call: Call, name: str, model: str | None, language: str | None
+    ) -> NamespaceEntry:
+        model = model or DEFAULT_MODEL
+        number = self.models.number(model)
+        wanted = self.check_language(language or self.config.recall.language)
+        made = Call(self, call.caller, call.surface, call.request_id, "create_namespace", (name,))
+        return self.registry.create_namespace(name, model, number, wanted, self.now_us(), made.audit_ok())
+
+    def check_language(self, language: str) -> str:
+        """Raises: InvalidInputError: there is no stemmer for it."""
+        if language not in LANGUAGES:
+            raise InvalidInputError("unknown language", hint="one of: " + ", ".join(LANGUAGES))
+        return language
+
+    def live_row(self, entry: NamespaceEntry, memory_id: bytes) -> SealedRecord | None:
+        """The sealed row of a memory that is there."""
+        row = self.ledger.get(entry.ns, memory_id, Field.MEMORY)
+        return row if row is not None and row.state == State.LIVE else None
+
+    def has_vector(self, entry: NamespaceEntry, memory_id: bytes, content_version: int) -> bool:
+        """Whether the ledger holds a vector of that content by the namespace's present model."""
+        row = self.ledger.get(entry.ns, memory_id, Field.VECTOR)
+        return (
+            row is not None
+            and row.state == State.LIVE
+            and row.content_version == content_version
+            and row.model == entry.model_no
+        )
+
+    # -- in the background --------------------------------------------------------------------------------
+    def _keep_house(self) -> None:
+        """Flush counters and keep the gauges fresh, until the engine closes."""
+        interval = max(0.05, self.config.access.access_flush_ms / 1000)
+        while not self._closed.wait(min(interval, _QUEUE_GAUGE_S)):
+            try:
+                self.access_stats.flush()
+                self.vault.keyring.flush()
+                stats = self.ledger.queue_stats()
+                self.metrics.queue.labels("pending").set(stats.pending)
+                self.metrics.queue.labels("dead").set(stats.dead)
+            except StrongroomError as e:
+                self.log.warning("housekeeping_failed", code=e.code)
+
+    def close(self) -> None:
+        """Flush counters, stop the pipelines and close the files. May be called twice."""
+        with self._close_lock:
+            if self._closed.is_set():
+                return
+            self._closed.set()
+        self._housekeeper.join(timeout=10)
+        self.models.close()
+        try:
+            self.access_stats.flush()
+        except StrongroomError as e:
+            self.log.warning("counters_not_flushed", code=e.code)
+        self.indexes.close()
+        self.ledger.close()
+        self.vault.keyring.close()
+        self.kms.close()
+
+
+def open_kms(config: Config, keys: Path, ledger: SqliteLedger, passphrase: str | None) -> KmsProvider:
+    """The provider that the configuration names."""
+    if config.keys.provider != "local":
+        raise ConfigurationError(
+            f"unknown key management provider {config.keys.provider!r}", hint="known: local"
+        )
+    if passphrase is None and config.keys.passphrase:
+        passphrase = resolve_reference(config.keys.passphrase)
+    return LocalKeystore.open(keys / config.keys.key_file, passphrase=passphrase, store_id=ledger.store_id)

@@ -1,0 +1,246 @@
+"""Which namespaces have their index in memory, and how an index keeps up with the ledger.
+
+A commit of this process offers its change with its number; changes of other processes leave a gap, which is
+filled by reading the ledger. A query first takes in everything up to the namespace's head, so it sees
+every write that was acknowledged before it began, whoever made it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from threading import Lock, RLock
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from strongroom.engine._payload import AccessPayload, decode_as, decode_memory, decode_vector, to_memory
+from strongroom.engine._registry import NamespaceEntry
+from strongroom.errors import IntegrityError, KeyStateError, TamperedError
+from strongroom.ledger import QueueItem, WriteBatch, element_of
+from strongroom.model import Field, SealedRecord, State
+from strongroom.recall import (
+    AccessPut,
+    Change,
+    ColumnarStore,
+    NamespaceIndex,
+    RecallSettings,
+    Remove,
+    Upsert,
+    VectorPut,
+)
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+_PENDING_MAX = 4096
+_APPLY_ROWS = 4096
+_QUEUE_PAGE = 5000
+
+
+class _Slot:
+    """One namespace: its index once loaded, and offered changes not yet taken in."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.index: NamespaceIndex | None = None
+        self.pending: dict[int, Change] = {}
+
+
+class Indexes:
+    """All namespace indexes of a process."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._columnar = ColumnarStore(
+            memory_limit=engine.config.recall.memory_limit,
+            where_bytes_max=engine.config.limits.where_bytes_max,
+        )
+        self._lock = Lock()
+        self._slots: dict[int, _Slot] = {}
+
+    def _slot(self, ns: int) -> _Slot:
+        slot = self._slots.get(ns)
+        if slot is None:
+            with self._lock:
+                slot = self._slots.setdefault(ns, _Slot())
+        return slot
+
+    def offer(self, ns: int, change: Change) -> None:
+        """Hand over what a commit of this process has written, under its number."""
+        slot = self._slots.get(ns)
+        if slot is None or slot.index is None:
+            return  # the load will read it
+        slot.pending[change.seq] = change
+        if len(slot.pending) > _PENDING_MAX:
+            with slot.lock:
+                self._take_offered(slot)
+
+    def ready(self, entry: NamespaceEntry) -> NamespaceIndex:
+        """The index of a namespace, holding everything acknowledged before this call.
+
+        Raises:
+            TamperedError: the rows do not match the namespace's head.
+        """
+        slot = self._slot(entry.ns)
+        seq, _ = self._engine.ledger.head(entry.ns)
+        index = slot.index
+        if index is not None and index.watermark >= seq:
+            return index
+        with slot.lock:
+            if slot.index is None:
+                slot.index = self._load(entry)
+                slot.pending = {s: c for s, c in slot.pending.items() if s > slot.index.watermark}
+                self._engine.metrics.loaded_namespaces.set(self.loaded())
+            if slot.index.watermark < seq:
+                self._take_offered(slot)
+            if slot.index.watermark < seq:
+                self._read_gap(slot, entry)
+            return slot.index
+
+    def loaded(self) -> int:
+        return sum(1 for s in self._slots.values() if s.index is not None)
+
+    def drop(self, ns: int) -> None:
+        """Forget the index of a namespace; the next query builds it again."""
+        with self._lock:
+            slot = self._slots.pop(ns, None)
+        if slot is not None and slot.index is not None:
+            _discard(slot.index)
+
+    def close(self) -> None:
+        for ns in list(self._slots):
+            self.drop(ns)
+        self._columnar.close()
+
+    # -- keeping up -------------------------------------------------------------------------------------
+    def _take_offered(self, slot: _Slot) -> None:
+        index = slot.index
+        assert index is not None
+        seq = index.watermark
+        changes: list[Change] = []
+        pending = slot.pending
+        while seq + 1 in pending:
+            seq += 1
+            changes.append(pending.pop(seq))
+        if seq > index.watermark:
+            index.apply(changes, seq)
+
+    def _read_gap(self, slot: _Slot, entry: NamespaceEntry) -> None:
+        index = slot.index
+        assert index is not None
+        while rows := self._engine.ledger.changes(entry.ns, index.watermark, _APPLY_ROWS):
+            index.apply([c for row in rows if (c := self._change(entry, row)) is not None], rows[-1].seq)
+            for seq in [s for s in slot.pending if s <= index.watermark]:
+                slot.pending.pop(seq, None)
+        index.settle()
+
+    def _change(self, entry: NamespaceEntry, row: SealedRecord) -> Change | None:
+        if row.field == Field.MEMORY:
+            if row.state == State.TOMBSTONE:
+                return Remove(row.memory_id, row.seq)
+            try:
+                payload = decode_memory(self._engine.vault.open(entry.tenant, row))
+            except (IntegrityError, KeyStateError) as e:
+                self._unreadable(entry, row, e.code)
+                return Remove(row.memory_id, row.seq)
+            memory = to_memory(payload, row.memory_id, entry.name, row.version)
+            return Upsert(memory, row.seq, row.content_version)
+        if row.field == Field.VECTOR and row.state == State.LIVE and row.model == entry.model_no:
+            try:
+                vector, content_version, model_no = decode_vector(self._engine.vault.open(entry.tenant, row))
+            except (IntegrityError, KeyStateError) as e:
+                self._unreadable(entry, row, e.code)
+                return None
+            if model_no == entry.model_no and content_version == row.content_version:
+                return VectorPut(row.memory_id, content_version, vector, row.seq)
+        if row.field == Field.ACCESS and row.state == State.LIVE:
+            try:
+                counted = decode_as(AccessPayload, self._engine.vault.open(entry.tenant, row))
+            except (IntegrityError, KeyStateError) as e:
+                self._unreadable(entry, row, e.code)
+                return None
+            return AccessPut(row.memory_id, counted.count, counted.last_us, row.seq)
+        return None
+
+    def _unreadable(self, entry: NamespaceEntry, row: SealedRecord, code: str) -> None:
+        field = Field(row.field).name.lower()
+        self._engine.metrics.unreadable.labels(field).inc()
+        self._engine.log.error("row_unreadable", ns=entry.ns, field=field, seq=row.seq, code=code)
+
+    # -- loading ----------------------------------------------------------------------------------------
+    def _load(self, entry: NamespaceEntry) -> NamespaceIndex:
+        """Build an index from one consistent state of all rows, and compare them with the head."""
+        started = perf_counter()
+        engine = self._engine
+        index = self._new_index(entry)
+        contents: dict[bytes, int] = {}
+        vectors: dict[bytes, int] = {}
+        with engine.ledger.snapshot() as reader:
+            seq, head = reader.head(entry.ns)
+            total = engine.heads.open_head(entry.ns, head, seq)
+            summed = engine.heads.summer(entry.ns)
+            for rows in _pages(reader.iter_changes(entry.ns)):
+                changes: list[Change] = []
+                for row in rows:
+                    summed.add(element_of(row))
+                    change = self._change(entry, row)
+                    if isinstance(change, Upsert):
+                        contents[row.memory_id] = row.content_version
+                    elif isinstance(change, VectorPut):
+                        vectors[row.memory_id] = row.content_version
+                    if change is not None:
+                        changes.append(change)
+                index.apply(changes, rows[-1].seq)
+        if not summed.matches(total):
+            _discard(index)
+            raise TamperedError("the rows of a namespace do not match its head")
+        index.apply([], seq)
+        index.settle()
+        waiting = {m: v for m, v in contents.items() if vectors.get(m) != v}
+        if waiting and engine.models.embeds(entry):
+            self._requeue_lost(entry, waiting)
+        engine.metrics.step("load_namespace", perf_counter() - started)
+        return index
+
+    def _requeue_lost(self, entry: NamespaceEntry, waiting: dict[bytes, int]) -> None:
+        """Queue the memories whose vector is missing or unreadable and that nobody has queued (P1.4)."""
+        ledger = self._engine.ledger
+        after = 0
+        while page := ledger.queue(ns=entry.ns, after=after, limit=_QUEUE_PAGE):
+            for item in page:
+                if waiting.get(item.memory_id) == item.content_version:
+                    del waiting[item.memory_id]
+            after = page[-1].id
+        if waiting:
+            ledger.commit(WriteBatch(enqueue=[QueueItem(entry.ns, m, v) for m, v in waiting.items()]))
+            self._engine.log.warning("vectors_lost_and_queued", ns=entry.ns, count=len(waiting))
+            self._engine.models.wake()
+
+    def _new_index(self, entry: NamespaceEntry) -> NamespaceIndex:
+        engine = self._engine
+        key = engine.vault.purpose_key(entry.ns, "blind-index")
+
+        def blind(stems: Sequence[str]) -> list[int]:
+            return [int.from_bytes(key.mac(s.encode())[:8]) for s in stems]
+
+        return NamespaceIndex(
+            self._columnar.table(entry.ns, entry.name),
+            blind,
+            RecallSettings.from_config(engine.config.recall, language=entry.language),
+            dimensions=engine.models.dimensions(entry),
+        )
+
+
+def _pages(rows: Iterator[SealedRecord]) -> Iterator[list[SealedRecord]]:
+    page: list[SealedRecord] = []
+    for row in rows:
+        page.append(row)
+        if len(page) >= _APPLY_ROWS:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+def _discard(index: NamespaceIndex) -> None:
+    index.close()
+    index.table.drop()

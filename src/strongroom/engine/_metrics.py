@@ -1,0 +1,76 @@
+"""Prometheus metrics: durations, counts and gauges; never content, never a namespace in clear."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_BUCKETS = (
+    0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025,
+    0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0,
+)  # fmt: skip
+
+
+class Metrics:
+    """One registry per engine, so that several stores in a process do not mix."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self._operations = Histogram(
+            "strongroom_operation_seconds",
+            "Duration of an engine operation, authorization and audit included",
+            ["operation", "outcome"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._steps = Histogram(
+            "strongroom_step_seconds",
+            "Duration of a step inside an operation",
+            ["step"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.sealed_bytes = Counter(
+            "strongroom_sealed_bytes", "Plaintext bytes sealed", registry=self.registry
+        )
+        self.opened_bytes = Counter(
+            "strongroom_opened_bytes", "Plaintext bytes opened", registry=self.registry
+        )
+        self.denied = Counter("strongroom_denied", "Operations refused", ["code"], registry=self.registry)
+        self.unreadable = Counter(
+            "strongroom_unreadable_rows",
+            "Rows that did not open while a namespace was loaded",
+            ["field"],
+            registry=self.registry,
+        )
+        self.embedded = Counter("strongroom_embedded", "Memories embedded", registry=self.registry)
+        self.embedding_failures = Counter(
+            "strongroom_embedding_failures", "Failed embeddings", ["code"], registry=self.registry
+        )
+        self.queue = Gauge(
+            "strongroom_embedding_queue", "Memories waiting", ["state"], registry=self.registry
+        )
+        self.lane_hits = Counter(
+            "strongroom_recall_hits", "Returned hits by lane", ["lane"], registry=self.registry
+        )
+        self.loaded_namespaces = Gauge(
+            "strongroom_loaded_namespaces", "Namespaces with their index in memory", registry=self.registry
+        )
+        self._operation_children: dict[tuple[str, str], Histogram] = {}
+        self._step_children: dict[str, Histogram] = {}
+
+    def operation(self, name: str, outcome: str, seconds: float) -> None:
+        child = self._operation_children.get((name, outcome))
+        if child is None:
+            child = self._operations.labels(name, outcome)
+            self._operation_children[(name, outcome)] = child
+        child.observe(seconds)
+
+    def step(self, name: str, seconds: float) -> None:
+        child = self._step_children.get(name)
+        if child is None:
+            child = self._step_children[name] = self._steps.labels(name)
+        child.observe(seconds)
+
+    def text(self) -> bytes:
+        """The Prometheus text format, version 0.0.4."""
+        return generate_latest(self.registry)

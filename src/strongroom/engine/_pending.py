@@ -1,0 +1,103 @@
+"""The embedding queue as the pipeline sees it: opens texts, seals vectors, nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.embedding import PendingRef
+from strongroom.engine._payload import decode_memory
+from strongroom.engine._write import vector_put
+from strongroom.errors import IntegrityError, KeyStateError
+from strongroom.ledger import QueueItem, WriteBatch
+from strongroom.recall import VectorPut
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+
+class EngineQueue:
+    """``PendingSource`` for the pipeline of one embedding model (by its name in the configuration)."""
+
+    def __init__(self, engine: Engine, model: str) -> None:
+        self._engine = engine
+        self._model = model
+
+    def load(self, refs: Sequence[PendingRef]) -> list[str | None]:
+        """The texts; None where the memory is gone, replaced or unreadable."""
+        out: list[str | None] = []
+        for ref in refs:
+            entry = self._engine.registry.by_ns(ref.ns)
+            row = self._engine.live_row(entry, ref.memory_id)
+            if row is None or row.content_version != ref.content_version:
+                out.append(None)
+                self._drop(ref)
+                continue
+            try:
+                out.append(decode_memory(self._engine.vault.open(entry.tenant, row)).content)
+            except (IntegrityError, KeyStateError) as e:
+                out.append(None)
+                self._engine.ledger.queue_mark([_item(ref)], error_code=e.code, dead=True)
+                self._engine.log.error("queued_memory_unreadable", code=e.code)
+        return out
+
+    def _drop(self, ref: PendingRef) -> None:
+        self._engine.ledger.commit(WriteBatch(dequeue=[_item(ref)]))
+
+    def complete(self, refs: Sequence[PendingRef], vectors: NDArray[np.float32]) -> None:
+        """Seal and commit the vectors of those that are still wanted; one transaction."""
+        engine = self._engine
+        batch = WriteBatch()
+        kept: list[tuple[PendingRef, NDArray[np.float32]]] = []
+        for ref, vector in zip(refs, vectors, strict=True):
+            entry = engine.models.current(engine.registry.by_ns(ref.ns))
+            row = engine.live_row(entry, ref.memory_id)
+            if row is None or entry.model != self._model:
+                continue
+            try:
+                key = engine.vault.keyring.key(row.key_id)
+            except KeyStateError:
+                continue
+            batch.puts.append(
+                vector_put(engine, entry, key, ref.memory_id, ref.content_version, vector, from_queue=True)
+            )
+            batch.dequeue.append(_item(ref))
+            kept.append((ref, vector))
+        if not kept:
+            return
+        seqs = engine.ledger.commit(batch)
+        for (ref, vector), seq in zip(kept, seqs, strict=True):
+            if seq:
+                engine.indexes.offer(ref.ns, VectorPut(ref.memory_id, ref.content_version, vector, seq))
+        engine.metrics.embedded.inc(sum(1 for s in seqs if s))
+
+    def fail(self, refs: Sequence[PendingRef], error_code: str, *, dead: bool) -> None:
+        """Count a failed attempt; ``dead``: give up until somebody requeues it."""
+        items = [_item(r) for r in refs]
+        self._engine.ledger.queue_mark(items, error_code=error_code, dead=dead)
+        self._engine.metrics.embedding_failures.labels(error_code).inc(len(items))
+        if dead:
+            self._engine.log.warning("embedding_given_up", code=error_code, count=len(items))
+
+    def orphans(self, limit: int) -> list[PendingRef]:
+        """Queued memories of this model, oldest first, whoever stored them."""
+        engine = self._engine
+        engine.registry.refresh()
+        found: list[PendingRef] = []
+        after = 0
+        while len(found) < limit:
+            page = engine.ledger.queue(dead=False, after=after, limit=limit)
+            for row in page:
+                after = row.id
+                if engine.registry.by_ns(row.ns).model == self._model:
+                    found.append(PendingRef(row.ns, row.memory_id, row.content_version))
+            if len(page) < limit:
+                break
+        return found[:limit]
+
+
+def _item(ref: PendingRef) -> QueueItem:
+    return QueueItem(ref.ns, ref.memory_id, ref.content_version)

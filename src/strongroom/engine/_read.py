@@ -1,0 +1,178 @@
+"""get and list: open only what is returned, to someone allowed to read it."""
+
+from __future__ import annotations
+
+import base64
+import struct
+from collections.abc import Sequence
+
+from strongroom import access
+from strongroom.engine._call import Call
+from strongroom.engine._payload import decode_memory, to_memory
+from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._validate import check_count, check_id
+from strongroom.errors import (
+    AccessDeniedError,
+    InvalidInputError,
+    LimitExceededError,
+    MemoryNotFoundError,
+    NamespaceNotFoundError,
+    TamperedError,
+)
+from strongroom.model import Action, Filter, ListPage, Memory, SealedRecord, check_namespace
+
+_CURSOR = struct.Struct(">Bq16s")  # version, created_us, memory_id
+_ATTEMPTS = 4
+
+
+def get(call: Call, memory_id: object, namespace: object) -> Memory:
+    engine = call.engine
+    name = check_namespace(namespace)
+    call.require(Action.READ, name)
+    raw_id = check_id(memory_id)
+    call.namespaces, call.memory_ids = (name,), (raw_id,)
+    engine.registry.refresh()
+    entry = engine.registry.get(name)
+    row = None if entry is None else engine.live_row(entry, raw_id)
+    if row is None or entry is None:
+        raise MemoryNotFoundError
+    memory = open_memory(call, entry, row)
+    if memory.expires_at is not None and memory.expires_at <= engine.now():
+        raise MemoryNotFoundError
+    call.count = 1
+    engine.access_stats.touch(entry.ns, (raw_id,))
+    return memory
+
+
+def open_memory(
+    call: Call, entry: NamespaceEntry, row: SealedRecord, *, embedded: bool | None = None
+) -> Memory:
+    """Open one row. Raises: DecryptionError, KeyStateError."""
+    engine = call.engine
+    raw = engine.vault.open(entry.tenant, row)
+    engine.metrics.opened_bytes.inc(len(raw))
+    if embedded is None:
+        embedded = engine.has_vector(entry, row.memory_id, row.content_version)
+    return to_memory(
+        decode_memory(raw),
+        row.memory_id,
+        entry.name,
+        row.version,
+        has_embedding=embedded,
+        access=engine.access_stats.get(entry, row.memory_id),
+    )
+
+
+def chosen_namespaces(call: Call, action: Action, patterns: Sequence[str]) -> list[NamespaceEntry]:
+    """The namespaces of a query, authorized.
+
+    Raises:
+        AccessDeniedError: an exact name is not granted. NamespaceNotFoundError: it is granted but is not
+        there. LimitExceededError: more than ``limits.namespaces_per_query_max``.
+    """
+    engine = call.engine
+    if isinstance(patterns, str):
+        patterns = (patterns,)
+    engine.registry.refresh()
+    try:
+        names = access.expand(patterns, call.principal, action, engine.registry.names())
+    except AccessDeniedError:
+        call.namespaces = tuple(str(p) for p in patterns)
+        call.reason = "a namespace outside the grants, or an action outside the scope"
+        raise
+    call.namespaces = tuple(names)
+    limit = engine.config.limits.namespaces_per_query_max
+    if len(names) > limit:
+        raise LimitExceededError(f"the query reaches {len(names)} namespaces", hint=f"at most {limit}")
+    entries = []
+    for name in names:
+        entry = engine.registry.get(name)
+        if entry is None:
+            raise NamespaceNotFoundError
+        entries.append(entry)
+    return entries
+
+
+def fetch(
+    call: Call, wanted: Sequence[tuple[NamespaceEntry, bytes, int]]
+) -> dict[tuple[int, bytes], SealedRecord] | None:
+    """The sealed rows of an answer; None when one of them changed since the index was asked.
+
+    ``wanted``: namespace, memory_id and the seq that the index knows.
+
+    Raises:
+        TamperedError: a row is older than what this process has already seen of it.
+    """
+    by_ns: dict[int, list[bytes]] = {}
+    for entry, memory_id, _ in wanted:
+        by_ns.setdefault(entry.ns, []).append(memory_id)
+    rows = {
+        (ns, row.memory_id): row for ns, ids in by_ns.items() for row in call.engine.ledger.get_many(ns, ids)
+    }
+    for entry, memory_id, seq in wanted:
+        row = rows.get((entry.ns, memory_id))
+        if row is None or row.seq < seq:
+            raise TamperedError("a row of the ledger is gone or older than it was")
+        if row.seq != seq:
+            return None
+    return rows
+
+
+def list_page(
+    call: Call, patterns: Sequence[str], wanted: Filter, limit: int, cursor: str | None
+) -> ListPage:
+    engine = call.engine
+    check_count(limit, "limit", 1, engine.config.limits.results_max)
+    entries = chosen_namespaces(call, Action.LIST, patterns)
+    before = None if cursor is None else _decode_cursor(cursor)
+    for _ in range(_ATTEMPTS):
+        page = _page(call, entries, wanted, limit, before)
+        if page is not None:
+            return page
+    raise TamperedError("the rows of a listing never agreed with the ledger")
+
+
+def _page(
+    call: Call,
+    entries: Sequence[NamespaceEntry],
+    wanted: Filter,
+    limit: int,
+    before: tuple[int, bytes] | None,
+) -> ListPage | None:
+    """One page, newest first by (created_at, memory_id); None when the ledger moved on meanwhile."""
+    engine = call.engine
+    of_index = {engine.indexes.ready(entry): entry for entry in entries}
+    items = engine.recall.list(list(of_index), wanted, now_us=engine.now_us(), limit=limit + 1, before=before)
+    more, items = len(items) > limit, items[:limit]
+    rows = fetch(call, [(of_index[i.index], i.memory_id, i.seq) for i in items])
+    if rows is None:
+        return None
+    memories = []
+    for item in items:
+        entry = of_index[item.index]
+        memories.append(open_memory(call, entry, rows[(entry.ns, item.memory_id)]))
+    call.count = len(memories)
+    call.memory_ids = tuple(i.memory_id for i in items)
+    last = items[-1] if more else None
+    return ListPage(
+        memories=tuple(memories),
+        next_cursor=None if last is None else _encode_cursor(last.created_us, last.memory_id),
+    )
+
+
+def _encode_cursor(created_us: int, memory_id: bytes) -> str:
+    return base64.urlsafe_b64encode(_CURSOR.pack(1, created_us, memory_id)).decode().rstrip("=")
+
+
+def _decode_cursor(text: object) -> tuple[int, bytes]:
+    try:
+        if not isinstance(text, str):
+            raise ValueError
+        version, created_us, memory_id = _CURSOR.unpack(
+            base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        )
+        if version != 1:
+            raise ValueError
+    except (ValueError, struct.error):
+        raise InvalidInputError("the cursor is not one of this store") from None
+    return created_us, memory_id

@@ -1,0 +1,226 @@
+"""What namespace 0 holds: the names and settings of namespaces, embedding models, API keys.
+
+A projection of the system namespace's feed. ``refresh`` costs one cheap read when nothing changed and is
+called by every operation, so a namespace made or a key revoked by another process counts at once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import RLock
+
+from strongroom.access import Credential
+from strongroom.access import decode as decode_credential
+from strongroom.access import encode as encode_credential
+from strongroom.engine._payload import ModelPayload, NamespacePayload, decode_as, encode
+from strongroom.engine._vault import SYSTEM_NS, SYSTEM_TENANT, Heads, Vault
+from strongroom.errors import DuplicateMemoryError, TamperedError
+from strongroom.ledger import Ledger, Put, WriteBatch, element_of
+from strongroom.model import Field, SealedRecord, State, tenant_of
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class NamespaceEntry:
+    """A namespace: its number, name and settings. ``version`` is that of its row."""
+
+    ns: int
+    name: str
+    tenant: str
+    created_us: int
+    model: str
+    model_no: int
+    language: str
+    version: int
+
+
+class Registry:
+    """Names, models and API keys, kept in step with the ledger."""
+
+    def __init__(self, ledger: Ledger, vault: Vault, heads: Heads) -> None:
+        self._ledger = ledger
+        self._vault = vault
+        self._heads = heads
+        self._lock = RLock()
+        self._watermark = 0
+        self._by_name: dict[str, NamespaceEntry] = {}
+        self._by_ns: dict[int, NamespaceEntry] = {}
+        self._models: dict[str, ModelPayload] = {}
+        self._models_by_no: dict[int, ModelPayload] = {}
+        self._credentials: dict[str, tuple[Credential, int]] = {}
+
+    # -- reading ----------------------------------------------------------------------------------
+    def verify(self) -> None:
+        """Read the system namespace anew and compare it with its head.
+
+        Raises:
+            TamperedError: rows were dropped, added or put back. DecryptionError: bytes were changed.
+        """
+        with self._lock:
+            for _ in range(5):
+                seq, head = self._ledger.head(SYSTEM_NS)
+                total = self._heads.open_head(SYSTEM_NS, head, seq)
+                summed = self._heads.summer(SYSTEM_NS)
+                rows = self._rows(0)
+                if self._ledger.head(SYSTEM_NS)[0] != seq:
+                    continue  # another process wrote meanwhile
+                for row in rows:
+                    summed.add(element_of(row))
+                if not summed.matches(total):
+                    raise TamperedError
+                self._apply(rows)
+                return
+            raise TamperedError("the system namespace never stood still while it was read")
+
+    def refresh(self) -> None:
+        """Take in what changed since the last call."""
+        if self._ledger.head(SYSTEM_NS)[0] == self._watermark:
+            return
+        with self._lock:
+            self._apply(self._rows(self._watermark))
+
+    def _rows(self, after: int) -> list[SealedRecord]:
+        rows: list[SealedRecord] = []
+        while page := self._ledger.changes(SYSTEM_NS, after, _PAGE):
+            rows.extend(page)
+            after = page[-1].seq
+        return rows
+
+    def _apply(self, rows: Iterable[SealedRecord]) -> None:
+        for row in rows:
+            if row.state == State.LIVE:
+                self._apply_row(row, self._vault.open(SYSTEM_TENANT, row))
+            self._watermark = max(self._watermark, row.seq)
+
+    def _apply_row(self, row: SealedRecord, raw: bytes) -> None:
+        if row.field == Field.NAMESPACE:
+            p = decode_as(NamespacePayload, raw)
+            entry = NamespaceEntry(
+                p.ns, p.name, tenant_of(p.name), p.created_us, p.model, p.model_no, p.language, row.version
+            )
+            self._heads.know(entry.ns, entry.tenant)
+            self._by_name[entry.name] = entry
+            self._by_ns[entry.ns] = entry
+        elif row.field == Field.MODEL:
+            m = decode_as(ModelPayload, raw)
+            self._models[m.fingerprint] = m
+            self._models_by_no[m.model_no] = m
+        elif row.field == Field.CREDENTIAL:
+            credential = decode_credential(raw)
+            self._credentials[credential.key_id] = (credential, row.version)
+
+    def get(self, name: str) -> NamespaceEntry | None:
+        return self._by_name.get(name)
+
+    def by_ns(self, ns: int) -> NamespaceEntry:
+        return self._by_ns[ns]
+
+    def names(self) -> list[str]:
+        return sorted(self._by_name)
+
+    def entries(self) -> list[NamespaceEntry]:
+        return sorted(self._by_ns.values(), key=lambda e: e.ns)
+
+    def credential(self, key_id: str) -> Credential | None:
+        found = self._credentials.get(key_id)
+        return found[0] if found else None
+
+    def credentials(self) -> list[Credential]:
+        return [c for c, _ in self._credentials.values()]
+
+    def model(self, model_no: int) -> ModelPayload | None:
+        return self._models_by_no.get(model_no)
+
+    # -- writing ----------------------------------------------------------------------------------
+    def _put(self, memory_id: bytes, field: Field, version: int, raw: bytes) -> Put:
+        key = self._vault.data_key(SYSTEM_NS, None)
+        sealed = self._vault.seal(key, SYSTEM_TENANT, memory_id, field, version, raw)
+        return Put(
+            ns=SYSTEM_NS,
+            memory_id=memory_id,
+            field=field,
+            version=version,
+            content_version=version,
+            key_id=key.key_id,
+            state=State.LIVE,
+            model=0,
+            sealed=sealed,
+            expect=version - 1,
+        )
+
+    def _blind(self, label: str, text: str) -> bytes:
+        return self._vault.purpose_key(SYSTEM_NS, label).mac(text.encode())[:16]
+
+    def create_namespace(
+        self, name: str, model: str, model_no: int, language: str, now_us: int, audit: list[bytes]
+    ) -> NamespaceEntry:
+        """Make a namespace with keys of its own; the existing one when somebody else was first."""
+        with self._lock:
+            self.refresh()
+            found = self._by_name.get(name)
+            if found is not None:
+                return found
+            ns = self._vault.keyring.create_namespace(tenant_of(name))
+            self._heads.know(ns, tenant_of(name))
+            payload = NamespacePayload(ns, name, now_us, model, model_no, language)
+            put = self._put(self._blind("namespace-name", name), Field.NAMESPACE, 1, encode(payload))
+            with suppress(DuplicateMemoryError):  # another process was first: theirs counts
+                self._ledger.commit(WriteBatch(puts=[put], new_namespaces=[ns], audit=audit))
+            self.refresh()
+            return self._by_name[name]
+
+    def change_namespace(
+        self, entry: NamespaceEntry, model: str, model_no: int, language: str, audit: list[bytes]
+    ) -> NamespaceEntry:
+        """Write new settings of a namespace.
+
+        Raises:
+            VersionConflictError: somebody else changed them meanwhile.
+        """
+        payload = NamespacePayload(entry.ns, entry.name, entry.created_us, model, model_no, language)
+        memory_id = self._blind("namespace-name", entry.name)
+        put = self._put(memory_id, Field.NAMESPACE, entry.version + 1, encode(payload))
+        self._ledger.commit(WriteBatch(puts=[put], audit=audit))
+        self.refresh()
+        return self._by_ns[entry.ns]
+
+    def model_no(self, fingerprint: str, dimensions: int) -> int:
+        """The number of an embedding model in this store; a new one when it was never seen."""
+        with self._lock:
+            while True:
+                self.refresh()
+                found = self._models.get(fingerprint)
+                if found is not None:
+                    return found.model_no
+                number = max(self._models_by_no, default=0) + 1
+                # The row's id is made from the number, so that two processes cannot give it twice.
+                memory_id = self._blind("model-number", str(number))
+                raw = encode(ModelPayload(number, fingerprint, dimensions))
+                try:
+                    self._ledger.commit(WriteBatch(puts=[self._put(memory_id, Field.MODEL, 1, raw)]))
+                except DuplicateMemoryError:
+                    continue
+
+    def secret_hash(self, secret: bytes) -> bytes:
+        """The keyed hash under which the secret of an API key is stored (HMAC-SHA256, 32 bytes)."""
+        return self._vault.purpose_key(SYSTEM_NS, "api-key").mac(secret)
+
+    def write_credential(self, credential: Credential, audit: list[bytes]) -> None:
+        """Store a new or changed API key.
+
+        Raises:
+            VersionConflictError: somebody else changed it meanwhile.
+        """
+        with self._lock:
+            self.refresh()
+            known = self._credentials.get(credential.key_id)
+            memory_id = hashlib.sha256(credential.key_id.encode()).digest()[:16]
+            put = self._put(
+                memory_id, Field.CREDENTIAL, (known[1] if known else 0) + 1, encode_credential(credential)
+            )
+            self._ledger.commit(WriteBatch(puts=[put], audit=audit))
+            self.refresh()

@@ -1,0 +1,146 @@
+"""search: embed the question, ask the lanes inside the allowed set, open the k rows that are returned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.engine._call import Call
+from strongroom.engine._read import chosen_namespaces, fetch, open_memory
+from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._validate import check_count, check_number, check_text, check_vector
+from strongroom.errors import EmbeddingError, InvalidInputError, InvalidVectorError, TamperedError
+from strongroom.model import Action, Filter, Hit
+from strongroom.recall import RecallQuery
+
+_MODES = ("hybrid", "semantic", "keyword")
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """The arguments of a search, unchecked."""
+
+    query: str | None
+    namespaces: Sequence[str]
+    k: int
+    mode: str
+    embedding: Any
+    min_similarity: float | None
+    wanted: Filter
+
+
+def search(call: Call, request: SearchRequest) -> list[Hit]:
+    engine = call.engine
+    limits = engine.config.limits
+    check_count(request.k, "k", 1, limits.results_max)
+    if request.mode not in _MODES:
+        raise InvalidInputError("unknown search mode", hint="one of: " + ", ".join(_MODES))
+    if request.query is None and request.embedding is None:
+        raise InvalidInputError("a search needs a query text or an embedding")
+    if request.query is not None:
+        check_text(request.query, "query", limits.query_bytes_max)
+    elif request.mode == "keyword":
+        raise InvalidInputError("a keyword search needs a query text")
+    if request.min_similarity is not None:
+        check_number(request.min_similarity, "min_similarity", -1.0, 1.0)
+    entries = chosen_namespaces(call, Action.SEARCH, request.namespaces)
+    if not entries:
+        return []
+    hits: list[Hit] = []
+    for group in _by_model(call, entries):
+        vector = _query_vector(call, request, group[0])
+        hits.extend(_search_group(call, request, group, vector))
+    hits.sort(key=lambda h: -h.score)
+    del hits[request.k :]
+    touched: dict[str, list[bytes]] = {}
+    for h in hits:
+        touched.setdefault(h.memory.namespace, []).append(h.memory.memory_id.bytes)
+    for entry in entries:
+        if entry.name in touched:
+            engine.access_stats.touch(entry.ns, touched[entry.name])
+    call.memory_ids = tuple(h.memory.memory_id.bytes for h in hits)
+    call.count = len(hits)
+    return hits
+
+
+def _by_model(call: Call, entries: Sequence[NamespaceEntry]) -> list[list[NamespaceEntry]]:
+    """Namespaces of one embedding model are ranked together."""
+    groups: dict[int, list[NamespaceEntry]] = {}
+    for entry in entries:
+        current = call.engine.models.current(entry)
+        groups.setdefault(current.model_no, []).append(current)
+    return list(groups.values())
+
+
+def _query_vector(call: Call, request: SearchRequest, entry: NamespaceEntry) -> NDArray[np.float32] | None:
+    engine = call.engine
+    if request.embedding is not None:
+        return check_vector(request.embedding, engine.models.dimensions(entry))
+    if request.query is None or (request.mode == "keyword" and request.min_similarity is None):
+        return None
+    if not engine.models.embeds(entry):
+        if request.mode == "semantic" or request.min_similarity is not None:
+            raise InvalidVectorError(
+                "this namespace has no embedding model", hint="give the embedding of the query"
+            )
+        return None
+    started = perf_counter()
+    try:
+        vector = engine.models.embed_query(entry, request.query)
+    except EmbeddingError as e:
+        if request.mode == "semantic" or request.min_similarity is not None:
+            raise
+        # Hybrid goes on by keywords; the outage is in the log and the metrics.
+        engine.metrics.embedding_failures.labels(e.code).inc()
+        engine.log.warning("query_not_embedded", code=e.code, request_id=call.request_id)
+        return None
+    engine.metrics.step("embed_query", perf_counter() - started)
+    return vector
+
+
+def _search_group(
+    call: Call,
+    request: SearchRequest,
+    entries: Sequence[NamespaceEntry],
+    vector: NDArray[np.float32] | None,
+) -> list[Hit]:
+    engine = call.engine
+    query = RecallQuery(
+        text=request.query,
+        vector=vector,
+        k=request.k,
+        mode=request.mode,  # type: ignore[arg-type]  # checked above
+        filter=request.wanted,
+        min_similarity=request.min_similarity,
+        now_us=engine.now_us(),
+    )
+    for _ in range(_ATTEMPTS):
+        of_index = {engine.indexes.ready(e): e for e in entries}
+        found = engine.recall.search(list(of_index), query)
+        engine.metrics.step("filter", found.filter_s)
+        engine.metrics.step("vector_lane", found.vector_s)
+        engine.metrics.step("keyword_lane", found.keyword_s)
+        started = perf_counter()
+        rows = fetch(call, [(of_index[c.index], c.memory_id, c.seq) for c in found.candidates])
+        if rows is None:
+            continue
+        hits = []
+        for c in found.candidates:
+            entry = of_index[c.index]
+            embedded = c.index.has_vector(c.memory_id)
+            memory = open_memory(call, entry, rows[(entry.ns, c.memory_id)], embedded=embedded)
+            hits.append(
+                Hit(memory=memory, score=c.score, similarity=c.similarity, keyword_score=c.keyword_score)
+            )
+        lanes = engine.metrics.lane_hits
+        lanes.labels("vector").inc(sum(1 for c in found.candidates if c.vector_rank is not None))
+        lanes.labels("keyword").inc(sum(1 for c in found.candidates if c.keyword_rank is not None))
+        engine.metrics.step("open_hits", perf_counter() - started)
+        return hits
+    raise TamperedError("the rows of an answer never agreed with the ledger")

@@ -1,0 +1,256 @@
+"""Checks on what a caller hands in: before anything is sealed, each with one typed error and a hint."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.config import LimitsConfig
+from strongroom.engine._payload import MemoryPayload, to_us
+from strongroom.errors import (
+    ContentTooLargeError,
+    InvalidInputError,
+    InvalidVectorError,
+    LimitExceededError,
+)
+from strongroom.model import MemoryDraft, MemoryPatch, check_namespace
+from strongroom.model.memory import Unset
+
+_JSON_DEPTH_MAX = 32
+_INT_MAX = 2**63 - 1
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def check_text(value: object, name: str, limit: int, *, empty: bool = False) -> str:
+    """``value`` when it is a string of valid Unicode of at most ``limit`` UTF-8 bytes."""
+    if not isinstance(value, str):
+        raise InvalidInputError(f"{name} must be a string")
+    if not value and not empty:
+        raise InvalidInputError(f"{name} must not be empty")
+    try:
+        size = len(value) if value.isascii() else len(value.encode("utf-8"))
+    except UnicodeEncodeError:
+        raise InvalidInputError(f"{name} is not valid Unicode (a lone surrogate)") from None
+    if size > limit:
+        raise ContentTooLargeError(f"{name} has {size} bytes", hint=f"at most {limit} bytes")
+    if "\x00" in value:
+        raise InvalidInputError(f"{name} holds a NUL character")
+    return value
+
+
+def _optional(value: object, name: str, limit: int) -> str | None:
+    return None if value is None else check_text(value, name, limit)
+
+
+def check_id(value: object, name: str = "memory_id") -> bytes:
+    """The 16 bytes of a UUID given as UUID or text."""
+    if isinstance(value, UUID):
+        return value.bytes
+    if isinstance(value, str):
+        try:
+            return UUID(value).bytes
+        except ValueError:
+            pass
+    raise InvalidInputError(f"{name} must be a UUID")
+
+
+def check_number(value: object, name: str, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
+        raise InvalidInputError(f"{name} must be a number")
+    number = float(value)
+    if not low <= number <= high:  # NaN fails too
+        raise InvalidInputError(f"{name} must be between {low:g} and {high:g}")
+    return number
+
+
+def check_count(value: object, name: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidInputError(f"{name} must be a whole number")
+    if value < low:
+        raise InvalidInputError(f"{name} must be at least {low}")
+    if value > high:
+        raise LimitExceededError(f"{name} is {value}", hint=f"at most {high}")
+    return value
+
+
+def check_time(value: object, name: str) -> int:
+    """Microseconds since the epoch; a naive time is refused rather than guessed."""
+    if not isinstance(value, datetime):
+        raise InvalidInputError(f"{name} must be a datetime")
+    if value.tzinfo is None:
+        raise InvalidInputError(f"{name} has no time zone", hint="give an aware datetime, for example in UTC")
+    try:
+        return to_us(value.astimezone(UTC))
+    except OverflowError:
+        raise InvalidInputError(f"{name} is out of range") from None
+
+
+def check_vector(value: object, dimensions: int | None) -> NDArray[np.float32]:
+    """A unit vector, float32, shape (dimensions,), made from any sequence of numbers.
+
+    Raises:
+        InvalidVectorError: wrong length, NaN, infinity, zero norm, or no numbers at all.
+    """
+    try:
+        vector = np.asarray(value, dtype=np.float32)
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidVectorError("the embedding is not a sequence of numbers") from None
+    if vector.ndim != 1 or vector.shape[0] == 0:
+        raise InvalidVectorError("the embedding must have one dimension")
+    if dimensions is not None and vector.shape[0] != dimensions:
+        raise InvalidVectorError(
+            f"the embedding has {vector.shape[0]} numbers", hint=f"this namespace takes {dimensions}"
+        )
+    norm = float(np.sqrt(np.dot(vector, vector)))
+    if not math.isfinite(norm):
+        wide = vector.astype(np.float64)
+        norm = float(np.sqrt(np.dot(wide, wide)))
+        if not math.isfinite(norm):
+            raise InvalidVectorError("the embedding holds NaN or infinity")
+    if norm < 1e-20:
+        raise InvalidVectorError("the embedding is zero")
+    return vector / np.float32(norm)
+
+
+def _check_json(value: Any, depth: int) -> None:
+    if depth > _JSON_DEPTH_MAX:
+        raise InvalidInputError("metadata is nested too deeply", hint=f"at most {_JSON_DEPTH_MAX} levels")
+    if value is None or isinstance(value, (bool, str)):
+        return
+    if isinstance(value, int):
+        if not -_INT_MAX <= value <= _INT_MAX:
+            raise InvalidInputError("metadata holds an integer beyond 64 bits")
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            raise InvalidInputError("metadata holds NaN or infinity")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if not isinstance(key, str):
+                raise InvalidInputError("metadata has a key that is not a string")
+            _check_json(item, depth + 1)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            _check_json(item, depth + 1)
+    else:
+        raise InvalidInputError("metadata holds a value that JSON does not know")
+
+
+def check_metadata(value: object, limits: LimitsConfig) -> dict[str, Any]:
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise InvalidInputError("metadata must be an object")
+    data = dict(value)
+    if not data:
+        return data
+    _check_json(data, 1)
+    try:
+        size = len(_ENCODER.encode(data))
+    except UnicodeEncodeError:
+        raise InvalidInputError("metadata is not valid Unicode") from None
+    if size > limits.metadata_bytes_max:
+        raise ContentTooLargeError(
+            f"metadata has {size} bytes", hint=f"at most {limits.metadata_bytes_max} bytes"
+        )
+    return data
+
+
+def check_tags(value: object, limits: LimitsConfig) -> list[str]:
+    if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
+        raise InvalidInputError("tags must be a list of strings")
+    if len(value) > limits.tags_max:
+        raise LimitExceededError(f"{len(value)} tags", hint=f"at most {limits.tags_max}")
+    return list(dict.fromkeys(check_text(t, "a tag", limits.tag_bytes_max) for t in value))
+
+
+def check_draft(draft: MemoryDraft, limits: LimitsConfig, now_us: int) -> tuple[str, MemoryPayload]:
+    """The checked namespace and payload of a draft.
+
+    Raises:
+        InvalidInputError: any field is not of its form. ContentTooLargeError, LimitExceededError.
+    """
+    namespace = check_namespace(draft.namespace)
+    text = limits.text_field_bytes_max
+    created = now_us if draft.created_at is None else check_time(draft.created_at, "created_at")
+    parents = draft.derived_from
+    if len(parents) > limits.derived_from_max:
+        raise LimitExceededError(f"{len(parents)} parents", hint=f"at most {limits.derived_from_max}")
+    payload = MemoryPayload(
+        content=check_text(draft.content, "content", limits.content_bytes_max),
+        kind=check_text(draft.kind, "kind", text),
+        metadata=check_metadata(draft.metadata, limits),
+        tags=check_tags(draft.tags, limits) if draft.tags else [],
+        subject=_optional(draft.subject, "subject", text),
+        agent_id=_optional(draft.agent_id, "agent_id", text),
+        session_id=_optional(draft.session_id, "session_id", text),
+        sensitivity=check_text(draft.sensitivity, "sensitivity", text),
+        importance=check_number(draft.importance, "importance", 0.0, 1.0),
+        source=_optional(draft.source, "source", text),
+        derived_from=[check_id(p, "derived_from") for p in parents],
+        created_us=created,
+        updated_us=max(now_us, created) if draft.created_at is None else now_us,
+        expires_us=None if draft.expires_at is None else check_time(draft.expires_at, "expires_at"),
+    )
+    return namespace, payload
+
+
+def patched(old: MemoryPayload, patch: MemoryPatch, limits: LimitsConfig, now_us: int) -> MemoryPayload:
+    """The payload after an update; ``updated_us`` never goes back, whatever the clock does."""
+    text = limits.text_field_bytes_max
+
+    def pick(name: str, check: Any) -> Any:
+        value = getattr(patch, name)
+        return getattr(old, name) if isinstance(value, Unset) else check(value)
+
+    expires = patch.expires_at
+    return MemoryPayload(
+        content=pick("content", lambda v: check_text(v, "content", limits.content_bytes_max)),
+        kind=pick("kind", lambda v: check_text(v, "kind", text)),
+        metadata=pick("metadata", lambda v: check_metadata(v, limits)),
+        tags=pick("tags", lambda v: check_tags(v, limits)),
+        subject=old.subject,
+        agent_id=pick("agent_id", lambda v: _optional(v, "agent_id", text)),
+        session_id=pick("session_id", lambda v: _optional(v, "session_id", text)),
+        sensitivity=pick("sensitivity", lambda v: check_text(v, "sensitivity", text)),
+        importance=pick("importance", lambda v: check_number(v, "importance", 0.0, 1.0)),
+        source=pick("source", lambda v: _optional(v, "source", text)),
+        derived_from=old.derived_from,
+        created_us=old.created_us,
+        updated_us=max(now_us, old.updated_us + 1),
+        expires_us=(
+            old.expires_us
+            if isinstance(expires, Unset)
+            else None
+            if expires is None
+            else check_time(expires, "expires_at")
+        ),
+    )
+
+
+def draft_from(item: object) -> MemoryDraft:
+    """A draft from a mapping with the names of ``store``.
+
+    Raises:
+        InvalidInputError: a name is unknown, or content or namespace is missing.
+    """
+    if isinstance(item, MemoryDraft):
+        return item
+    if not isinstance(item, Mapping):
+        raise InvalidInputError("each item must be a mapping with content and namespace")
+    try:
+        return MemoryDraft(**item)
+    except TypeError:
+        known = set(MemoryDraft.__slots__)
+        extra = sorted(str(k)[:40] for k in item if k not in known)
+        if extra:
+            raise InvalidInputError(
+                f"unknown field {extra[0]!r}", hint="known: " + ", ".join(sorted(known))
+            ) from None
+        raise InvalidInputError("each item needs content and namespace") from None

@@ -1,0 +1,204 @@
+"""Sealing and opening of ledger rows: the only place where the engine meets keys.
+
+Every row is sealed under the data key of its namespace and subject, bound to tenant, namespace,
+memory_id, field, version and schema. What comes back opened has been authenticated for exactly that
+place; a row moved, swapped or put back elsewhere does not open.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import Lock
+
+from strongroom.crypto import AES_256_GCM, SealContext, SecretKey, open_sealed, seal
+from strongroom.engine._payload import PAYLOAD_SCHEMA
+from strongroom.errors import InternalError, TamperedError
+from strongroom.keyring import DataKey, Keyring
+from strongroom.model import Field, SealedRecord
+
+SYSTEM_NS = 0
+SYSTEM_TENANT = "strongroom"
+AUDIT_KEY_NAME = b"audit".ljust(32, b"\0")
+_NO_ID = bytes(16)
+_HEAD_FIELD = 0xFF
+_AUDIT_FIELD = 0xFE
+_SUBJECTS_MAX = 65_536
+_MODULUS = 1 << 256
+# Vectors and counters are not counted: what is lost of them is noticed and made again (P1.4).
+_REBUILDABLE = frozenset(int(f).to_bytes(2) for f in (Field.VECTOR, Field.ACCESS))
+
+
+class Vault:
+    """Seals and opens rows; holds handles of keys, never their bytes."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+        self._subjects: OrderedDict[tuple[int, str], bytes] = OrderedDict()
+        self._lock = Lock()
+        self._audit_key: DataKey | None = None
+
+    @property
+    def keyring(self) -> Keyring:
+        return self._keyring
+
+    def blinded_subject(self, ns: int, subject: str) -> bytes:
+        """The 32 bytes by which the keyring knows a data subject of a namespace."""
+        found = self._subjects.get((ns, subject))
+        if found is not None:
+            return found
+        blind = self._keyring.purpose_key(ns, "subject").mac(subject.encode())
+        with self._lock:
+            self._subjects[(ns, subject)] = blind
+            if len(self._subjects) > _SUBJECTS_MAX:
+                self._subjects.popitem(last=False)
+        return blind
+
+    def data_key(self, ns: int, subject: str | None) -> DataKey:
+        """The active data key of a subject, made when there is none."""
+        blind = None if subject is None else self.blinded_subject(ns, subject)
+        return self._keyring.data_key(ns, blind, create=True)
+
+    def data_keys(self, ns: int, subjects: set[str]) -> dict[str, DataKey]:
+        """The active data keys of many subjects; new ones are made in one transaction."""
+        blinds = {s: self.blinded_subject(ns, s) for s in subjects}
+        keys = self._keyring.data_keys(ns, list(blinds.values()))
+        return {s: keys[b] for s, b in blinds.items()}
+
+    def seal(
+        self, key: DataKey, tenant: str, memory_id: bytes, field: int, version: int, plaintext: bytes
+    ) -> bytes:
+        context = SealContext(tenant, key.ns, memory_id, field, version, PAYLOAD_SCHEMA)
+        return key.seal(context, plaintext)
+
+    def open(self, tenant: str, row: SealedRecord) -> bytes:
+        """The plaintext of a row.
+
+        Raises:
+            DecryptionError: the bytes are not what this store sealed for that place.
+            TamperedError: the row names a key of another namespace.
+            KeyStateError: its key is disabled or destroyed.
+        """
+        key = self._keyring.key(row.key_id)
+        if key.ns != row.ns:
+            raise TamperedError("a row names a key of another namespace")
+        context = SealContext(tenant, row.ns, row.memory_id, row.field, row.version, PAYLOAD_SCHEMA)
+        return key.open(context, row.sealed)
+
+    def purpose_key(self, ns: int, label: str) -> SecretKey:
+        return self._keyring.purpose_key(ns, label)
+
+    # -- audit --------------------------------------------------------------------------------
+    def _audit(self) -> DataKey:
+        if self._audit_key is None:
+            self._audit_key = self._keyring.data_key(SYSTEM_NS, AUDIT_KEY_NAME, create=True)
+        return self._audit_key
+
+    def seal_audit(self, seq: int, entry: bytes) -> bytes:
+        context = SealContext(SYSTEM_TENANT, SYSTEM_NS, _NO_ID, _AUDIT_FIELD, seq, PAYLOAD_SCHEMA)
+        return self._audit().seal(context, entry)
+
+    def open_audit(self, seq: int, sealed: bytes) -> bytes:
+        context = SealContext(SYSTEM_TENANT, SYSTEM_NS, _NO_ID, _AUDIT_FIELD, seq, PAYLOAD_SCHEMA)
+        return self._audit().open(context, sealed)
+
+
+class Heads:
+    """The keyed multiset hash over all rows of a namespace (ledger hook).
+
+    MSet-Add-Hash of Clarke, Devadas, van Dijk, Gassend and Suh (ASIACRYPT 2003): the sum modulo 2^256 of
+    HMAC-SHA256(head key, element) over all rows. The sum is sealed together with the sequence number,
+    so that differences of sums cannot be learned and used to forge another one.
+    """
+
+    def __init__(self) -> None:
+        self._bound: Vault | None = None
+        self._tenants: dict[int, str] = {SYSTEM_NS: SYSTEM_TENANT}
+        self._cache: dict[int, tuple[bytes, int]] = {}
+
+    def bind(self, vault: Vault) -> None:
+        """The ledger is opened before the keyring, because the keyring is checked against its store id."""
+        self._bound = vault
+
+    @property
+    def _vault(self) -> Vault:
+        if self._bound is None:
+            raise InternalError("the ledger was used before its keyring was opened")
+        return self._bound
+
+    def know(self, ns: int, tenant: str) -> None:
+        self._tenants[ns] = tenant
+
+    def tenant(self, ns: int) -> str:
+        return self._tenants[ns]
+
+    def advance_head(
+        self,
+        ns: int,
+        head: bytes | None,
+        seq_before: int,
+        seq_after: int,
+        removed: list[bytes],
+        added: list[bytes],
+    ) -> bytes:
+        """Called inside the write transaction; the new sealed head.
+
+        Raises:
+            TamperedError: the head in the database is not the one of ``seq_before``.
+        """
+        total = self.open_head(ns, head, seq_before)
+        mac = self._vault.purpose_key(ns, "head").mac
+        for element in added:
+            if element[:2] not in _REBUILDABLE:
+                total += int.from_bytes(mac(element))
+        for element in removed:
+            if element[:2] not in _REBUILDABLE:
+                total -= int.from_bytes(mac(element))
+        total %= _MODULUS
+        sealed = seal(
+            self._vault.purpose_key(ns, "head-seal"),
+            0,
+            self._context(ns, seq_after),
+            total.to_bytes(32),
+            AES_256_GCM,
+        )
+        self._cache[ns] = (sealed, total)
+        return sealed
+
+    def open_head(self, ns: int, head: bytes | None, seq: int) -> int:
+        """The sum in a sealed head (0 for a namespace without rows)."""
+        if not head:
+            if seq != 0:
+                raise TamperedError("the head of a namespace is missing")
+            return 0
+        known = self._cache.get(ns)
+        if known is not None and known[0] == head:
+            return known[1]
+        opened = open_sealed(self._vault.purpose_key(ns, "head-seal"), self._context(ns, seq), head)
+        total = int.from_bytes(opened)
+        self._cache[ns] = (head, total)
+        return total
+
+    def seal_audit(self, seq: int, entry: bytes) -> bytes:
+        return self._vault.seal_audit(seq, entry)
+
+    def summer(self, ns: int) -> HeadSum:
+        """Adds up the elements of all rows, to be compared with the head."""
+        return HeadSum(self._vault.purpose_key(ns, "head"))
+
+    def _context(self, ns: int, seq: int) -> SealContext:
+        return SealContext(self._tenants[ns], ns, _NO_ID, _HEAD_FIELD, seq, PAYLOAD_SCHEMA)
+
+
+class HeadSum:
+    """The multiset hash of the rows seen so far."""
+
+    def __init__(self, key: SecretKey) -> None:
+        self._mac = key.mac
+        self._total = 0
+
+    def add(self, element: bytes) -> None:
+        if element[:2] not in _REBUILDABLE:
+            self._total += int.from_bytes(self._mac(element))
+
+    def matches(self, total: int) -> bool:
+        return self._total % _MODULUS == total

@@ -1,0 +1,328 @@
+"""store, store_many, update, delete: authorize, seal, commit with the audit entry, then project."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.engine._call import Call
+from strongroom.engine._payload import MemoryPayload, decode_memory, encode, encode_vector, to_memory
+from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._validate import (
+    check_count,
+    check_draft,
+    check_id,
+    check_vector,
+    draft_from,
+    patched,
+)
+from strongroom.errors import (
+    DuplicateMemoryError,
+    MemoryNotFoundError,
+    StrongroomError,
+    VersionConflictError,
+)
+from strongroom.keyring import DataKey
+from strongroom.ledger import Put, QueueItem, WriteBatch
+from strongroom.model import Action, Field, Memory, MemoryDraft, MemoryPatch, SealedRecord, State
+from strongroom.model.memory import Unset
+from strongroom.recall import Remove, Upsert, VectorPut
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+CHUNK_ITEMS = 1000
+CHUNK_BYTES = 16 * 1024 * 1024
+_RETRIES = 8
+
+
+@dataclass(slots=True)
+class _Prepared:
+    entry: NamespaceEntry
+    memory_id: bytes
+    payload: MemoryPayload
+    vector: NDArray[np.float32] | None
+    version: int = 1  # above that of a tombstone, when the id was used before
+    content_version: int = 1
+
+
+def store(call: Call, draft: MemoryDraft) -> Memory:
+    engine = call.engine
+    prepared = _prepare(call, draft)
+    entry = prepared.entry
+    call.namespaces = (entry.name,)
+    call.memory_ids = (prepared.memory_id,)
+    call.count = 1
+    key = engine.vault.data_key(entry.ns, prepared.payload.subject)
+    return _commit_new(call, [prepared], {prepared.payload.subject: key})[0]
+
+
+def store_many(call: Call, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> list[Memory]:
+    out: list[Memory] = []
+    source = iter(items)
+    chunk_no = 0
+    names: dict[str, None] = {}
+    while chunk := _take_chunk(source):
+        prepared: list[_Prepared] = []
+        for item in chunk:
+            try:
+                prepared.append(_prepare(call, draft_from(item)))
+            except StrongroomError as e:
+                position = len(out) + len(prepared)
+                e.message = f"item {position}: {e.message}"
+                e.args = (e.message,)
+                raise
+        names.update(dict.fromkeys(p.entry.name for p in prepared))
+        call.namespaces = tuple(names)
+        call.memory_ids = tuple(p.memory_id for p in prepared)
+        call.count = len(prepared)
+        out.extend(_commit_chunk(call, prepared))
+        chunk_no += 1
+    if not chunk_no:
+        call.count = 0
+    return out
+
+
+def _take_chunk(source: Any) -> list[Any]:
+    """The next items: at most CHUNK_ITEMS, and about CHUNK_BYTES of content."""
+    chunk: list[Any] = []
+    size = 0
+    for item in islice(source, CHUNK_ITEMS):
+        chunk.append(item)
+        content = (
+            item.content
+            if isinstance(item, MemoryDraft)
+            else (item.get("content") if isinstance(item, Mapping) else None)
+        )
+        size += len(content) if isinstance(content, str) else 0
+        if size > CHUNK_BYTES:
+            break
+    return chunk
+
+
+def _commit_chunk(call: Call, prepared: list[_Prepared]) -> list[Memory]:
+    """One transaction per chunk, whatever namespaces it holds."""
+    vault = call.engine.vault
+    keys: dict[tuple[int, str | None], DataKey] = {}
+    by_ns: dict[int, set[str]] = {}
+    for p in prepared:
+        subject = p.payload.subject
+        if subject is None:
+            keys.setdefault((p.entry.ns, None), vault.data_key(p.entry.ns, None))
+        else:
+            by_ns.setdefault(p.entry.ns, set()).add(subject)
+    for ns, subjects in by_ns.items():
+        keys.update({(ns, s): k for s, k in vault.data_keys(ns, subjects).items()})
+    return _commit_rows(call, prepared, [keys[(p.entry.ns, p.payload.subject)] for p in prepared])
+
+
+def _commit_new(call: Call, prepared: list[_Prepared], keys: Mapping[str | None, DataKey]) -> list[Memory]:
+    return _commit_rows(call, prepared, [keys[p.payload.subject] for p in prepared])
+
+
+def _prepare(call: Call, draft: MemoryDraft) -> _Prepared:
+    engine = call.engine
+    namespace, payload = check_draft(draft, engine.config.limits, engine.now_us())
+    call.require(Action.STORE, namespace)
+    memory_id = os.urandom(16) if draft.memory_id is None else check_id(draft.memory_id)
+    if draft.memory_id is None:  # RFC 9562 version 4
+        b = bytearray(memory_id)
+        b[6] = (b[6] & 0x0F) | 0x40
+        b[8] = (b[8] & 0x3F) | 0x80
+        memory_id = bytes(b)
+    entry = engine.namespace_for_store(call, namespace)
+    vector = None
+    if draft.embedding is not None:
+        vector = check_vector(draft.embedding, engine.models.dimensions(entry))
+    prepared = _Prepared(entry, memory_id, payload, vector)
+    if draft.memory_id is not None:
+        row = engine.ledger.get(entry.ns, memory_id)
+        if row is not None:
+            if row.state == State.LIVE:
+                raise DuplicateMemoryError
+            prepared.version, prepared.content_version = row.version + 1, row.content_version + 1
+    return prepared
+
+
+def _commit_rows(call: Call, prepared: list[_Prepared], keys: list[DataKey]) -> list[Memory]:
+    engine = call.engine
+    seal = engine.vault.seal
+    batch = WriteBatch(audit=call.audit_ok())
+    memory_field, live = int(Field.MEMORY), int(State.LIVE)
+    sealed_bytes = 0
+    for p, key in zip(prepared, keys, strict=True):
+        entry = p.entry
+        raw = encode(p.payload)
+        sealed_bytes += len(raw)
+        version, content_version = p.version, p.content_version
+        sealed = seal(key, entry.tenant, p.memory_id, memory_field, version, raw)
+        batch.puts.append(
+            Put(entry.ns, p.memory_id, memory_field, version, content_version, key.key_id, live, 0, sealed,
+                version - 1)
+        )  # fmt: skip
+        if p.vector is not None:
+            batch.puts.append(vector_put(engine, entry, key, p.memory_id, content_version, p.vector))
+        elif engine.models.embeds(entry):
+            batch.enqueue.append(QueueItem(entry.ns, p.memory_id, content_version))
+    seqs = iter(engine.ledger.commit(batch))
+    call.written = True
+    engine.metrics.sealed_bytes.inc(sealed_bytes)
+    return [_project_new(engine, p, seqs) for p in prepared]
+
+
+def _project_new(engine: Engine, p: _Prepared, seqs: Any) -> Memory:
+    entry = p.entry
+    embedded = p.vector is not None
+    memory = to_memory(p.payload, p.memory_id, entry.name, p.version, has_embedding=embedded)
+    engine.indexes.offer(entry.ns, Upsert(memory, next(seqs), p.content_version))
+    if p.vector is not None:
+        engine.indexes.offer(entry.ns, VectorPut(p.memory_id, p.content_version, p.vector, next(seqs)))
+    else:
+        engine.models.offer(entry, p.memory_id, p.content_version)
+    return memory
+
+
+def update(
+    call: Call, memory_id: object, namespace: object, patch: MemoryPatch, expected: int | None
+) -> Memory:
+    engine = call.engine
+    entry, raw_id = _target(call, Action.UPDATE, memory_id, namespace)
+    if expected is not None:
+        check_count(expected, "expected_version", 1, 2**31)
+    for _ in range(_RETRIES):
+        row = engine.live_row(entry, raw_id)
+        if row is None:
+            raise MemoryNotFoundError
+        if expected is not None and row.version != expected:
+            raise VersionConflictError
+        try:
+            return _update_once(call, entry, row, patch)
+        except (VersionConflictError, DuplicateMemoryError):
+            if expected is not None:
+                raise VersionConflictError from None
+    raise VersionConflictError
+
+
+def _update_once(call: Call, entry: NamespaceEntry, row: SealedRecord, patch: MemoryPatch) -> Memory:
+    engine = call.engine
+    old = decode_memory(engine.vault.open(entry.tenant, row))
+    payload = patched(old, patch, engine.config.limits, engine.now_us())
+    given = None if isinstance(patch.embedding, Unset) or patch.embedding is None else patch.embedding
+    vector = None if given is None else check_vector(given, engine.models.dimensions(entry))
+    new_content = payload.content != old.content
+    content_version = row.content_version + (1 if new_content or vector is not None else 0)
+    version = row.version + 1
+    key = engine.vault.data_key(entry.ns, payload.subject)
+    call.count = 1
+    live, memory_id = int(State.LIVE), row.memory_id
+    sealed = engine.vault.seal(key, entry.tenant, memory_id, Field.MEMORY, version, encode(payload))
+    batch = WriteBatch(audit=call.audit_ok())
+    batch.puts.append(
+        Put(
+            entry.ns,
+            memory_id,
+            int(Field.MEMORY),
+            version,
+            content_version,
+            key.key_id,
+            live,
+            0,
+            sealed,
+            row.version,
+        )
+    )
+    if vector is not None:
+        batch.puts.append(vector_put(engine, entry, key, memory_id, content_version, vector))
+        batch.dequeue.append(QueueItem(entry.ns, memory_id, row.content_version))
+    elif new_content and engine.models.embeds(entry):
+        batch.enqueue.append(QueueItem(entry.ns, memory_id, content_version))
+    seqs = engine.ledger.commit(batch)
+    call.written = True
+    embedded = vector is not None or (
+        not new_content and engine.has_vector(entry, memory_id, content_version)
+    )
+    access = engine.access_stats.get(entry, memory_id)
+    memory = to_memory(payload, memory_id, entry.name, version, has_embedding=embedded, access=access)
+    engine.indexes.offer(entry.ns, Upsert(memory, seqs[0], content_version))
+    if vector is not None:
+        engine.indexes.offer(entry.ns, VectorPut(memory_id, content_version, vector, seqs[1]))
+    if new_content and vector is None:
+        engine.models.offer(entry, memory_id, content_version)
+    return memory
+
+
+def vector_put(
+    engine: Engine,
+    entry: NamespaceEntry,
+    key: DataKey,
+    memory_id: bytes,
+    content_version: int,
+    vector: NDArray[np.float32],
+    *,
+    from_queue: bool = False,
+) -> Put:
+    """The sealed vector row of a memory's content; its version is the content's."""
+    raw = encode_vector(vector, content_version, entry.model_no)
+    sealed = engine.vault.seal(key, entry.tenant, memory_id, Field.VECTOR, content_version, raw)
+    return Put(
+        entry.ns,
+        memory_id,
+        int(Field.VECTOR),
+        content_version,
+        content_version,
+        key.key_id,
+        int(State.LIVE),
+        entry.model_no,
+        sealed,
+        -1,
+        from_queue,
+    )
+
+
+def delete(call: Call, memory_id: object, namespace: object) -> bool:
+    engine = call.engine
+    entry, raw_id = _target(call, Action.DELETE, memory_id, namespace, missing_ok=True)
+    if entry is None:
+        return False
+    for _ in range(_RETRIES):
+        row = engine.live_row(entry, raw_id)
+        if row is None:
+            return False
+        call.count = 1
+        put = Put(
+            entry.ns, raw_id, int(Field.MEMORY), row.version + 1, row.content_version, row.key_id,
+            int(State.TOMBSTONE), 0, b"", row.version,
+        )  # fmt: skip
+        try:
+            seqs = engine.ledger.commit(WriteBatch(puts=[put], audit=call.audit_ok()))
+        except VersionConflictError:
+            continue
+        call.written = True
+        engine.access_stats.forget(entry.ns, raw_id)
+        engine.indexes.offer(entry.ns, Remove(raw_id, seqs[0]))
+        return True
+    raise VersionConflictError
+
+
+def _target(
+    call: Call, action: Action, memory_id: object, namespace: object, *, missing_ok: bool = False
+) -> tuple[Any, bytes]:
+    """The entry of a granted namespace and the id's bytes; a namespace that is not there has no memories."""
+    from strongroom.model import check_namespace
+
+    name = check_namespace(namespace)
+    call.require(action, name)
+    raw_id = check_id(memory_id)
+    call.namespaces = (name,)
+    call.memory_ids = (raw_id,)
+    call.engine.registry.refresh()
+    entry = call.engine.registry.get(name)
+    if entry is None and not missing_ok:
+        raise MemoryNotFoundError
+    return entry, raw_id

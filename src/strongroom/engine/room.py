@@ -1,0 +1,124 @@
+"""The embedded store: ``strongroom.open`` and its asynchronous twin ``strongroom.aopen``."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from strongroom.engine._core import Engine
+from strongroom.engine.session import Session
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Room(Session):
+    """A store opened in this process, with the methods of ``Session``. Close it, or use ``with``."""
+
+    def __init__(self, engine: Engine, session: Session) -> None:
+        self.__dict__.update(session.__dict__)
+        self.engine = engine
+
+    def close(self) -> None:
+        """Flush and close. What was stored is durable already; may be called twice."""
+        self.engine.close()
+
+    def __enter__(self) -> Room:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def open_room(
+    path: str | Path,
+    *,
+    api_key: str | None = None,
+    passphrase: str | None = None,
+    create: bool = False,
+    **options: Any,
+) -> Room:
+    """Open a store in this process.
+
+    Without ``api_key`` the caller is the owner of the directory and its keys; with one it is held to the
+    key's scope and grants. ``create=True`` makes the store when there is none.
+
+    Raises:
+        StoreNotFoundError, UnauthenticatedError, ConfigurationError, KeyManagementError, StorageError.
+    """
+    from strongroom.config import CONFIG_NAME
+    from strongroom.engine._core import init_store
+
+    directory = Path(path)
+    if create and not (directory / CONFIG_NAME).exists():
+        init_store(directory, passphrase=passphrase)
+    engine = Engine.open(directory, passphrase=passphrase, **options)
+    try:
+        session = engine.owner_session() if api_key is None else engine.authenticate(api_key)
+    except BaseException:
+        engine.close()
+        raise
+    return Room(engine, session)
+
+
+def _lifted(
+    method: Callable[Concatenate[Session, P], R],
+) -> Callable[Concatenate[AsyncRoom, P], Coroutine[Any, Any, R]]:
+    """The same operation as a coroutine; it runs in a worker thread."""
+
+    async def call(self: AsyncRoom, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.to_thread(method, self.room, *args, **kwargs)
+
+    call.__name__ = method.__name__
+    call.__doc__ = method.__doc__
+    return call
+
+
+class AsyncRoom:
+    """``Room`` for asynchronous programs: the same methods, each to be awaited."""
+
+    def __init__(self, room: Room) -> None:
+        self.room = room
+
+    store = _lifted(Session.store)
+    store_many = _lifted(Session.store_many)
+    search = _lifted(Session.search)
+    get = _lifted(Session.get)
+    list = _lifted(Session.list)
+    update = _lifted(Session.update)
+    delete = _lifted(Session.delete)
+    flush = _lifted(Session.flush)
+    stats = _lifted(Session.stats)
+    namespaces = _lifted(Session.namespaces)
+    create_namespace = _lifted(Session.create_namespace)
+    update_namespace = _lifted(Session.update_namespace)
+    keys_create = _lifted(Session.keys_create)
+    keys_list = _lifted(Session.keys_list)
+    keys_revoke = _lifted(Session.keys_revoke)
+    queue = _lifted(Session.queue)
+    requeue = _lifted(Session.requeue)
+    audit = _lifted(Session.audit)
+    check = _lifted(Session.check)
+    repair = _lifted(Session.repair)
+
+    async def close(self) -> None:
+        """Flush and close."""
+        await asyncio.to_thread(self.room.close)
+
+    async def __aenter__(self) -> AsyncRoom:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+async def aopen(path: str | Path, **options: Any) -> AsyncRoom:
+    """``open`` for asynchronous programs; the arguments are the same."""
+    return AsyncRoom(await asyncio.to_thread(lambda: open_room(path, **options)))
