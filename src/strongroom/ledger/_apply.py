@@ -6,6 +6,7 @@ statements lead with the namespace. Heads advance once per namespace at the end.
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -73,6 +74,10 @@ _STORAGE = (
     apsw.BusyError,
     apsw.NoMemError,
 )
+
+
+_MISFITS = (TypeError, OverflowError, struct.error)
+_MISFIT = "a value of a row is of the wrong type or size"
 
 
 class HalfWrittenError(Exception):
@@ -261,7 +266,10 @@ class Transaction:
         for ns in batch.new_namespaces:
             plan.new_namespace(ns)
         put = plan.put
-        seqs = [put(p) for p in batch.puts]
+        try:
+            seqs = [put(p) for p in batch.puts]
+        except _MISFITS:
+            raise InvalidInputError(_MISFIT) from None
         for item in batch.dequeue:
             plan.emit(_DEQUEUE, item)
         for item in batch.enqueue:

@@ -1,0 +1,251 @@
+"""Callers that come at the same time share a transaction, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from tests.ledger.ledger_hooks import SumHooks, assert_whole, memory
+
+from strongroom.config import LedgerConfig
+from strongroom.errors import (
+    ClosedError,
+    DuplicateMemoryError,
+    InternalError,
+    InvalidInputError,
+    NamespaceNotFoundError,
+    TamperedError,
+)
+from strongroom.ledger import SqliteLedger, WriteBatch
+from strongroom.ledger._group import GroupCommit, Take
+
+
+class GateHooks(SumHooks):
+    """Holds the first group until the gate opens, counts heads, and refuses namespace 13."""
+
+    def __init__(self) -> None:
+        self.inside = threading.Event()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.heads: list[tuple[int, int, int]] = []
+
+    def advance_head(
+        self,
+        ns: int,
+        head: bytes | None,
+        seq_before: int,
+        seq_after: int,
+        removed: list[bytes],
+        added: list[bytes],
+    ) -> bytes:
+        self.heads.append((ns, seq_before, seq_after))
+        self.inside.set()
+        assert self.gate.wait(30)
+        if ns == 13 and seq_after > 0:
+            raise TamperedError()
+        return super().advance_head(ns, head, seq_before, seq_after, removed, added)
+
+    def seal_audit(self, seq: int, entry: bytes) -> bytes:
+        if entry == b"unsealable":
+            raise ZeroDivisionError
+        return super().seal_audit(seq, entry)
+
+
+@pytest.fixture
+def hooks() -> GateHooks:
+    return GateHooks()
+
+
+@pytest.fixture
+def gated(tmp_path: Path, hooks: GateHooks) -> Iterator[SqliteLedger]:
+    config = LedgerConfig(group_items_max=16)
+    with SqliteLedger.create(tmp_path, uuid.uuid4(), hooks, config) as made:
+        made.commit(WriteBatch(new_namespaces=[1, 2, 13]))
+        yield made
+
+
+def together(ledger: SqliteLedger, hooks: GateHooks, batches: list[WriteBatch]) -> list[Future[list[int]]]:
+    """Hold one commit at the gate, line up ``batches`` behind it, and let go."""
+    hooks.inside.clear()
+    hooks.gate.clear()
+    with ThreadPoolExecutor(len(batches) + 1) as pool:
+        first = pool.submit(ledger.commit, WriteBatch(puts=[memory(1, b"first" + bytes(11))]))
+        assert hooks.inside.wait(30)
+        hooks.heads.clear()
+        futures = []
+        for n, batch in enumerate(batches):
+            futures.append(pool.submit(ledger.commit, batch))
+            while len(ledger._group._line) <= n:
+                threading.Event().wait(0.001)
+        hooks.gate.set()
+        first.result(30)
+    return futures
+
+
+def put(n: int, ns: int = 1) -> WriteBatch:
+    return WriteBatch(puts=[memory(ns, n.to_bytes(16, "big"), expect=0)], audit=[b"%d" % n])
+
+
+def test_waiting_writers_share_one_transaction(gated: SqliteLedger, hooks: GateHooks) -> None:
+    """Ten that wait are one transaction: the head advances once, the numbers follow the line."""
+    futures = together(gated, hooks, [put(n) for n in range(10)])
+    assert [f.result() for f in futures] == [[n + 2] for n in range(10)]
+    assert hooks.heads == [(1, 1, 11)]
+    assert_whole(gated)
+
+
+def test_no_group_exceeds_the_limit(gated: SqliteLedger, hooks: GateHooks) -> None:
+    """With at most 16 to a group, twenty that wait are two transactions."""
+    together(gated, hooks, [put(n) for n in range(20)])
+    assert hooks.heads == [(1, 1, 17), (1, 17, 21)]
+
+
+def test_a_failing_batch_fails_alone(gated: SqliteLedger, hooks: GateHooks) -> None:
+    """Refusals of every kind in the middle of a group: the neighbours' rows and audit entries stand."""
+    wrong_type = WriteBatch(puts=[memory(1, b"w" * 16, key_id=1 << 70)], audit=[b"w"])
+    batches = [
+        put(1),
+        put(1),
+        put(2),
+        put(9, ns=77),
+        put(3),
+        wrong_type,
+        put(4),
+        WriteBatch(puts=[memory(2, b"u" * 16)], audit=[b"unsealable"]),
+        put(5),
+        put(6, ns=13),
+        put(7),
+    ]
+    futures = together(gated, hooks, batches)
+    errors = [type(f.exception()) for f in futures]
+    none = type(None)
+    assert errors == [
+        none,
+        DuplicateMemoryError,
+        none,
+        NamespaceNotFoundError,
+        none,
+        InvalidInputError,
+        none,
+        ZeroDivisionError,
+        none,
+        TamperedError,
+        none,
+    ]
+    assert [f.result() for f in futures if f.exception() is None] == [[n] for n in range(2, 8)]
+    assert [entry for _, entry in gated.audit_entries(0, 99)] == [
+        b"%d:%d" % (i + 1, n) for i, n in enumerate([1, 2, 3, 4, 5, 7])
+    ]
+    assert gated.get(2, b"u" * 16) is None
+    assert gated.head(13)[0] == 0
+    assert_whole(gated)
+
+
+def test_many_threads_get_distinct_gapless_numbers(gated: SqliteLedger) -> None:
+    """Eight threads, 400 stores: each number once, none left out."""
+    with ThreadPoolExecutor(8) as pool:
+        seqs = [s for f in pool.map(lambda n: gated.commit(put(n)), range(400)) for s in f]
+    assert sorted(seqs) == list(range(1, 401))
+    assert [n for n, _ in gated.audit_entries(0, 999)] == list(range(1, 401))
+    assert_whole(gated)
+
+
+def test_an_interrupted_leader_fails_its_group_and_passes_the_lead_on() -> None:
+    """KeyboardInterrupt inside a write: that group has an unknown outcome, the next one is written."""
+    hold, go = threading.Event(), threading.Event()
+    written: list[str] = []
+
+    def write(take: Take[str]) -> None:
+        for ticket in take(1):
+            if ticket.work == "bad":
+                hold.set()
+                assert go.wait(30)
+                raise KeyboardInterrupt
+            written.append(ticket.work)
+            ticket.settle(len(written))
+
+    group: GroupCommit[str] = GroupCommit(write)
+    outcome: list[BaseException] = []
+
+    def leader() -> None:
+        try:
+            group.submit("bad")
+        except KeyboardInterrupt as e:
+            outcome.append(e)
+
+    thread = threading.Thread(target=leader)
+    thread.start()
+    assert hold.wait(30)
+    with ThreadPoolExecutor(1) as pool:
+        follower = pool.submit(group.submit, "good")
+        while not group._line:
+            threading.Event().wait(0.001)
+        go.set()
+        assert follower.result(30) == 1
+    thread.join()
+    assert len(outcome) == 1
+    assert group.submit("more") == 2
+    group.close()
+    with pytest.raises(ClosedError):
+        group.submit("late")
+
+
+def test_a_follower_of_an_interrupted_group_is_told() -> None:
+    """Tickets that a leader took and did not settle raise InternalError instead of hanging."""
+    hold, go = threading.Event(), threading.Event()
+    rounds: list[int] = []
+
+    def write(take: Take[str]) -> None:
+        tickets = take(10)
+        rounds.append(len(tickets))
+        if len(rounds) == 1:
+            hold.set()
+            assert go.wait(30)
+            tickets[0].settle("done")
+            return
+        raise KeyboardInterrupt
+
+    group: GroupCommit[str] = GroupCommit(write)
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(group.submit, "a")
+        assert hold.wait(30)
+        others = [pool.submit(group.submit, name) for name in "bc"]
+        while len(group._line) < 2:
+            threading.Event().wait(0.001)
+        go.set()
+        assert first.result(30) == "done"
+        kinds = sorted(type(f.exception(30)).__name__ for f in others)
+    assert kinds == sorted([KeyboardInterrupt.__name__, InternalError.__name__])
+
+
+def test_alone_runs_between_groups_in_order() -> None:
+    """An action waits for the group before it, and the writers behind it wait for the action."""
+    events: list[str] = []
+    hold, go = threading.Event(), threading.Event()
+
+    def write(take: Take[str]) -> None:
+        for ticket in take(10):
+            if ticket.work == "a":
+                hold.set()
+                assert go.wait(30)
+            events.append(ticket.work)
+            ticket.settle(None)
+
+    group: GroupCommit[str] = GroupCommit(write)
+    with ThreadPoolExecutor(3) as pool:
+        futures: list[Future[object]] = [pool.submit(group.submit, "a")]
+        assert hold.wait(30)
+        futures.append(pool.submit(group.alone, lambda: events.append("alone")))
+        while len(group._line) < 1:
+            threading.Event().wait(0.001)
+        futures.append(pool.submit(group.submit, "b"))
+        while len(group._line) < 2:
+            threading.Event().wait(0.001)
+        go.set()
+        for future in futures:
+            future.result(30)
+    assert events == ["a", "alone", "b"]
