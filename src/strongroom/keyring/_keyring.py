@@ -81,8 +81,9 @@ class Keyring:
             not private. StorageError, and what the KMS raises.
         """
         create_private_directory(path.parent)
-        if path.exists():
-            raise StoreExistsError(f"{path.name} is there already")
+        for suffix in ("", "-wal", "-journal"):  # SQLite would replay a log that somebody left behind
+            if path.with_name(path.name + suffix).exists():
+                raise StoreExistsError(f"{path.name}{suffix} is there already")
         with temporary_name(path) as temporary:
             try:
                 _touch(temporary)
