@@ -7,8 +7,8 @@
 from strongroom.recall.analyze import LANGUAGES, check_language
 from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
 from strongroom.recall.columnar import ColumnarStore, ColumnarTable
-from strongroom.recall.index import MemoryTable, NamespaceIndex, RecallSettings
-from strongroom.recall.search import Candidate, ListItem, Recall, RecallQuery, RecallResult
+from strongroom.recall.index import ListItem, MemoryTable, NamespaceIndex, RecallSettings
+from strongroom.recall.search import Candidate, Recall, RecallQuery, RecallResult
 from strongroom.recall.vectors import check_vector
 
 __all__ = [

@@ -49,7 +49,7 @@ class Roster:
         self.ids: list[bytes | None] = []  # by rid; None: a row that no search can meet any more
         self.seqs = array("q")  # by rid
         self._content_versions = array("q")
-        self._vector_seqs = array("q")  # of the last change of the vector, 0: none so far
+        self._vector_seqs = array("q")  # of the last change of the vector; older ones are ignored
         self._has_vector = bytearray()
         self._removed: dict[bytes, int] = {}  # memory id -> seq of its removal
         self._early: dict[bytes, VectorPut] = {}
@@ -83,21 +83,18 @@ class Roster:
         newest = self._removed.get(memory_id, -1) if old is None else self.seqs[old]
         if change.seq <= newest:
             return
-        self._removed.pop(memory_id, None)
+        floor = self._removed.pop(memory_id, 0) if old is None else self._vector_seqs[old]
         rid = len(self.ids)
         self.ids.append(memory_id)
         self.seqs.append(change.seq)
         self._content_versions.append(change.content_version)
-        self._vector_seqs.append(0)
+        self._vector_seqs.append(floor)
         self._has_vector.append(0)
         self._rid_of[memory_id] = rid
         self.pending.rows[rid] = (change.memory, change.seq)
         if old is not None:
-            if self._content_versions[old] == change.content_version:
-                self._vector_seqs[rid] = self._vector_seqs[old]
-                self._retire(old, heir=rid)
-            else:
-                self._retire(old, heir=None)
+            same_content = self._content_versions[old] == change.content_version
+            self._retire(old, heir=rid if same_content else None)
         early = self._early.get(memory_id)
         if early is not None and early.content_version <= change.content_version:
             del self._early[memory_id]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from strongroom.errors import InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, SearchMode
 from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
-from strongroom.recall.index import NamespaceIndex
+from strongroom.recall.index import ListItem, NamespaceIndex
 from strongroom.recall.keywords import matching
 from strongroom.recall.vectors import check_vector
 
@@ -90,16 +90,6 @@ class RecallResult:
         return len(self.candidates)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ListItem:
-    """One row of a listing; ``(created_us, memory_id)`` is the place to go on from."""
-
-    index: NamespaceIndex
-    memory_id: bytes
-    seq: int
-    created_us: int
-
-
 @dataclass(slots=True)
 class _Lane:
     """What one lane found: things best first, and the score of each."""
@@ -161,7 +151,7 @@ class Recall:
         if limit <= 0:
             raise InvalidInputError("limit must be at least 1")
         with _reading(indexes) as opened:
-            items = [item for index in opened for item in _newest(index, filter, now_us, limit, before)]
+            items = [item for index in opened for item in index.newest(filter, limit, before, now_us)]
         items.sort(key=lambda item: (-item.created_us, item.memory_id))
         return items[:limit]
 
@@ -359,26 +349,3 @@ class _Search:
         number, rid = key
         created = int(self._indexes[number].created_at(np.array([rid]))[0]) if len(self._indexes) > 1 else 0
         return created, rid
-
-
-def _newest(
-    index: NamespaceIndex, filter: Filter, now_us: int, limit: int, before: tuple[int, bytes] | None
-) -> list[ListItem]:
-    """The newest rows of one index behind ``before``; unsorted, and all that share the last microsecond."""
-    rids = index.allowed(filter, now_us)
-    if rids is None:
-        rids = index.everything()
-    created = index.created_at(rids)
-    if before is not None:
-        at, memory_id = before
-        keep = created < at
-        for i in np.flatnonzero(created == at).tolist():
-            keep[i] = index.id_at(int(rids[i])) > memory_id
-        rids, created = rids[keep], created[keep]
-    if len(rids) > limit:
-        keep = created >= np.partition(created, len(created) - limit)[len(created) - limit]
-        rids, created = rids[keep], created[keep]
-    return [
-        ListItem(index, index.id_at(rid), index.seq_at(rid), at)
-        for rid, at in zip(rids.tolist(), created.tolist(), strict=True)
-    ]

@@ -1,0 +1,42 @@
+"""Reciprocal rank fusion against the formula."""
+
+from __future__ import annotations
+
+import pytest
+
+from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
+
+
+def test_scores_are_those_of_the_paper() -> None:
+    """weight / (constant + rank), summed over the lanes; ranks are reported."""
+    fused = dict(fuse((["a", "b"], ["b", "c"]), lambda _: LaneWeights((1.0, 0.5), 60), lambda _: (0,)))
+    assert fused["a"].score == pytest.approx(1 / 61)
+    assert fused["b"].score == pytest.approx(1 / 62 + 0.5 / 61)
+    assert fused["c"].score == pytest.approx(0.5 / 62)
+    assert [fused[k].ranks for k in "abc"] == [(1, None), (2, 1), (None, 2)]
+
+
+def test_order_and_ties() -> None:
+    """Best first; of equal scores the more recent, however the lanes are ordered."""
+    weights = LaneWeights((1.0, 1.0), 60)
+    order = [key for key, _ in fuse(([1, 5], [5, 1]), lambda _: weights, lambda key: (key,))]
+    assert order == [5, 1]
+    order = [key for key, _ in fuse(([1, 2, 3], [3]), lambda _: weights, lambda key: (key,))]
+    assert order[0] == 3
+
+
+def test_weights_may_differ_by_thing() -> None:
+    """A namespace that trusts its keywords more moves its memories up."""
+    by_thing = {"x": LaneWeights((1.0, 0.1)), "y": LaneWeights((1.0, 5.0))}
+    assert [k for k, _ in fuse((["x"], ["x", "y"]), by_thing.__getitem__, lambda _: (0,))] == ["y", "x"]
+
+
+def test_lanes_may_be_empty() -> None:
+    """Nothing fused with nothing is nothing."""
+    assert fuse(([], []), lambda _: LaneWeights((1.0, 1.0)), lambda _: (0,)) == []
+
+
+def test_lane_depth_covers_the_answer() -> None:
+    """A lane gives at least twice what is wanted, and never fewer than the setting."""
+    assert lane_depth(10, 50) == 50
+    assert lane_depth(100, 50) == 200

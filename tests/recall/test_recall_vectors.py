@@ -1,0 +1,313 @@
+"""The vector lane against brute force, with filters, removals, moves, and while lists are being built."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.recall.lane_tools import clustered, unit
+
+from strongroom.errors import InvalidVectorError
+from strongroom.recall import vectors as module
+from strongroom.recall.vectors import VectorLane, check_vector
+
+D = 16
+
+
+def brute(
+    rows: NDArray[np.float32], query: NDArray[np.float32], k: int, rids: NDArray[np.int64]
+) -> list[int]:
+    """The oracle: every cosine, sorted; equal ones newest first."""
+    scores = rows[rids] @ query
+    return rids[np.lexsort((-rids, -scores))][:k].tolist()
+
+
+def recall(found: NDArray[np.int64], wanted: list[int]) -> float:
+    return len(set(found.tolist()) & set(wanted)) / len(wanted)
+
+
+@pytest.fixture
+def lane() -> Iterator[VectorLane]:
+    made = VectorLane(D)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def large() -> Iterator[tuple[VectorLane, NDArray[np.float32]]]:
+    """30,000 clustered vectors of 64 dimensions behind inverted lists."""
+    rows = clustered(30_000, 64, 500, seed=1)
+    made = VectorLane(64, exact_rows_max=5_000)
+    for start in range(0, len(rows), 6_000):
+        made.add(np.arange(start, start + 6_000), rows[start : start + 6_000])
+    assert made.wait_built(60)
+    yield made, rows
+    made.close()
+
+
+def test_small_set_is_searched_exactly(lane: VectorLane) -> None:
+    """Over several blocks of rows, the answer is the one of brute force, scores included."""
+    rows = unit(np.random.default_rng(0).standard_normal((9_000, D)))
+    lane.add(np.arange(9_000), rows)
+    for query in unit(np.random.default_rng(1).standard_normal((20, D))):
+        rids, cosines = lane.search(query, 25)
+        assert rids.tolist() == brute(rows, query, 25, np.arange(9_000))
+        np.testing.assert_allclose(cosines, rows[rids] @ query, atol=1e-6)
+    assert lane.is_exact
+
+
+def test_empty_lane_and_k_beyond_the_end(lane: VectorLane) -> None:
+    """Nothing is found in nothing, and everything when more is asked than there is."""
+    query = unit(np.ones(D))
+    assert len(lane.search(query, 5)[0]) == 0
+    lane.add(np.array([3, 7]), unit(np.random.default_rng(0).standard_normal((2, D))))
+    assert sorted(lane.search(query, 99)[0].tolist()) == [3, 7]
+    assert len(lane.search(query, 0)[0]) == 0
+    assert len(lane.search(query, 5, np.empty(0, dtype=np.int64))[0]) == 0
+
+
+def test_equal_cosines_come_newest_first(lane: VectorLane) -> None:
+    """Ties have one order, also where the cut goes through them."""
+    lane.add(np.arange(10), np.tile(unit(np.ones(D)), (10, 1)))
+    assert lane.search(unit(np.ones(D)), 4)[0].tolist() == [9, 8, 7, 6]
+
+
+@pytest.mark.parametrize("share", [0.5, 0.05, 0.001])
+@pytest.mark.parametrize("as_mask", [True, False])
+def test_filters_are_pushed_into_the_lists(
+    large: tuple[VectorLane, NDArray[np.float32]], share: float, as_mask: bool
+) -> None:
+    """At every selectivity only allowed rows come, never too few, and the right ones."""
+    lane, rows = large
+    rng = np.random.default_rng(3)
+    allowed = np.sort(rng.choice(len(rows), int(share * len(rows)), replace=False))
+    mask = np.zeros(len(rows), dtype=np.bool_)
+    mask[allowed] = True
+    scores = []
+    for query in clustered(40, 64, 500, seed=4):
+        rids, _ = lane.search(query, 10, mask if as_mask else allowed)
+        assert len(rids) == 10
+        assert mask[rids].all()
+        scores.append(recall(rids, brute(rows, query, 10, allowed)))
+    assert np.mean(scores) >= 0.98
+
+
+def test_wide_filters_go_through_the_lists(
+    large: tuple[VectorLane, NDArray[np.float32]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the narrow path turned off, the bitmap alone gives allowed rows, and enough of them."""
+    monkeypatch.setattr(module, "NARROW_ROWS", 0)
+    monkeypatch.setattr(module, "NARROW_SHARE", 0.0)
+    lane, rows = large
+    for share in (0.5, 0.05, 0.01):
+        allowed = np.flatnonzero(np.random.default_rng(5).random(len(rows)) < share)
+        found = []
+        for query in clustered(30, 64, 500, seed=6):
+            rids, _ = lane.search(query, 10, allowed)
+            assert len(rids) == 10
+            assert np.isin(rids, allowed).all()
+            found.append(recall(rids, brute(rows, query, 10, allowed)))
+        assert np.mean(found) >= 0.95
+
+
+def test_inverted_lists_find_what_brute_force_finds(large: tuple[VectorLane, NDArray[np.float32]]) -> None:
+    """recall@10 of 0.98 on clustered data, and the scores are the exact cosines."""
+    lane, rows = large
+    assert not lane.is_exact
+    scores = []
+    for query in clustered(100, 64, 500, seed=2):
+        rids, cosines = lane.search(query, 10)
+        np.testing.assert_allclose(cosines, rows[rids] @ query, atol=1e-6)
+        scores.append(recall(rids, brute(rows, query, 10, np.arange(len(rows)))))
+    assert np.mean(scores) >= 0.98
+
+
+def test_large_k_reaches_every_row(large: tuple[VectorLane, NDArray[np.float32]]) -> None:
+    """No row hides in a list that was not looked at when all are asked for."""
+    lane, rows = large
+    assert len(np.unique(lane.search(rows[0], len(rows))[0])) == len(rows)
+    assert len(lane.search(rows[0], 3_000)[0]) == 3_000
+
+
+def test_few_rows_far_away_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Allowed rows in lists far from the query: more lists are probed, and in the end all rows."""
+    monkeypatch.setattr(module, "NARROW_ROWS", 0)
+    monkeypatch.setattr(module, "NARROW_SHARE", 0.0)
+    monkeypatch.setattr(module, "PROBES_MIN", 1)
+    rows = clustered(4_000, D, 50, seed=1)
+    lane = VectorLane(D, exact_rows_max=100)
+    lane.add(np.arange(4_000), rows)
+    lane.wait_built(60)
+    query = rows[0]
+    far = np.sort(np.argsort(rows @ query)[:200])
+    assert not lane.is_exact
+    assert len(lane.search(query, 10, far)[0]) == 10
+    assert len(lane.search(query, 200, far)[0]) == 200
+    lane.close()
+
+
+def test_removed_rows_never_come_back() -> None:
+    """After removal a row is gone at once, from the exact search and from the lists."""
+    rows = clustered(3_000, D, 20, seed=1)
+    lane = VectorLane(D, exact_rows_max=1_000)
+    lane.add(np.arange(3_000), rows)
+    lane.wait_built(60)
+    gone = lane.search(rows[5], 500)[0]
+    lane.remove(gone)
+    left = np.setdiff1d(np.arange(3_000), gone)
+    assert len(lane) == len(left)
+    found = lane.search(rows[5], 50)[0]
+    assert recall(found, brute(rows, rows[5], 50, left)) >= 0.9
+    assert not np.isin(found, gone).any()
+    assert np.isnan(lane.similarity(rows[5], gone)).all()
+    lane.close()
+
+
+def test_compaction_frees_dead_rows_and_keeps_the_rest(lane: VectorLane) -> None:
+    """When many rows are dead they are dropped; what is left is found as before."""
+    rows = clustered(5_000, D, 20, seed=1)
+    lane.add(np.arange(5_000), rows)
+    before = lane.memory_bytes()
+    lane.remove(np.arange(0, 5_000, 2))
+    assert lane.wait_built(60)
+    assert lane.memory_bytes() < before * 0.75
+    left = np.arange(1, 5_000, 2)
+    assert lane.search(rows[8], 20)[0].tolist() == brute(rows, rows[8], 20, left)
+    lane.add(np.array([6_000]), rows[:1])
+    assert lane.search(rows[0], 1)[0].tolist() == [6_000]
+
+
+def test_a_new_vector_replaces_the_old_one(lane: VectorLane) -> None:
+    """A rid has one vector: the last."""
+    east, north = np.eye(D, dtype=np.float32)[:2]
+    lane.add(np.array([1]), east[None])
+    lane.add(np.array([1]), north[None])
+    assert len(lane) == 1
+    assert lane.similarity(north, np.array([1]))[0] == pytest.approx(1.0)
+    assert lane.search(east, 5)[1].tolist() == [0.0]
+
+
+def test_move_hands_a_vector_on(lane: VectorLane) -> None:
+    """The vector is found under the new rid and not under the old; what has none moves nothing."""
+    east = np.eye(D, dtype=np.float32)[0]
+    lane.add(np.array([1]), east[None])
+    lane.move(np.array([1, 2]), np.array([8, 9]))
+    assert lane.search(east, 5)[0].tolist() == [8]
+    assert np.isnan(lane.similarity(east, np.array([1, 2, 9]))).all()
+    np.testing.assert_array_equal(lane.vectors(np.array([8]))[0], east)
+    assert len(lane) == 1
+
+
+def test_similarity_keeps_the_order_asked_for(lane: VectorLane) -> None:
+    """Rids in any order, over several blocks, unknown ones as NaN."""
+    rows = unit(np.random.default_rng(0).standard_normal((9_000, D)))
+    lane.add(np.arange(9_000), rows)
+    rids = np.array([8_999, 3, 20_000, 4_096, 4_095, -1])
+    got = lane.similarity(rows[7], rids)
+    np.testing.assert_allclose(got[[0, 1, 3, 4]], rows[rids[[0, 1, 3, 4]]] @ rows[7], atol=1e-6)
+    assert np.isnan(got[[2, 5]]).all()
+
+
+@pytest.mark.parametrize("fault", ["nan", "inf", "zero", "long", "flat", "scaled"])
+def test_add_refuses_bad_vectors(lane: VectorLane, fault: str) -> None:
+    """One bad row of a batch: nothing of the batch is taken."""
+    rows = unit(np.random.default_rng(0).standard_normal((3, D)))
+    bad = {
+        "nan": lambda: np.where(np.arange(D) == 1, np.nan, rows),
+        "inf": lambda: np.where(np.arange(D) == 1, np.inf, rows),
+        "zero": lambda: rows * np.array([[1], [0], [1]]),
+        "long": lambda: np.ones((3, D + 1)),
+        "flat": lambda: rows[0],
+        "scaled": lambda: rows * 1.1,
+    }[fault]()
+    with np.errstate(invalid="ignore"), pytest.raises(InvalidVectorError):
+        lane.add(np.arange(3), bad.astype(np.float32))
+    assert len(lane) == 0
+
+
+def test_query_of_another_length_is_refused(lane: VectorLane) -> None:
+    """search and similarity check the length before anything is computed."""
+    with pytest.raises(InvalidVectorError):
+        lane.search(np.ones(D + 1, dtype=np.float32), 1)
+    with pytest.raises(InvalidVectorError):
+        lane.similarity(np.ones(D - 1, dtype=np.float32), np.array([0]))
+
+
+@pytest.mark.parametrize(
+    "vector", [[], [0.0, 0.0], [1.0, float("nan")], [float("inf"), 1.0], [[1.0]], "abc", [1.0, 2.0, 3.0]]
+)
+def test_check_vector_refuses(vector: object) -> None:
+    """Empty, zero, NaN, infinite, nested, no numbers, wrong length."""
+    with pytest.raises(InvalidVectorError):
+        check_vector(vector, 2)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e-30, 1.0, 1e30, 1e300])
+def test_check_vector_normalises_any_scale(scale: float) -> None:
+    """Neither tiny nor huge components are lost on the way to norm 1."""
+    got = check_vector([3 * scale, 4 * scale])
+    np.testing.assert_allclose(got, [0.6, 0.8], rtol=1e-6)
+    assert got.dtype == np.float32
+
+
+def test_searches_are_whole_while_lists_are_built() -> None:
+    """Adds, removals and searches during builds and compactions: never short, never a removed row."""
+    rows = clustered(24_000, D, 100, seed=1)
+    lane = VectorLane(D, exact_rows_max=2_000)
+    lane.add(np.arange(2_000), rows[:2_000])
+    finished = threading.Event()
+    problems: list[str] = []
+
+    def look() -> None:
+        rng = np.random.default_rng(threading.get_ident() % 1000)
+        while not finished.is_set():
+            at_least = len(lane)
+            rids, cosines = lane.search(rows[rng.integers(0, 2_000)], 20)
+            if len(rids) < min(20, at_least) or len(set(rids.tolist())) != len(rids):
+                problems.append(f"{len(rids)} of {at_least}")
+            if ((rids < 1_000) & (rids % 2 == 0)).any():
+                problems.append("a removed row")
+            if np.any(np.diff(cosines) > 0):
+                problems.append("out of order")
+
+    lane.remove(np.arange(0, 1_000, 2))
+    threads = [threading.Thread(target=look) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for start in range(2_000, 24_000, 500):
+        lane.add(np.arange(start, start + 500), rows[start : start + 500])
+        lane.remove(np.arange(start, start + 250))
+    assert lane.wait_built(120)
+    finished.set()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    assert not lane.is_exact
+    left = np.concatenate(
+        [np.arange(1, 1_000, 2), np.arange(1_000, 2_000)]
+        + [np.arange(s + 250, s + 500) for s in range(2_000, 24_000, 500)]
+    )
+    assert len(lane) == len(left)
+    assert sorted(lane.search(rows[0], len(left))[0].tolist()) == left.tolist()
+    lane.close()
+
+
+def test_failed_build_leaves_the_exact_search(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When the lists cannot be built the search goes on over all rows, and the log says so."""
+
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(module, "build", fail)
+    rows = clustered(500, D, 5, seed=1)
+    lane = VectorLane(D, exact_rows_max=100)
+    lane.add(np.arange(500), rows)
+    lane.wait_built(10)
+    assert "MemoryError" in caplog.text
+    assert lane.search(rows[3], 9)[0].tolist() == brute(rows, rows[3], 9, np.arange(500))
+    lane.close()
