@@ -193,7 +193,10 @@ def test_unembedded_finds_what_the_queue_forgot(ledger: SqliteLedger) -> None:
         ledger.commit(WriteBatch(puts=[memory(1, memory_id)]))
     ledger.commit(WriteBatch(puts=[vector(1, done), vector(1, stale), tombstone(1, gone)]))
     ledger.commit(WriteBatch(puts=[memory(1, stale, version=2, content_version=2)]))
-    assert ledger.unembedded(1) == [QueueItem(1, lost, 1), QueueItem(1, stale, 2)]
+    found = ledger.unembedded(1)
+    assert [item for _, item in found] == [QueueItem(1, lost, 1), QueueItem(1, stale, 2)]
+    assert ledger.unembedded(1, after=found[0][0]) == found[1:]
+    assert ledger.unembedded(1, limit=1) == found[:1]
 
 
 def test_audit_entries_are_numbered_sealed_and_without_gap(ledger: SqliteLedger) -> None:

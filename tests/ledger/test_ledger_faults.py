@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import multiprocessing
 import os
 import shutil
@@ -16,8 +17,9 @@ import pytest
 from tests.ledger.ledger_hooks import SumHooks, assert_whole, memory
 
 from strongroom.config import LedgerConfig
-from strongroom.errors import StorageBusyError, StorageError, StorageFullError
+from strongroom.errors import StorageBusyError, StorageError, StorageFullError, StorageReadOnlyError
 from strongroom.ledger import SqliteLedger, WriteBatch
+from strongroom.ledger._connect import from_os_error
 
 ID = b"i" * 16
 
@@ -81,7 +83,7 @@ def _as_nobody(directory: str, names: object) -> None:
     os.setuid(65534)
     seen = []
     for attempt in (
-        lambda: SqliteLedger.open(Path(directory), SumHooks()).commit(one(1)),
+        lambda: SqliteLedger.open(Path(directory), SumHooks()),
         lambda: SqliteLedger.create(Path(directory) / "new", uuid.uuid4(), SumHooks()),
     ):
         try:
@@ -92,7 +94,7 @@ def _as_nobody(directory: str, names: object) -> None:
     names.put(seen)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("what", ["directory", "file"])
+@pytest.mark.parametrize("what", ["directory", "file", "unreadable file"])
 def test_a_place_that_cannot_be_written_says_so(what: str) -> None:
     """An unprivileged process meets a read-only directory or file: storage_read_only, no other error."""
     if os.geteuid() != 0:
@@ -105,7 +107,7 @@ def test_a_place_that_cannot_be_written_says_so(what: str) -> None:
             (store / "ledger.db").chmod(0o666)
             store.chmod(0o555)
         else:
-            (store / "ledger.db").chmod(0o444)
+            (store / "ledger.db").chmod(0o444 if what == "file" else 0)
             store.chmod(0o777)
         (store / "new").chmod(0o555)
         context = multiprocessing.get_context("spawn")
@@ -116,6 +118,23 @@ def test_a_place_that_cannot_be_written_says_so(what: str) -> None:
         process.join(60)
     finally:
         shutil.rmtree(store)
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"),
+    [
+        (errno.ENOSPC, StorageFullError),
+        (errno.EDQUOT, StorageFullError),
+        (errno.EROFS, StorageReadOnlyError),
+        (errno.EACCES, StorageReadOnlyError),
+        (errno.EIO, StorageError),
+    ],
+)
+def test_errors_of_the_system_become_errors_of_the_tree(number: int, expected: type[StorageError]) -> None:
+    """By errno, and without the path that the system's message holds."""
+    own = from_os_error(OSError(number, "text", "/secret/path"))
+    assert type(own) is expected
+    assert "secret" not in str(own)
 
 
 def test_a_lock_held_too_long_is_busy(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import uuid
 from collections.abc import Iterator
@@ -220,6 +221,47 @@ def test_a_follower_of_an_interrupted_group_is_told() -> None:
         assert first.result(30) == "done"
         kinds = sorted(type(f.exception(30)).__name__ for f in others)
     assert kinds == sorted([KeyboardInterrupt.__name__, InternalError.__name__])
+
+
+def test_an_interrupted_follower_leaves_the_line() -> None:
+    """A signal in a waiting caller: its work is not written later, and the others go on."""
+    written: list[str] = []
+    hold, go = threading.Event(), threading.Event()
+
+    def write(take: Take[str]) -> None:
+        for ticket in take(10):
+            written.append(ticket.work)
+            if ticket.work == "a":
+                hold.set()
+                assert go.wait(30)
+            ticket.settle(None)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    group: GroupCommit[str] = GroupCommit(write)
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+
+    def knock() -> None:
+        while not group._line:
+            threading.Event().wait(0.001)
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with ThreadPoolExecutor(2) as pool:
+            first = pool.submit(group.submit, "a")
+            assert hold.wait(30)
+            pool.submit(knock)
+            with pytest.raises(KeyboardInterrupt):
+                group.submit("b")
+            go.set()
+            first.result(30)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    group.submit("c")
+    assert written == ["a", "c"]
 
 
 def test_alone_runs_between_groups_in_order() -> None:

@@ -50,7 +50,7 @@ class Checkpointer:
             self._page_bytes = 24 + int(connection.pragma("page_size"))
         size = pages * self._page_bytes
         if size < self._last:  # the log has started over
-            self._wake_at = max(QUIET_BYTES, min(self._wake_at, LOG_BYTES_TARGET))
+            self._wake_at = QUIET_BYTES
         self._last = size
         if size >= self._wake_at:
             self._wake_at = size + STEP_BYTES

@@ -24,7 +24,7 @@ _GET = f"SELECT {_COLUMNS} FROM record WHERE ns = ? AND memory_id = ? AND field 
 _CHANGES = f"SELECT {_COLUMNS} FROM record WHERE ns = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
 _QUEUE_COLUMNS = "id, ns, memory_id, content_version, attempts, dead, error_code"
 _UNEMBEDDED = (
-    "SELECT m.ns, m.memory_id, m.content_version FROM record m"
+    "SELECT m.seq, m.ns, m.memory_id, m.content_version FROM record m"
     " WHERE m.ns = ?1 AND m.seq > ?2 AND m.field = 0 AND m.state = 1"
     " AND NOT EXISTS (SELECT 1 FROM record v WHERE v.ns = m.ns AND v.memory_id = m.memory_id"
     "  AND v.field = 1 AND v.state = 1 AND v.content_version = m.content_version)"
@@ -81,8 +81,11 @@ def read_queue_stats(connection: apsw.Connection, ns: int | None) -> QueueStats:
     return QueueStats(pending=total - dead, dead=dead)
 
 
-def read_unembedded(connection: apsw.Connection, ns: int, after: int, limit: int) -> list[QueueItem]:
-    return [QueueItem(*row) for row in connection.execute(_UNEMBEDDED, (ns, after, limit))]
+def read_unembedded(
+    connection: apsw.Connection, ns: int, after: int, limit: int
+) -> list[tuple[int, QueueItem]]:
+    rows = connection.execute(_UNEMBEDDED, (ns, after, limit))
+    return [(seq, QueueItem(*item)) for seq, *item in rows]
 
 
 def read_namespaces(connection: apsw.Connection) -> list[int]:

@@ -242,9 +242,9 @@ class SqliteLedger:
         """How many items wait, and how many were given up."""
         return self._pool.run(_read.read_queue_stats, ns)
 
-    def unembedded(self, ns: int, after: int = 0, limit: int = 100) -> list[QueueItem]:
-        """Live memories with a seq above ``after`` that have neither a vector of their content nor a place
-        in the queue."""
+    def unembedded(self, ns: int, after: int = 0, limit: int = 100) -> list[tuple[int, QueueItem]]:
+        """``(seq, item)`` of live memories above seq ``after`` that have neither a vector of their content
+        nor a place in the queue."""
         return self._pool.run(_read.read_unembedded, ns, after, limit)
 
     def audit_entries(self, after: int, limit: int) -> list[tuple[int, bytes]]:

@@ -86,7 +86,7 @@ class LedgerHooks(Protocol):
     not call the ledger. What they raise fails only the batches that needed them.
     """
 
-    def advance_head(  # noqa: PLR0917 (the contract)
+    def advance_head(
         self,
         ns: int,
         head: bytes | None,
@@ -157,7 +157,7 @@ class Ledger(LedgerReader, Protocol):
     def close(self) -> None: ...
 
 
-def element(field: int, memory_id: bytes, seq: int, version: int, state: int, sealed: bytes) -> bytes:  # noqa: PLR0917
+def element(field: int, memory_id: bytes, seq: int, version: int, state: int, sealed: bytes) -> bytes:
     """What stands for a row in the head's multiset (spec/ledger.md).
 
     ``sealed`` may be the row's sealed bytes or only their first 62; nothing of it counts on a tombstone.
