@@ -195,6 +195,12 @@ def hostile_chunks() -> Iterator[Case]:
     for name, (comment, body) in bad.items():
         yield Case(kind, name, comment, fields, body)
     # sealed with the right key, but not in the one canonical form
+    okm = record_okm(b"strongroom/sealed-record@v1\0", 1, n + 2, 64)
+    whole = Aead(SUITES[1], okm[:32])
+    long_header = struct.pack(">BBI", 1, 1, 9) + salt(n + 2) + okm[32:]
+    zero = whole.encrypt(bytes(12), bytes(65537), b"")[:65537]
+    body = long_header + whole.encrypt(bytes(12), zero, long_header + CONTEXT.encode())
+    yield Case(kind, "whole-too-long", "a plaintext of 65537 bytes in format 1", fields, body)
     later = zero_plaintext(chunk_key(1, n)[0], 3 * full + 5, full)[full:]
     d, e, g = later[:full], later[full : 2 * full], later[2 * full :]
     pieces = {
@@ -286,6 +292,14 @@ def wrapped_keys() -> Iterator[Case]:
     yield Case(kind, "long", "a byte was added", fields, good + b"\0")
     yield Case(kind, "wrong-context", "another context", {**fields, "context": b"namespace 8".hex()}, good)
     yield Case(kind, "wrong-key", "another wrapping key", {**fields, "key": OTHER_KEY.hex()}, good)
+    # sealed with the right key, but under a header that is not the one canonical header
+    okm = hkdf_expand(KEY, b"strongroom/wrapped-key@v1\0\x01" + salt(510) + b"namespace 7", 64)
+    for name, head in (
+        ("other-format", b"\x04\x01" + salt(510) + okm[32:]),
+        ("no-commitment", b"\x03\x01" + salt(510) + bytes(32)),
+    ):
+        tail = Aead(SUITES[1], okm[:32]).encrypt(bytes(12), INNER_KEY, head + b"namespace 7")
+        yield Case(kind, f"resealed-{name}", f"valid but for: {name}", fields, head + tail)
     record = seal_with(kek, 9, CONTEXT, INNER_KEY, suite=1, salt=salt(511))
     yield Case(kind, "record-as-key", "a sealed record is no wrapped key", fields, record)
 

@@ -361,6 +361,8 @@ def test_more_than_the_limit_is_refused(monkeypatch: pytest.MonkeyPatch) -> None
         b"\x02\x01" + bytes(76),
         b"\x02\x01" + bytes(60 + 65552 + 15),
         b"\x02\x01" + bytes(60 + 65552 + 16),
+        b"\x02\x01" + bytes(60 + 2 * 65552 + 15),
+        b"\x02\x01" + bytes(60 + 2 * 65552),
     ],
     ids=lambda b: f"{b[:2].hex()}-{len(b)}",
 )

@@ -160,6 +160,50 @@ def test_a_failed_stream_fails_for_ever_and_keeps_nothing() -> None:
     assert not stream.finished
 
 
+@pytest.mark.usefixtures("small_chunks")
+def test_a_good_chunk_after_a_bad_one_is_not_accepted() -> None:
+    """A stream that failed does not recover, even if the right chunk comes next."""
+    sealed = sealed_of(b"A" * SMALL + b"B")
+    first = sealed[56 : 56 + SMALL + 16]
+    stream = OpenStream(KEY, io.BytesIO(sealed[:56] + first[:-1] + b"?" + sealed[56:]), CONTEXT)
+    for _ in range(3):
+        with pytest.raises(DecryptionError):
+            stream.read(SMALL)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_a_bad_last_chunk_leaves_nothing_of_the_chunk_before() -> None:
+    """When a short chunk fails, the whole buffer is zeroed, not only the part that it would have filled."""
+    sealed = sealed_of(b"A" * SMALL + b"B" * 5)
+    stream = OpenStream(KEY, io.BytesIO(sealed[:-1] + bytes((sealed[-1] ^ 1,))), CONTEXT)
+    assert stream.read(SMALL) == b"A" * SMALL
+    with pytest.raises(DecryptionError):
+        stream.read(1)
+    assert not any(stream._plain)
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_an_error_of_the_source_is_final() -> None:
+    """A source that failed once may have lost bytes: the stream does not go on behind the gap."""
+
+    class Faulty(io.BytesIO):
+        broken = False
+
+        def read(self, size: int | None = -1) -> bytes:
+            if self.broken:
+                self.broken = False
+                raise OSError(5, "input/output error")
+            return super().read(size)
+
+    source = Faulty(sealed_of(bytes(2 * SMALL)))
+    stream = OpenStream(KEY, source, CONTEXT)
+    source.broken = True
+    with pytest.raises(OSError, match="input/output error"):
+        stream.read()
+    with pytest.raises(DecryptionError):
+        stream.read()
+
+
 def test_finished_only_at_the_verified_end() -> None:
     """A reader that stops early can see that the end was not verified."""
     stream = OpenStream(KEY, io.BytesIO(sealed_of(bytes(CHUNK))), CONTEXT)

@@ -225,11 +225,19 @@ def _flip(original: Callable[..., bytes]) -> Callable[..., bytes]:
     return wrong
 
 
+def _accept_all(original: Callable[..., bytes | None]) -> Callable[..., bytes]:
+    def wrong(*args: object) -> bytes:
+        return original(*args) or b"forged"
+
+    return wrong
+
+
 @pytest.mark.parametrize(
     ("owner", "name", "replacement"),
     [
         (_suites.Aead, "encrypt", _flip(_suites.Aead.encrypt)),
         (_suites.Aead, "decrypt", _wrong),
+        (_suites.Aead, "decrypt", _accept_all(_suites.Aead.decrypt)),
         (_suites.Aead, "decrypt_into", lambda *args: True),
         (_suites.Aead, "encrypt_into", lambda *args: None),
         (_kdf.KeyedHash, "digest", _flip(_kdf.KeyedHash.digest)),
