@@ -186,7 +186,7 @@ def _run(session: Any, encoded: Sequence[Sequence[int]]) -> FloatMatrix:
         mask[row, : len(one)] = 1
     try:
         vectors: NDArray[np.float32] = session.run(None, {"ids": ids, "mask": mask})[0]
-    except RuntimeError:  # every error of the runtime's own is one
+    except Exception:  # noqa: BLE001 - boundary: the runtime's errors share no base class
         raise EmbeddingUnavailableError("the local embedding model failed") from None
     if not np.isfinite(vectors).all():
         raise EmbeddingRejectedError("the model gave a vector that is not finite")
@@ -212,11 +212,10 @@ def _from_cache(cached: CachedGraph | None, files: ModelFiles, tokenizer: Any) -
         files.weights()  # other files than the graph was made from: they must be the pinned ones too
     try:
         session = _make_session(cached.graph)
-        distance = _distance(session, tokenizer)
-    except (RuntimeError, ValueError, EmbeddingUnavailableError, EmbeddingRejectedError):
+    except ModelFilesError:
         _log.warning("embedding_cache_unusable")
         return None
-    if distance > KNOWN_DISTANCE_MAX:
+    if _distance(session, tokenizer) > KNOWN_DISTANCE_MAX:
         _log.warning("embedding_cache_wrong_vectors")
         return None
     return session
@@ -225,12 +224,7 @@ def _from_cache(cached: CachedGraph | None, files: ModelFiles, tokenizer: Any) -
 def _build(files: ModelFiles, tokenizer: Any, cache: GraphCache | None) -> Any:
     stamp = files.weights_stamp()
     graph = build_graph(parse_weights(files.weights()))
-    try:
-        session = _make_session(graph)
-    except (RuntimeError, ValueError):
-        raise ModelFilesError(
-            "the installed ONNX Runtime cannot run the local model", hint="pip install 'onnxruntime>=1.22'"
-        ) from None
+    session = _make_session(graph)
     if _distance(session, tokenizer) > KNOWN_DISTANCE_MAX:
         raise ModelFilesError(
             "the local model does not compute the known vectors on this machine",
@@ -249,8 +243,17 @@ def _make_session(graph: bytes) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.enable_cpu_mem_arena = True
-    return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    try:
+        return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    except Exception:  # noqa: BLE001 - boundary: the runtime's errors share no base class
+        raise ModelFilesError(
+            "the installed ONNX Runtime cannot run the local model", hint="pip install 'onnxruntime>=1.22'"
+        ) from None
 
 
 def _distance(session: Any, tokenizer: Any) -> float:
-    return known_distance(_run(session, [encode(tokenizer, t) for t in KNOWN_TEXTS]))
+    """How far the session is from the known vectors; infinite when it computes none."""
+    try:
+        return known_distance(_run(session, [encode(tokenizer, t) for t in KNOWN_TEXTS]))
+    except (EmbeddingUnavailableError, EmbeddingRejectedError):
+        return float("inf")

@@ -261,8 +261,11 @@ class EmbeddingPipeline:
             self._counts["completed"] += len(refs)
             self._counts["batches"] += 1
             self._last_error = None
+            was_out = self._state.is_out
             self._state.completed()
             self._condition.notify_all()
+        if was_out:
+            _log.info("embedding_model_is_back")
 
     def _embed(self, texts: list[str]) -> FloatMatrix:
         provider = self._get_provider()
@@ -283,12 +286,15 @@ class EmbeddingPipeline:
         failure, code = classify(error)
         with self._condition:
             refs = self._state.flying
+            known = self._state.is_out and failure is Failure.OUTAGE
             self._counts["failures"] += 1
             self._last_error = code
             self._state.failed(failure, code, self._clock())
             self._condition.notify_all()
-        _log.warning(
-            "embedding_batch_failed", extra={"code": code, "failure": failure.value, "items": len(refs)}
+        _log.log(
+            logging.DEBUG if known else logging.WARNING,
+            "embedding_batch_failed",
+            extra={"code": code, "failure": failure.value, "items": len(refs)},
         )
         if failure is Failure.FAULT:
             try:

@@ -131,17 +131,26 @@ class QueueState:
         """Items to embed together now; empty when there is nothing to do yet."""
         if self._flying:
             raise AssertionError("one batch at a time")
-        while self._delayed and self._delayed[0][0] <= now:
-            self._ready[heapq.heappop(self._delayed)[2]] = None
+        self._undelay(now)
         if self.is_out and now < self._probe_at:
             return ()
         self._flying = self._take_forced() or self._take_ready()
         return self._flying
 
+    def _undelay(self, now: float) -> None:
+        """Make ready what is due, and drop what was ended while it waited."""
+        while self._delayed and (self._delayed[0][0] <= now or self._is_over(self._delayed[0][2])):
+            ref = heapq.heappop(self._delayed)[2]
+            if not self._is_over(ref):
+                self._ready[ref] = None
+
+    def _is_over(self, ref: PendingRef) -> bool:
+        return ref not in self._known or ref in self._dead
+
     def _take_forced(self) -> Batch:
-        if not self._forced:
-            return ()
-        batch = self._forced.popleft()
+        batch: Batch = ()
+        while self._forced and not batch:
+            batch = tuple(r for r in self._forced.popleft() if not self._is_over(r))
         if self.is_out and len(batch) > 1:
             self._forced.appendleft(batch[1:])
             batch = batch[:1]
@@ -161,6 +170,7 @@ class QueueState:
 
     def wait_s(self, now: float) -> float | None:
         """Seconds until ``next_batch`` has something; None: not before the next offer."""
+        self._undelay(now)
         if self._ready or self._forced:
             return max(0.0, self._probe_at - now) if self.is_out else 0.0
         if self._delayed:
@@ -171,8 +181,7 @@ class QueueState:
     def probe_now(self) -> None:
         """Ask the model again at once, and let nothing wait longer."""
         self._probe_at = 0.0
-        while self._delayed:
-            self._ready[heapq.heappop(self._delayed)[2]] = None
+        self._undelay(float("inf"))
 
     # -- what became of a batch ------------------------------------------------------------------
     def forget(self, refs: Iterable[PendingRef]) -> None:
@@ -181,6 +190,7 @@ class QueueState:
         self._flying = tuple(r for r in self._flying if r not in gone)
         self._known -= gone
         for ref in gone:
+            self._ready.pop(ref, None)
             self._attempts.pop(ref, None)
             self._suspects.pop(ref, None)
             self._dead.pop(ref, None)
@@ -222,14 +232,13 @@ class QueueState:
         suspects, self._suspects = self._suspects, {}
         for ref, code in suspects.items():
             self._count_attempt(ref, code)
-            if ref in self._dead:
-                self._ready.pop(ref, None)
 
     def _count_attempt(self, ref: PendingRef, code: str) -> None:
         attempts = self.attempts(ref) + 1
         self._attempts[ref] = attempts
         if attempts >= self._settings.attempts_max:
             self._dead[ref] = code
+            self._ready.pop(ref, None)
 
     def _delay(self, ref: PendingRef, now: float) -> None:
         due = now + self._jitter(self.attempts(ref), self._settings.backoff_s_max)
