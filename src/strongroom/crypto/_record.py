@@ -29,7 +29,15 @@ from typing import Final
 from strongroom.crypto._chunks import CHUNKED_OKM_BYTES, ChunkKey, chunked_length, plain_length
 from strongroom.crypto._encoding import SealContext
 from strongroom.crypto._keys import SecretKey, prf_of
-from strongroom.crypto._suites import AES_256_GCM, KEY_BYTES, SUITES, TAG_BYTES, Aead, suite_by_number
+from strongroom.crypto._suites import (
+    AES_256_GCM,
+    KEY_BYTES,
+    SUITES,
+    TAG_BYTES,
+    open_once,
+    seal_once,
+    suite_by_number,
+)
 from strongroom.errors import ContentTooLargeError, DecryptionError, InvalidInputError
 
 FORMAT_WHOLE: Final = 1
@@ -48,7 +56,6 @@ _WHOLE_LABEL: Final = b"strongroom/sealed-record@v1\0"
 _CHUNKED_LABEL: Final = b"strongroom/sealed-chunks@v1\0"
 _WHOLE_INFO: Final = {n: _WHOLE_LABEL + bytes((n,)) for n in SUITES}
 _CHUNKED_INFO: Final = {n: _CHUNKED_LABEL + bytes((n,)) for n in SUITES}
-_ZERO_NONCE: Final = bytes(12)
 
 
 def seal(
@@ -78,7 +85,7 @@ def seal_with(
     bound = context.encode()
     okm = prf_of(key).digest(_WHOLE_INFO[suite] + salt + bound + b"\x01")  # HKDF-Expand, first block
     header = _HEAD.pack(FORMAT_WHOLE, suite, key_id) + salt + okm[KEY_BYTES:]
-    return header + Aead(spec, okm[:KEY_BYTES]).encrypt(_ZERO_NONCE, plaintext, header + bound)
+    return header + seal_once(spec, okm[:KEY_BYTES], plaintext, header + bound)
 
 
 def open_sealed(key: SecretKey, context: SealContext, sealed: bytes) -> bytes:
@@ -99,8 +106,8 @@ def open_sealed(key: SecretKey, context: SealContext, sealed: bytes) -> bytes:
         elif sealed[0] == FORMAT_WHOLE and len(sealed) <= OVERHEAD_BYTES + WHOLE_BYTES_MAX:
             okm = prf.digest(_WHOLE_INFO[sealed[1]] + sealed[6:_COMMITMENT_AT] + bound + b"\x01")
             if compare_digest(okm[KEY_BYTES:], sealed[_COMMITMENT_AT:HEADER_BYTES]):
-                opened = Aead(spec, okm[:KEY_BYTES]).decrypt(
-                    _ZERO_NONCE, sealed[HEADER_BYTES:], sealed[:HEADER_BYTES] + bound
+                opened = open_once(
+                    spec, okm[:KEY_BYTES], sealed[HEADER_BYTES:], sealed[:HEADER_BYTES] + bound
                 )
     if opened is None:
         raise DecryptionError

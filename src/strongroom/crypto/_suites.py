@@ -23,6 +23,7 @@ BytesLike: TypeAlias = bytes | bytearray | memoryview
 KEY_BYTES: Final = 32
 NONCE_BYTES: Final = 12
 TAG_BYTES: Final = 16
+_ZERO_NONCE: Final = bytes(NONCE_BYTES)
 
 AES_256_GCM: Final = 1
 CHACHA20_POLY1305: Final = 2
@@ -92,6 +93,22 @@ def suite_by_name(name: str) -> Suite:
     if found is None:
         raise InvalidInputError("unknown cipher suite", hint=_known())
     return found
+
+
+def seal_once(suite: Suite, key: BytesLike, plaintext: BytesLike, aad: BytesLike) -> bytes:
+    """Seal the one message that ``key`` (32 bytes) will ever seal. The nonce is all zero for that reason.
+
+    Same result as ``Aead(suite, key).encrypt`` with that nonce, without the object in between.
+    """
+    return suite.cipher(key).encrypt(_ZERO_NONCE, plaintext, aad)
+
+
+def open_once(suite: Suite, key: BytesLike, ciphertext: BytesLike, aad: BytesLike) -> bytes | None:
+    """The plaintext of ``seal_once``; None when the tag (16 bytes) is missing or does not verify."""
+    try:
+        return suite.cipher(key).decrypt(_ZERO_NONCE, ciphertext, aad)
+    except InvalidTag:
+        return None
 
 
 def _known() -> str:

@@ -18,7 +18,15 @@ from typing import Final
 
 from strongroom.crypto._encoding import PART_BYTES_MAX
 from strongroom.crypto._keys import SecretKey, material_of, prf_of
-from strongroom.crypto._suites import AES_256_GCM, KEY_BYTES, SUITES, TAG_BYTES, Aead, suite_by_number
+from strongroom.crypto._suites import (
+    AES_256_GCM,
+    KEY_BYTES,
+    SUITES,
+    TAG_BYTES,
+    open_once,
+    seal_once,
+    suite_by_number,
+)
 from strongroom.errors import InvalidInputError, UnwrapError
 
 FORMAT_WRAPPED: Final = 3
@@ -27,7 +35,6 @@ WRAPPED_BYTES: Final = 106
 _SALT_BYTES: Final = 24
 _HEADER_BYTES: Final = 58
 _LABEL: Final = b"strongroom/wrapped-key@v1\0"
-_ZERO_NONCE: Final = bytes(12)
 
 
 def wrap_key(kek: SecretKey, key: SecretKey | bytes, context: bytes, suite: int = AES_256_GCM) -> bytes:
@@ -49,7 +56,7 @@ def wrap_with(kek: SecretKey, key: SecretKey | bytes, context: bytes, suite: int
     material = material_of(key if isinstance(key, SecretKey) else SecretKey.from_bytes(key))
     okm = prf_of(kek).expand(_LABEL + bytes((suite,)) + salt + context, 2 * KEY_BYTES)
     header = bytes((FORMAT_WRAPPED, suite)) + salt + okm[KEY_BYTES:]
-    return header + Aead(spec, okm[:KEY_BYTES]).encrypt(_ZERO_NONCE, material, header + context)
+    return header + seal_once(spec, okm[:KEY_BYTES], material, header + context)
 
 
 def unwrap_key(kek: SecretKey, wrapped: bytes, context: bytes) -> SecretKey:
@@ -66,8 +73,7 @@ def unwrap_key(kek: SecretKey, wrapped: bytes, context: bytes) -> SecretKey:
         suite, header = wrapped[1], wrapped[:_HEADER_BYTES]
         okm = prf.expand(_LABEL + header[1:26] + context, 2 * KEY_BYTES)
         if compare_digest(okm[KEY_BYTES:], header[26:]):
-            aead = Aead(SUITES[suite], okm[:KEY_BYTES])
-            opened = aead.decrypt(_ZERO_NONCE, wrapped[_HEADER_BYTES:], header + context)
+            opened = open_once(SUITES[suite], okm[:KEY_BYTES], wrapped[_HEADER_BYTES:], header + context)
     if opened is None or len(opened) != WRAPPED_BYTES - _HEADER_BYTES - TAG_BYTES:
         raise UnwrapError
     return SecretKey.from_bytes(opened)
