@@ -47,7 +47,7 @@ def new_password_header(
     lanes: int = 4,
     random: Callable[[int], bytes] = os.urandom,
 ) -> bytes:
-    """The header (32 bytes, no secret) for a new passphrase. The default costs about 0.2 s (RFC 9106, 4).
+    """The header (32 bytes, no secret) for a new passphrase. The default takes 0.1 to 0.2 s (RFC 9106, 4).
 
     Raises:
         InvalidInputError: a parameter is outside its bounds.

@@ -61,6 +61,7 @@ def _derive(key: SecretKey, suite: Suite, salt: bytes, context: bytes) -> tuple[
 class SealStream:
     """Seals what is written to it into ``sink``, in memory of two chunks, whatever the length.
 
+    The header is written at once. One thread at a time.
     ``close`` writes the last chunk; a stream that was not closed does not open again. Leaving a
     ``with`` block by an exception aborts instead. Closing leaves ``sink`` open. Errors of ``sink``
     (OSError) pass through; after one, the stream cannot be continued.
