@@ -79,7 +79,7 @@ def test_a_memory_is_found_by_meaning_once_embedded(room: Room) -> None:
 
 
 def test_filters_are_applied_before_ranking(room: Room) -> None:
-    for i in range(40):
+    for _ in range(40):
         room.store("pricing concern raised", namespace=NS, importance=0.1, kind="noise")
     wanted = room.store("weather report", namespace=NS, importance=0.9, kind="fact", tags=["x"])
     room.flush()

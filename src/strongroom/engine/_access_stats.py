@@ -13,7 +13,7 @@ from strongroom.engine._payload import AccessPayload, decode_as, encode
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.errors import DuplicateMemoryError, IntegrityError, KeyStateError, VersionConflictError
 from strongroom.ledger import Put, WriteBatch
-from strongroom.model import Field, State
+from strongroom.model import Field, SealedRecord, State
 from strongroom.recall import AccessPut
 
 if TYPE_CHECKING:
@@ -45,23 +45,35 @@ class AccessStats:
 
     def get(self, entry: NamespaceEntry, memory_id: bytes) -> tuple[int, int] | None:
         """(count, microseconds of the last access), or None when it was never returned."""
-        stored = self._stored(entry, memory_id)[0]
-        count, last = (stored.count, stored.last_us) if stored else (0, 0)
+        return self.get_many(entry, (memory_id,)).get(memory_id)
+
+    def get_many(self, entry: NamespaceEntry, memory_ids: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
+        """(count, microseconds of the last access) of those that were ever returned; one read."""
+        found: dict[bytes, tuple[int, int]] = {}
+        for row in self._engine.ledger.get_many(entry.ns, memory_ids, Field.ACCESS):
+            stored = self._opened(entry, row)
+            if stored is not None:
+                found[row.memory_id] = (stored.count, stored.last_us)
         with self._lock:
             for source in (self._flushing, self._pending):
-                extra = source.get((entry.ns, memory_id))
-                if extra:
-                    count, last = count + extra[0], max(last, extra[1])
-        return (count, last) if count else None
+                for memory_id in memory_ids:
+                    extra = source.get((entry.ns, memory_id))
+                    if extra:
+                        count, last = found.get(memory_id, (0, 0))
+                        found[memory_id] = (count + extra[0], max(last, extra[1]))
+        return found
 
     def _stored(self, entry: NamespaceEntry, memory_id: bytes) -> tuple[AccessPayload | None, int]:
         row = self._engine.ledger.get(entry.ns, memory_id, Field.ACCESS)
-        if row is None or row.state != State.LIVE:
-            return None, 0 if row is None else row.version
+        return (None, 0) if row is None else (self._opened(entry, row), row.version)
+
+    def _opened(self, entry: NamespaceEntry, row: SealedRecord) -> AccessPayload | None:
+        if row.state != State.LIVE:
+            return None
         try:
-            return decode_as(AccessPayload, self._engine.vault.open(entry.tenant, row)), row.version
+            return decode_as(AccessPayload, self._engine.vault.open(entry.tenant, row))
         except (IntegrityError, KeyStateError):
-            return None, row.version  # counters may be lost; they begin again
+            return None  # counters may be lost; they begin again
 
     def flush(self) -> int:
         """Write what is pending; how many memories it was.

@@ -37,6 +37,7 @@ class Call:
     count: int = 0
     reason: str = ""
     written: bool = field(default=False)
+    authenticate: Callable[[], Principal] | None = None
     _principal: Principal | None = None
 
     @property
@@ -46,8 +47,14 @@ class Call:
             raise UnauthenticatedError
         return self._principal
 
-    def authenticated(self, principal: Principal) -> None:
-        self._principal = principal
+    def refresh_principal(self) -> None:
+        """Ask who calls, and whether the credential is still good; long work asks again on its way.
+
+        Raises:
+            UnauthenticatedError: it was revoked or has expired.
+        """
+        if self.authenticate is not None:
+            self._principal = self.authenticate()
 
     def require(self, action: Action, namespace: str | None) -> None:
         """Authorize one namespace (None: the whole store).
@@ -83,8 +90,8 @@ class Call:
         return [self.entry("ok")]
 
 
-def run(call: Call, principal: Callable[[], Principal], work: Callable[[Call], T]) -> T:
-    """Carry out an operation inside its frame; ``principal`` is asked anew each time.
+def run(call: Call, work: Callable[[Call], T]) -> T:
+    """Carry out an operation inside its frame.
 
     Raises:
         StrongroomError: whatever the work raised; or that the audit entry could not be written, in
@@ -95,7 +102,7 @@ def run(call: Call, principal: Callable[[], Principal], work: Callable[[Call], T
     outcome = "ok"
     try:
         engine.ensure_open()
-        call.authenticated(principal())
+        call.refresh_principal()
         result = work(call)
         if not call.written:
             engine.ledger.commit(WriteBatch(audit=[call.entry("ok")]))

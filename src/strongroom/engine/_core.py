@@ -154,7 +154,8 @@ class Engine:
 
         Raises:
             StoreNotFoundError: there is none. ConfigurationError, KeystoreMissingError,
-            KeystorePermissionError, UnwrapError, KeyringMissingError, KeyringMismatchError, StorageError, TamperedError.
+            KeystorePermissionError, UnwrapError,
+            KeyringMissingError, KeyringMismatchError, StorageError, TamperedError.
         """
         path = Path(directory)
         crypto.self_test()

@@ -20,6 +20,7 @@ from strongroom.errors import (
     TamperedError,
 )
 from strongroom.model import Action, Filter, ListPage, Memory, SealedRecord, check_namespace
+from strongroom.recall import NamespaceIndex
 
 _CURSOR = struct.Struct(">Bq16s")  # version, created_us, memory_id
 _ATTEMPTS = 4
@@ -36,7 +37,8 @@ def get(call: Call, memory_id: object, namespace: object) -> Memory:
     row = None if entry is None else engine.live_row(entry, raw_id)
     if row is None or entry is None:
         raise MemoryNotFoundError
-    memory = open_memory(call, entry, row)
+    embedded = engine.has_vector(entry, raw_id, row.content_version)
+    memory = open_memory(call, entry, row, embedded, engine.access_stats.get(entry, raw_id))
     if memory.expires_at is not None and memory.expires_at <= engine.now():
         raise MemoryNotFoundError
     call.count = 1
@@ -45,22 +47,48 @@ def get(call: Call, memory_id: object, namespace: object) -> Memory:
 
 
 def open_memory(
-    call: Call, entry: NamespaceEntry, row: SealedRecord, *, embedded: bool | None = None
+    call: Call,
+    entry: NamespaceEntry,
+    row: SealedRecord,
+    embedded: bool,
+    access: tuple[int, int] | None,
 ) -> Memory:
-    """Open one row. Raises: DecryptionError, KeyStateError."""
+    """Open one row; ``access`` is (count, microseconds of the last). Raises: DecryptionError, KeyStateError."""
     engine = call.engine
     raw = engine.vault.open(entry.tenant, row)
     engine.metrics.opened_bytes.inc(len(raw))
-    if embedded is None:
-        embedded = engine.has_vector(entry, row.memory_id, row.content_version)
     return to_memory(
-        decode_memory(raw),
-        row.memory_id,
-        entry.name,
-        row.version,
-        has_embedding=embedded,
-        access=engine.access_stats.get(entry, row.memory_id),
+        decode_memory(raw), row.memory_id, entry.name, row.version, has_embedding=embedded, access=access
     )
+
+
+def open_answer(
+    call: Call, wanted: Sequence[tuple[NamespaceEntry, NamespaceIndex, bytes, int]]
+) -> list[Memory] | None:
+    """The memories of an answer, in its order; None when one changed since the index was asked.
+
+    ``wanted``: namespace, its index, memory_id and the seq that the index knows.
+
+    Raises:
+        TamperedError: a row is older than what this process has already seen of it.
+    """
+    rows = _fetch(call, wanted)
+    if rows is None:
+        return None
+    by_ns: dict[int, tuple[NamespaceEntry, list[bytes]]] = {}
+    for entry, _, memory_id, _ in wanted:
+        by_ns.setdefault(entry.ns, (entry, []))[1].append(memory_id)
+    counted = {ns: call.engine.access_stats.get_many(entry, ids) for ns, (entry, ids) in by_ns.items()}
+    return [
+        open_memory(
+            call,
+            entry,
+            rows[(entry.ns, memory_id)],
+            index.has_vector(memory_id),
+            counted[entry.ns].get(memory_id),
+        )
+        for entry, index, memory_id, _ in wanted
+    ]
 
 
 def chosen_namespaces(call: Call, action: Action, patterns: Sequence[str]) -> list[NamespaceEntry]:
@@ -93,23 +121,16 @@ def chosen_namespaces(call: Call, action: Action, patterns: Sequence[str]) -> li
     return entries
 
 
-def fetch(
-    call: Call, wanted: Sequence[tuple[NamespaceEntry, bytes, int]]
+def _fetch(
+    call: Call, wanted: Sequence[tuple[NamespaceEntry, NamespaceIndex, bytes, int]]
 ) -> dict[tuple[int, bytes], SealedRecord] | None:
-    """The sealed rows of an answer; None when one of them changed since the index was asked.
-
-    ``wanted``: namespace, memory_id and the seq that the index knows.
-
-    Raises:
-        TamperedError: a row is older than what this process has already seen of it.
-    """
     by_ns: dict[int, list[bytes]] = {}
-    for entry, memory_id, _ in wanted:
+    for entry, _, memory_id, _ in wanted:
         by_ns.setdefault(entry.ns, []).append(memory_id)
     rows = {
         (ns, row.memory_id): row for ns, ids in by_ns.items() for row in call.engine.ledger.get_many(ns, ids)
     }
-    for entry, memory_id, seq in wanted:
+    for entry, _, memory_id, seq in wanted:
         row = rows.get((entry.ns, memory_id))
         if row is None or row.seq < seq:
             raise TamperedError("a row of the ledger is gone or older than it was")
@@ -144,13 +165,9 @@ def _page(
     of_index = {engine.indexes.ready(entry): entry for entry in entries}
     items = engine.recall.list(list(of_index), wanted, now_us=engine.now_us(), limit=limit + 1, before=before)
     more, items = len(items) > limit, items[:limit]
-    rows = fetch(call, [(of_index[i.index], i.memory_id, i.seq) for i in items])
-    if rows is None:
+    memories = open_answer(call, [(of_index[i.index], i.index, i.memory_id, i.seq) for i in items])
+    if memories is None:
         return None
-    memories = []
-    for item in items:
-        entry = of_index[item.index]
-        memories.append(open_memory(call, entry, rows[(entry.ns, item.memory_id)]))
     call.count = len(memories)
     call.memory_ids = tuple(i.memory_id for i in items)
     last = items[-1] if more else None

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.engine._call import Call
-from strongroom.engine._read import chosen_namespaces, fetch, open_memory
+from strongroom.engine._read import chosen_namespaces, open_answer
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._validate import check_count, check_number, check_text, check_vector
 from strongroom.errors import EmbeddingError, InvalidInputError, InvalidVectorError, TamperedError
@@ -127,17 +127,15 @@ def _search_group(
         engine.metrics.step("vector_lane", found.vector_s)
         engine.metrics.step("keyword_lane", found.keyword_s)
         started = perf_counter()
-        rows = fetch(call, [(of_index[c.index], c.memory_id, c.seq) for c in found.candidates])
-        if rows is None:
+        memories = open_answer(
+            call, [(of_index[c.index], c.index, c.memory_id, c.seq) for c in found.candidates]
+        )
+        if memories is None:
             continue
-        hits = []
-        for c in found.candidates:
-            entry = of_index[c.index]
-            embedded = c.index.has_vector(c.memory_id)
-            memory = open_memory(call, entry, rows[(entry.ns, c.memory_id)], embedded=embedded)
-            hits.append(
-                Hit(memory=memory, score=c.score, similarity=c.similarity, keyword_score=c.keyword_score)
-            )
+        hits = [
+            Hit(memory=m, score=c.score, similarity=c.similarity, keyword_score=c.keyword_score)
+            for c, m in zip(found.candidates, memories, strict=True)
+        ]
         lanes = engine.metrics.lane_hits
         lanes.labels("vector").inc(sum(1 for c in found.candidates if c.vector_rank is not None))
         lanes.labels("keyword").inc(sum(1 for c in found.candidates if c.keyword_rank is not None))

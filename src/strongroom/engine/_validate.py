@@ -170,13 +170,15 @@ def check_tags(value: object, limits: LimitsConfig) -> list[str]:
     return list(dict.fromkeys(check_text(t, "a tag", limits.tag_bytes_max) for t in value))
 
 
-def check_draft(draft: MemoryDraft, limits: LimitsConfig, now_us: int) -> tuple[str, MemoryPayload]:
-    """The checked namespace and payload of a draft.
+def check_draft(
+    draft: MemoryDraft, limits: LimitsConfig, now_us: int, *, namespace_known: bool = False
+) -> tuple[str, MemoryPayload]:
+    """The checked namespace and payload of a draft; a known namespace needs no second look.
 
     Raises:
         InvalidInputError: any field is not of its form. ContentTooLargeError, LimitExceededError.
     """
-    namespace = check_namespace(draft.namespace)
+    namespace = draft.namespace if namespace_known else check_namespace(draft.namespace)
     text = limits.text_field_bytes_max
     created = now_us if draft.created_at is None else check_time(draft.created_at, "created_at")
     parents = draft.derived_from
@@ -245,7 +247,7 @@ def draft_from(item: object) -> MemoryDraft:
     if not isinstance(item, Mapping):
         raise InvalidInputError("each item must be a mapping with content and namespace")
     try:
-        return MemoryDraft(**item)
+        return MemoryDraft(**item)  # an unknown name or a missing one is a TypeError
     except TypeError:
         known = set(MemoryDraft.__slots__)
         extra = sorted(str(k)[:40] for k in item if k not in known)

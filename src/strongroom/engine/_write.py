@@ -54,7 +54,7 @@ class _Prepared:
 
 def store(call: Call, draft: MemoryDraft) -> Memory:
     engine = call.engine
-    prepared = _prepare(call, draft)
+    prepared = _prepare(call, draft, {})
     entry = prepared.entry
     call.namespaces = (entry.name,)
     call.memory_ids = (prepared.memory_id,)
@@ -69,10 +69,12 @@ def store_many(call: Call, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> 
     chunk_no = 0
     names: dict[str, None] = {}
     while chunk := _take_chunk(source):
+        call.refresh_principal()
         prepared: list[_Prepared] = []
+        entries: dict[str, NamespaceEntry] = {}  # authorized and found once per chunk
         for item in chunk:
             try:
-                prepared.append(_prepare(call, draft_from(item)))
+                prepared.append(_prepare(call, draft_from(item), entries))
             except StrongroomError as e:
                 position = len(out) + len(prepared)
                 e.message = f"item {position}: {e.message}"
@@ -126,17 +128,23 @@ def _commit_new(call: Call, prepared: list[_Prepared], keys: Mapping[str | None,
     return _commit_rows(call, prepared, [keys[p.payload.subject] for p in prepared])
 
 
-def _prepare(call: Call, draft: MemoryDraft) -> _Prepared:
+def _prepare(call: Call, draft: MemoryDraft, entries: dict[str, NamespaceEntry]) -> _Prepared:
+    """Check a draft and find its namespace; ``entries`` are those already authorized and found."""
     engine = call.engine
-    namespace, payload = check_draft(draft, engine.config.limits, engine.now_us())
-    call.require(Action.STORE, namespace)
+    entry = entries.get(draft.namespace) if isinstance(draft.namespace, str) else None
+    namespace, payload = check_draft(
+        draft, engine.config.limits, engine.now_us(), namespace_known=entry is not None
+    )
+    if entry is None:
+        call.require(Action.STORE, namespace)
     memory_id = os.urandom(16) if draft.memory_id is None else check_id(draft.memory_id)
     if draft.memory_id is None:  # RFC 9562 version 4
         b = bytearray(memory_id)
         b[6] = (b[6] & 0x0F) | 0x40
         b[8] = (b[8] & 0x3F) | 0x80
         memory_id = bytes(b)
-    entry = engine.namespace_for_store(call, namespace)
+    if entry is None:
+        entry = entries[namespace] = engine.namespace_for_store(call, namespace)
     vector = None
     if draft.embedding is not None:
         vector = check_vector(draft.embedding, engine.models.dimensions(entry))

@@ -63,8 +63,10 @@ class Session:
 
     def _run(self, action: str, work: Callable[[Call], T]) -> T:
         request_id = self._request_id or secrets.token_hex(8)
-        call = Call(self._engine, self._caller, self._surface, request_id, action)
-        return run(call, self._principal, work)
+        call = Call(
+            self._engine, self._caller, self._surface, request_id, action, authenticate=self._principal
+        )
+        return run(call, work)
 
     # -- memories -----------------------------------------------------------------------------------
     def store(
