@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from strongroom.errors import InternalError
-from strongroom.recall._columns import ACCESS_COUNT, HAS_EMBEDDING, LAST_ACCESSED_AT, RID, Row
+from strongroom.recall._columns import ACCESS_COUNT, HAS_EMBEDDING, INT64_MAX, LAST_ACCESSED_AT, RID, Row
 
 __all__ = ["Batch", "ChangeBuffer"]
 
+TIME_US_MAX: Final = 2**58  # about nine thousand years on either side of 1970
 _NO_RID: Final = -1
 
 
@@ -32,6 +33,7 @@ class Batch:
 class ChangeBuffer:
     """Collects changes; a row that still waits takes its own changes with it.
 
+    A change of a rid that was never appended is dropped: it must not fall on a row that comes later.
     ``expires_us_min``: the earliest ``expires_at`` ever seen, in microseconds UTC; None: none yet.
     """
 
@@ -57,24 +59,27 @@ class ChangeBuffer:
     def remove(self, rids: Sequence[int]) -> None:
         with self._lock:
             for rid in rids:
-                _remove(self._waiting, int(rid))
+                if rid <= self._rid_last:
+                    _remove(self._waiting, int(rid))
 
     def set_embedded(self, rids: Sequence[int], embedded: bool) -> None:
         with self._lock:
             for rid in rids:
                 row = self._waiting.rows.get(int(rid))
-                if row is None:
-                    self._waiting.embedded[int(rid)] = bool(embedded)
-                else:
+                if row is not None:
                     row[HAS_EMBEDDING] = bool(embedded)
+                elif rid <= self._rid_last:
+                    self._waiting.embedded[int(rid)] = bool(embedded)
 
     def set_access(self, rid: int, count: int, last_us: int | None) -> None:
+        if not 0 <= count <= INT64_MAX or abs(last_us or 0) > TIME_US_MAX:
+            raise InternalError("an access counter is out of range")
         with self._lock:
             row = self._waiting.rows.get(int(rid))
-            if row is None:
-                self._waiting.access[int(rid)] = (int(count), last_us)
-            else:
+            if row is not None:
                 row[ACCESS_COUNT], row[LAST_ACCESSED_AT] = int(count), last_us
+            elif rid <= self._rid_last:
+                self._waiting.access[int(rid)] = (int(count), last_us)
 
     def clear(self) -> None:
         with self._lock:

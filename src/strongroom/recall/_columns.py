@@ -21,8 +21,8 @@ from strongroom.model import Memory
 
 __all__ = [
     "ACCESS_COUNT",
-    "CREATED_AT",
     "HAS_EMBEDDING",
+    "INT64_MAX",
     "LAST_ACCESSED_AT",
     "RID",
     "TABLE_COLUMNS",
@@ -38,6 +38,7 @@ __all__ = [
 
 Row = list[Any]
 
+INT64_MAX: Final = 2**63 - 1
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND: Final = timedelta(microseconds=1)
 _TIME: Final = pa.timestamp("us", "UTC")
@@ -73,7 +74,6 @@ _SCHEMA: Final[tuple[tuple[str, str, Any], ...]] = (
 )
 TABLE_COLUMNS: Final = tuple(name for name, _, _ in _SCHEMA)
 RID: Final = TABLE_COLUMNS.index("rid")
-CREATED_AT: Final = TABLE_COLUMNS.index("created_at")
 EXPIRES_AT: Final = TABLE_COLUMNS.index("expires_at")
 ACCESS_COUNT: Final = TABLE_COLUMNS.index("access_count")
 LAST_ACCESSED_AT: Final = TABLE_COLUMNS.index("last_accessed_at")
@@ -126,7 +126,8 @@ def to_row(rid: int, memory: Memory, seq: int) -> Row:
     fails alone and never spoils the buffer that it would have joined.
 
     Raises:
-        InvalidInputError: a text is no valid Unicode, metadata is no JSON, or a time has no zone.
+        InvalidInputError: a text is no valid Unicode, metadata is no JSON, a number is beyond 64 bits,
+            or a time has no zone.
     """
     try:
         metadata = _json(dict(memory.metadata)) if memory.metadata else "{}"
@@ -135,8 +136,10 @@ def to_row(rid: int, memory: Memory, seq: int) -> Row:
         for optional in (memory.subject, memory.agent_id, memory.session_id, memory.source):
             optional is None or optional.isascii() or optional.encode("utf-8")
         importance = float(memory.importance)
+        if not 0 <= max(rid, seq, memory.access_count, memory.version) <= INT64_MAX:
+            raise ValueError
     except (TypeError, ValueError, AttributeError, RecursionError):
-        raise InvalidInputError("a memory holds a value that is neither valid text nor JSON") from None
+        raise InvalidInputError("a memory holds a value that its columns cannot take") from None
     created = to_us(memory.created_at)
     updated = created if memory.updated_at is memory.created_at else to_us(memory.updated_at)
     last = memory.last_accessed_at

@@ -74,7 +74,7 @@ def compile_filter(
     _tags(out, filter)
     for path, value in _items(filter.metadata):
         _metadata(out, path, value)
-    if filter.where is not None and filter.where.strip():
+    if filter.where is not None and _text(filter.where, "where").strip():
         out.where = checker.check(filter.where)
         out.conditions.append(out.where.sql)
         if out.where.uses_clock:
@@ -113,24 +113,37 @@ def _number(value: object, name: str) -> float:
 
 def _any_of(out: Compiled, column: str, key_column: str, given: Sequence[str]) -> None:
     values = _texts(given, column)
+    if values:
+        keys, texts = [text_key(v) for v in values], values
+        out.conditions.append(
+            f"{key_column} {_equals(out, keys)} AND {_late(f'{column} {_equals(out, texts)}')}"
+        )
+
+
+def _equals(out: Compiled, values: Sequence[Any]) -> str:
     if len(values) == 1:
-        key, value = out.bind(text_key(values[0])), out.bind(values[0])
-        out.conditions.append(f"{key_column} = {key} AND {column} = {value}")
-    elif values:
-        keys = ", ".join(out.bind(text_key(v)) for v in values)
-        texts = ", ".join(out.bind(v) for v in values)
-        out.conditions.append(f"{key_column} IN ({keys}) AND {column} IN ({texts})")
+        return f"= {out.bind(values[0])}"
+    return f"IN ({', '.join(out.bind(v) for v in values)})"
+
+
+def _late(condition: str) -> str:
+    """``condition``, looked at only for rows that passed the cheap ones before it.
+
+    A condition on one column alone would be pushed into the scan, which then reads the texts of all
+    rows; naming a second column keeps it out. No rid is negative, so the meaning stays the same.
+    """
+    return f"({condition} OR rid < 0)"
 
 
 def _tags(out: Compiled, filter: Filter) -> None:
     every, some = _texts(filter.tags_all, "tags_all"), _texts(filter.tags_any, "tags_any")
     if every:
-        bits = out.bind(tag_bits(every))
-        out.conditions.append(f"(tag_bits & CAST({bits} AS UBIGINT)) = CAST({bits} AS UBIGINT)")
+        bits = f"CAST({out.bind(tag_bits(every))} AS UBIGINT)"
+        out.conditions.append(f"(tag_bits & {bits}) = {bits}")
         out.conditions.extend(f"list_contains(tags, {out.bind(t)})" for t in every)
     if some:
-        bits = out.bind(tag_bits(some))
-        out.conditions.append(f"(tag_bits & CAST({bits} AS UBIGINT)) <> CAST(0 AS UBIGINT)")
+        bits = f"CAST({out.bind(tag_bits(some))} AS UBIGINT)"
+        out.conditions.append(f"(tag_bits & {bits}) <> CAST(0 AS UBIGINT)")
         either = " OR ".join(f"list_contains(tags, {out.bind(t)})" for t in some)
         out.conditions.append(f"({either})")
 
@@ -148,36 +161,34 @@ def _items(metadata: Mapping[str, JsonValue] | None) -> list[tuple[str, JsonValu
 def _metadata(out: Compiled, path: str, value: JsonValue) -> None:
     at = out.bind(json_pointer(path))
     kind, text = f"json_type(metadata, {at})", f"json_extract_string(metadata, {at})"
+    # The value first: it rules out most rows, and each look into a document costs one parse of it.
     if value is None:
-        condition = f"({kind} IS NULL OR {kind} = 'NULL')"
+        conditions = [f"ifnull({kind}, 'NULL') = 'NULL'"]
     elif isinstance(value, bool):
-        condition = f"{kind} = 'BOOLEAN' AND {text} = {out.bind('true' if value else 'false')}"
+        conditions = [f"{text} = {out.bind('true' if value else 'false')}", f"{kind} = 'BOOLEAN'"]
     elif isinstance(value, str):
-        condition = f"{kind} = 'VARCHAR' AND {text} = {out.bind(_text(value, 'metadata'))}"
+        conditions = [f"{text} = {out.bind(_text(value, 'metadata'))}", f"{kind} = 'VARCHAR'"]
     elif isinstance(value, int | float):
-        condition = f"{kind} IN ('BIGINT', 'UBIGINT', 'DOUBLE') AND ({_same_number(out, text, value)})"
+        conditions = _same_number(out, text, value)
+        conditions.append(f"{kind} IN ('BIGINT', 'UBIGINT', 'DOUBLE')")
     else:
         raise InvalidFilterError(
             "metadata compares with text, a number, true, false or null",
             hint="for lists and objects use where with json_contains(metadata, ...)",
         )
-    out.conditions.append(f"({condition})")
+    out.conditions.extend(conditions)
 
 
-def _same_number(out: Compiled, text: str, value: float) -> str:
+def _same_number(out: Compiled, text: str, value: float) -> list[str]:
     """Numbers compare by value as Python compares them: 1 equals 1.0, and 2**60 + 1 only itself."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise InvalidFilterError("metadata compares with finite numbers")
+    if not -1e300 < value < 1e300:  # false for NaN, too
+        raise InvalidFilterError("metadata compares with numbers between -1e300 and 1e300")
     ways: list[str] = []
-    whole = int(value)
-    if whole == value:
-        if abs(whole) >= 10**300:
-            raise InvalidFilterError("metadata compares with numbers below 1e300")
-        ways.append(f"{text} = {out.bind(str(whole))}")
+    if int(value) == value:
+        ways.append(f"{text} = {out.bind(str(int(value)))}")
     if float(value) == value:
-        fraction = f"(contains({text}, '.') OR contains({text}, 'e'))"
-        ways.append(f"({fraction} AND TRY_CAST({text} AS DOUBLE) = {out.bind(float(value))})")
-    return " OR ".join(ways)
+        ways.append(f"contains({text}, '.') OR contains({text}, 'e')")
+    return [f"TRY_CAST({text} AS DOUBLE) = {out.bind(float(value))}", f"({' OR '.join(ways)})"]
 
 
 def json_pointer(path: str) -> str:

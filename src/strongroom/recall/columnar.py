@@ -33,6 +33,7 @@ from strongroom.model import Filter, Memory
 from strongroom.recall._buffer import Batch, ChangeBuffer
 from strongroom.recall._columns import arrow_batch, create_table_sql, expires_us, to_row
 from strongroom.recall._filter_sql import Compiled, compile_filter
+from strongroom.recall._watchdog import Watchdog
 from strongroom.recall.where import WHERE_BYTES_MAX, CheckedWhere, WhereChecker
 
 __all__ = ["ColumnarStore", "ColumnarTable"]
@@ -76,7 +77,7 @@ class ColumnarStore:
     """The one engine of a process.
 
     ``memory_limit``: as DuckDB writes it, ``"4GB"``. ``query_timeout_ms``: a statement that takes
-    longer is stopped; 0 for no limit.
+    longer is stopped, at the next of its batches of 2,048 rows; 0 for no limit.
 
     Raises:
         ConfigurationError: ``memory_limit`` or ``threads`` is not understood.
@@ -94,6 +95,7 @@ class ColumnarStore:
         self._idle: deque[Any] = deque()
         self._catalog_lock = threading.Lock()
         self._closed = False
+        self._watchdog = Watchdog(query_timeout_ms)
         self._lock_down(memory_limit, threads, query_timeout_ms)
         with self.cursor() as cursor:
             cursor.execute("CREATE SCHEMA bare")
@@ -114,8 +116,11 @@ class ColumnarStore:
             self._connection.execute(f"SET GLOBAL {setting}")
 
     @contextmanager
-    def cursor(self) -> Iterator[Any]:
-        """A connection of its own for the length of a ``with``; errors of the engine become ours."""
+    def cursor(self, *, watched: bool = False) -> Iterator[Any]:
+        """A connection of its own for the length of a ``with``; errors of the engine become ours.
+
+        ``watched``: stop it when it takes longer than the time limit.
+        """
         if self._closed:
             raise ClosedError()
         try:
@@ -123,7 +128,11 @@ class ColumnarStore:
         except IndexError:
             cursor = self._connection.cursor()
         try:
-            yield cursor
+            if watched:
+                with self._watchdog.watch(cursor):
+                    yield cursor
+            else:
+                yield cursor
         except duckdb.Error as e:
             raise self._translated(e) from None
         finally:
@@ -161,8 +170,9 @@ class ColumnarStore:
         if "namespace" in checked.columns:
             parameters["namespace"] = ""
         try:
-            with self.cursor() as cursor:
-                cursor.execute(f"SELECT {checked.sql} FROM bare.mem LIMIT 0", parameters)
+            with self.cursor(watched=True) as cursor:
+                # checked.sql was written by _where_tree.write from admitted nodes alone
+                cursor.execute(f"SELECT {checked.sql} FROM bare.mem LIMIT 0", parameters)  # noqa: S608
                 return str(cursor.description[0][1])
         except _BadInputError:
             return None
@@ -188,10 +198,11 @@ class ColumnarStore:
             cursor.execute(f"DROP SCHEMA IF EXISTS n{int(ns)} CASCADE")
 
     def close(self) -> None:
-        """Forget everything, as soon as the queries that still run have ended. May be called twice."""
+        """Forget everything and stop the queries that still run. May be called twice."""
         if self._closed:
             return
         self._closed = True
+        self._watchdog.stop()
         self._close_idle()
         self._connection.close()
 
@@ -313,7 +324,7 @@ class ColumnarTable:
         conditions = " AND ".join(compiled.conditions)
         where = f" WHERE {conditions}" if conditions else ""
         try:
-            with self._store.cursor() as cursor:
+            with self._store.cursor(watched=True) as cursor:
                 return fetch(cursor.execute(f"{head} FROM {self._name}{where}{tail}", compiled.parameters))
         except _BadInputError:
             if self._dropped:
@@ -340,18 +351,20 @@ class ColumnarTable:
                 raise
 
     def _apply(self, cursor: Any, batch: Batch) -> None:
+        # Only self._name (of our making), integers and booleans enter these texts.
         cursor.execute("BEGIN TRANSACTION")
         try:
             if batch.removed:
-                self._where_rids(cursor, f"DELETE FROM {self._name}", sorted(batch.removed))
+                self._where_rids(cursor, f"DELETE FROM {self._name}", sorted(batch.removed))  # noqa: S608
             rows = list(batch.rows.values())
             for start in range(0, len(rows), FLUSH_ROWS_MAX):
                 part = arrow_batch(rows[start : start + FLUSH_ROWS_MAX])
-                _with_arrow(cursor, part, f"INSERT INTO {self._name} SELECT * FROM arriving")
+                _with_arrow(cursor, part, f"INSERT INTO {self._name} SELECT * FROM arriving")  # noqa: S608
             for flag in (True, False):
                 rids = [rid for rid, embedded in batch.embedded.items() if embedded is flag]
                 if rids:
-                    self._where_rids(cursor, f"UPDATE {self._name} SET has_embedding = {flag}", rids)
+                    statement = f"UPDATE {self._name} SET has_embedding = {flag}"  # noqa: S608
+                    self._where_rids(cursor, statement, rids)
             if batch.access:
                 self._set_access(cursor, batch.access)
             cursor.execute("COMMIT")
@@ -365,7 +378,7 @@ class ColumnarTable:
             cursor.execute(f"{statement} WHERE rid IN ({', '.join(str(int(r)) for r in rids)})")
         else:
             arrow = pa.table({"rid": pa.array(rids, pa.int64())})
-            _with_arrow(cursor, arrow, f"{statement} WHERE rid IN (SELECT rid FROM arriving)")
+            _with_arrow(cursor, arrow, f"{statement} WHERE rid IN (SELECT rid FROM arriving)")  # noqa: S608
 
     def _set_access(self, cursor: Any, access: dict[int, tuple[int, int | None]]) -> None:
         arrow = pa.table(
@@ -378,7 +391,7 @@ class ColumnarTable:
         _with_arrow(
             cursor,
             arrow,
-            f"UPDATE {self._name} AS m SET access_count = a.count, last_accessed_at = a.last"
+            f"UPDATE {self._name} AS m SET access_count = a.count, last_accessed_at = a.last"  # noqa: S608
             " FROM arriving AS a WHERE m.rid = a.rid",
         )
 

@@ -1,0 +1,72 @@
+"""Stops queries that run for too long.
+
+The engine's own ``max_execution_time`` is looked at only between its tasks, and one task may scan a
+whole namespace; an interrupt is seen after every batch of 2,048 rows.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+__all__ = ["Watchdog"]
+
+
+class Interruptible(Protocol):
+    def interrupt(self) -> None: ...
+
+
+class Watchdog:
+    """One thread for all queries; it sleeps while there are none, and a query costs it nothing else.
+
+    ``limit_ms`` is the time that a query may take; 0 for no limit.
+    """
+
+    def __init__(self, limit_ms: int) -> None:
+        self._limit_s = limit_ms / 1000
+        self._period_s = max(0.02, min(0.25, self._limit_s / 4))
+        self._running: dict[Interruptible, float] = {}
+        self._wake = threading.Condition()
+        self._asleep = False
+        self._thread: threading.Thread | None = None
+        self._stopped = False
+
+    @contextmanager
+    def watch(self, query: Interruptible) -> Iterator[None]:
+        """Interrupt ``query`` when the ``with`` block takes longer than the limit."""
+        if not self._limit_s:
+            yield
+            return
+        with self._wake:
+            self._running[query] = time.monotonic() + self._limit_s
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="strongroom-watchdog", daemon=True)
+                self._thread.start()
+            elif self._asleep:
+                self._wake.notify()
+        try:
+            yield
+        finally:
+            with self._wake:  # once out of the table it cannot be interrupted any more
+                self._running.pop(query, None)
+
+    def stop(self) -> None:
+        """End the thread, and interrupt what still runs."""
+        with self._wake:
+            self._stopped = True
+            for query in self._running:
+                query.interrupt()
+            self._wake.notify()
+
+    def _run(self) -> None:
+        with self._wake:
+            while not self._stopped:
+                self._asleep = not self._running
+                self._wake.wait(None if self._asleep else self._period_s)
+                now = time.monotonic()
+                for query, deadline in self._running.items():
+                    if now >= deadline:
+                        query.interrupt()
