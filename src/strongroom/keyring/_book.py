@@ -216,7 +216,7 @@ class Book:
             try:
                 rows, generation, wrapped = found[0]
                 total = unwrap_key(self.head_key, wrapped, head_context(self.store_id, rows, generation))
-            except (UnwrapError, IndexError, ValueError, OverflowError, TypeError):
+            except (UnwrapError, IndexError, ValueError, TypeError, struct.error):
                 raise altered("the head of the keyring was altered") from None
             return rows, generation, int.from_bytes(expose(total), "big")
 

@@ -183,11 +183,11 @@ class Keyring:
             UnwrapError, StorageError, ClosedError, and what the KMS raises.
         """
         self._cache.fresh()
+        if subject is not None:
+            _check_subject(subject)
         found = self._cache.active.get((ns, own_or(subject)))
         if found is not None:
             return found
-        if subject is not None:
-            _check_subject(subject)
         keys = self._cache.obtain(ns, [own_or(subject)], create=create)
         if not keys:
             raise NotFoundError("this data subject has no key")
@@ -205,9 +205,9 @@ class Keyring:
         out: dict[bytes, DataKey] = {}
         missing: dict[bytes, None] = {}
         for subject in subjects:
+            _check_subject(subject)
             found = self._cache.active.get((ns, subject))
             if found is None:
-                _check_subject(subject)
                 missing[subject] = None
             else:
                 out[subject] = found
@@ -241,6 +241,7 @@ class Keyring:
         self._cache.fresh()
         found = self._cache.purpose.get((ns, label))
         if found is None:
+            self._cache.namespaces.newest(ns)
             row = self._book.data_row("ns = ?1 AND subject = ?2 AND epoch = 1", (ns, OWN))
             if row is None:
                 raise NamespaceNotFoundError
@@ -320,6 +321,8 @@ class Keyring:
             UnwrapError: a row was altered. StorageError, ClosedError.
         """
         self._cache.fresh()
+        if ns is not None and not 0 <= ns < 2**63:
+            return []
         totals, margin = self._cache.uses.upper_bounds()
         rows = self._book.data_rows(ns)
         return [row.record(totals.get(row.key_id, 0) + margin) for row in rows]

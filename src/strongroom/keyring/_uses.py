@@ -16,6 +16,7 @@ from typing import Final
 
 from strongroom.errors import InvalidInputError, KeyExhaustedError, KeyStateError
 from strongroom.keyring._book import Book
+from strongroom.keyring._rows import KEY_ID_MAX
 
 USES_MAX: Final = 2**32
 USES_BUFFERED_MAX: Final = 4096
@@ -44,7 +45,12 @@ class UseCounter:
         """
         with self._lock:
             pending = self._pending.get(key_id, 0) + n
-            if self._in_session and key_id in self._admitted and pending <= USES_BUFFERED_MAX:
+            if (
+                self._in_session
+                and key_id in self._admitted
+                and pending <= USES_BUFFERED_MAX
+                and len(self._pending) < KEYS_BUFFERED_MAX
+            ):
                 self._pending[key_id] = pending
                 return
             self._count_slowly(key_id, n)
@@ -104,7 +110,7 @@ class UseCounter:
             self._in_session = True
 
     def _admit(self, key_id: int) -> None:
-        found = self._book.rows(
+        found = 0 < key_id <= KEY_ID_MAX and self._book.rows(
             "SELECT ifnull(uses, 0) FROM data_keys LEFT JOIN key_uses USING (key_id) WHERE key_id = ?",
             (key_id,),
         )
