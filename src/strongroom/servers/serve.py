@@ -34,6 +34,7 @@ _MCP_PATHS = frozenset({"/mcp", "/mcp/"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, never bound to
 _DRAIN_S = 30
 _KEEP_ALIVE_S = 75
+_HEAD_BYTES_MAX = 32 * 1024  # request line and headers
 _CONNECTIONS_MAX = 4096
 _START_S = 30.0
 
@@ -218,7 +219,8 @@ def _uvicorn_config(application: Any, certificate: Path, private_key: Path) -> u
         limit_concurrency=_CONNECTIONS_MAX,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_DRAIN_S,
+        http="h11",  # unlike httptools it bounds the head of a request, before any authentication
+        h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
         ws="none",
         ssl_context_factory=lambda *_: context,
-        h11_max_incomplete_event_size=64 * 1024,
     )

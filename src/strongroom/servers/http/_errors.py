@@ -35,6 +35,7 @@ HTTP_STATUS: Mapping[str, int] = {
     "decryption_failed": 500,
     "tampered": 500,
     "key_management": 500,
+    "self_test_failed": 500,
     "keystore_missing": 500,
     "keystore_permissions": 500,
     "keystore_format": 500,
@@ -59,6 +60,25 @@ HTTP_STATUS: Mapping[str, int] = {
     "internal": 500,
 }
 _RETRY_AFTER = frozenset({"limit_exceeded", "storage_busy", "kms_unavailable", "embedding_unavailable"})
+_FORM_HINT = "docs/rest.md and /openapi.json describe what the operation takes"
+_HINTS: Mapping[str, str] = {  # for errors of the caller that bring no hint of their own
+    "invalid_input": _FORM_HINT,
+    "content_too_large": "split it, or have the limit raised in the configuration",
+    "invalid_vector": "as many finite numbers as the namespace's model has dimensions, not all zero",
+    "invalid_filter": "one boolean SQL expression over the columns of a memory; see docs/rest.md",
+    "invalid_namespace": _FORM_HINT,
+    "unknown_model": "the operator of the server configures models",
+    "not_found": _FORM_HINT,
+    "memory_not_found": "check the id and the namespace",
+    "namespace_not_found": "GET /v1/namespaces lists those that you may see",
+    "credential_not_found": "GET /v1/keys lists those that you may manage",
+    "conflict": "read the present state and decide again",
+    "duplicate_memory": "update the memory that is there, or store under another id",
+    "unauthenticated": "send Authorization: Bearer with a valid API key",
+    "access_denied": "ask an administrator for a key with the scope and grants that this takes",
+    "limit_exceeded": "ask for less, or repeat later",
+    "embedding_rejected": "shorten or change the text",
+}
 _ENCODER = msgspec.json.Encoder()
 
 Headers = list[tuple[bytes, bytes]]
@@ -75,9 +95,12 @@ def public_error(error: StrongroomError) -> dict[str, str]:
     Faults of the server lose their own message, which may name files of the host, and keep the one
     sentence of their class; the message goes to the log.
     """
-    if http_status(error) < 500:
-        return error.as_dict()
-    return type(error)().as_dict()
+    if http_status(error) >= 500:
+        return type(error)().as_dict()
+    shown = error.as_dict()
+    if "hint" not in shown and error.code in _HINTS:
+        shown["hint"] = _HINTS[error.code]
+    return shown
 
 
 def error_response(error: StrongroomError, status: int | None = None) -> tuple[int, Headers, bytes]:

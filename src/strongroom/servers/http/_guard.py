@@ -38,6 +38,7 @@ _SECURITY_HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 _BEARER = b"bearer "
+_PROBES = frozenset({"/healthz", "/readyz"})  # their successes would fill the log
 
 
 def bearer_key(scope: Scope) -> str | None:
@@ -156,6 +157,8 @@ class _Request:
         except Exception as e:  # noqa: BLE001  # the outermost boundary: by type, without the text
             self._guard.log.error("unexpected_error", type=type(e).__name__, request_id=self._id.decode())
             await self._answer(InternalError())
+        if scope["path"] in _PROBES and self._status == 200:
+            return
         route = scope.get("route")
         self._guard.log.info(
             "request",
@@ -181,6 +184,8 @@ class _Request:
             names = {k.lower() for k, _ in headers}
             headers.append((b"x-request-id", self._id))
             headers.extend(h for h in _SECURITY_HEADERS if h[0] not in names)
+            if self._status == 413:
+                headers.append((b"connection", b"close"))  # the rest of the body is not read
             if b"cache-control" not in names:
                 headers.append((b"cache-control", b"no-store"))
             message = {**message, "headers": headers}
@@ -191,7 +196,5 @@ class _Request:
             return
         code, headers, body = error_response(error, status)
         headers.append((b"content-length", str(len(body)).encode()))
-        if code == 413:
-            headers.append((b"connection", b"close"))
         await self.send({"type": "http.response.start", "status": code, "headers": headers})
         await self.send({"type": "http.response.body", "body": body})

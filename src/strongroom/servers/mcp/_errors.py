@@ -42,6 +42,7 @@ ADVICE: Mapping[str, str] = {
     "decryption_failed": _OPERATOR,
     "tampered": _OPERATOR,
     "key_management": _OPERATOR,
+    "self_test_failed": _OPERATOR,
     "keystore_missing": _OPERATOR,
     "keystore_permissions": _OPERATOR,
     "keystore_format": _OPERATOR,

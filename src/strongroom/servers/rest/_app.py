@@ -48,7 +48,7 @@ def create_app(
     log = log if log is not None else make_log(config.log)
     workers = workers if workers is not None else WorkerPool(config.server.workers_max, "strongroom-worker")
     waiters = WorkerPool(_WAITERS, "strongroom-waiter")
-    caller = Caller(engine, workers, waiters, log)
+    caller = Caller(engine, config.limits, workers, waiters, log)
     app = FastAPI(
         title="Strongroom",
         description=_DESCRIPTION,

@@ -15,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from strongroom.access import key_problem
+from strongroom.config import LimitsConfig
 from strongroom.errors import (
     InvalidFilterError,
     InvalidInputError,
@@ -57,8 +58,11 @@ _CLASS_OF_FIELD: dict[str, type[InvalidInputError]] = {
 class Caller:
     """Carries requests to the engine: ``workers`` for operations, ``waiters`` for those that wait."""
 
-    def __init__(self, engine: Engine, workers: WorkerPool, waiters: WorkerPool, log: Log) -> None:
+    def __init__(
+        self, engine: Engine, limits: LimitsConfig, workers: WorkerPool, waiters: WorkerPool, log: Log
+    ) -> None:
         self.engine = engine
+        self.limits = limits
         self.workers = workers
         self._log = log
         self._waiters = waiters

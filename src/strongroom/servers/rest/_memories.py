@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strongroom.errors import OperationTimeoutError
+from strongroom.errors import LimitExceededError, OperationTimeoutError
 from strongroom.servers.rest import _models as m
 from strongroom.servers.rest._call import Caller, parser
 from strongroom.servers.rest._spec import route
@@ -71,12 +71,18 @@ class ListQuery(BaseModel):
 def memories(caller: Caller) -> APIRouter:
     """The routes under ``/v1/memories``."""
     router = APIRouter()
+    items_max = caller.limits.batch_items_max
+
+    def store_all(session: Session, order: m.StoreOne | m.StoreMany) -> object:
+        if isinstance(order, m.StoreMany) and len(order.items) > items_max:
+            raise LimitExceededError(f"{len(order.items)} items in one request", hint=f"at most {items_max}")
+        return _store(session, order)
 
     @router.post(
         "/v1/memories", **route(m.MemoryOut, "Store one memory, or many", m.StoreOne, m.StoreMany, status=201)
     )
     async def store(request: Request) -> Response:
-        return await caller.call_with(request, _parse_store, _store, status=201, waits=_may_wait)
+        return await caller.call_with(request, _parse_store, store_all, status=201, waits=_may_wait)
 
     @router.post("/v1/memories:search", **route(m.HitsOut, "Search memories", m.SearchQuestion))
     async def search(request: Request) -> Response:
