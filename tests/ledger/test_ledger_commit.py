@@ -67,6 +67,7 @@ def test_what_is_not_there(ledger: SqliteLedger) -> None:
         (memory(1, ID, expect=0), DuplicateMemoryError),
         (memory(1, ID, version=9, expect=2), VersionConflictError),
         (memory(1, OTHER, expect=1), VersionConflictError),
+        (memory(1, ID), VersionConflictError),
         (memory(9, OTHER), NamespaceNotFoundError),
         (memory(1, b"short"), InvalidInputError),
         (memory(1, OTHER, key_id=1 << 70), InvalidInputError),

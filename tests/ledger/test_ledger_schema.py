@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.ledger.ledger_hooks import SumHooks, assert_whole, memory
 from strongroom.errors import (
     SchemaVersionError,
     StorageCorruptError,
+    StorageError,
     StoreExistsError,
     StoreNotFoundError,
     StrongroomError,
@@ -50,6 +52,24 @@ def test_create_refuses_an_existing_ledger_and_open_a_missing_one(tmp_path: Path
         SqliteLedger.create(tmp_path, uuid.uuid4(), SumHooks())
     with pytest.raises(StrongroomError):
         SqliteLedger.create(tmp_path / "nowhere", uuid.uuid4(), SumHooks())
+    assert [p.name for p in tmp_path.iterdir()] == ["ledger.db"]
+
+
+def test_a_file_system_without_links_will_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where hard links are refused the draft is renamed; other refusals stay errors and leave nothing."""
+
+    def refuse(number: int) -> None:
+        def link(*_: object) -> None:
+            raise OSError(number, "no")
+
+        monkeypatch.setattr(os, "link", link)
+
+    refuse(errno.EIO)
+    with pytest.raises(StorageError):
+        SqliteLedger.create(tmp_path, uuid.uuid4(), SumHooks())
+    assert list(tmp_path.iterdir()) == []
+    refuse(errno.EPERM)
+    make(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == ["ledger.db"]
 
 

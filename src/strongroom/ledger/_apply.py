@@ -204,6 +204,8 @@ class _Plan:
         space.removed.append(element(put.field, memory_id, old.seq, old.version, old.state, old.prefix))
         if put.field != _MEMORY:
             return
+        if put.version <= old.version:
+            raise VersionConflictError()
         if put.state == _TOMBSTONE:
             for field in (_VECTOR, _ACCESS):
                 row = self.row(ns, memory_id, field)

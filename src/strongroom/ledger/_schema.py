@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from collections.abc import Callable, Sequence
@@ -15,6 +16,8 @@ from strongroom.ledger._connect import PAGE_BYTES, from_os_error, translated
 
 APPLICATION_ID = 0x53524C47  # "SRLG"
 FILE_NAME = "ledger.db"
+
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 
 Migration = Callable[[apsw.Connection], None]
 
@@ -73,7 +76,7 @@ def create_file(directory: Path, store_id: UUID) -> Path:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         _fill(draft, store_id)
         _sync(draft)
-        os.link(draft, path)
+        _publish(draft, path)
     except FileExistsError:
         raise StoreExistsError() from None
     except OSError as e:
@@ -101,6 +104,16 @@ def _fill(path: Path, store_id: UUID) -> None:
             connection.execute("PRAGMA journal_mode=WAL").fetchall()
         finally:
             connection.close()
+
+
+def _publish(draft: Path, path: Path) -> None:
+    """Give the file its name, unless another process was first."""
+    try:
+        os.link(draft, path)
+    except OSError as e:
+        if e.errno not in _NO_LINKS:
+            raise
+        draft.rename(path)  # a file system without links cannot tell who was first
 
 
 def _sync(path: Path) -> None:
