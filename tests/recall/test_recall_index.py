@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.recall.lane_tools import NOW_US, START, blind, clustered, memory, memory_id, unit
 
-from strongroom.errors import InternalError, InvalidInputError, InvalidVectorError
+from strongroom.errors import InternalError, InvalidVectorError
 from strongroom.model import Filter, Memory
 from strongroom.recall import (
     AccessPut,
@@ -202,19 +202,26 @@ def test_expired_memories_are_left_out(index: NamespaceIndex) -> None:
 
 
 def test_bad_changes_are_refused_whole(index: NamespaceIndex) -> None:
-    """One bad vector or memory in a batch: nothing of the batch is applied, and the index goes on."""
+    """One bad vector in a batch: nothing of the batch is applied, and the index goes on."""
     good = Upsert(memory(1, "refund"), 1, 1)
-    for bad, error in (
-        (VectorPut(memory_id(1).bytes, 1, np.full(D, np.nan, np.float32), 2), InvalidVectorError),
-        (VectorPut(memory_id(1).bytes, 1, np.zeros(D, np.float32), 2), InvalidVectorError),
-        (VectorPut(memory_id(1).bytes, 1, np.ones(D + 1, np.float32), 2), InvalidVectorError),
-        (Upsert(memory(2, "lone surrogate \ud800"), 2, 1), InvalidInputError),
-    ):
-        with pytest.raises(error):
-            index.apply([good, bad], 2)
+    for bad in (np.full(D, np.nan, np.float32), np.zeros(D, np.float32), np.ones(D + 1, np.float32)):
+        with pytest.raises(InvalidVectorError):
+            index.apply([good, VectorPut(memory_id(1).bytes, 1, bad, 2)], 2)
         assert (index.memories, index.watermark) == (0, 0)
     index.apply([good], 1)
     assert words(index, "refund") == ids(1)
+
+
+def test_a_memory_that_columns_cannot_hold_fails_alone(
+    index: NamespaceIndex, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Invalid Unicode: logged without its content, found without filters, no harm to others."""
+    bad = memory(2, "refund \ud800 secretword")
+    index.apply([Upsert(memory(n, "refund"), n, 1) if n != 2 else Upsert(bad, 2, 1) for n in (1, 2, 3)], 3)
+    assert words(index, "refund") == ids(1, 2, 3)
+    assert words(index, "refund", filter=Filter(kinds=("observation",))) == ids(1, 3)
+    assert "columns" in caplog.text
+    assert "secretword" not in caplog.text
 
 
 def test_dimensions_come_from_the_first_vector(store: ColumnarStore) -> None:

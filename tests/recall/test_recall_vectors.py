@@ -12,6 +12,7 @@ from tests.recall.lane_tools import clustered, unit
 
 from strongroom.errors import InvalidVectorError
 from strongroom.recall import vectors as module
+from strongroom.recall._matrix import BLOCK_ROWS
 from strongroom.recall.vectors import VectorLane, check_vector
 
 D = 16
@@ -43,6 +44,7 @@ def large() -> Iterator[tuple[VectorLane, NDArray[np.float32]]]:
     made = VectorLane(64, exact_rows_max=5_000)
     for start in range(0, len(rows), 6_000):
         made.add(np.arange(start, start + 6_000), rows[start : start + 6_000])
+    made.tend()
     assert made.wait_built(60)
     yield made, rows
     made.close()
@@ -50,11 +52,11 @@ def large() -> Iterator[tuple[VectorLane, NDArray[np.float32]]]:
 
 def test_small_set_is_searched_exactly(lane: VectorLane) -> None:
     """Over several blocks of rows, the answer is the one of brute force, scores included."""
-    rows = unit(np.random.default_rng(0).standard_normal((9_000, D)))
-    lane.add(np.arange(9_000), rows)
+    rows = unit(np.random.default_rng(0).standard_normal((19_000, D)))
+    lane.add(np.arange(19_000), rows)
     for query in unit(np.random.default_rng(1).standard_normal((20, D))):
         rids, cosines = lane.search(query, 25)
-        assert rids.tolist() == brute(rows, query, 25, np.arange(9_000))
+        assert rids.tolist() == brute(rows, query, 25, np.arange(19_000))
         np.testing.assert_allclose(cosines, rows[rids] @ query, atol=1e-6)
     assert lane.is_exact
 
@@ -140,6 +142,7 @@ def test_few_rows_far_away_are_all_found(monkeypatch: pytest.MonkeyPatch) -> Non
     rows = clustered(4_000, D, 50, seed=1)
     lane = VectorLane(D, exact_rows_max=100)
     lane.add(np.arange(4_000), rows)
+    lane.tend()
     lane.wait_built(60)
     query = rows[0]
     far = np.sort(np.argsort(rows @ query)[:200])
@@ -154,6 +157,7 @@ def test_removed_rows_never_come_back() -> None:
     rows = clustered(3_000, D, 20, seed=1)
     lane = VectorLane(D, exact_rows_max=1_000)
     lane.add(np.arange(3_000), rows)
+    lane.tend()
     lane.wait_built(60)
     gone = lane.search(rows[5], 500)[0]
     lane.remove(gone)
@@ -172,6 +176,7 @@ def test_compaction_frees_dead_rows_and_keeps_the_rest(lane: VectorLane) -> None
     lane.add(np.arange(5_000), rows)
     before = lane.memory_bytes()
     lane.remove(np.arange(0, 5_000, 2))
+    lane.tend()
     assert lane.wait_built(60)
     assert lane.memory_bytes() < before * 0.75
     left = np.arange(1, 5_000, 2)
@@ -203,9 +208,9 @@ def test_move_hands_a_vector_on(lane: VectorLane) -> None:
 
 def test_similarity_keeps_the_order_asked_for(lane: VectorLane) -> None:
     """Rids in any order, over several blocks, unknown ones as NaN."""
-    rows = unit(np.random.default_rng(0).standard_normal((9_000, D)))
-    lane.add(np.arange(9_000), rows)
-    rids = np.array([8_999, 3, 20_000, 4_096, 4_095, -1])
+    rows = unit(np.random.default_rng(0).standard_normal((19_000, D)))
+    lane.add(np.arange(19_000), rows)
+    rids = np.array([18_999, 3, 90_000, BLOCK_ROWS, BLOCK_ROWS - 1, -1])
     got = lane.similarity(rows[7], rids)
     np.testing.assert_allclose(got[[0, 1, 3, 4]], rows[rids[[0, 1, 3, 4]]] @ rows[7], atol=1e-6)
     assert np.isnan(got[[2, 5]]).all()
@@ -280,6 +285,7 @@ def test_searches_are_whole_while_lists_are_built() -> None:
     for start in range(2_000, 24_000, 500):
         lane.add(np.arange(start, start + 500), rows[start : start + 500])
         lane.remove(np.arange(start, start + 250))
+    lane.tend()
     assert lane.wait_built(120)
     finished.set()
     for thread in threads:
@@ -307,6 +313,7 @@ def test_failed_build_leaves_the_exact_search(
     rows = clustered(500, D, 5, seed=1)
     lane = VectorLane(D, exact_rows_max=100)
     lane.add(np.arange(500), rows)
+    lane.tend()
     lane.wait_built(10)
     assert "MemoryError" in caplog.text
     assert lane.search(rows[3], 9)[0].tolist() == brute(rows, rows[3], 9, np.arange(500))

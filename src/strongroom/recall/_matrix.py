@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from strongroom.recall._faiss import faiss
 
-BLOCK_ROWS = 4096  # 6 MiB of address space at 384 dimensions; pages are committed as rows are written
+BLOCK_ROWS = 16_384  # 24 MiB of address space at 384 dimensions; committed as rows are written
 
 
 @contextmanager

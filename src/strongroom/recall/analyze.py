@@ -83,7 +83,9 @@ def tokenize(text: str) -> list[str]:
     """The tokens of ``text`` in their order, folded but not stemmed; at most ``TOKENS_MAX``."""
     text = text[:TEXT_CHARACTERS_MAX]
     if text.isascii():
-        chunks = _ASCII.findall(text.lower())
+        chunks: list[str] = _ASCII.findall(text.lower())
+        if all(map(str.isalnum, chunks)) and len(max(chunks, key=len, default="")) <= TOKEN_CHARACTERS_MAX:
+            return chunks[:TOKENS_MAX]  # nothing is joined: the usual case
     else:
         folded = unicodedata.normalize("NFKC", text).replace("\u2019", "'").casefold()
         chunks = _wide().findall(unicodedata.normalize("NFKC", folded))

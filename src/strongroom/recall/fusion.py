@@ -48,17 +48,15 @@ def fuse(
         recency: orders things of the same score, the greater one first.
     """
     ranks: dict[K, list[int | None]] = {}
+    scores: dict[K, float] = {}
     for number, lane in enumerate(lanes):
         for rank, thing in enumerate(lane, start=1):
-            ranks.setdefault(thing, [None] * len(lanes))[number] = rank
-    out: list[tuple[K, Fused]] = []
-    for thing, found in ranks.items():
-        known = weights_of(thing)
-        score = sum(
-            weight / (known.constant + rank)
-            for weight, rank in zip(known.weights, found, strict=True)
-            if rank is not None
-        )
-        out.append((thing, Fused(score, tuple(found))))
-    out.sort(key=lambda item: (item[1].score, recency(item[0])), reverse=True)
-    return out
+            known = weights_of(thing)
+            found = ranks.get(thing)
+            if found is None:
+                found = ranks[thing] = [None] * len(lanes)
+                scores[thing] = 0.0
+            found[number] = rank
+            scores[thing] += known.weights[number] / (known.constant + rank)
+    order = sorted(scores, key=lambda thing: (scores[thing], recency(thing)), reverse=True)
+    return [(thing, Fused(scores[thing], tuple(ranks[thing]))) for thing in order]

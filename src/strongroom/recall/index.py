@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.config import RecallConfig
-from strongroom.errors import InternalError, InvalidVectorError
+from strongroom.errors import InternalError, InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, Memory
-from strongroom.recall._columns import to_row, to_us
+from strongroom.recall._columns import to_us
 from strongroom.recall._roster import Pending, Roster
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall.analyze import Analyzer
@@ -132,8 +132,7 @@ class NamespaceIndex:
             watermark: all changes up to this ``seq`` have now been applied.
 
         Raises:
-            InvalidVectorError: a vector is not finite, all zero or of the wrong length.
-            InvalidInputError: a memory holds what cannot be indexed. Nothing is applied in both cases.
+            InvalidVectorError: a vector is not finite, all zero or of the wrong length; nothing is applied.
         """
         checked = [self._checked(change) for change in changes]
         with self._mutex:
@@ -159,8 +158,6 @@ class NamespaceIndex:
 
     def _checked(self, change: Change) -> Change:
         """Refuse what would fail later, when it could spoil the lanes."""
-        if isinstance(change, Upsert):
-            to_row(0, change.memory, change.seq)
         if not isinstance(change, VectorPut):
             return change
         vector = check_vector(change.vector, self._dimensions)
@@ -187,7 +184,8 @@ class NamespaceIndex:
         """
         self.check_usable()
         if not len(self._roster.pending):
-            return
+            with self.lock.read:  # another thread may be at it
+                return
         with self.lock.write:
             with self._mutex:
                 pending = self._roster.take_pending()
@@ -237,8 +235,19 @@ class NamespaceIndex:
                 expires_us = to_us(memory.expires_at)
                 self._expires[rid] = expires_us
                 self._expires_first = min(self._expires_first, expires_us)
-        self.table.append([(rid, memory, seq) for rid, (memory, seq) in rows.items()])
+        self._add_columns([(rid, memory, seq) for rid, (memory, seq) in rows.items()])
         self.keywords.add(list(rows), [memory.content for memory, _ in rows.values()])
+
+    def _add_columns(self, rows: list[tuple[int, Memory, int]]) -> None:
+        """A memory that the columns cannot hold fails alone; it is found as long as no filter is given."""
+        try:
+            self.table.append(rows)
+        except InvalidInputError:
+            for row in rows:
+                try:
+                    self.table.append([row])
+                except InvalidInputError:
+                    _log.error("a memory cannot be held in columns; filters do not find it")
 
     def _reserve(self, size: int) -> None:
         have = len(self._alive)
@@ -363,6 +372,9 @@ class NamespaceIndex:
 
     def seq_at(self, rid: int) -> int:
         return self._roster.seqs[rid]
+
+    def created_us(self, rid: int) -> int:
+        return int(self._created[rid])
 
     def created_at(self, rids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Microseconds since the epoch, int64, shape (len(rids),)."""

@@ -20,6 +20,7 @@ import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,13 +90,26 @@ class KeywordLane:
     # -- changes ----------------------------------------------------------------------------------
     def blinded(self, text: str) -> list[int]:
         """The blinded terms of ``text`` in their order, stop words left out."""
-        tokens = tokenize(text)
+        return [number for number in self._numbers(tokenize(text)) if number]
+
+    def _numbers(self, tokens: list[str]) -> list[int]:
+        """The blinded term of each token, 0 for a stop word."""
         found = list(map(self._cache.get, map(hash, tokens)))
-        if None in found:
-            missing = list({t for t, f in zip(tokens, found, strict=True) if f is None})
-            fresh = self._look_up(missing)
-            found = [fresh[t] if f is None else f for t, f in zip(tokens, found, strict=True)]
-        return [f for f in found if f]
+        if None not in found:
+            return cast("list[int]", found)
+        missing = [i for i, number in enumerate(found) if number is None]
+        fresh = self._look_up(list({tokens[i] for i in missing}))
+        for i in missing:
+            found[i] = fresh[tokens[i]]
+        return cast("list[int]", found)
+
+    def _blinded_many(self, texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+        """The blinded terms of all texts one after the other, and how many each text has."""
+        tokens = list(map(tokenize, texts))
+        flat = np.array(self._numbers(list(itertools.chain.from_iterable(tokens))), dtype=np.uint64)
+        ends = np.cumsum(np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens)))
+        kept = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(flat != _STOP)])
+        return flat[flat != _STOP], np.diff(kept[ends], prepend=0)
 
     def _look_up(self, tokens: list[str]) -> dict[str, int]:
         stems = self._analyzer.stems(tokens)
@@ -119,26 +133,27 @@ class KeywordLane:
 
     def add(self, rids: Sequence[int], texts: Sequence[str]) -> None:
         """Add texts under rids that were never used before."""
-        blinded = [self.blinded(text) for text in texts]  # outside the lock: searches go on
-        if not blinded:
+        if not texts:
             return
+        flat, lengths = self._blinded_many(texts)  # outside the lock: searches go on
+        index = np.asarray(rids, dtype=np.int64)
+        made: Segment | None = None
+        if len(texts) > DELTA_DOCUMENTS_MAX // 4:
+            made = from_occurrences(flat, np.repeat(index, lengths), len(texts))
         with self._lock.write:
-            self._reserve(max(rids) + 1)
-            index = np.asarray(rids, dtype=np.int64)
-            lengths = np.fromiter(map(len, blinded), dtype=np.int32, count=len(blinded))
+            self._reserve(int(index.max()) + 1)
             self._lengths[index] = lengths
             self._live[index] = True
-            self._documents += len(blinded)
-            self._length += int(lengths.sum())
-            if len(blinded) > DELTA_DOCUMENTS_MAX // 4:
-                flat = np.fromiter(
-                    itertools.chain.from_iterable(blinded), dtype=np.uint64, count=int(lengths.sum())
-                )
-                made = from_occurrences(flat, np.repeat(index, lengths), len(blinded))
+            self._documents += len(texts)
+            self._length += len(flat)
+            if made is not None:
                 self._segments = (*self._segments, made)
             else:
-                for rid, numbers in zip(rids, blinded, strict=True):
-                    self._add_to_delta(rid, numbers)
+                numbers = flat.tolist()
+                start = 0
+                for rid, length in zip(rids, lengths.tolist(), strict=True):
+                    self._add_to_delta(rid, numbers[start : start + length])
+                    start += length
         self._maintain()
 
     def _add_to_delta(self, rid: int, numbers: list[int]) -> None:

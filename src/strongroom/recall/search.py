@@ -225,6 +225,10 @@ class _Search:
         self._query = query
         self._vector = vector
         self._allowed = allowed
+        self._weights_of = [
+            LaneWeights((s.vector_weight, s.keyword_weight), s.rrf_constant)
+            for s in (index.settings for index in indexes)
+        ]
         deepest = max((index.settings.lane_depth_min for index in indexes), default=0)
         self._depth = lane_depth(query.k, deepest) if query.mode == "hybrid" else query.k
         self._scores: list[NDArray[np.float32]] = []  # BM25 by rid, per index
@@ -342,10 +346,8 @@ class _Search:
         return [(key, item.score, (item.ranks[0], item.ranks[1])) for key, item in fused]
 
     def _weights(self, key: Key) -> LaneWeights:
-        settings = self._indexes[key[0]].settings
-        return LaneWeights((settings.vector_weight, settings.keyword_weight), settings.rrf_constant)
+        return self._weights_of[key[0]]
 
     def _recency(self, key: Key) -> tuple[int, int]:
         number, rid = key
-        created = int(self._indexes[number].created_at(np.array([rid]))[0]) if len(self._indexes) > 1 else 0
-        return created, rid
+        return (self._indexes[number].created_us(rid) if len(self._indexes) > 1 else 0), rid
