@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import apsw
@@ -68,3 +69,51 @@ def test_the_log_is_never_lengthened_while_somebody_writes(tmp_path: Path) -> No
     with SqliteLedger.open(tmp_path, SumHooks()) as ledger:
         assert ledger.head(1)[0] == 2
         assert_whole(ledger)
+
+
+class _Recorder:
+    """Stands for a connection: notes each checkpoint and whether the writers were kept out."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[int, bool]] = []
+        self.kept_out = False
+
+    def wal_checkpoint(self, *, mode: int) -> tuple[int, int]:
+        self.events.append((mode, self.kept_out))
+        return 0, 0
+
+    def pragma(self, name: str) -> int:
+        assert name == "page_size"
+        return 8192
+
+    def between(self, action: Callable[[], None]) -> None:
+        self.kept_out = True
+        action()
+        self.kept_out = False
+
+
+@pytest.mark.parametrize(("used", "last_resort"), [(8 * STEP, False), (64 * STEP, True)])
+@pytest.mark.usefixtures("small_log")
+def test_the_last_bit_is_copied_while_no_group_writes(tmp_path: Path, used: int, last_resort: bool) -> None:
+    """First beside the writers, then between two groups; only a huge log makes other processes wait."""
+    recorder = _Recorder()
+    upkeep = checkpoint.Checkpointer(tmp_path / "x", apsw.Connection, recorder.between)
+    upkeep._last = used
+    upkeep._once(recorder)  # type: ignore[arg-type]
+    passive, restart = apsw.SQLITE_CHECKPOINT_PASSIVE, apsw.SQLITE_CHECKPOINT_RESTART
+    assert recorder.events == [(passive, False), (passive, True)] + [(restart, False)] * last_resort
+
+
+@pytest.mark.usefixtures("small_log")
+def test_a_log_that_started_over_is_looked_after_from_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread is woken once per step of growth, and again from the start in the next round."""
+    upkeep = checkpoint.Checkpointer(tmp_path / "x", apsw.Connection, lambda action: action())
+    monkeypatch.setattr(upkeep, "_start", lambda: None)
+    woken = []
+    for pages in [1, 7, 8, 9, 16, 17, 64, 1, 7, 8, 9]:
+        upkeep._wake.clear()
+        upkeep.on_commit(_Recorder(), "main", pages)  # type: ignore[arg-type]
+        woken.append(upkeep._wake.is_set())
+    assert woken == [False, False, True, False, True, False, True, False, False, True, False]

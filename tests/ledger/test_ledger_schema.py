@@ -181,7 +181,7 @@ def test_every_damaged_page_is_an_error_of_the_tree_or_a_finding(tmp_path: Path)
             with SqliteLedger.open(tmp_path, SumHooks()) as ledger:
                 found = len(ledger.check())
                 list(ledger.iter_changes(1))
-                ledger.commit(WriteBatch(puts=puts[:1]))
+                ledger.commit(WriteBatch(puts=[puts[0]._replace(version=2)]))
         except StorageCorruptError:
             found += 1
         assert found, f"page {start // 8192 + 1} may be anything"
