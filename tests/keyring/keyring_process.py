@@ -53,11 +53,8 @@ def main() -> None:
             key = ring.data_key(ns, subject, create=True)
             context = SealContext("company_a", ns, bytes(16), 0, 1, 1)
             sealed = key.seal(context, subject)
-            print(
-                json.dumps({"key_id": key.key_id, "subject": subject.hex(), "sealed": sealed.hex()}),
-                flush=True,
-            )
-            n += 1
+            told = {"key_id": key.key_id, "subject": subject.hex(), "sealed": sealed.hex()}
+            print(json.dumps(told), flush=True)
 
 
 if __name__ == "__main__":

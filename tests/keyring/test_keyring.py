@@ -29,6 +29,7 @@ from strongroom.errors import (
     NotFoundError,
     SchemaVersionError,
     StorageCorruptError,
+    StorageError,
     StorageFullError,
     StorageReadOnlyError,
     StoreExistsError,
@@ -287,6 +288,21 @@ def test_failed_creation_leaves_nothing(keys: Keys, monkeypatch: pytest.MonkeyPa
     with pytest.raises(KeystoreMissingError):
         keys.create()
     assert [p.name for p in keys.path.parent.iterdir()] == ["away"]
+
+
+@pytest.mark.parametrize(("number", "expected"), [(30, StorageReadOnlyError), (28, StorageFullError)])
+def test_creation_where_nothing_can_be_written(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch, number: int, expected: type[StorageError]
+) -> None:
+    """On a read-only or a full file system creation says storage_read_only or storage_full."""
+
+    def refuse(*_: object, **__: object) -> int:
+        raise OSError(number, "refused")
+
+    with monkeypatch.context() as patch, pytest.raises(expected):
+        patch.setattr(os, "open", refuse)
+        keys.create()
+    assert [p.name for p in keys.path.parent.iterdir()] == ["master.key"]
 
 
 def test_another_store(keys: Keys, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import stat
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -26,6 +27,7 @@ from strongroom.errors import (
     UnwrapError,
 )
 from strongroom.kms import KmsProvider, LocalKeystore, PassphraseCost
+from strongroom.kms._keyfile import KeyFile, parse
 
 STORE = UUID("7a1c3f0e-0000-4000-8000-000000000001")
 CHEAP = PassphraseCost(memory_kib=19 * 1024, iterations=2, lanes=1)
@@ -316,3 +318,13 @@ def test_repr_shows_only_the_name(path: Path) -> None:
     keystore = LocalKeystore.create(path, store_id=STORE)
     assert repr(keystore) == f"<LocalKeystore {keystore.describe().key_uri}>"
     assert path.read_bytes()[76:108].hex() not in repr(keystore)
+
+
+def test_spec_example_is_exact() -> None:
+    """The example of spec/keystore.md is, byte for byte, what the program writes and reads."""
+    text = (Path(__file__).parents[2] / "spec" / "keystore.md").read_text()
+    block = text.split("master key 32 times 22):", 1)[1].split("|", 1)[0]
+    data = bytes.fromhex("".join(re.findall(r"\b[0-9a-f]+\b", block)))
+    file = KeyFile(store_id=STORE.bytes, key_id=b"\x11" * 16, password_header=bytes(32), body=b"\x22" * 32)
+    assert file.encode() == data
+    assert parse(data) == file

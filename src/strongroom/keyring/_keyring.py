@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -39,7 +38,13 @@ from strongroom.keyring._rows import (
 )
 from strongroom.keyring._uses import USES_MAX
 from strongroom.kms import KmsProvider
-from strongroom.kms.files import create_private_directory, fsync_directory, publish, temporary_name
+from strongroom.kms.files import (
+    create_private_directory,
+    fsync_file,
+    publish,
+    temporary_name,
+    touch_private_file,
+)
 from strongroom.model.finding import Finding
 
 SUBJECTS_MAX: Final = 100_000
@@ -86,15 +91,16 @@ class Keyring:
                 raise StoreExistsError(f"{path.name}{suffix} is there already")
         with temporary_name(path) as temporary:
             try:
-                _touch(temporary)
+                touch_private_file(temporary)
                 Book.initialise(temporary, store_id, kms, now_us())
                 with cls.open(temporary, store_id, kms, suite=suite) as young:
                     young._add_namespace("", _SYSTEM_NS)
-                _fsync(temporary)
+                fsync_file(temporary)
                 publish(temporary, path)
             finally:
                 for suffix in ("-wal", "-shm", "-journal"):
-                    temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
+                    with contextlib.suppress(OSError):
+                        temporary.with_name(temporary.name + suffix).unlink()
         return cls.open(path, store_id, kms, suite=suite, recheck_ms=recheck_ms, uses_max=uses_max)
 
     @classmethod
@@ -375,16 +381,3 @@ class Keyring:
 def _check_subject(subject: object) -> None:
     if not isinstance(subject, bytes) or len(subject) != SUBJECT_BYTES:
         raise InvalidInputError(f"a blinded subject is {SUBJECT_BYTES} bytes")
-
-
-def _touch(path: Path) -> None:
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-
-
-def _fsync(path: Path) -> None:
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-    fsync_directory(path.parent)

@@ -155,6 +155,34 @@ def create_private_file(path: Path, data: bytes) -> None:
         publish(temporary, path)
 
 
+def touch_private_file(path: Path) -> None:
+    """Make an empty private file that is not there yet.
+
+    Raises:
+        StorageError: it cannot be made.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
+    except OSError as e:
+        raise storage_error(e, path.name) from None
+
+
+def fsync_file(path: Path) -> None:
+    """Make the content of a file durable.
+
+    Raises:
+        StorageError: it cannot be.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    except OSError as e:
+        raise storage_error(e, path.name) from None
+
+
 @contextlib.contextmanager
 def temporary_name(path: Path) -> Iterator[Path]:
     """An unused name beside ``path``; a file of that name is gone afterwards."""
