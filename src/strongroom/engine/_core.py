@@ -32,6 +32,7 @@ from strongroom.errors import (
     StorageReadOnlyError,
     StoreExistsError,
     StrongroomError,
+    TamperedError,
     UnauthenticatedError,
 )
 from strongroom.keyring import Keyring
@@ -261,8 +262,15 @@ class Engine:
         return language
 
     def live_row(self, entry: NamespaceEntry, memory_id: bytes) -> SealedRecord | None:
-        """The sealed row of a memory that is there."""
+        """The sealed row of a memory that is there.
+
+        Raises:
+            TamperedError: it is gone or older than what this process has already seen of it.
+        """
+        seen = self.indexes.seq_seen(entry.ns, memory_id)
         row = self.ledger.get(entry.ns, memory_id, Field.MEMORY)
+        if seen is not None and (row is None or row.seq < seen):
+            raise TamperedError("a row of the ledger is gone or older than it was")
         return row if row is not None and row.state == State.LIVE else None
 
     def has_vector(self, entry: NamespaceEntry, memory_id: bytes, content_version: int) -> bool:

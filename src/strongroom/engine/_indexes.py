@@ -96,6 +96,11 @@ class Indexes:
                 self._read_gap(slot, entry)
             return slot.index
 
+    def seq_seen(self, ns: int, memory_id: bytes) -> int | None:
+        """The newest number of a live memory that a loaded index knows; None when none is loaded."""
+        slot = self._slots.get(ns)
+        return None if slot is None or slot.index is None else slot.index.seq_of(memory_id)
+
     def loaded(self) -> int:
         return sum(1 for s in self._slots.values() if s.index is not None)
 

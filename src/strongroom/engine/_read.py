@@ -53,7 +53,11 @@ def open_memory(
     embedded: bool,
     access: tuple[int, int] | None,
 ) -> Memory:
-    """Open one row; ``access`` is (count, microseconds of the last). Raises: DecryptionError, KeyStateError."""
+    """Open one row; ``access`` is (count, microseconds of the last one).
+
+    Raises:
+        DecryptionError, KeyStateError.
+    """
     engine = call.engine
     raw = engine.vault.open(entry.tenant, row)
     engine.metrics.opened_bytes.inc(len(raw))

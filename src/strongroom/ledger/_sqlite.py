@@ -24,6 +24,7 @@ from strongroom.ledger._check import check_ledger
 from strongroom.ledger._checkpoint import Checkpointer
 from strongroom.ledger._connect import CACHE_KIB_WRITER, connect, translate, translated
 from strongroom.ledger._group import GroupCommit, Take, Ticket
+from strongroom.ledger._heads import reset
 from strongroom.ledger._queue import mark, requeue
 from strongroom.ledger._schema import FILE_NAME, create_file, store_id_of, verify_file
 from strongroom.ledger._types import LedgerHooks, QueueItem, QueueRow, WriteBatch
@@ -118,6 +119,16 @@ class SqliteLedger:
     def requeue(self, ns: int | None = None) -> int:
         """Give the dead items (of one namespace) another chance; how many they were."""
         return self._group.submit(requeue(ns))  # type: ignore[return-value]
+
+    def reset_head(self, ns: int) -> int:
+        """Seal a head over the rows that are there, whatever is missing; how many rows there are.
+
+        This gives up the evidence of tampering: for a repair that somebody has asked for.
+
+        Raises:
+            NamespaceNotFoundError: the namespace was never made. StorageError: nothing was written.
+        """
+        return self._group.submit(reset(ns, self._hooks))  # type: ignore[return-value]
 
     def _write(self, take: Take[Work]) -> None:
         """Write what stands in line as one transaction; one by one when they cannot go together."""
