@@ -66,7 +66,10 @@ class Watchdog:
             while not self._stopped:
                 self._asleep = not self._running
                 self._wake.wait(None if self._asleep else self._period_s)
-                now = time.monotonic()
-                for query, deadline in self._running.items():
-                    if now >= deadline:
-                        query.interrupt()
+                self._interrupt_late()
+
+    def _interrupt_late(self) -> None:  # apart from _run, whose frame would keep the last query alive
+        now = time.monotonic()
+        for query, deadline in self._running.items():
+            if now >= deadline:
+                query.interrupt()

@@ -21,12 +21,17 @@ __all__ = ["DEPTH_MAX", "NODES_MAX", "Clock", "Column", "Node", "Reader", "walk"
 
 DEPTH_MAX: Final = 64
 NODES_MAX: Final = 2000
+CALLS_MAX: Final = 128  # each call and cast keeps a batch of its results while the query runs
 DECIMAL_WIDTH_MAX: Final = 38
 
 Tree = Mapping[str, Any]
 
 _HINT_COLUMNS: Final = "the columns are: " + ", ".join(COLUMNS)
 _HINT_TYPES: Final = "the types are: " + ", ".join(sorted(set(TYPES.values())))
+_HINT_LAMBDA: Final = "use list_contains, list_has_any or list_has_all"
+_HINT_ARROW: Final = (
+    "write (metadata->'plan') = '\"x\"', or metadata->>'plan' = 'x', or metadata->>'$.a.b' = 'x'"
+)
 _COMPARISONS: Final[Mapping[str, str]] = {
     "COMPARE_EQUAL": "=",
     "COMPARE_NOTEQUAL": "<>",
@@ -124,9 +129,10 @@ def _shown(name: object) -> str:
 class Reader:
     """Reads one tree; counts its nodes and its depth."""
 
-    __slots__ = ("_depth", "_nodes")
+    __slots__ = ("_calls", "_depth", "_nodes")
 
     def __init__(self) -> None:
+        self._calls = 0
         self._depth = 0
         self._nodes = 0
 
@@ -149,6 +155,9 @@ class Reader:
         if reader is None:
             raise _refuse("this form of expression is not supported", _hint_for(tree))
         node = reader(self, tree)
+        self._calls += isinstance(node, Call | Cast)
+        if self._calls > CALLS_MAX:
+            raise _refuse(f"more than {CALLS_MAX} calls of functions and casts")
         self._depth -= 1
         return node
 
@@ -238,6 +247,16 @@ class Reader:
             self.read(tree.get("child")), _read_type(tree.get("type_expr")), tree.get("try_cast") is True
         )
 
+    def _arrow(self, tree: Tree) -> Node:
+        """``column -> 'path'``: to the parser it is a lambda; we take it only as JSON extraction."""
+        _exactly(tree, "LAMBDA", {"lhs", "expr", "syntax_type"})
+        if tree.get("syntax_type") != "SINGLE_ARROW":
+            raise _refuse("lambdas are not supported", _HINT_LAMBDA)
+        document, path = self.read(tree.get("lhs")), self.read(tree.get("expr"))
+        if not isinstance(path, Constant) or path.kind != "STRING":
+            raise _refuse("-> takes everything to its right as the path", _HINT_ARROW)
+        return Call("json_extract", (document, path))
+
     def _function(self, tree: Tree) -> Node:
         _exactly(
             tree,
@@ -259,6 +278,8 @@ class Reader:
         if name in CLOCKS and not arguments:
             return Clock(name)
         _check_call(name, given, len(arguments))
+        if name == "list_value" and not all(isinstance(a, Constant) for a in arguments):
+            raise _refuse("a list holds only constants", "a list of columns would copy their texts")
         return Call(name, tuple(arguments))
 
 
@@ -290,8 +311,6 @@ def _hint_for(tree: Tree) -> str | None:
     match tree.get("class"):
         case "SUBQUERY":
             return "no subqueries; for a list write list_contains(tags, 'x') or 'x' IN tags"
-        case "LAMBDA":
-            return "no lambdas; use list_contains, list_has_any or list_has_all"
         case "PARAMETER":
             return "no parameters: write the value itself"
         case "STAR":
@@ -340,6 +359,7 @@ _READERS: Final[Mapping[str, Callable[[Reader, Tree], Node]]] = {
     "CASE": Reader._case,
     "CAST": Reader._cast,
     "FUNCTION": Reader._function,
+    "LAMBDA": Reader._arrow,
 }
 
 
