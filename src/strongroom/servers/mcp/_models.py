@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
 
 LIMIT_MAX = 100  # answers to one call: what fits into a context window
 
@@ -22,7 +22,7 @@ def _from_text(value: object) -> object:
 
 
 Texts = Annotated[list[str], BeforeValidator(_from_text)]
-Object = Annotated[dict[str, JsonValue], BeforeValidator(_from_text)]
+Object = Annotated[dict[str, Any], BeforeValidator(_from_text)]
 
 Namespace = Annotated[
     str,
@@ -172,11 +172,11 @@ class UpdateArguments(Arguments):
         ),
     ] = None
     content: Annotated[str | None, Field(min_length=1, description="The new text, whole.")] = None
-    kind: Kind | None = None
-    tags: Tags | None = None
-    metadata: Metadata | None = None
-    importance: Importance | None = None
-    sensitivity: Sensitivity | None = None
+    kind: Annotated[str | None, Field(description="The new kind.")] = None
+    tags: Annotated[Texts | None, Field(description="The new tags, all of them; [] for none.")] = None
+    metadata: Annotated[Object | None, Field(description="The new metadata, whole; {} for none.")] = None
+    importance: Annotated[float | None, Field(ge=0, le=1, description="From 0 (trivial) to 1.")] = None
+    sensitivity: Annotated[str | None, Field(description="The new sensitivity.")] = None
     source: Source = None
     expires_at: Expires = None
 
@@ -196,7 +196,7 @@ class MemoryResult(BaseModel):
     namespace: str
     content: str
     kind: str
-    metadata: dict[str, JsonValue]
+    metadata: dict[str, Any]
     tags: list[str]
     subject: str | None
     agent_id: str | None
