@@ -33,6 +33,7 @@ class Models:
         self._configs: dict[str, EmbeddingConfig] = {DEFAULT_MODEL: engine.config.embedding}
         self._configs.update(engine.config.models)
         self._providers: dict[str, EmbeddingProvider] = {}
+        self._given = frozenset({DEFAULT_MODEL} if provider is not None else ())
         if provider is not None:
             self._providers[DEFAULT_MODEL] = provider
         self._numbers: dict[str, int] = {}
@@ -69,7 +70,7 @@ class Models:
     def embeds(self, entry: NamespaceEntry) -> bool:
         """Whether memories of this namespace are embedded by a model at all."""
         config = self._configs.get(entry.model)
-        return config is None or config.provider != "none" or entry.model in self._providers
+        return entry.model in self._given or (config is not None and config.provider != "none")
 
     def dimensions(self, entry: NamespaceEntry) -> int:
         known = self._engine.registry.model(entry.model_no)
@@ -120,7 +121,7 @@ class Models:
         """Begin to work on the queue, what earlier processes left included."""
         if self._worker:
             for name, config in self._configs.items():
-                if config.provider != "none" or name in self._providers:
+                if config.provider != "none" or name in self._given:
                     self._pipeline(name)
 
     def _pipeline(self, name: str) -> EmbeddingPipeline | None:

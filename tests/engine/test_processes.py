@@ -1,0 +1,95 @@
+"""Several processes on one directory, and processes that are killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+from tests.engine.conftest import OpenRoom
+
+from strongroom.engine import Room
+
+NS = "company_a/support"
+
+WRITER = """
+import sys, strongroom
+from tests.support.word_model import WordModel
+directory, name, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
+with strongroom.open(directory, provider=WordModel()) as room:
+    for i in range(count):
+        m = room.store(f"{name} wrote {i}", namespace="company_a/support", subject=f"user:{i % 3}")
+        print(m.memory_id, flush=True)
+        if i % 5 == 4:
+            room.update(m.memory_id, namespace="company_a/support", importance=1.0)
+"""
+
+
+def spawn(code: str, *arguments: object) -> subprocess.Popen[str]:
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"}
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=env,
+    )
+
+
+def test_two_processes_see_each_others_writes(data: Path, room: Room) -> None:
+    room.store("the parent was here", namespace=NS)
+    children = [spawn(WRITER, data, name, 40) for name in ("one", "two")]
+    mine = [room.store(f"parent wrote {i}", namespace=NS).memory_id for i in range(40)]
+    ids = {line.strip() for c in children for line in c.communicate(timeout=60)[0].splitlines()}
+    assert all(c.returncode == 0 for c in children)
+    assert len(ids) == 80
+    seen = {str(m.memory_id) for m in room.list(namespaces=[NS], limit=500).memories}
+    assert ids <= seen and {str(i) for i in mine} <= seen and len(seen) == 121
+    assert len(room.search("wrote", namespaces=[NS], mode="keyword", k=500)) == 120
+    assert len(room.list(namespaces=[NS], where="importance = 1.0", limit=500).memories) == 16
+    room.flush(timeout_s=60)
+    assert room.stats().embedded == 121
+    assert room.check(read_data=True).ok
+
+
+@pytest.mark.slow
+def test_no_acknowledged_memory_is_lost_when_writers_are_killed(data: Path, open_room: OpenRoom) -> None:
+    """25 kills over 4 writers; every id that a writer had printed is there, whole, and check is clean."""
+    acknowledged: set[str] = set()
+    kills = 0
+    round_no = 0
+    while kills < 25:
+        writers = [spawn(WRITER, data, f"w{round_no}-{i}", 100_000) for i in range(4)]
+        for w in writers:
+            assert w.stdout is not None
+            acknowledged.add(w.stdout.readline().strip())
+        time.sleep(0.07 * (1 + round_no % 5))
+        for victim in writers:
+            victim.send_signal(signal.SIGKILL)
+            kills += 1
+        for w in writers:
+            out, _ = w.communicate(timeout=30)
+            acknowledged |= {line for line in out.splitlines() if len(line) == 36}
+        round_no += 1
+    room = open_room()
+    seen: dict[str, str] = {}
+    cursor = None
+    while True:
+        page = room.list(namespaces=[NS], limit=1000, cursor=cursor)
+        seen.update((str(m.memory_id), m.content) for m in page.memories)
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert len(acknowledged) >= 28, "the writers never came to write"
+    assert acknowledged <= set(seen)
+    assert all(" wrote " in content for content in seen.values())
+    report = room.check(read_data=True)
+    assert report.ok, report.findings
+    room.flush(timeout_s=120)
+    assert room.stats().embedded == len(seen)

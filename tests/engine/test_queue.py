@@ -1,0 +1,137 @@
+"""The embedding queue through outages, poison, restarts and changes of the model."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from tests.engine.conftest import OpenRoom
+from tests.support.word_model import WordModel
+
+import strongroom
+from strongroom.config import Config, EmbeddingConfig
+from strongroom.errors import EmbeddingUnavailableError, OperationTimeoutError
+
+NS = "company_a/support"
+
+
+def test_a_model_down_for_a_thousand_stores_loses_nothing(open_room: OpenRoom, model: WordModel) -> None:
+    room = open_room()
+    model.down = True
+    for start in range(0, 1000, 100):
+        room.store_many([{"content": f"note number {i}", "namespace": NS} for i in range(start, start + 100)])
+    with pytest.raises(OperationTimeoutError):
+        room.flush(timeout_s=0.2)
+    assert room.stats().pending == 1000
+    assert len(room.search("note 77", namespaces=[NS], mode="keyword", k=1)) == 1
+    model.down = False
+    room.flush(timeout_s=60)
+    stats = room.stats()
+    assert (stats.embedded, stats.pending, stats.dead) == (1000, 0, 0)
+    assert len(room.search("note", namespaces=[NS], mode="semantic", k=1000)) == 1000
+
+
+def test_while_the_model_is_down_hybrid_search_goes_on_by_keyword_and_semantic_says_so(
+    open_room: OpenRoom, model: WordModel
+) -> None:
+    room = open_room()
+    room.store("pricing concern", namespace=NS)
+    room.flush()
+    model.down = True
+    assert len(room.search("pricing", namespaces=[NS])) == 1
+    with pytest.raises(EmbeddingUnavailableError):
+        room.search("pricing", namespaces=[NS], mode="semantic")
+
+
+def test_a_text_that_the_model_refuses_is_a_dead_letter_and_its_neighbours_are_not(
+    open_room: OpenRoom, model: WordModel
+) -> None:
+    room = open_room()
+    model.poison = "POISON"
+    room.store_many([{"content": f"good {i}" if i != 13 else "POISON", "namespace": NS} for i in range(40)])
+    room.flush(timeout_s=30)
+    dead = room.queue(dead=True)
+    assert [(d.dead, d.error) for d in dead] == [(True, "embedding_rejected")]
+    assert room.stats().embedded == 39
+    model.poison = ""
+    assert room.requeue() == 1
+    room.flush(timeout_s=30)
+    assert room.stats().embedded == 40
+
+
+def test_what_one_process_leaves_the_next_one_embeds(open_room: OpenRoom, model: WordModel) -> None:
+    room = open_room(worker=False)
+    room.store_many([{"content": f"n {i}", "namespace": NS} for i in range(50)])
+    room.close()
+    room = open_room()
+    room.flush(timeout_s=30)
+    assert room.stats().embedded == 50
+
+
+def test_new_content_is_never_given_the_vector_of_the_old(open_room: OpenRoom, model: WordModel) -> None:
+    room = open_room()
+    gate = threading.Event()
+    original = model.embed
+
+    def slow(texts: list[str]):  # type: ignore[no-untyped-def]
+        out = original(texts)
+        if "first words" in texts:
+            gate.wait(5)
+        return out
+
+    model.embed = slow  # type: ignore[method-assign, assignment]
+    m = room.store("first words", namespace=NS)
+    time.sleep(0.1)
+    room.update(m.memory_id, namespace=NS, content="second thoughts")
+    gate.set()
+    room.flush(timeout_s=30)
+    hit = room.search(embedding=model.vector("second thoughts"), namespaces=[NS], mode="semantic")[0]
+    assert hit.similarity == pytest.approx(1.0, abs=1e-4)
+
+
+def test_another_model_marks_vectors_stale_and_embeds_everything_again(
+    open_room: OpenRoom, model: WordModel
+) -> None:
+    room = open_room()
+    room.store_many([{"content": f"words number {i}", "namespace": NS} for i in range(60)])
+    room.flush()
+    room.close()
+    other = WordModel(dimensions=32, name="other")
+    room = open_room(provider=other)
+    assert len(room.search("words number 7", namespaces=[NS], k=100)) > 0
+    room.flush(timeout_s=30)
+    assert room.stats().embedded == 60
+    assert sorted(set(other.texts) & {f"words number {i}" for i in range(60)}) == sorted(
+        f"words number {i}" for i in range(60)
+    )
+    hit = room.search(embedding=other.vector("words number 7"), namespaces=[NS], mode="semantic")[0]
+    assert hit.memory.content == "words number 7"
+    assert room.check(read_data=True).ok
+
+
+def test_a_store_without_a_model_takes_given_vectors_and_searches_by_keyword(tmp_path: Path) -> None:
+    strongroom.init(tmp_path / "d", config=Config(embedding=EmbeddingConfig(provider="none", dimensions=8)))
+    with strongroom.open(tmp_path / "d") as room:
+        room.store("no vector here", namespace=NS)
+        room.store("with vector", namespace=NS, embedding=[1.0] + [0.0] * 7)
+        room.flush(timeout_s=1)
+        assert room.stats().pending == 0
+        assert len(room.search("vector", namespaces=[NS])) == 2
+        hits = room.search(embedding=[1.0] + [0.0] * 7, namespaces=[NS], mode="semantic")
+        assert [h.memory.content for h in hits] == ["with vector"]
+
+
+def test_access_is_counted_and_survives_a_restart(open_room: OpenRoom) -> None:
+    room = open_room()
+    m = room.store("counted", namespace=NS)
+    room.flush()
+    for _ in range(3):
+        room.search("counted", namespaces=[NS])
+    room.get(m.memory_id, namespace=NS)
+    room.close()
+    room = open_room()
+    again = room.get(m.memory_id, namespace=NS)
+    assert again.access_count == 4 and again.last_accessed_at is not None
+    assert len(room.list(namespaces=[NS], where="access_count >= 4").memories) == 1
