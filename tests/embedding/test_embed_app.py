@@ -189,8 +189,23 @@ def test_a_short_question_passes_a_long_import() -> None:
         np.testing.assert_allclose(rows, [vector_of(t) for t in many], atol=1e-6)
 
     with_client(model, work, limits)
-    assert next(i for i, b in enumerate(model.batches) if "question" in b) <= 2
+    assert next(i for i, b in enumerate(model.batches) if "question" in b) == 1
     assert all(len(b) <= 8 for b in model.batches)
+
+
+def test_a_short_question_passes_even_when_long_imports_fill_every_batch() -> None:
+    model = FakeModel()
+    limits = EmbeddingAppLimits(batch_texts_max=2)
+
+    async def main() -> None:
+        batcher = MicroBatcher(model, limits)
+        imports = [asyncio.create_task(batcher.embed([f"import {n}"] * 50)) for n in range(4)]
+        question = asyncio.create_task(batcher.embed(["question"]))
+        await asyncio.gather(question, *imports)
+        await batcher.close()
+
+    asyncio.run(main())
+    assert next(i for i, b in enumerate(model.batches) if "question" in b) <= 3
 
 
 def test_when_too_much_waits_the_answer_is_to_come_back_later() -> None:

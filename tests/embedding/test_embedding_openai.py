@@ -215,6 +215,12 @@ def test_a_vector_that_is_no_direction_is_refused(body: object, endpoint: Endpoi
         client().embed([CANARY])
 
 
+def test_an_answer_that_is_too_large_is_not_read_to_its_end(endpoint: Endpoint, client: Client) -> None:
+    endpoint.say(json.dumps(answer(["a"])).encode() + b" " * 1_000_000)
+    with pytest.raises(EmbeddingUnavailableError, match="too large"):
+        client().embed(["a"])
+
+
 def test_a_repeated_index_is_refused(endpoint: Endpoint, client: Client) -> None:
     endpoint.say({"data": [{"index": 0, "embedding": [1, 2, 3, 4]}] * 2})
     with pytest.raises(EmbeddingUnavailableError):
@@ -224,13 +230,13 @@ def test_a_repeated_index_is_refused(endpoint: Endpoint, client: Client) -> None
 @pytest.mark.parametrize(
     ("status", "expected"),
     [(s, EmbeddingRejectedError) for s in (400, 413, 415, 422)]
-    + [(s, EmbeddingUnavailableError) for s in (201, 301, 401, 403, 404, 405, 408, 409, 425, 429)]
+    + [(s, EmbeddingUnavailableError) for s in (201, 301, 307, 308, 401, 403, 404, 405, 408, 409, 425, 429)]
     + [(s, EmbeddingUnavailableError) for s in (500, 502, 503, 504, 529)],
 )
 def test_a_status_is_either_the_texts_fault_or_worth_another_try(
     status: int, expected: type[EmbeddingError], endpoint: Endpoint, client: Client
 ) -> None:
-    endpoint.say({"error": {"message": CANARY}}, status, location="http://127.0.0.1:1/elsewhere")
+    endpoint.say({"error": {"message": CANARY}}, status, location=f"{endpoint.url}/embeddings")
     with pytest.raises(expected) as caught:
         client().embed([CANARY])
     assert type(caught.value) is expected

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import subprocess
 import sys
@@ -362,27 +363,16 @@ def test_a_model_that_cannot_be_loaded_is_an_outage(source: FakeSource, model: F
 def test_wait_idle_does_not_wait_for_what_is_offered_later(
     source: FakeSource, model: FakeModel, make: Make
 ) -> None:
-    stop = threading.Event()
     pipeline = make()
-
-    def write() -> None:
-        n = 1000
-        while not stop.is_set():
-            pipeline.offer(source.store(n))
-            n += 1
-            time.sleep(0.0005)
-
-    writer = threading.Thread(target=write)
+    numbers = itertools.count(1000)
+    # every batch brings a new item before it ends: the queue is never empty
+    model.before = lambda texts: pipeline.offer(source.store(next(numbers)))
     refs = [source.store(n) for n in range(50)]
-    writer.start()
-    try:
-        for ref in refs:
-            pipeline.offer(ref)
-        assert pipeline.wait_idle(WAIT_S)
-        assert set(refs) <= set(source.vectors)
-    finally:
-        stop.set()
-        writer.join()
+    for ref in refs:
+        pipeline.offer(ref)
+    assert pipeline.wait_idle(WAIT_S / 6)
+    assert set(refs) <= set(source.vectors)
+    assert source.queued
 
 
 def test_close_is_bounded_even_when_the_model_hangs_and_nothing_is_written_after_it(
