@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 
@@ -38,12 +39,11 @@ def key(_: list[str]) -> int:
 def audit(arguments: list[str]) -> int:
     """Print the last entries of the audit log, as the owner of the directory."""
     with strongroom.open(arguments[0]) as room:
-        entries, after = [], 0
-        while page := room.audit(limit=1000, after=after):
-            entries, after = [*entries, *page][-AUDIT_LINES:], page[-1].seq
+        entries = room.audit(limit=AUDIT_LINES)
     for entry in entries:
+        at = datetime.fromtimestamp(entry.at_us / 1e6, UTC)
         where = ", ".join(entry.namespaces)
-        print(f"{entry.seq:>5}  {entry.at:%H:%M:%S}  {entry.principal:<14}  {entry.action:<12}", end="  ")
+        print(f"{entry.seq:>5}  {at:%H:%M:%S}  {entry.principal:<14}  {entry.action:<16}", end="  ")
         print(f"{entry.outcome:<8}  {where}  {entry.reason}".rstrip())
     return 0
 
