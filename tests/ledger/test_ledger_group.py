@@ -5,10 +5,11 @@ from __future__ import annotations
 import signal
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+import apsw
 import pytest
 from tests.ledger.ledger_hooks import SumHooks, assert_whole, memory
 
@@ -23,6 +24,7 @@ from strongroom.errors import (
 )
 from strongroom.ledger import SqliteLedger, WriteBatch
 from strongroom.ledger._group import GroupCommit, Take
+from strongroom.ledger._heads import ResetHead
 
 
 class GateHooks(SumHooks):
@@ -69,7 +71,9 @@ def gated(tmp_path: Path, hooks: GateHooks) -> Iterator[SqliteLedger]:
         yield made
 
 
-def together(ledger: SqliteLedger, hooks: GateHooks, batches: list[WriteBatch]) -> list[Future[list[int]]]:
+def together(
+    ledger: SqliteLedger, hooks: GateHooks, batches: Sequence[WriteBatch | ResetHead]
+) -> list[Future[object]]:
     """Hold one commit at the gate, line up ``batches`` behind it, and let go."""
     hooks.inside.clear()
     hooks.gate.clear()
@@ -79,7 +83,7 @@ def together(ledger: SqliteLedger, hooks: GateHooks, batches: list[WriteBatch]) 
         hooks.heads.clear()
         futures = []
         for n, batch in enumerate(batches):
-            futures.append(pool.submit(ledger.commit, batch))
+            futures.append(pool.submit(ledger._group.submit, batch))
             while len(ledger._group._line) <= n:
                 threading.Event().wait(0.001)
         hooks.gate.set()
@@ -97,6 +101,24 @@ def test_waiting_writers_share_one_transaction(gated: SqliteLedger, hooks: GateH
     assert [f.result() for f in futures] == [[n + 2] for n in range(10)]
     assert hooks.heads == [(1, 1, 11)]
     assert_whole(gated)
+
+
+def test_a_head_made_anew_among_writers_matches(gated: SqliteLedger, hooks: GateHooks) -> None:
+    """Writes before and after the reset in the same transaction count once each; a lost row is accepted."""
+    gated.commit(WriteBatch(puts=[memory(1, b"lost" * 4), memory(1, b"kept" * 4)]))
+    damage = apsw.Connection(str(gated._path))
+    damage.execute("DELETE FROM record WHERE memory_id = ?", (b"lost" * 4,))
+    damage.close()
+    with pytest.raises(AssertionError):
+        assert_whole(gated)
+    replaced = WriteBatch(puts=[memory(1, (1).to_bytes(16, "big"), version=2)])
+    works = [put(1), ResetHead(1), replaced, ResetHead(2), put(2)]
+    futures = together(gated, hooks, works)
+    assert [f.result() for f in futures] == [[4], 3, [5], 0, [6]]
+    assert hooks.heads == [(1, 0, 6), (2, 0, 0)]
+    assert_whole(gated)
+    with pytest.raises(NamespaceNotFoundError):
+        gated.reset_head(9)
 
 
 def test_no_group_exceeds_the_limit(gated: SqliteLedger, hooks: GateHooks) -> None:

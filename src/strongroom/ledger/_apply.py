@@ -20,6 +20,7 @@ from strongroom.errors import (
     VersionConflictError,
 )
 from strongroom.ledger._connect import translate
+from strongroom.ledger._heads import ResetHead, present_rows
 from strongroom.ledger._types import (
     ELEMENT_PREFIX_BYTES,
     EXPECT_ABSENT,
@@ -101,15 +102,21 @@ class _Row(NamedTuple):
 class _Space:
     """A namespace during the transaction: the state it had, and what happened since."""
 
-    __slots__ = ("added", "head", "is_new", "ns", "removed", "seq", "seq_before")
+    __slots__ = ("added", "head", "is_changed", "is_new", "ns", "removed", "seq", "seq_before")
 
     def __init__(self, ns: int, seq: int, head: bytes | None) -> None:
         self.ns = ns
         self.seq_before = self.seq = seq
         self.head = head
-        self.is_new = head is None
+        self.is_new = self.is_changed = head is None
         self.removed: list[bytes] = []
         self.added: list[bytes] = []
+
+    def start_anew(self, seq: int, elements: list[bytes]) -> None:
+        """As if all rows had been written in this transaction, into an empty namespace."""
+        self.seq_before, self.seq, self.head = 0, seq, None
+        self.removed, self.added = [], elements
+        self.is_changed = True
 
 
 _Key = tuple[int, bytes, int]
@@ -293,11 +300,26 @@ class Transaction:
             self._last_audit = last_audit
         return seqs
 
-    def run(self, work: WriteBatch | Callable[[apsw.Connection], int]) -> list[int] | int:
+    def run(self, work: WriteBatch | ResetHead | Callable[[apsw.Connection], int]) -> list[int] | int:
         """Apply a batch, or let a job of the ledger itself write."""
         if isinstance(work, WriteBatch):
             return self.apply(work)
+        if isinstance(work, ResetHead):
+            return self.reset_head(work.ns)
         return work(self.connection)
+
+    def reset_head(self, ns: int) -> int:
+        """Start the head of a namespace anew from its rows, those of this transaction included.
+
+        Raises:
+            NamespaceNotFoundError: the namespace was never made.
+        """
+        space = self.space(ns)
+        if space is None:
+            raise NamespaceNotFoundError()
+        last, elements = present_rows(self.connection, ns)
+        space.start_anew(max(last, space.seq), elements)
+        return len(elements)
 
     def _execute(self, plan: _Plan) -> None:
         connection = self.connection
@@ -319,7 +341,7 @@ class Transaction:
     def finish(self) -> None:
         """Advance the head of every namespace that changed, once each."""
         for space in self._spaces.values():
-            if space.seq == space.seq_before and not space.is_new:
+            if space.seq == space.seq_before and not space.is_changed:
                 continue
             try:
                 head = self.hooks.advance_head(

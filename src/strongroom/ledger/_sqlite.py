@@ -24,7 +24,7 @@ from strongroom.ledger._check import check_ledger
 from strongroom.ledger._checkpoint import Checkpointer
 from strongroom.ledger._connect import CACHE_KIB_WRITER, connect, translate, translated
 from strongroom.ledger._group import GroupCommit, Take, Ticket
-from strongroom.ledger._heads import reset
+from strongroom.ledger._heads import ResetHead
 from strongroom.ledger._queue import mark, requeue
 from strongroom.ledger._schema import FILE_NAME, create_file, store_id_of, verify_file
 from strongroom.ledger._types import LedgerHooks, QueueItem, QueueRow, WriteBatch
@@ -34,7 +34,7 @@ _MEMORY = int(Field.MEMORY)
 _DEFAULTS = LedgerConfig()
 
 Job = Callable[[apsw.Connection], int]
-Work = WriteBatch | Job
+Work = WriteBatch | ResetHead | Job
 
 
 class SqliteLedger:
@@ -128,7 +128,7 @@ class SqliteLedger:
         Raises:
             NamespaceNotFoundError: the namespace was never made. StorageError: nothing was written.
         """
-        return self._group.submit(reset(ns, self._hooks))  # type: ignore[return-value]
+        return self._group.submit(ResetHead(ns))  # type: ignore[return-value]
 
     def _write(self, take: Take[Work]) -> None:
         """Write what stands in line as one transaction; one by one when they cannot go together."""
