@@ -350,6 +350,23 @@ def test_the_engine_is_locked_down(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_every_lock_is_set(store: ColumnarStore) -> None:
+    """Each setting of the lockdown has its value, also where another one would cover for it."""
+    wanted = dict(setting.replace("'", "").split(" = ") for setting in columnar._LOCKDOWN)
+    assert wanted.keys() >= {
+        "python_enable_replacements",
+        "autoinstall_known_extensions",
+        "lock_configuration",
+    }
+    with store.cursor() as cursor:
+        rows = cursor.execute("SELECT name, value FROM duckdb_settings()").fetchall()
+    found = {name: value or "" for name, value in rows}
+    assert {name: found[name] for name in wanted} == wanted
+    assert found["max_execution_time"] == "5000"
+    for setting in ("enable_external_access", "python_enable_replacements", "allow_community_extensions"):
+        assert found[setting] == "false"
+
+
 def test_it_never_spills_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sort beyond the memory limit fails with a typed error and leaves no file behind."""
     monkeypatch.chdir(tmp_path)

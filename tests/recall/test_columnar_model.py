@@ -40,7 +40,7 @@ def store() -> Iterator[ColumnarStore]:
 
 
 _relaxed = settings(
-    max_examples=120,
+    max_examples=80,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
@@ -87,7 +87,7 @@ def test_random_filters_agree_with_the_model(
 
 
 @pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda e: e[0][:40])
-@settings(_relaxed, max_examples=8)
+@settings(_relaxed, max_examples=5)
 @given(st.lists(memories, min_size=1, max_size=20))
 def test_every_expression_agrees_with_the_model(
     store: ColumnarStore, expression: Any, batch: list[Memory]
