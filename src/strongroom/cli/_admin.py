@@ -1,0 +1,254 @@
+"""keys, namespaces, queue, stats, audit, flush."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from strongroom.cli import _output as out
+from strongroom.cli._app import App
+from strongroom.cli._params import AHEAD, Command, Group, pass_app, patterns_option, timeout_option
+
+if TYPE_CHECKING:
+    from strongroom.model import ApiKeyInfo, AuditEntry, NamespaceInfo
+
+
+# -- API keys ---------------------------------------------------------------------------------------
+@click.group(cls=Group)
+def keys() -> None:
+    """API keys: make, list, revoke."""
+
+
+@keys.command("create")
+@click.option("--name", required=True, help="What it is for.")
+@click.option(
+    "--scope",
+    type=click.Choice(["read-only", "read-write", "admin"]),
+    required=True,
+    help="What it may do at most.",
+)
+@click.option(
+    "-n",
+    "--namespace",
+    "grants",
+    multiple=True,
+    required=True,
+    help='Namespace, or pattern such as "company_a/*" or "*". May be repeated.',
+)
+@click.option("--expires", "expires_at", type=AHEAD, help="When it expires: a time, or a span from now.")
+@pass_app
+def keys_create(app: App, name: str, scope: str, grants: Sequence[str], expires_at: datetime | None) -> None:
+    """Make an API key. It is shown once and kept nowhere."""
+    from strongroom.servers.wire import key_out
+
+    with app.session() as session:
+        info, text = session.keys_create(name, scope, grants, expires_at)
+    if app.as_json:
+        out.write_json({"key": key_out(info), "api_key": text})
+        return
+    out.write(f"{text}\n")
+    out.note(f"key {info.key_id}: shown this once; keep it in a secret store")
+
+
+@keys.command("list")
+@pass_app
+def keys_list(app: App) -> None:
+    """List the API keys, without their secrets."""
+    from strongroom.servers.wire import key_out
+
+    with app.session() as session:
+        found = session.keys_list()
+    if app.as_json:
+        out.write_json({"keys": [key_out(k) for k in found]})
+        return
+    out.table(
+        ("key", "name", "scope", "namespaces", "created", "expires", "revoked"),
+        ((k.key_id, k.name, k.scope, _grants(k), k.created_at, k.expires_at, k.revoked_at) for k in found),
+        wide="namespaces",
+    )
+
+
+@keys.command("revoke")
+@click.argument("key_id")
+@pass_app
+def keys_revoke(app: App, key_id: str) -> None:
+    """Revoke an API key, at once and for good."""
+    from strongroom.servers.wire import key_out
+
+    with app.session() as session:
+        info = session.keys_revoke(key_id)
+    if app.as_json:
+        out.write_json({"key": key_out(info)})
+    else:
+        out.write(f"revoked {info.key_id}\n")
+
+
+def _grants(key: ApiKeyInfo) -> str:
+    return " ".join(g.text for g in key.grants)
+
+
+# -- namespaces -------------------------------------------------------------------------------------
+@click.group(cls=Group)
+def namespaces() -> None:
+    """Namespaces: list, create, update."""
+
+
+_model_option = click.option("--model", help="Embedding model: default, or the name of a [models.NAME].")
+_language_option = click.option("--language", help="Language of the keyword search, such as english.")
+
+
+@namespaces.command("list")
+@pass_app
+def namespaces_list(app: App) -> None:
+    """List the namespaces with their counts."""
+    with app.session() as session:
+        found = session.namespaces()
+    if app.as_json:
+        out.write_json({"namespaces": found})
+    else:
+        _show_namespaces(found)
+
+
+@namespaces.command("create")
+@click.argument("name")
+@_model_option
+@_language_option
+@pass_app
+def namespaces_create(app: App, name: str, model: str | None, language: str | None) -> None:
+    """Make a namespace with keys of its own."""
+    with app.session() as session:
+        info = session.create_namespace(name, model=model, language=language)
+    if app.as_json:
+        out.write_json(info)
+    else:
+        _show_namespaces([info])
+
+
+@namespaces.command("update")
+@click.argument("name")
+@_model_option
+@_language_option
+@pass_app
+def namespaces_update(app: App, name: str, model: str | None, language: str | None) -> None:
+    """Change a namespace's model or language; with a new model its memories are embedded anew."""
+    with app.session() as session:
+        info = session.update_namespace(name, model=model, language=language)
+    if app.as_json:
+        out.write_json(info)
+    else:
+        _show_namespaces([info])
+
+
+def _show_namespaces(found: Sequence[NamespaceInfo]) -> None:
+    out.table(
+        ("namespace", "memories", "embedded", "pending", "model", "language", "created"),
+        ((n.name, n.memories, n.embedded, n.pending, n.model, n.language, n.created_at) for n in found),
+        right="memories embedded pending",
+    )
+
+
+# -- embedding queue --------------------------------------------------------------------------------
+@click.group(cls=Group)
+def queue() -> None:
+    """Memories that wait for their embedding, and those given up (dead letters)."""
+
+
+@queue.command("list")
+@patterns_option
+@click.option("--dead/--pending", default=None, help="Only dead letters, or only what waits.")
+@click.option("--limit", default=100, show_default=True, help="How many at most.")
+@pass_app
+def queue_list(app: App, namespaces: Sequence[str], dead: bool | None, limit: int) -> None:
+    """List the queue."""
+    with app.session() as session:
+        entries = session.queue(namespaces, dead=dead, limit=limit)
+    if app.as_json:
+        out.write_json({"entries": entries})
+        return
+    out.table(
+        ("memory", "namespace", "state", "attempts", "error"),
+        ((e.memory_id, e.namespace, "dead" if e.dead else "pending", e.attempts, e.error) for e in entries),
+        right="attempts",
+    )
+    if not entries:
+        out.write("the queue is empty\n")
+
+
+@queue.command("requeue")
+@patterns_option
+@pass_app
+def queue_requeue(app: App, namespaces: Sequence[str]) -> None:
+    """Give the dead letters another chance."""
+    with app.session() as session:
+        count = session.requeue(namespaces)
+    if app.as_json:
+        out.write_json({"requeued": count})
+    else:
+        out.write(f"requeued {count}\n")
+
+
+# -- the store --------------------------------------------------------------------------------------
+@click.command(cls=Command)
+@patterns_option
+@pass_app
+def stats(app: App, namespaces: Sequence[str]) -> None:
+    """Count memories, embeddings and what waits."""
+    with app.session() as session:
+        found = session.stats(namespaces)
+    if app.as_json:
+        out.write_json(found)
+        return
+    names = ("memories", "embedded", "pending", "dead", "namespaces")
+    out.fields((name, getattr(found, name)) for name in names)
+
+
+@click.command(cls=Command)
+@timeout_option
+@pass_app
+def flush(app: App, timeout_s: float) -> None:
+    """Embed what waits, and return when nothing does."""
+    with app.session(worker=True) as session:
+        session.flush(timeout_s)
+        found = session.stats()
+    if app.as_json:
+        out.write_json(found)
+    else:
+        out.write(f"{found.embedded} of {found.memories} memories are embedded, {found.dead} were given up\n")
+
+
+@click.command(cls=Command)
+@click.option("--limit", default=100, show_default=True, help="How many at most.")
+@click.option("--after", default=0, show_default=True, help="Only entries after this number; 0: the newest.")
+@pass_app
+def audit(app: App, limit: int, after: int) -> None:
+    """Show the audit log, oldest first; with --json each entry is a line of its own."""
+    with app.session() as session:
+        entries = session.audit(limit, after)
+    if app.as_json:
+        from strongroom.servers.wire import audit_out
+
+        for entry in entries:
+            out.write_json(audit_out(entry))
+        return
+    out.table(
+        ("entry", "time", "who", "by", "action", "outcome", "count", "where"),
+        (_audit_row(e) for e in entries),
+        wide="where",
+        right="entry count",
+    )
+
+
+def _audit_row(e: AuditEntry) -> tuple[Any, ...]:
+    from datetime import UTC, timedelta
+
+    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=e.at_us)
+    where = ", ".join(e.namespaces)
+    if e.reason:
+        where = f"{where} ({e.reason})" if where else e.reason
+    return e.seq, at, e.principal, e.surface, e.action, e.outcome, e.count, where
+
+
+COMMANDS: Final = (keys, namespaces, queue, stats, flush, audit)

@@ -1,0 +1,92 @@
+"""How the command ends when something is wrong: two lines on stderr (or JSON) and an exit status.
+
+error: <message> (<code>)
+hint: <hint>
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Final
+
+from strongroom.cli._text import printable
+from strongroom.errors import InternalError, StrongroomError
+
+FINDINGS: Final = 1  # check and doctor found something
+INTERRUPTED: Final = 130
+BROKEN_PIPE: Final = 141
+
+# Exit status by error code. Every code of strongroom.errors stands here, and nothing else; a test sees to it.
+EXIT_STATUS: Final[dict[str, int]] = {
+    "invalid_input": 2,
+    "content_too_large": 2,
+    "invalid_vector": 2,
+    "invalid_filter": 2,
+    "invalid_namespace": 2,
+    "unknown_model": 2,
+    "not_found": 3,
+    "memory_not_found": 3,
+    "namespace_not_found": 3,
+    "credential_not_found": 3,
+    "store_not_found": 3,
+    "conflict": 4,
+    "duplicate_memory": 4,
+    "version_conflict": 4,
+    "store_exists": 4,
+    "unauthenticated": 5,
+    "access_denied": 5,
+    "limit_exceeded": 6,
+    "timeout": 6,
+    "configuration": 7,
+    "closed": 7,
+    "integrity": 8,
+    "decryption_failed": 8,
+    "tampered": 8,
+    "self_test_failed": 8,
+    "key_management": 9,
+    "keystore_missing": 9,
+    "keystore_permissions": 9,
+    "keystore_format": 9,
+    "unwrap_failed": 9,
+    "kms_unavailable": 9,
+    "kms_denied": 9,
+    "keyring_missing": 9,
+    "keyring_mismatch": 9,
+    "key_state": 9,
+    "key_exhausted": 9,
+    "storage": 10,
+    "storage_full": 10,
+    "storage_read_only": 10,
+    "storage_busy": 10,
+    "storage_corrupt": 10,
+    "schema_version": 10,
+    "embedding": 11,
+    "embedding_unavailable": 11,
+    "embedding_rejected": 11,
+    "model_files": 11,
+    "transport": 12,
+    "internal": 70,
+}
+
+UNEXPECTED_HINT: Final = "run the command again with --debug to see where"
+
+
+def exit_status(error: StrongroomError) -> int:
+    """The exit status for an error; a code that is not in the table counts as internal."""
+    return EXIT_STATUS.get(error.code, EXIT_STATUS[InternalError.code])
+
+
+def show_error(error: StrongroomError, *, as_json: bool) -> None:
+    """Write an error to stderr."""
+    if as_json:
+        text = json.dumps({"error": error.as_dict()}, ensure_ascii=False) + "\n"
+    else:
+        text = f"error: {printable(error.message, one_line=True)} ({error.code})\n"
+        if error.hint:
+            text += f"hint: {printable(error.hint, one_line=True)}\n"
+    try:
+        sys.stderr.write(text.encode("utf-8", "replace").decode("utf-8"))
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return  # nobody listens; the exit status still tells

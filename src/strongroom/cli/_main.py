@@ -1,0 +1,141 @@
+"""The root of the command: global options, the commands, and the one place where errors end."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from strongroom import __version__
+from strongroom.cli import _admin, _import, _memories, _serve, _store
+from strongroom.cli._app import App
+from strongroom.cli._errors import BROKEN_PIPE, INTERRUPTED, UNEXPECTED_HINT, exit_status, show_error
+from strongroom.cli._params import Group
+from strongroom.errors import ConfigurationError, InternalError, InvalidInputError, StrongroomError
+
+_PROGRAM = "strongroom"
+
+
+class Root(Group):
+    """The group of all commands; ``main`` never lets an exception out."""
+
+    def main(  # type: ignore[override]  # it always ends the process, and never raises click's errors
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> None:
+        """Run the command and exit with its status."""
+        given = list(sys.argv[1:] if args is None else args)
+        self._main_shell_completion(extra, prog_name or _PROGRAM, complete_var)
+        options = given[: given.index("--")] if "--" in given else given
+        app = App(as_json="--json" in options, debug="--debug" in options)
+        sys.exit(self._run(given, prog_name or _PROGRAM, app))
+
+    def _run(self, args: list[str], name: str, app: App) -> int:
+        try:
+            with self.make_context(name, args, obj=app) as context:
+                status = self.invoke(context)
+            sys.stdout.flush()
+            return status if type(status) is int else 0
+        except click.exceptions.Exit as e:
+            return e.exit_code
+        except (click.Abort, KeyboardInterrupt):
+            return INTERRUPTED
+        except BrokenPipeError:
+            _forget_stdout()
+            return BROKEN_PIPE
+        except StrongroomError as e:
+            return _fail(e, app)
+        except click.UsageError as e:
+            return _fail(InvalidInputError(e.format_message(), hint=_usage_hint(e)), app)
+        except click.ClickException as e:
+            return _fail(ConfigurationError(e.format_message()), app)
+        except Exception as e:  # noqa: BLE001 - the boundary: by type only, the text may hold content
+            if app.debug:
+                import traceback
+
+                traceback.print_exc()
+            return _fail(InternalError(f"unexpected {type(e).__name__}", hint=UNEXPECTED_HINT), app)
+
+
+def _fail(error: StrongroomError, app: App) -> int:
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _forget_stdout()
+    show_error(error, as_json=app.as_json)
+    return exit_status(error)
+
+
+def _usage_hint(error: click.UsageError) -> str:
+    path = error.ctx.command_path if error.ctx is not None else _PROGRAM
+    return f"see: {path} --help"
+
+
+def _forget_stdout() -> None:
+    """Let the interpreter flush into nothing at its end."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):
+        return
+
+
+@click.group(cls=Root, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.option(
+    "--data", envvar="STRONGROOM_DATA", metavar="DIR", help="The data directory. [env: STRONGROOM_DATA]"
+)
+@click.option(
+    "--url",
+    envvar="STRONGROOM_URL",
+    metavar="URL",
+    help="A running server, https://host:port, instead of a directory. [env: STRONGROOM_URL]",
+)
+@click.option(
+    "--ca",
+    envvar="STRONGROOM_CA",
+    metavar="FILE",
+    help="Authorities to trust for the server (tls/ca.pem of its keys directory). [env: STRONGROOM_CA]",
+)
+@click.option(
+    "--api-key-file",
+    metavar="FILE",
+    help="Act with the API key in this file, or with that in STRONGROOM_API_KEY. "
+    "With neither: as the owner of the directory.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; errors too.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
+@click.version_option(__version__, prog_name=_PROGRAM)
+@click.pass_context
+def cli(
+    context: click.Context,
+    data: str | None,
+    url: str | None,
+    ca: str | None,
+    api_key_file: str | None,
+    as_json: bool,
+    debug: bool,
+) -> None:
+    """The encrypted memory store for AI agents."""
+    app: App = context.obj
+    app.data, app.url, app.ca, app.api_key_file = data, url, ca, api_key_file
+    app.as_json = app.as_json or as_json
+    app.debug = app.debug or debug
+    app.data_given = context.get_parameter_source("data") is ParameterSource.COMMANDLINE
+    app.url_given = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
+
+
+for _module in (_store, _serve, _memories, _import, _admin):
+    for _command in _module.COMMANDS:
+        cli.add_command(_command)
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    cli.main()

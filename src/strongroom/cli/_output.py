@@ -1,0 +1,114 @@
+"""What the commands print: JSON for programs, calm tables for people."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from strongroom.cli._text import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+
+    from strongroom.model import Memory
+
+WIDTH_WITHOUT_TERMINAL: Final = 120
+CONTENT_SHOWN: Final = 160  # characters
+
+
+def write(text: str) -> None:
+    """Text to stdout; what the terminal cannot show is replaced."""
+    encoding = sys.stdout.encoding or "utf-8"
+    sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+
+
+def write_json(value: object) -> None:
+    """One line of JSON in UTF-8."""
+    from strongroom.servers.wire import to_json
+
+    sys.stdout.write(to_json(value).decode() + "\n")
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that styles only on a terminal and lets a broken pipe be seen."""
+    from rich.console import Console
+
+    class Calm(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else WIDTH_WITHOUT_TERMINAL
+    return Calm(file=stream, width=width, highlight=False, markup=False, emoji=False)
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, wide: str = "", right: str = "") -> None:
+    """Print a table. ``wide``: the column that takes what is left; ``right``: names aligned right."""
+    from rich.table import Table
+
+    shown = Table(box=None, pad_edge=False, header_style="dim", show_edge=False, padding=(0, 2, 0, 0))
+    numbers = right.split()
+    for name in columns:
+        if name == wide:
+            shown.add_column(name, overflow="fold", ratio=1)
+        else:
+            shown.add_column(name, justify="right" if name in numbers else "left", no_wrap=True)
+    count = 0
+    for row in rows:
+        shown.add_row(*(_cell(value) for value in row))
+        count += 1
+    if not count:
+        return
+    target = console()
+    with target.capture() as captured:
+        target.print(shown)
+    write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
+
+
+def _cell(value: Any) -> RenderableType:
+    from rich.text import Text
+
+    if isinstance(value, Text):
+        return value
+    if isinstance(value, datetime):
+        return Text(when(value))
+    if isinstance(value, float):
+        return Text(f"{value:.3f}")
+    return Text("" if value is None else printable(str(value), one_line=True))
+
+
+def when(value: datetime | None) -> str:
+    """A time in UTC to the second."""
+    return "" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def summary(memory: Memory) -> RenderableType:
+    """The content of a memory, shortened, with its id below."""
+    from rich.text import Text
+
+    from strongroom.cli._text import shortened
+
+    text = Text(shortened(memory.content, CONTENT_SHOWN))
+    text.append(f"\n{memory.memory_id}", style="dim")
+    return text
+
+
+def fields(pairs: Iterable[tuple[str, Any]]) -> None:
+    """Print name and value, one a line; what is empty is left out."""
+    shown = [(n, v) for n, v in pairs if v is not None and v not in ("", (), {})]
+    width = max((len(n) for n, _ in shown), default=0)
+    for name, value in shown:
+        text = when(value) if isinstance(value, datetime) else printable(str(value), one_line=True)
+        write(f"{name:<{width}}  {text}\n")
+
+
+def note(text: str) -> None:
+    """A remark for a person, on stderr, so that stdout holds the answer alone."""
+    sys.stderr.write(printable(text) + "\n")
+
+
+def write_line(text: str) -> None:
+    """One printable line to stdout."""
+    write(printable(text) + "\n")

@@ -1,0 +1,70 @@
+"""Progress of long work, on stderr: a bar on a terminal, plain lines now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from time import monotonic
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+_LINE_EVERY_S: Final = 5.0
+
+
+class Progress:
+    """``update(done, total)`` as often as one likes; ``quiet`` leaves the plain lines out."""
+
+    def __init__(self, title: str, unit: str, *, quiet: bool = False) -> None:
+        self._title = title
+        self._unit = unit
+        self._quiet = quiet
+        self._bar: Bar | None = None
+        self._task: Any = None
+        self._next_line = monotonic() + _LINE_EVERY_S
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty():
+            from rich.progress import (
+                BarColumn,
+                MofNCompleteColumn,
+                TaskProgressColumn,
+                TextColumn,
+                TimeRemainingColumn,
+            )
+            from rich.progress import Progress as Bar
+
+            from strongroom.cli._output import console
+
+            self._bar = Bar(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TaskProgressColumn(show_speed=True),
+                MofNCompleteColumn(),
+                TextColumn(self._unit),
+                TimeRemainingColumn(),
+                console=console(stderr=True),
+                transient=True,
+            )
+            self._task = self._bar.add_task(self._title, total=None)
+            self._bar.start()
+        return self
+
+    def update(self, done: int, total: int, title: str | None = None) -> None:
+        """Tell how far it is."""
+        title = title or self._title
+        if self._bar is not None:
+            self._bar.update(self._task, description=title, completed=done, total=max(done, total))
+            return
+        now = monotonic()
+        if not self._quiet and now >= self._next_line:
+            self._next_line = now + _LINE_EVERY_S
+            sys.stderr.write(f"{title}: {done} of {max(done, total)} {self._unit}\n")
+            sys.stderr.flush()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

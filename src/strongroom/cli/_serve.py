@@ -1,0 +1,138 @@
+"""serve, embed-serve, mcp: the processes that stay."""
+
+from __future__ import annotations
+
+import hmac
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import click
+
+from strongroom.cli._app import App
+from strongroom.cli._params import Command, pass_app
+from strongroom.errors import ConfigurationError, InvalidInputError
+
+EMBED_KEY_VARIABLE: Final = "STRONGROOM_EMBED_API_KEY"
+_EMBED_PORT: Final = 9443
+_KEY_CHARACTERS_MIN: Final = 16
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+@click.command(cls=Command)
+@click.option("--host", help="Address to listen on. Default: [server] host.")
+@click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on. Default: [server] port.")
+@click.option(
+    "--metrics-on-loopback", is_flag=True, help="Give /metrics to callers on this machine without a key."
+)
+@pass_app
+def serve(app: App, host: str | None, port: int | None, metrics_on_loopback: bool) -> None:
+    """Serve REST and MCP over TLS 1.3 until SIGTERM or Ctrl-C."""
+    directory = app.directory()
+    from strongroom.engine import Engine
+    from strongroom.servers.serve import run_server, server_files
+
+    engine = Engine.open(directory, debug=app.debug)
+    try:
+        certificate, private_key = server_files(directory, engine.config)
+        run_server(
+            engine,
+            engine.config,
+            certificate=certificate,
+            private_key=private_key,
+            host=host,
+            port=port,
+            metrics_on_loopback=metrics_on_loopback,
+        )
+    finally:
+        engine.close()
+
+
+@click.command("embed-serve", cls=Command)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=_EMBED_PORT,
+    show_default=True,
+    help="Port to listen on.",
+)
+@click.option("--model", "model_name", default="default", show_default=True, help="Which configured model.")
+@click.option("--certificate", metavar="FILE", help="Certificate. Default: that of the store's server.")
+@click.option("--private-key", metavar="FILE", help="Private key. Default: that of the store's server.")
+@click.option("--key-file", metavar="FILE", help="File with the key that callers must show.")
+@click.option("--no-tls", is_flag=True, help="Plain HTTP; on a loopback address only.")
+@pass_app
+def embed_serve(
+    app: App,
+    host: str,
+    port: int,
+    model_name: str,
+    certificate: str | None,
+    private_key: str | None,
+    key_file: str | None,
+    no_tls: bool,
+) -> None:
+    """Serve the embedding model to several nodes, by the embeddings call of the OpenAI API.
+
+    Callers show the key that is in --key-file or in STRONGROOM_EMBED_API_KEY. Without a data directory it
+    is the local model; --certificate and --private-key are then needed.
+    """
+    from strongroom.cli._embed import run_embedding_server, tls_context
+    from strongroom.config import Config, load_config
+
+    check = _key_check(key_file)
+    directory = app.directory() if app.data else None
+    config = load_config(directory) if directory else Config()
+    if no_tls:
+        if host not in _LOOPBACK:
+            raise InvalidInputError("--no-tls needs a loopback address", hint="give --host 127.0.0.1")
+        context = None
+    else:
+        context = tls_context(directory, config, certificate, private_key)
+    if model_name == "default":
+        model = config.embedding
+    elif model_name in config.models:
+        model = config.models[model_name]
+    else:
+        raise ConfigurationError("no model of that name is configured")
+    run_embedding_server(model, check, context, host, port, config.log)
+
+
+def _key_check(key_file: str | None) -> Callable[[str], bool]:
+    """Compares in constant time with the key of the file or the environment."""
+    if key_file is not None:
+        try:
+            key = Path(key_file).read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            raise ConfigurationError("the file of the key cannot be read") from None
+    else:
+        key = os.environ.get(EMBED_KEY_VARIABLE, "")
+    if len(key) < _KEY_CHARACTERS_MIN:
+        raise ConfigurationError(
+            f"embed-serve needs a key of at least {_KEY_CHARACTERS_MIN} characters",
+            hint=f"set {EMBED_KEY_VARIABLE} or give --key-file",
+        )
+    expected = key.encode()
+    return lambda shown: hmac.compare_digest(shown.encode("utf-8", "replace"), expected)
+
+
+@click.command(cls=Command)
+@pass_app
+def mcp(app: App) -> None:
+    """Speak MCP on stdin and stdout, for an agent on this machine.
+
+    With STRONGROOM_API_KEY (or --api-key-file) it is held to that key; without, it is the owner.
+    """
+    app.local_directory("mcp")
+    from strongroom import __version__
+    from strongroom.servers.mcp import run_stdio
+
+    with app.engine(worker=True) as engine:
+        key = app.api_key()
+        session = engine.owner_session("mcp") if key is None else engine.authenticate(key, surface="mcp")
+        run_stdio(session, version=__version__)
+
+
+COMMANDS: Final = (serve, embed_serve, mcp)
