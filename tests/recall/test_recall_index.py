@@ -248,6 +248,24 @@ def test_half_done_work_is_never_searched(index: NamespaceIndex, monkeypatch: py
         words(index, "refund")
     with pytest.raises(InternalError):
         index.list_newest(ALL, 1, None, NOW_US)
+    monkeypatch.setattr(index, "prepare", lambda: None)  # as when another thread failed just before
+    with pytest.raises(InternalError):
+        words(index, "refund")
+    with pytest.raises(InternalError):
+        index.list_newest(ALL, 1, None, NOW_US)
+
+
+def test_settle_makes_ready_for_quick_searches(store: ColumnarStore) -> None:
+    """After a load the lists are built without waiting for a question."""
+    settings = RecallSettings(exact_rows_max=100)
+    index = NamespaceIndex(store.table(1, "acme/notes"), blind, settings, dimensions=D)
+    for n in range(200):
+        index.apply([Upsert(memory(n), n + 1, 1), VectorPut(memory_id(n).bytes, 1, vector(n), n + 1)], n + 1)
+    index.settle()
+    assert index.wait_idle(30)
+    assert index.vectors is not None
+    assert not index.vectors.is_exact
+    index.close()
 
 
 def test_large_back_logs_are_taken_over_unasked(

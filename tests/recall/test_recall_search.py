@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -286,6 +287,25 @@ def test_list_pages_neither_skip_nor_repeat(three: list[NamespaceIndex]) -> None
     assert Recall.count(three, Filter(), now_us=NOW_US) == 130
     with pytest.raises(InvalidInputError):
         Recall.list(three, Filter(), now_us=NOW_US, limit=0)
+
+
+def test_indexes_are_always_locked_in_one_order(
+    three: list[NamespaceIndex], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However a question names them: two searches and two writers can then never wait in a ring."""
+    entered: list[int] = []
+
+    @contextmanager
+    def noted(index: NamespaceIndex) -> Iterator[None]:
+        entered.append(index.ns)
+        yield
+
+    for index in three:
+        index.prepare()
+        monkeypatch.setattr(index, "prepare", lambda: None)
+        monkeypatch.setattr(index.lock, "read", noted(index))
+    Recall.search([three[2], three[0], three[1], three[2]], replace(BASE, text="refund"))
+    assert entered == [0, 1, 2]
 
 
 def test_searches_over_the_same_indexes_do_not_block_each_other(three: list[NamespaceIndex]) -> None:

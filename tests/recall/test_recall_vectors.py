@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -160,13 +161,46 @@ def test_removed_rows_never_come_back() -> None:
     lane.tend()
     lane.wait_built(60)
     gone = lane.search(rows[5], 500)[0]
-    lane.remove(gone)
+    lane.remove(gone[:100])
+    assert not np.isin(lane.search(rows[5], 50)[0], gone[:100]).any()
+    lane.remove(gone[100:])
     left = np.setdiff1d(np.arange(3_000), gone)
     assert len(lane) == len(left)
     found = lane.search(rows[5], 50)[0]
     assert recall(found, brute(rows, rows[5], 50, left)) >= 0.9
     assert not np.isin(found, gone).any()
     assert np.isnan(lane.similarity(rows[5], gone)).all()
+    lane.close()
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_what_happens_during_a_build_is_not_lost(monkeypatch: pytest.MonkeyPatch, compact: bool) -> None:
+    """Rows added, removed and moved after the build has looked at them are as they should be after it."""
+    rows = clustered(6_000, D, 50, seed=1)
+    lane = VectorLane(D, exact_rows_max=1_000)
+    lane.add(np.arange(5_000), rows[:5_000])
+    if compact:
+        lane.remove(np.arange(0, 5_000, 2))
+    real = module.build
+
+    def slow(*given: Any) -> Any:
+        made = real(*given)
+        lane.add(np.arange(5_000, 5_900), rows[5_000:5_900])
+        lane.remove(np.array([1, 3, 5_001]))
+        lane.move(np.array([5, 5_003]), np.array([7_005, 7_003]))
+        return made
+
+    monkeypatch.setattr(module, "build", slow)
+    lane.tend()
+    assert lane.wait_built(60)
+    assert not lane.is_exact
+    for rid in (7, 4_999, 5_000, 5_899):
+        assert lane.search(rows[rid], 1)[0].tolist() == [rid]
+    assert lane.search(rows[5], 1)[0].tolist() == [7_005]
+    assert lane.search(rows[5_003], 1)[0].tolist() == [7_003]
+    for rid in (1, 3, 5_001):
+        assert rid not in lane.search(rows[rid], 20)[0]
+    assert len(lane) == (2_500 if compact else 5_000) + 900 - 3
     lane.close()
 
 

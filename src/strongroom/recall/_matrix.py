@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +14,19 @@ BLOCK_ROWS = 16_384  # 24 MiB of address space at 384 dimensions; committed as r
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep FAISS on the calling thread: for one query its thread team costs more than it gives."""
+def at_most(threads: int) -> Iterator[None]:
+    """Let FAISS use so many threads for what the calling thread asks of it."""
     before = faiss.omp_get_max_threads()
-    faiss.omp_set_num_threads(1)
+    faiss.omp_set_num_threads(max(1, threads))
     try:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def one_thread() -> AbstractContextManager[None]:
+    """Keep FAISS on the calling thread: for one query its thread team costs more than it gives."""
+    return at_most(1)
 
 
 class BlockMatrix:

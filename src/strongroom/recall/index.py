@@ -171,10 +171,13 @@ class NamespaceIndex:
     def settle(self) -> int:
         """To be called after the ledger's head was reached: drops vectors whose memory never came.
 
-        One that waits now is dropped by the next call. Returns how many wait.
+        One that waits now is dropped by the next call. Also brings the lanes up to date and builds what
+        they need for a quick search, in the background. Returns how many vectors wait.
         """
         with self._mutex:
-            return self._roster.settle()
+            waiting = self._roster.settle()
+        self._task.start(self._prepare_alone)
+        return waiting
 
     def prepare(self) -> None:
         """Bring the lanes up to date with everything that was applied.
@@ -200,6 +203,8 @@ class NamespaceIndex:
         """``prepare`` on a thread of its own."""
         try:
             self.prepare()
+            if self.vectors is not None and len(self._roster.pending) < PENDING_BACKGROUND:
+                self.vectors.tend()
         except Exception as e:  # noqa: BLE001 - a thread has no caller: the next question tells it
             _log.error("the index of a namespace is damaged (%s)", type(e).__name__)
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from strongroom.errors import InvalidVectorError
 from strongroom.recall._ivf import ADD_ROWS, PROBES_MIN, InvertedLists, build, pieces
-from strongroom.recall._matrix import BlockMatrix, one_thread
+from strongroom.recall._matrix import BlockMatrix, at_most, one_thread
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall._top import best
 
@@ -323,7 +324,8 @@ class VectorLane:
         while self._wants_rebuild() and not self._task.stopping:
             old = self._rows
             try:
-                self._rebuild_from(old)
+                with at_most(len(os.sched_getaffinity(0)) // 2):  # the other half is for searches
+                    self._rebuild_from(old)
             except (MemoryError, RuntimeError) as e:  # FAISS reports every failure as RuntimeError
                 self._retry_above = int(old.live * RETRY_GROWTH) + 1
                 name = type(e).__name__
