@@ -51,8 +51,7 @@ def tamper_with_digest(cache: Path) -> None:
     """Other weights with a fitting digest: only the known vectors can tell."""
     graph = entry(cache) / "model.onnx"
     raw = bytearray(graph.read_bytes())
-    for place in range(1_000_000, len(raw), 50_000):
-        raw[place : place + 5000] = bytes(5000)
+    raw[1_000_000:20_000_000] = bytes(19_000_000)  # inside the word embeddings: still a valid graph
     graph.write_bytes(raw)
     side = entry(cache) / "model.json"
     facts = json.loads(side.read_text())
