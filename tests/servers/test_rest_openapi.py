@@ -1,0 +1,111 @@
+"""The OpenAPI description: complete, typed, and true of the running server."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import jsonschema
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import positive_data_acceptance
+
+from strongroom.config import Config
+from strongroom.engine import Session
+from strongroom.servers.rest import create_app
+
+DESCRIPTION = create_app(None, Config(), version="test").openapi()  # type: ignore[arg-type]  # nothing is called
+LOCAL = {"check", "repair"}  # they work on the files of the directory, beside which the operator sits
+OPERATIONS = [(m, p, o) for p, ms in DESCRIPTION["paths"].items() for m, o in ms.items()]
+
+
+def test_the_server_gives_the_description_without_a_key(server):
+    with server.http("") as nobody:
+        given = nobody.get("/openapi.json").json()
+    assert given["paths"].keys() == DESCRIPTION["paths"].keys() and given["openapi"].startswith("3.1")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "operation"), OPERATIONS, ids=lambda v: v if isinstance(v, str) else ""
+)
+def test_every_operation_is_described_to_the_end(method, path, operation):
+    """Summary, security, a typed answer, and the one error form for every refusal."""
+    assert operation["summary"] and operation["tags"]
+    public = path in ("/healthz", "/readyz")
+    assert operation.get("security") == (None if public else [{"apiKey": []}])
+    responses = operation["responses"]
+    assert "422" not in responses
+    done = [r for s, r in responses.items() if s.startswith("2")]
+    assert len(done) == 1 and done[0]["content"]["application/json"]["schema"]["$ref"]
+    wanted = {"default"} if public else {"400", "401", "403", "404", "409", "413", "429", "default"}
+    assert wanted <= responses.keys()
+    for status in wanted:
+        schema = responses[status]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/ErrorOut"}
+    if method in ("post", "patch"):
+        assert operation["requestBody"]["required"]
+
+
+def test_every_reference_leads_somewhere_and_every_schema_is_valid():
+    text = json.dumps(DESCRIPTION)
+    schemas = DESCRIPTION["components"]["schemas"]
+    assert {r.rpartition("/")[2] for r in re.findall(r'"\$ref": "([^"]+)"', text)} <= schemas.keys()
+    for schema in schemas.values():
+        jsonschema.Draft202012Validator.check_schema(schema)
+        if schema.get("type") == "object":
+            assert schema["additionalProperties"] is False, schema.get("title")
+
+
+def test_every_method_of_a_session_has_its_route():
+    """One door, and every surface reaches all of it."""
+    routes = {
+        "store": "POST /v1/memories",
+        "store_many": "POST /v1/memories",
+        "search": "POST /v1/memories:search",
+        "get": "GET /v1/memories/{memory_id}",
+        "list": "POST /v1/memories:list",
+        "update": "PATCH /v1/memories/{memory_id}",
+        "delete": "DELETE /v1/memories/{memory_id}",
+        "flush": "POST /v1/flush",
+        "stats": "GET /v1/stats",
+        "namespaces": "GET /v1/namespaces",
+        "create_namespace": "POST /v1/namespaces",
+        "update_namespace": "PATCH /v1/namespaces",
+        "keys_create": "POST /v1/keys",
+        "keys_list": "GET /v1/keys",
+        "keys_revoke": "DELETE /v1/keys/{key_id}",
+        "queue": "GET /v1/queue",
+        "requeue": "POST /v1/queue:requeue",
+        "audit": "GET /v1/audit",
+    }
+    public = {n for n in vars(Session) if not n.startswith("_")}
+    assert set(routes) == public - LOCAL
+    assert set(routes.values()) <= {f"{m.upper()} {p}" for m, p, _ in OPERATIONS}
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[requests.Session]:
+    with requests.Session() as out:
+        out.trust_env = False
+        yield out
+
+
+SCHEMA = schemathesis.openapi.from_dict(DESCRIPTION)
+
+
+@SCHEMA.parametrize()
+@settings(max_examples=8, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+def test_generated_requests_get_neither_a_5xx_nor_an_answer_off_the_schema(case, server, session):
+    """All checks of schemathesis but one: that whatever fits the schema is taken. A random text is no
+    condition in SQL, a random vector has the wrong length, and the configuration sets limits."""
+    case.call_and_validate(
+        base_url=server.url,
+        session=session,
+        headers={"Authorization": f"Bearer {server.admin_key}"},
+        excluded_checks=[positive_data_acceptance],
+        verify=str(server.ca),
+        timeout=60,
+    )
