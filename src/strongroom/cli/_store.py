@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from strongroom.cli import _output as out
-from strongroom.cli._app import App
+from strongroom.cli._app import SURFACE, App
 from strongroom.cli._errors import FINDINGS
 from strongroom.cli._params import Command, Group, Subset, pass_app
 from strongroom.errors import ConfigurationError, StrongroomError
@@ -170,17 +171,26 @@ def doctor(app: App, strict: bool) -> int:
     directory = app.local_directory("doctor")
     from strongroom.governance import examine, worst
 
-    findings = examine(directory)
+    findings = examine(directory, newest_audit=lambda: _newest_audit(app))
     severity = worst(findings)
     if app.as_json:
         out.write_json({"ok": severity not in ("error", "warning"), "findings": findings})
     else:
         show_findings(findings)
         counts = {s: sum(f.severity == s for f in findings) for s in ("error", "warning", "info")}
-        out.write_line(f"{counts['error']} errors, {counts['warning']} warnings, {counts['info']} remarks")
+        out.write_line(f"errors: {counts['error']}, warnings: {counts['warning']}, remarks: {counts['info']}")
     if severity == "error":
         return 2
     return 1 if severity == "warning" and strict else 0
+
+
+def _newest_audit(app: App) -> datetime | None:
+    """Open the store as its owner; the time of the newest audit entry."""
+    from datetime import UTC, timedelta
+
+    with app.engine(worker=False) as engine:
+        entries = engine.owner_session(SURFACE).audit(limit=1)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=entries[-1].at_us) if entries else None
 
 
 # -- certificates -----------------------------------------------------------------------------------
@@ -228,9 +238,10 @@ def tls_renew(app: App, hosts: Sequence[str]) -> None:
 @pass_app
 def version(app: App) -> None:
     """Show the versions of Strongroom and of what it rests on."""
+    from strongroom import __version__
     from strongroom.governance import versions
 
-    found = versions()
+    found = {"strongroom": __version__, **versions()}
     if app.as_json:
         out.write_json(found)
     else:

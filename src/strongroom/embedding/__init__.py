@@ -14,17 +14,20 @@ from strongroom.embedding._queue_state import PendingRef
 from strongroom.embedding._registry import make_provider
 from strongroom.embedding._sentence_transformers import SentenceTransformersProvider
 from strongroom.embedding._sweeper import SweeperLock
+from strongroom.embedding._weights import ModelFiles, find_model_files
 
 __all__ = [
     "CallerVectors",
     "EmbeddingPipeline",
     "EmbeddingProvider",
     "LocalMiniLM",
+    "ModelFiles",
     "OpenAICompatible",
     "PendingRef",
     "PendingSource",
     "PipelineStats",
     "SentenceTransformersProvider",
     "SweeperLock",
+    "find_model_files",
     "make_provider",
 ]

@@ -32,9 +32,7 @@ _PACKAGES: Final = {
 
 def versions() -> dict[str, str]:
     """Name and version; what is not installed is missing from it."""
-    from strongroom import __version__
-
-    found = {"strongroom": __version__, "python": platform.python_version()}
+    found = {"python": platform.python_version()}
     for name, package in _PACKAGES.items():
         try:
             found[name] = metadata.version(package)

@@ -265,8 +265,11 @@ def _digest_of(stream: IO[bytes], count: int) -> Any:
 
 
 def _lines(stream: IO[bytes], before: int, bytes_max: int) -> Iterator[tuple[int, bytes]]:
-    """The numbers and bytes of the lines from here on. Of a line that is too long only the beginning is kept
-    in memory at a time: it ends the import, or is read to its end and handed out cut."""
+    """The numbers and bytes of the lines from here on, one in memory at a time.
+
+    Raises:
+        InvalidInputError: one is too long. It is not skipped, because it may be all of the file.
+    """
     number = before
     while raw := stream.readline(bytes_max + 2):
         number += 1
