@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -37,7 +38,7 @@ def create_app(
     workers: WorkerPool | None = None,
     log: Log | None = None,
     metrics_on_loopback: bool = False,
-    version: str = "",
+    version: str = "0",
     lifespan: Lifespan | None = None,
 ) -> FastAPI:
     """The REST application, without the guard: ``serve`` puts it in front.
@@ -58,11 +59,15 @@ def create_app(
         redirect_slashes=False,
         lifespan=_lifespan(waiters, lifespan),
     )
-    app.include_router(memories(caller))
-    app.include_router(store(caller))
-    app.include_router(administration(caller))
-    app.include_router(health(caller, metrics_on_loopback=metrics_on_loopback))
-    _handle_errors(app, log)
+    routers = [
+        memories(caller),
+        store(caller),
+        administration(caller),
+        health(caller, metrics_on_loopback=metrics_on_loopback),
+    ]
+    for router in routers:
+        app.include_router(router)
+    _handle_errors(app, [r for router in routers for r in router.routes if isinstance(r, APIRoute)], log)
     description: list[dict[str, Any]] = []
 
     def openapi() -> dict[str, Any]:
@@ -88,7 +93,12 @@ def _lifespan(
     return run
 
 
-def _handle_errors(app: FastAPI, log: Log) -> None:
+def _methods_at(routes: Sequence[APIRoute], path: str) -> list[str]:
+    """The methods that some route takes at this path."""
+    return sorted({m for r in routes if r.path_regex.match(path) for m in r.methods or ()})
+
+
+def _handle_errors(app: FastAPI, routes: Sequence[APIRoute], log: Log) -> None:
     async def typed(request: Request, error: Exception) -> Response:
         assert isinstance(error, StrongroomError)
         return error_to_response(request, error, log)
@@ -112,8 +122,8 @@ def _handle_errors(app: FastAPI, log: Log) -> None:
             found = InvalidInputError("the request is malformed")
         response = error_to_response(request, found, log)
         response.status_code = error.status_code
-        if error.headers and "allow" in {k.lower() for k in error.headers}:
-            response.headers["allow"] = next(v for k, v in error.headers.items() if k.lower() == "allow")
+        if error.status_code == 405:
+            response.headers["allow"] = ", ".join(_methods_at(routes, request.url.path))
         return response
 
     async def unexpected(request: Request, error: Exception) -> Response:

@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import ValidationError
+from fastapi import Depends
+from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
@@ -114,6 +115,29 @@ class Caller:
             self._log.info("refused", reason=problem, request_id=request_id_of(request.scope))
             raise UnauthenticatedError
         return key
+
+
+async def _refuse_unknown_parameters(request: Request) -> None:
+    """A mistyped parameter must not silently mean the default.
+
+    Raises:
+        InvalidInputError: the route has no parameter of that name.
+    """
+    if not request.scope["query_string"]:
+        return
+    declared = request.scope["route"].dependant.query_params
+    if any(
+        isinstance(p.field_info.annotation, type) and issubclass(p.field_info.annotation, BaseModel)
+        for p in declared
+    ):
+        return  # the model of the parameters refuses them itself
+    unknown = set(request.query_params) - {p.alias for p in declared}
+    if unknown:
+        known = ", ".join(sorted(p.alias for p in declared)) or "none"
+        raise InvalidInputError("this route has no such parameter", hint=f"known: {known}")
+
+
+known_parameters = Depends(_refuse_unknown_parameters)
 
 
 def parser(model: type[InputT]) -> Callable[[bytes], InputT]:

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strongroom.servers.rest import _models as m
-from strongroom.servers.rest._call import Caller
+from strongroom.servers.rest._call import Caller, known_parameters
 from strongroom.servers.rest._spec import route
 from strongroom.servers.wire import to_json
 
@@ -23,7 +23,7 @@ _OK = to_json({"status": "ok"})
 
 def health(caller: Caller, *, metrics_on_loopback: bool) -> APIRouter:
     """``/healthz``: the process answers; ``/readyz``: the store is open, its ledger reads; ``/metrics``."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[known_parameters])
 
     @router.get("/healthz", **route(m.HealthOut, "The process answers", public=True, tag="probes"))
     async def healthz() -> Response:

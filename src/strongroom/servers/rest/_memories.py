@@ -7,13 +7,13 @@ from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Query
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from strongroom.errors import LimitExceededError, OperationTimeoutError
 from strongroom.servers.rest import _models as m
-from strongroom.servers.rest._call import Caller, parser
+from strongroom.servers.rest._call import Caller, known_parameters, parser
 from strongroom.servers.rest._spec import route
 
 if TYPE_CHECKING:
@@ -60,8 +60,8 @@ class ListQuery(BaseModel):
     agent_ids: list[m.Text] = []
     session_ids: list[m.Text] = []
     importance_min: m.Importance | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: m.Time | None = None
+    created_before: m.Time | None = None
 
     def arguments(self) -> dict[str, Any]:
         """The parameters that were given, by name."""
@@ -70,7 +70,7 @@ class ListQuery(BaseModel):
 
 def memories(caller: Caller) -> APIRouter:
     """The routes under ``/v1/memories``."""
-    router = APIRouter()
+    router = APIRouter(dependencies=[known_parameters])
     items_max = caller.limits.batch_items_max
 
     def store_all(session: Session, order: m.StoreOne | m.StoreMany) -> object:
@@ -79,7 +79,10 @@ def memories(caller: Caller) -> APIRouter:
         return _store(session, order)
 
     @router.post(
-        "/v1/memories", **route(m.MemoryOut, "Store one memory, or many", m.StoreOne, m.StoreMany, status=201)
+        "/v1/memories",
+        **route(
+            m.MemoryOut | m.MemoriesOut, "Store one memory, or many", m.StoreOne, m.StoreMany, status=201
+        ),
     )
     async def store(request: Request) -> Response:
         return await caller.call_with(request, _parse_store, store_all, status=201, waits=_may_wait)

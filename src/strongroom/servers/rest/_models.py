@@ -6,10 +6,11 @@ every surface gives the same error. Input is validated straight from the bytes o
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
 from strongroom.model import Scope
 
@@ -39,8 +40,20 @@ Vector = Annotated[
     list[float], Field(description="An embedding: as many numbers as the namespace's model has dimensions.")
 ]
 Metadata = dict[str, JsonValue]
-Text = Annotated[str, Field(json_schema_extra={"minLength": 1})]
+Text = Annotated[str, Field(min_length=1)]
 Importance = Annotated[float, Field(ge=0, le=1)]
+
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+
+
+def _rfc_3339(value: object) -> object:
+    if isinstance(value, str) and _RFC_3339.fullmatch(value):
+        return value
+    raise ValueError("a time is written as in RFC 3339, with its offset from UTC")
+
+
+Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3339)]
 
 
 class Input(BaseModel):
@@ -62,7 +75,7 @@ class _Fields(Input):
     sensitivity: Text = "internal"
     importance: Importance = 0.5
     source: Text | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
     embedding: Vector | None = None
 
 
@@ -74,7 +87,7 @@ class MemoryItem(_Fields):
     memory_id: UUID | None = None
     subject: Text | None = None
     derived_from: list[UUID] = []
-    created_at: AwareDatetime | None = None
+    created_at: Time | None = None
 
 
 class StoreOne(MemoryItem):
@@ -103,7 +116,7 @@ class MemoryChange(Input):
     sensitivity: Text = ""
     importance: Importance = 0.5
     source: Text | None = None
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
     embedding: Vector | None = None
 
 
@@ -122,8 +135,8 @@ class Conditions(Input):
     agent_ids: list[Text] = []
     session_ids: list[Text] = []
     importance_min: Importance | None = None
-    created_after: AwareDatetime | None = None
-    created_before: AwareDatetime | None = None
+    created_after: Time | None = None
+    created_before: Time | None = None
     metadata: Metadata | None = None
 
 
@@ -163,10 +176,10 @@ class NewNamespace(Input):
 class NewKey(Input):
     """An API key to make."""
 
-    name: Annotated[str, Field(json_schema_extra={"minLength": 1, "maxLength": 128})]
+    name: Annotated[str, Field(min_length=1, max_length=128)]
     scope: Scope
     grants: Annotated[list[Pattern], Field(min_length=1)]
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
 
 
 class RequeueOrder(Input):

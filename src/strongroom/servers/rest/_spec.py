@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import UnionType
 from typing import Any
 
 from fastapi import FastAPI
@@ -39,7 +40,7 @@ _ERRORS: dict[int | str, str] = {
 
 
 def route(
-    answer: type[BaseModel],
+    answer: type[BaseModel] | UnionType,
     summary: str,
     *bodies: type[m.Input],
     status: int = 200,
