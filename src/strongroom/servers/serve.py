@@ -8,10 +8,12 @@
 
 from __future__ import annotations
 
+import signal
 import socket
+import ssl
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -32,6 +34,7 @@ __all__ = ["ServerThread", "build_application", "run_server", "server_files"]
 
 _MCP_PATHS = frozenset({"/mcp", "/mcp/"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, never bound to
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _DRAIN_S = 30
 _KEEP_ALIVE_S = 75
 _HEAD_BYTES_MAX = 32 * 1024  # request line and headers
@@ -109,21 +112,41 @@ def run_server(
 
     Raises:
         ConfigurationError: certificate or key cannot be used, or the address cannot be bound.
+        InternalError: the server did not start.
     """
     log = make_log(config.log)
     capture_library_logs(log)
     try:
+        context = server_context(certificate, private_key)
         application = build_application(engine, config, log=log, metrics_on_loopback=metrics_on_loopback)
         bound = _bind(
             host if host is not None else config.server.host, config.server.port if port is None else port
         )
         with bound:
-            server = uvicorn.Server(_uvicorn_config(application, certificate, private_key))
+            server = _Server(_uvicorn_config(application, context))
             log.info("serving", port=bound.getsockname()[1])
             server.run(sockets=[bound])
+        if not server.started:
+            raise InternalError("the server did not start")
     finally:
         engine.close()
         log.info("stopped")
+
+
+class _Server(uvicorn.Server):
+    """Stops at SIGTERM and SIGINT without raising them again, so that the engine is closed afterwards."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _STOP_SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 class ServerThread:
@@ -145,12 +168,13 @@ class ServerThread:
         metrics_on_loopback: bool = False,
         application: Any = None,
     ) -> None:
+        context = server_context(certificate, private_key)
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"https://{host}:{self.port}"
         if application is None:
             application = build_application(engine, config, log=log, metrics_on_loopback=metrics_on_loopback)
-        self._server = uvicorn.Server(_uvicorn_config(application, certificate, private_key))
+        self._server = _Server(_uvicorn_config(application, context))
         self._thread = threading.Thread(target=self._run, name="strongroom-server", daemon=True)
 
     def _run(self) -> None:
@@ -189,25 +213,25 @@ class ServerThread:
 
 
 def _bind(host: str, port: int) -> socket.socket:
+    if not 0 <= port <= 65_535:  # getaddrinfo would take it modulo 65536
+        raise ConfigurationError("a port is a number from 0 to 65535")
     try:
         family, _, _, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         bound = socket.socket(family, socket.SOCK_STREAM)
-    except (OSError, OverflowError):
+    except OSError:
         raise ConfigurationError("the address of the server cannot be used") from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind(address)
-    except (OSError, OverflowError) as e:
+    except OSError as e:
         bound.close()
-        reason = e.strerror if isinstance(e, OSError) else "no such port"
-        raise ConfigurationError(f"port {port} cannot be bound: {reason}") from None
+        raise ConfigurationError(f"port {port} cannot be bound: {e.strerror}") from None
     return bound
 
 
-def _uvicorn_config(application: Any, certificate: Path, private_key: Path) -> uvicorn.Config:
-    context = server_context(certificate, private_key)
+def _uvicorn_config(application: Any, context: ssl.SSLContext) -> uvicorn.Config:
     return uvicorn.Config(
         application,
         lifespan="on",

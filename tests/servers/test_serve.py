@@ -1,0 +1,136 @@
+"""The server as a process: it starts, answers, and stops without losing what it took."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from tests.servers.served import make_store
+from tests.support.word_model import WordModel
+
+import strongroom
+from strongroom.engine import Engine
+from strongroom.errors import ConfigurationError
+from strongroom.servers.serve import ServerThread, run_server, server_files
+
+SERVE = """
+import sys
+from pathlib import Path
+from tests.support.word_model import WordModel
+from strongroom.engine import Engine
+from strongroom.servers.serve import run_server, server_files
+directory = Path(sys.argv[1])
+engine = Engine.open(directory, provider=WordModel(64))
+certificate, private_key = server_files(directory, engine.config)
+run_server(engine, engine.config, certificate=certificate, private_key=private_key, port=0)
+"""
+
+
+def start(directory):
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    process = subprocess.Popen(
+        [sys.executable, "-c", SERVE, str(directory)],
+        env=env,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stderr:
+        event = json.loads(line)
+        if event["event"] == "serving":
+            return process, event["port"]
+    raise AssertionError("the server did not start")
+
+
+@pytest.fixture
+def store(tmp_path):
+    directory = tmp_path / "data"
+    make_store(directory)
+    engine = Engine.open(directory, provider=WordModel(64))
+    key = engine.owner_session("test").keys_create("k", "read-write", ["*"])[1]
+    engine.close()
+    return directory, key, directory.with_name("data.keys") / "tls" / "ca.pem"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_server_and_every_acknowledged_memory_is_there(store, number):
+    """Writers are at work when the signal comes: what was acknowledged is kept, and the exit is clean."""
+    directory, key, ca = store
+    process, port = start(directory)
+    acknowledged: list[str] = []
+    started = threading.Event()
+
+    def write():
+        with strongroom.connect(f"https://127.0.0.1:{port}", api_key=key, ca=ca, timeout_s=20) as room:
+            for i in range(10_000):
+                try:
+                    acknowledged.append(str(room.store(f"memory {i}", namespace="a/b").memory_id))
+                except strongroom.StrongroomError:
+                    return
+                if i == 5:
+                    started.set()
+
+    writers = [threading.Thread(target=write) for _ in range(3)]
+    for w in writers:
+        w.start()
+    assert started.wait(30)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    for w in writers:
+        w.join(60)
+    lines = [json.loads(line) for line in err.splitlines()]
+    assert lines[-1]["event"] == "stopped" and not [x for x in lines if x["event"] == "unexpected_error"]
+    assert "Traceback" not in err
+    room = strongroom.open(directory, provider=WordModel(64))
+    with room:
+        page, found = None, set()
+        while page is None or page.next_cursor:
+            page = room.list(namespaces=["a/b"], limit=500, cursor=page.next_cursor if page else None)
+            found |= {str(m.memory_id) for m in page.memories}
+    assert len(acknowledged) > 5 and set(acknowledged) <= found
+
+
+def test_an_address_in_use_or_no_address_is_a_typed_error(store):
+    directory, _, _ = store
+    engine = Engine.open(directory, provider=WordModel(64))
+    certificate, private_key = server_files(directory, engine.config)
+    files = {"certificate": certificate, "private_key": private_key}
+    try:
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            with pytest.raises(ConfigurationError, match="cannot be bound"):
+                ServerThread(engine, engine.config, port=taken.getsockname()[1], **files)
+        for host, port in (("no.such.host.invalid", 0), ("127.0.0.1", 70_000), ("203.0.113.7", 0)):
+            with pytest.raises(ConfigurationError):
+                ServerThread(engine, engine.config, host=host, port=port, **files)
+        private_key.chmod(0o644)
+        with pytest.raises(ConfigurationError, match="read by others"):
+            run_server(engine, engine.config, port=0, **files)
+        with pytest.raises(strongroom.StrongroomError):
+            engine.owner_session("test").stats()  # run_server closes the engine even when it cannot start
+    finally:
+        engine.close()
+
+
+def test_the_port_is_free_again_after_a_stop(store):
+    directory, key, ca = store
+    engine = Engine.open(directory, provider=WordModel(64))
+    certificate, private_key = server_files(directory, engine.config)
+    port = 0
+    try:
+        for _ in range(3):
+            server = ServerThread(
+                engine, engine.config, certificate=certificate, private_key=private_key, port=port
+            )
+            with server, strongroom.connect(server.url, api_key=key, ca=ca) as room:
+                room.stats()
+            port = server.port
+    finally:
+        engine.close()
