@@ -1,0 +1,281 @@
+"""What goes wrong ends in one error line, a hint and an exit status of the table, never in a traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from tests.cli.conftest import Run
+
+from strongroom.cli import _memories
+from strongroom.cli._app import App
+from strongroom.cli._errors import EXIT_STATUS, exit_status
+from strongroom.cli._main import cli
+from strongroom.errors import DecryptionError, StrongroomError, all_errors
+
+NS = "company_a/support"
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_every_error_code_has_an_exit_status_and_no_status_is_for_nothing() -> None:
+    assert set(EXIT_STATUS) == set(all_errors())
+    assert all(2 <= status <= 125 for status in EXIT_STATUS.values())
+
+
+def test_the_table_of_exit_statuses_in_the_documentation_is_the_one_in_use() -> None:
+    page = (ROOT / "docs/cli.md").read_text("utf-8")
+    documented = {
+        code: int(row[1])
+        for row in re.finditer(r"^\| (\d+) \| (.*) \|$", page, re.M)
+        for code in re.findall(r"`([a-z_]+)`", row[2])
+        if code in EXIT_STATUS
+    }
+    assert documented == EXIT_STATUS
+
+
+def test_an_error_without_an_own_status_counts_as_internal() -> None:
+    class StrangeError(StrongroomError):
+        code = "internal_strange"
+
+    try:
+        assert exit_status(StrangeError()) == 70
+    finally:
+        StrangeError.code = "internal"  # all_errors() goes by code, and is asked by other tests
+
+
+@pytest.mark.parametrize("code", sorted(all_errors()))
+def test_an_error_of_each_code_is_shown_in_words_and_as_json(
+    code: str, command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(self: App, **_: Any) -> None:
+        raise all_errors()[code]("what is wrong", hint="what to do")
+
+    monkeypatch.setattr(App, "session", fails)
+    answer = command("stats", status=EXIT_STATUS[code])
+    assert answer.err == f"error: what is wrong ({code})\nhint: what to do\n"
+    assert answer.out == ""
+    answer = command("--json", "stats", status=EXIT_STATUS[code])
+    wanted = {"code": code, "message": "what is wrong", "hint": "what to do"}
+    assert json.loads(answer.err) == {"error": wanted}
+
+
+def test_an_error_without_advice_has_one_line(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(self: App, **_: Any) -> None:
+        error = DecryptionError()
+        error.hint = None
+        raise error
+
+    monkeypatch.setattr(App, "session", fails)
+    assert command("stats", status=8).err == "error: Decryption failed. (decryption_failed)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "code"),
+    [
+        (["search", "-n", NS], 2, "invalid_input"),  # an argument is missing
+        (["nonsense"], 2, "invalid_input"),
+        (["stats", "--nonsense"], 2, "invalid_input"),
+        (["search", "-n", NS, "--mode", "x", "q"], 2, "invalid_input"),
+        (["search", "-n", NS, "-k", "many", "q"], 2, "invalid_input"),
+        (["search", "-n", "../etc", "q"], 2, "invalid_namespace"),
+        (["search", "-n", NS, "q"], 3, "namespace_not_found"),
+        (["search", "-n", "*", "--where", "1; DROP TABLE x", "q"], 2, "invalid_filter"),
+        (["search", "-n", "*", "--metadata", "[1]", "q"], 2, "invalid_input"),
+        (["list", "-n", "*", "--created-after", "2026-01-01T00:00:00"], 2, "invalid_input"),
+        (["list", "-n", "*", "--cursor", "x"], 2, "invalid_input"),
+        (["list", "-n", "*", "--limit", "100000"], 6, "limit_exceeded"),
+        (["get", "-n", NS, "not-an-id"], 2, "invalid_input"),
+        (["store", "-n", NS, ""], 2, "invalid_input"),
+        (["store", "-n", NS, "--importance", "2", "x"], 2, "invalid_input"),
+        (["store", "-n", NS, "--importance", "nan", "x"], 2, "invalid_input"),
+        (["store", "-n", NS, "--metadata", "{", "x"], 2, "invalid_input"),
+        (["store", "-n", NS, "--expires", "99999999w", "x"], 2, "invalid_input"),
+        (["keys", "revoke", "abc"], 3, "credential_not_found"),
+        (["keys", "create", "--name", "", "--scope", "admin", "-n", "*"], 2, "invalid_input"),
+        (["namespaces", "create", "a/b", "--model", "x"], 2, "unknown_model"),
+        (["check", "--subset", "3/2"], 2, "invalid_input"),
+        (["import", "no-such-file.jsonl"], 2, "invalid_input"),
+        (["--api-key-file", "no-such-file", "stats"], 7, "configuration"),
+        (["embed-serve"], 7, "configuration"),
+    ],
+    ids=lambda v: "-".join(v)[:40] if isinstance(v, list) else str(v),
+)
+def test_bad_input_is_refused_with_one_typed_error(
+    run: Run, arguments: list[str], status: int, code: str
+) -> None:
+    run("namespaces", "create", "x/y")  # so that a filter has somewhere to apply
+    answer = run(*arguments, status=status)
+    assert re.search(rf"^error: .* \({code}\)$", answer.err, re.M)
+    shown = json.loads(run("--json", *arguments, status=status).err.splitlines()[-1])
+    assert shown["error"]["code"] == code
+
+
+def test_content_that_is_not_utf8_is_refused(run: Run) -> None:
+    assert "(invalid_input)" in run("store", "-n", NS, "-", input=b"\xff\xfe", status=2).err
+
+
+def test_a_store_must_be_named_and_only_one(
+    command: Run, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "no store is named" in command("stats", status=2).err
+    both = ("--data", str(data), "--url", "https://127.0.0.1:1")
+    assert "(invalid_input)" in command(*both, "stats", status=2).err
+    monkeypatch.setenv("STRONGROOM_URL", "https://127.0.0.1:1")
+    command("--data", str(data), "stats")  # the command line goes before the environment
+    monkeypatch.setenv("STRONGROOM_DATA", str(data))
+    assert "(invalid_input)" in command("stats", status=2).err
+    monkeypatch.delenv("STRONGROOM_URL")
+    command("stats")
+
+
+@pytest.mark.parametrize("name", ["init", "check", "repair", "doctor", "mcp", "tls renew"])
+def test_what_needs_the_directory_says_so_on_a_server(command: Run, name: str) -> None:
+    answer = command("--url", "https://127.0.0.1:1", *name.split(), status=2)
+    assert "works on the directory of a store" in answer.err
+
+
+def test_a_missing_store_says_how_to_make_one(command: Run, tmp_path: Path) -> None:
+    answer = command("--data", str(tmp_path / "none"), "stats", status=3)
+    assert "(store_not_found)" in answer.err
+    assert "hint: create one with" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "status"),
+    [("master.key", "keystore_missing", 9), ("keyring.db", "keyring_missing", 9)],
+)
+def test_a_missing_key_is_named(run: Run, data: Path, name: str, code: str, status: int) -> None:
+    (data.with_name("data.keys") / name).unlink()
+    assert f"({code})" in run("stats", status=status).err
+
+
+def test_an_unexpected_failure_is_named_by_type_and_shown_only_on_demand(
+    monkeypatch: pytest.MonkeyPatch, command: Run
+) -> None:
+    def fails(self: App, **_: Any) -> None:
+        raise RuntimeError("the secret text")
+
+    monkeypatch.setattr(App, "session", fails)
+    answer = command("stats", status=70)
+    assert answer.err.startswith("error: unexpected RuntimeError (internal)\n")
+    assert "secret" not in answer.err
+    assert "the secret text" in CliRunner().invoke(cli, ["--debug", "stats"]).stderr
+
+
+def test_ctrl_c_ends_with_130_and_without_an_error(monkeypatch: pytest.MonkeyPatch, command: Run) -> None:
+    def interrupted(self: App, **_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(App, "session", interrupted)
+    answer = command("stats", status=130)
+    assert answer.err == ""
+
+
+def test_ctrl_c_in_a_process_that_reads_its_input_ends_with_130(data: Path) -> None:
+    arguments = [sys.executable, "-m", "strongroom.cli", "--data", str(data), "store", "-n", NS, "-"]
+    ready = "import strongroom.cli._memories as m; print('ready', flush=True)"
+    start = f"import sys; {ready}; sys.argv = {arguments[2:]!r}; from strongroom.cli import main; main()"
+    with subprocess.Popen(
+        [sys.executable, "-c", start],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as child:
+        assert child.stdout is not None and child.stderr is not None
+        assert child.stdout.readline() == b"ready\n"
+        assert child.poll() is None
+        _wait_until_reading(child.pid)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(60) == 130
+        assert b"Traceback" not in child.stderr.read()
+
+
+def _wait_until_reading(pid: int) -> None:
+    """Until the process sleeps in a read from its stdin, a pipe."""
+    for _ in range(2000):
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        call = Path(f"/proc/{pid}/syscall").read_text().split() if state == "S" else []
+        if call[:2] == ["0", "0x0"]:
+            return
+        signal.sigtimedwait([], 0.01)
+    raise AssertionError("the process never read its input")
+
+
+def test_a_closed_pipe_is_quiet(data: Path, run: Run) -> None:
+    for n in range(30):
+        run("store", "-n", NS, f"memory {n} " + "x" * 5000)
+    line = '"$0" -m strongroom.cli --data "$1" --json list -n "*" --all | true; exit ${PIPESTATUS[0]}'
+    done = subprocess.run(
+        ["bash", "-c", line, sys.executable, str(data)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert done.stderr == ""
+    assert done.returncode == 141
+
+
+def test_a_missing_option_of_a_command_points_to_its_help(run: Run) -> None:
+    assert "hint: see: " in run("store", "text", status=2).err
+    assert "store --help" in run("store", "text", status=2).err
+
+
+def test_help_names_every_command(command: Run) -> None:
+    text = command("--help").out
+    names = (
+        "init serve embed-serve store search get list update delete import keys namespaces queue stats audit"
+    )
+    for name in [*names.split(), "check", "repair", "doctor", "mcp", "flush", "version"]:
+        assert re.search(rf"^  {name} ", text, re.M), name
+
+
+def test_help_loads_nothing_but_the_command_line() -> None:
+    """So that it is quick: no engine, no model, no numerics."""
+    script = (
+        "import sys; from strongroom.cli._main import cli\n"
+        "try: cli.main(['--help'])\nexcept SystemExit: pass\n"
+        "heavy = {'numpy', 'duckdb', 'faiss', 'onnxruntime', 'fastapi', 'rich', 'httpx',"
+        " 'cryptography', 'apsw', 'strongroom.engine', 'strongroom.servers'}\n"
+        "sys.exit(sorted(heavy & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_an_error_while_listing_does_not_lose_what_was_printed(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(3):
+        run("store", "-n", NS, f"memory {n}")
+    calls: list[int] = []
+    original: Callable[..., Any] = _memories._show_page
+
+    def once(*arguments: Any) -> None:
+        if calls:
+            raise DecryptionError
+        calls.append(1)
+        original(*arguments)
+
+    monkeypatch.setattr(_memories, "_show_page", once)
+    answer = run("list", "-n", NS, "--all", "--limit", "1", status=8)
+    assert "memory" in answer.out
+    assert "(decryption_failed)" in answer.err
