@@ -1,0 +1,106 @@
+"""Stores to measure on, and what is done with them inside a child process."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import strongroom
+from bench import data
+from bench._child import State
+from bench._harness import Options, resident_mib
+from strongroom.config import CONFIG_NAME, Config, LogConfig, load_config, to_toml
+
+NAMESPACE = "company_a/support"
+_CHUNK = 10_000
+
+
+def config() -> Config:
+    """The product's own configuration, without its log lines."""
+    return Config(log=LogConfig(level="error"))
+
+
+def corpus(options: Options) -> data.Corpus:
+    return data.make(options.rows, options.seed, queries=100 if options.quick else 200)
+
+
+def build(state: State, directory: Path, options: Options) -> float:
+    """A store with the whole corpus in one namespace, left open in ``state["room"]``; rows per second."""
+    rows = corpus(options)
+    strongroom.init(directory, config=config())
+    room = state["room"] = strongroom.open(directory)
+    started = perf_counter()
+    for start in range(0, options.rows, _CHUNK):
+        room.store_many(rows.items(NAMESPACE, start, _CHUNK))
+    return options.rows / (perf_counter() - started)
+
+
+def large(options: Options) -> Path:
+    """The directory of the sealed store with the whole corpus, made when it is not there."""
+    from bench._child import Child
+
+    directory = options.work / "large"
+    if not (options.work / "large.built").exists():
+        with Child() as child:
+            child.call(build, directory, options)
+        (options.work / "large.built").touch()
+    return directory
+
+
+def open_store(state: State, directory: Path) -> dict[str, float]:
+    """Open it and ask one question; seconds of both, and memory."""
+    before = resident_mib()
+    started = perf_counter()
+    room = state["room"] = strongroom.open(directory)
+    opened = perf_counter()
+    room.search("a first question", namespaces=[NAMESPACE])
+    return {
+        "open_s": opened - started,
+        "first_answer_s": perf_counter() - opened,
+        "rss_before_mib": before,
+        "rss_after_mib": resident_mib(),
+    }
+
+
+def search_block(state: State, queries: list[str], **options: Any) -> tuple[list[float], list[list[bytes]]]:
+    """Durations of one search per query, and the ids that each found."""
+    room = state["room"]
+    seconds, found = [], []
+    for query in queries:
+        started = perf_counter()
+        hits = room.search(query, namespaces=[NAMESPACE], k=10, **options)
+        seconds.append(perf_counter() - started)
+        found.append([h.memory.memory_id.bytes for h in hits])
+    return seconds, found
+
+
+def steps(state: State) -> dict[str, tuple[float, float]]:
+    """(seconds in all, how often) of each step and operation so far, from the engine's own metrics."""
+    out: dict[str, tuple[float, float]] = {}
+    for metric in state["room"].engine.metrics.registry.collect():
+        if metric.name in ("strongroom_step_seconds", "strongroom_operation_seconds"):
+            for sample in metric.samples:
+                name = sample.labels.get("step") or "operation " + sample.labels.get("operation", "")
+                total, count = out.get(name, (0.0, 0.0))
+                if sample.name.endswith("_sum"):
+                    out[name] = (total + sample.value, count)
+                elif sample.name.endswith("_count"):
+                    out[name] = (total, count + sample.value)
+    return out
+
+
+def resident(state: State) -> float:
+    return resident_mib()
+
+
+def exact_copy(directory: Path, to: Path) -> Path:
+    """A copy that searches every vector, for the ground truth."""
+    shutil.copytree(directory, to)
+    shutil.copytree(directory.with_name(directory.name + ".keys"), to.with_name(to.name + ".keys"))
+    found = load_config(to)
+    exact = replace(found, recall=replace(found.recall, exact_rows_max=10**9))
+    (to / CONFIG_NAME).write_text(to_toml(exact), "utf-8")
+    return to

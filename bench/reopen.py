@@ -1,0 +1,102 @@
+"""A new process on a large store: from its start to the first answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from time import monotonic
+
+from bench import _stores as stores
+from bench._harness import Options, Row, Spread, note
+
+_PROGRAM = """
+import json, sys, time
+begun = time.monotonic()
+import strongroom
+room = strongroom.open(sys.argv[1])
+opened = time.monotonic()
+hits = room.search("who asked for a discount", namespaces=[sys.argv[2]], k=10)
+answered = time.monotonic()
+steps = {}
+for metric in room.engine.metrics.registry.collect():
+    if metric.name == "strongroom_step_seconds":
+        for s in metric.samples:
+            if s.name.endswith("_sum"):
+                steps[s.labels["step"]] = s.value
+print(json.dumps({"begun": begun, "opened": opened, "answered": answered, "hits": len(hits), "steps": steps}))
+sys.stdout.flush()
+room.close()
+"""
+
+
+def run(options: Options) -> list[Row]:
+    directory = stores.large(options)
+    note("opening in new processes")
+    _start(directory)  # what an earlier version or run left is brought up to date first
+    rows = []
+    for cold in (True, False):
+        whole, parts = [], []
+        for _ in range(options.repeats):
+            forgotten = _forget(directory) if cold else True
+            found = _start(directory)
+            whole.append(found.pop("whole"))
+            parts.append(found)
+        spread = Spread.of(whole)
+        middle = {k: Spread.of([p[k] for p in parts]).median for k in parts[0]}
+        shown = ", ".join(f"{k} {v:.2f}" for k, v in middle.items())
+        where = "its files dropped from the page cache" if cold and forgotten else "page cache warm"
+        rows.append(
+            Row(
+                f"reopen {options.rows:,} to first answer, new process, {where}",
+                spread.show(1, 2, " s"),
+                "< 3 s",
+                spread.median < 3.0,
+                f"seconds: {shown}",
+                {"seconds": whole, "parts": parts, "cold": cold and forgotten},
+            )
+        )
+    return rows
+
+
+def _start(directory: Path) -> dict[str, float]:
+    """Seconds from before the process is started to its first answer, and of the parts."""
+    started = monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", _PROGRAM, str(directory), stores.NAMESPACE],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=600,
+    )
+    raw = json.loads(done.stdout)
+    if raw["hits"] != 10:
+        raise RuntimeError("the first answer is not whole")
+    out = {
+        "whole": raw["answered"] - started,
+        "interpreter": raw["begun"] - started,
+        "import and open": raw["opened"] - raw["begun"],
+        "first search": raw["answered"] - raw["opened"],
+    }
+    for step, seconds in sorted(raw["steps"].items(), key=lambda x: -x[1]):
+        if seconds >= 0.01:
+            out[f"of which {step}"] = seconds
+    return out
+
+
+def _forget(directory: Path) -> bool:
+    """Ask the kernel to drop the store's files from its page cache; libraries and model stay there."""
+    if not hasattr(os, "posix_fadvise"):
+        return False
+    for root in (directory, directory.with_name(directory.name + ".keys")):
+        for path in root.rglob("*"):
+            if path.is_file():
+                fd = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(fd)
+                    os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+                finally:
+                    os.close(fd)
+    return True
