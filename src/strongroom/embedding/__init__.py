@@ -9,7 +9,7 @@ from strongroom.embedding._caller import CallerVectors
 from strongroom.embedding._local import LocalMiniLM
 from strongroom.embedding._openai import OpenAICompatible
 from strongroom.embedding._pipeline import EmbeddingPipeline, PendingSource, PipelineStats
-from strongroom.embedding._provider import EmbeddingProvider
+from strongroom.embedding._provider import EmbeddingProvider, embed_checked
 from strongroom.embedding._queue_state import PendingRef
 from strongroom.embedding._registry import make_provider
 from strongroom.embedding._sentence_transformers import SentenceTransformersProvider
@@ -28,6 +28,7 @@ __all__ = [
     "PipelineStats",
     "SentenceTransformersProvider",
     "SweeperLock",
+    "embed_checked",
     "find_model_files",
     "make_provider",
 ]

@@ -15,10 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
 from strongroom.config import EmbeddingConfig
-from strongroom.embedding._provider import EmbeddingProvider, FloatMatrix
+from strongroom.embedding._provider import EmbeddingProvider, FloatMatrix, embed_checked
 from strongroom.embedding._queue_state import Batch, Failure, PendingRef, QueueSettings, QueueState
 from strongroom.errors import (
     ClosedError,
@@ -268,13 +266,7 @@ class EmbeddingPipeline:
             _log.info("embedding_model_is_back")
 
     def _embed(self, texts: list[str]) -> FloatMatrix:
-        provider = self._get_provider()
-        vectors = np.asarray(provider.embed(texts))
-        if vectors.shape != (len(texts), provider.dimensions) or vectors.dtype != np.float32:
-            raise ValueError("embed: one float32 row per text")
-        if not np.isfinite(vectors).all():
-            raise EmbeddingRejectedError("the model gave a vector that is not finite")
-        return vectors
+        return embed_checked(self._get_provider(), texts)
 
     def _skip(self, refs: list[PendingRef]) -> None:
         with self._condition:

@@ -8,11 +8,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from strongroom.errors import EmbeddingRejectedError
+from strongroom.errors import EmbeddingError, EmbeddingRejectedError, StrongroomError
 
 FloatMatrix = NDArray[np.float32]
 
 _NORM_MIN = 1e-12
+_NORM_NEAR = 1e-3
 
 
 class EmbeddingProvider(Protocol):
@@ -42,6 +43,28 @@ class EmbeddingProvider(Protocol):
 
     def close(self) -> None:
         """Let go of threads, connections and memory. May be called twice."""
+
+
+def embed_checked(provider: EmbeddingProvider, texts: Sequence[str]) -> FloatMatrix:
+    """``provider.embed``, held to its contract: what a model got wrong never reaches a sealed row.
+
+    Raises:
+        EmbeddingRejectedError: a vector is zero or not finite. EmbeddingError: the answer is not one
+        float32 row per text, or the model failed in a way of its own. Whatever else the contract names.
+    """
+    try:
+        vectors = np.asarray(provider.embed(texts))
+        shape = (len(texts), provider.dimensions)
+    except StrongroomError:
+        raise
+    except Exception as e:  # noqa: BLE001 - the model is a plug-in: its errors could hold the texts
+        failure = type(e).__name__
+    else:
+        if vectors.shape != shape or vectors.dtype != np.float32:
+            raise EmbeddingError("the model gave something else than one float32 row per text")
+        norms = np.einsum("ij,ij->i", vectors, vectors)
+        return vectors if np.all(np.abs(norms - 1.0) < _NORM_NEAR) else unit_rows(vectors)
+    raise EmbeddingError(f"the embedding model failed ({failure})")
 
 
 def unit_rows(vectors: FloatMatrix) -> FloatMatrix:

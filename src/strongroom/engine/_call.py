@@ -100,6 +100,7 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
     engine = call.engine
     started = perf_counter()
     outcome = "ok"
+    foreign = ""
     try:
         engine.ensure_open()
         call.refresh_principal()
@@ -118,10 +119,12 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
         )
         if engine.debug:
             raise
+        foreign = type(e).__name__
         _record_failure(call, InternalError())
-        raise InternalError(f"unexpected {type(e).__name__} in {call.action}") from None
     finally:
         engine.metrics.operation(call.action, outcome, perf_counter() - started)
+    # Raised out here, so that not even ``__context__`` holds the foreign one: its text could be content.
+    raise InternalError(f"unexpected {foreign} in {call.action}")
 
 
 def _record_failure(call: Call, error: StrongroomError) -> None:

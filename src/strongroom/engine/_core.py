@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -287,15 +288,20 @@ class Engine:
     def _keep_house(self) -> None:
         """Flush counters and keep the gauges fresh, until the engine closes."""
         interval = max(0.05, self.config.access.access_flush_ms / 1000)
+        chores = (self.access_stats.flush, self.vault.keyring.flush, self._measure_queue)
         while not self._closed.wait(min(interval, _QUEUE_GAUGE_S)):
-            try:
-                self.access_stats.flush()
-                self.vault.keyring.flush()
-                stats = self.ledger.queue_stats()
-                self.metrics.queue.labels("pending").set(stats.pending)
-                self.metrics.queue.labels("dead").set(stats.dead)
-            except StrongroomError as e:
-                self.log.warning("housekeeping_failed", code=e.code)
+            for chore in chores:
+                try:
+                    chore()
+                except StrongroomError as e:
+                    self.log.warning("housekeeping_failed", code=e.code)
+                except Exception as e:  # noqa: BLE001 - a thread has no caller; the next turn tries again
+                    self.log.error("housekeeping_failed", type=type(e).__name__)
+
+    def _measure_queue(self) -> None:
+        stats = self.ledger.queue_stats()
+        self.metrics.queue.labels("pending").set(stats.pending)
+        self.metrics.queue.labels("dead").set(stats.dead)
 
     def close(self) -> None:
         """Flush counters, stop the pipelines and close the files. May be called twice."""
@@ -304,15 +310,17 @@ class Engine:
                 return
             self._closed.set()
         self._housekeeper.join(timeout=10)
-        self.models.close()
+        with ExitStack() as rooms:  # the last one first; one that fails keeps no other open
+            for close in (self.kms.close, self.vault.keyring.close, self.ledger.close, self.indexes.close):
+                rooms.callback(close)
+            rooms.callback(self._flush_counters)
+            rooms.callback(self.models.close)
+
+    def _flush_counters(self) -> None:
         try:
             self.access_stats.flush()
         except StrongroomError as e:
             self.log.warning("counters_not_flushed", code=e.code)
-        self.indexes.close()
-        self.ledger.close()
-        self.vault.keyring.close()
-        self.kms.close()
 
 
 def open_kms(config: Config, keys: Path, ledger: SqliteLedger, passphrase: str | None) -> KmsProvider:

@@ -14,7 +14,13 @@ from typing import TYPE_CHECKING
 
 from strongroom.engine._payload import AccessPayload, decode_as, decode_memory, decode_vector, to_memory
 from strongroom.engine._registry import NamespaceEntry
-from strongroom.errors import IntegrityError, KeyStateError, TamperedError
+from strongroom.errors import (
+    IntegrityError,
+    InternalError,
+    InvalidVectorError,
+    KeyStateError,
+    TamperedError,
+)
 from strongroom.ledger import QueueItem, WriteBatch, element_of
 from strongroom.model import Field, SealedRecord, State
 from strongroom.recall import (
@@ -37,12 +43,13 @@ _QUEUE_PAGE = 5000
 
 
 class _Slot:
-    """One namespace: its index once loaded, and offered changes not yet taken in."""
+    """One namespace: its index once loaded, what settings it was built with, and offered changes."""
 
     def __init__(self) -> None:
         self.lock = RLock()
         self.index: NamespaceIndex | None = None
-        self.pending: dict[int, Change] = {}
+        self.built_for: tuple[int, str] | None = None
+        self.pending: dict[int, Change] = {}  # filled without the lock: iterate over copies only
 
 
 class Indexes:
@@ -72,7 +79,10 @@ class Indexes:
         slot.pending[change.seq] = change
         if len(slot.pending) > _PENDING_MAX:
             with slot.lock:
-                self._take_offered(slot)
+                if slot.index is not None:
+                    self._take_offered(slot)
+                if len(slot.pending) > _PENDING_MAX:  # a gap of another process: the ledger has them all
+                    slot.pending = {}
 
     def ready(self, entry: NamespaceEntry) -> NamespaceIndex:
         """The index of a namespace, holding everything acknowledged before this call.
@@ -83,12 +93,16 @@ class Indexes:
         slot = self._slot(entry.ns)
         seq, _ = self._engine.ledger.head(entry.ns)
         index = slot.index
-        if index is not None and index.watermark >= seq:
+        if index is not None and index.watermark >= seq and self._fits(slot, entry):
             return index
         with slot.lock:
+            if slot.index is not None and not self._fits(slot, entry):
+                self._unload(slot)
             if slot.index is None:
                 slot.index = self._load(entry)
-                slot.pending = {s: c for s, c in slot.pending.items() if s > slot.index.watermark}
+                slot.built_for = (entry.model_no, entry.language)
+                watermark = slot.index.watermark
+                slot.pending = {s: c for s, c in list(slot.pending.items()) if s > watermark}
                 self._engine.metrics.loaded_namespaces.set(self.loaded())
             if slot.index.watermark < seq:
                 self._take_offered(slot)
@@ -96,20 +110,38 @@ class Indexes:
                 self._read_gap(slot, entry)
             return slot.index
 
+    @staticmethod
+    def _fits(slot: _Slot, entry: NamespaceEntry) -> bool:
+        """Whether the index was built for the namespace's present settings and is whole."""
+        if slot.index is None or slot.built_for != (entry.model_no, entry.language):
+            return False
+        try:
+            slot.index.check_usable()
+        except InternalError:
+            return False
+        return True
+
     def seq_seen(self, ns: int, memory_id: bytes) -> int | None:
         """The newest number of a live memory that a loaded index knows; None when none is loaded."""
         slot = self._slots.get(ns)
         return None if slot is None or slot.index is None else slot.index.seq_of(memory_id)
 
     def loaded(self) -> int:
-        return sum(1 for s in self._slots.values() if s.index is not None)
+        return sum(1 for s in list(self._slots.values()) if s.index is not None)
 
     def drop(self, ns: int) -> None:
         """Forget the index of a namespace; the next query builds it again."""
-        with self._lock:
-            slot = self._slots.pop(ns, None)
-        if slot is not None and slot.index is not None:
-            _discard(slot.index)
+        slot = self._slots.get(ns)
+        if slot is not None:
+            with slot.lock:
+                self._unload(slot)
+
+    @staticmethod
+    def _unload(slot: _Slot) -> None:
+        """Needs the slot's lock."""
+        index, slot.index, slot.built_for, slot.pending = slot.index, None, None, {}
+        if index is not None:
+            _discard(index)
 
     def close(self) -> None:
         for ns in list(self._slots):
@@ -127,16 +159,36 @@ class Indexes:
             seq += 1
             changes.append(pending.pop(seq))
         if seq > index.watermark:
-            index.apply(changes, seq)
+            self._apply(index, changes, seq)
 
     def _read_gap(self, slot: _Slot, entry: NamespaceEntry) -> None:
         index = slot.index
         assert index is not None
         while rows := self._engine.ledger.changes(entry.ns, index.watermark, _APPLY_ROWS):
-            index.apply([c for row in rows if (c := self._change(entry, row)) is not None], rows[-1].seq)
-            for seq in [s for s in slot.pending if s <= index.watermark]:
+            changes = [c for row in rows if (c := self._change(entry, row)) is not None]
+            self._apply(index, changes, rows[-1].seq)
+            for seq in [s for s in list(slot.pending) if s <= index.watermark]:
                 slot.pending.pop(seq, None)
         index.settle()
+
+    def _apply(self, index: NamespaceIndex, changes: Sequence[Change], seq: int) -> set[bytes]:
+        """Hand changes to an index; a vector that it refuses is left out. Whose vectors those were."""
+        try:
+            index.apply(changes, seq)
+        except InvalidVectorError:
+            pass
+        else:
+            return set()
+        refused: set[bytes] = set()
+        for change in changes:
+            try:
+                index.apply((change,), min(change.seq, seq))
+            except InvalidVectorError:
+                refused.add(change.memory_id if isinstance(change, VectorPut) else b"")
+        index.apply((), seq)
+        self._engine.metrics.unreadable.labels("vector").inc(len(refused))
+        self._engine.log.error("vectors_refused", ns=index.ns, count=len(refused))
+        return refused
 
     def _change(self, entry: NamespaceEntry, row: SealedRecord) -> Change | None:
         if row.field == Field.MEMORY:
@@ -174,9 +226,17 @@ class Indexes:
     # -- loading ----------------------------------------------------------------------------------------
     def _load(self, entry: NamespaceEntry) -> NamespaceIndex:
         """Build an index from one consistent state of all rows, and compare them with the head."""
+        index = self._new_index(entry)
+        try:
+            self._fill(index, entry)
+        except BaseException:
+            _discard(index)
+            raise
+        return index
+
+    def _fill(self, index: NamespaceIndex, entry: NamespaceEntry) -> None:
         started = perf_counter()
         engine = self._engine
-        index = self._new_index(entry)
         contents: dict[bytes, int] = {}
         vectors: dict[bytes, int] = {}
         with engine.ledger.snapshot() as reader:
@@ -194,9 +254,9 @@ class Indexes:
                         vectors[row.memory_id] = row.content_version
                     if change is not None:
                         changes.append(change)
-                index.apply(changes, rows[-1].seq)
+                for memory_id in self._apply(index, changes, rows[-1].seq):
+                    vectors.pop(memory_id, None)
         if not summed.matches(total):
-            _discard(index)
             raise TamperedError("the rows of a namespace do not match its head")
         index.apply([], seq)
         index.settle()
@@ -204,7 +264,6 @@ class Indexes:
         if waiting and engine.models.embeds(entry):
             self._requeue_lost(entry, waiting)
         engine.metrics.step("load_namespace", perf_counter() - started)
-        return index
 
     def _requeue_lost(self, entry: NamespaceEntry, waiting: dict[bytes, int]) -> None:
         """Queue the memories whose vector is missing or unreadable and that nobody has queued (P1.4)."""

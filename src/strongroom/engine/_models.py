@@ -9,7 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.config import EmbeddingConfig
-from strongroom.embedding import EmbeddingPipeline, EmbeddingProvider, PendingRef, SweeperLock, make_provider
+from strongroom.embedding import (
+    EmbeddingPipeline,
+    EmbeddingProvider,
+    PendingRef,
+    SweeperLock,
+    embed_checked,
+    make_provider,
+)
 from strongroom.engine._pending import EngineQueue
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.errors import UnknownModelError, VersionConflictError
@@ -113,7 +120,7 @@ class Models:
 
     def embed_query(self, entry: NamespaceEntry, text: str) -> NDArray[np.float32]:
         """Unit vector of shape (dimensions,). Raises: EmbeddingError."""
-        vector: NDArray[np.float32] = self.provider(entry.model).embed([text])[0]
+        vector: NDArray[np.float32] = embed_checked(self.provider(entry.model), [text])[0]
         return vector
 
     # -- the queue ----------------------------------------------------------------------------------
@@ -151,7 +158,7 @@ class Models:
 
     def wake(self) -> None:
         """Look at the durable queue now instead of at the next sweep."""
-        for pipeline in self._pipelines.values():
+        for pipeline in list(self._pipelines.values()):
             pipeline.sweep_now()
 
     def wait_idle(self, timeout_s: float) -> bool:
@@ -159,9 +166,12 @@ class Models:
         return all(p.wait_idle(timeout_s) for p in list(self._pipelines.values()))
 
     def close(self) -> None:
-        for pipeline in self._pipelines.values():
+        for pipeline in list(self._pipelines.values()):
             pipeline.close()
         if self._sweeper is not None:
             self._sweeper.release()
-        for provider in self._providers.values():
-            provider.close()
+        for provider in list(self._providers.values()):
+            try:
+                provider.close()
+            except Exception as e:  # noqa: BLE001 - a model is a plug-in: the store closes all the same
+                self._engine.log.warning("model_not_closed", type=type(e).__name__)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -24,12 +25,13 @@ from strongroom.model import MemoryDraft, MemoryPatch, check_namespace
 from strongroom.model.memory import Unset
 
 _JSON_DEPTH_MAX = 32
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
 _INT_MAX = 2**63 - 1
 _ENCODER = msgspec.msgpack.Encoder()
 
 
 def check_text(value: object, name: str, limit: int, *, empty: bool = False) -> str:
-    """``value`` when it is a string of valid Unicode of at most ``limit`` UTF-8 bytes."""
+    """``value`` as a plain ``str`` when it is valid Unicode of at most ``limit`` UTF-8 bytes."""
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be a string")
     if not value and not empty:
@@ -42,7 +44,7 @@ def check_text(value: object, name: str, limit: int, *, empty: bool = False) -> 
         raise ContentTooLargeError(f"{name} has {size} bytes", hint=f"at most {limit} bytes")
     if "\x00" in value:
         raise InvalidInputError(f"{name} holds a NUL character")
-    return value
+    return value if type(value) is str else str.__str__(value)
 
 
 def _optional(value: object, name: str, limit: int) -> str | None:
@@ -64,7 +66,10 @@ def check_id(value: object, name: str = "memory_id") -> bytes:
 def check_number(value: object, name: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise InvalidInputError(f"{name} must be a number")
-    number = float(value)
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
     if not low <= number <= high:  # NaN fails too
         raise InvalidInputError(f"{name} must be between {low:g} and {high:g}")
     return number
@@ -76,7 +81,7 @@ def check_count(value: object, name: str, low: int, high: int) -> int:
     if value < low:
         raise InvalidInputError(f"{name} must be at least {low}")
     if value > high:
-        raise LimitExceededError(f"{name} is {value}", hint=f"at most {high}")
+        raise LimitExceededError(f"{name} is too large", hint=f"at most {high}")
     return value
 
 
@@ -84,7 +89,7 @@ def check_time(value: object, name: str) -> int:
     """Microseconds since the epoch; a naive time is refused rather than guessed."""
     if not isinstance(value, datetime):
         raise InvalidInputError(f"{name} must be a datetime")
-    if value.tzinfo is None:
+    if value.utcoffset() is None:
         raise InvalidInputError(f"{name} has no time zone", hint="give an aware datetime, for example in UTC")
     try:
         return to_us(value.astimezone(UTC))
@@ -99,58 +104,78 @@ def check_vector(value: object, dimensions: int | None) -> NDArray[np.float32]:
         InvalidVectorError: wrong length, NaN, infinity, zero norm, or no numbers at all.
     """
     try:
-        vector = np.asarray(value, dtype=np.float32)
+        given = np.asarray(value)
     except (TypeError, ValueError, OverflowError):
         raise InvalidVectorError("the embedding is not a sequence of numbers") from None
-    if vector.ndim != 1 or vector.shape[0] == 0:
+    if given.ndim != 1 or given.shape[0] == 0:
         raise InvalidVectorError("the embedding must have one dimension")
-    if dimensions is not None and vector.shape[0] != dimensions:
+    if given.dtype.kind not in "fiu":
+        raise InvalidVectorError("the embedding is not a sequence of numbers")
+    if dimensions is not None and given.shape[0] != dimensions:
         raise InvalidVectorError(
-            f"the embedding has {vector.shape[0]} numbers", hint=f"this namespace takes {dimensions}"
+            f"the embedding has {given.shape[0]} numbers", hint=f"this namespace takes {dimensions}"
         )
-    norm = float(np.sqrt(np.dot(vector, vector)))
-    if not math.isfinite(norm):
-        wide = vector.astype(np.float64)
-        norm = float(np.sqrt(np.dot(wide, wide)))
-        if not math.isfinite(norm):
-            raise InvalidVectorError("the embedding holds NaN or infinity")
-    if norm < 1e-20:
+    if given.dtype == np.float32 and _UNIT_MIN < (square := float(given @ given)) < _UNIT_MAX:
+        unit: NDArray[np.float32] = given / np.float32(math.sqrt(square))
+        return unit
+    return _unit_by_scale(given)
+
+
+_UNIT_MIN, _UNIT_MAX = 1e-12, 1e12  # squares in between neither vanish nor overflow in float32
+
+
+def _unit_by_scale(given: NDArray[Any]) -> NDArray[np.float32]:
+    """The unit vector of any numbers; scaled first, so that no square overflows or vanishes."""
+    wide = given.astype(np.float64)
+    largest = float(np.max(np.abs(wide)))
+    if not math.isfinite(largest):
+        raise InvalidVectorError("the embedding holds NaN or infinity")
+    if largest == 0.0:
         raise InvalidVectorError("the embedding is zero")
-    return vector / np.float32(norm)
+    wide /= largest
+    return (wide / math.sqrt(float(wide @ wide))).astype(np.float32)
 
 
-def _check_json(value: Any, depth: int) -> None:
+def _plain_json(value: Any, depth: int) -> Any:
+    """A copy of a JSON value in plain types, which nobody else holds."""
     if depth > _JSON_DEPTH_MAX:
         raise InvalidInputError("metadata is nested too deeply", hint=f"at most {_JSON_DEPTH_MAX} levels")
-    if value is None or isinstance(value, (bool, str)):
-        return
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return value if type(value) is str else str.__str__(value)
     if isinstance(value, int):
         if not -_INT_MAX <= value <= _INT_MAX:
             raise InvalidInputError("metadata holds an integer beyond 64 bits")
-    elif isinstance(value, float):
+        return int(value)
+    if isinstance(value, float):
         if not math.isfinite(value):
             raise InvalidInputError("metadata holds NaN or infinity")
-    elif isinstance(value, dict):
+        return float(value)
+    if isinstance(value, Mapping):
+        plain: dict[str, Any] = {}
         for key, item in value.items():
             if not isinstance(key, str):
                 raise InvalidInputError("metadata has a key that is not a string")
-            _check_json(item, depth + 1)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            _check_json(item, depth + 1)
-    else:
-        raise InvalidInputError("metadata holds a value that JSON does not know")
+            plain[str.__str__(key)] = _plain_json(item, depth + 1)
+        return plain
+    if isinstance(value, (list, tuple)):
+        return [_plain_json(item, depth + 1) for item in value]
+    raise InvalidInputError("metadata holds a value that JSON does not know")
 
 
 def check_metadata(value: object, limits: LimitsConfig) -> dict[str, Any]:
+    """A copy of the metadata in plain JSON types: what the caller does to its own later changes nothing."""
     if value is None:
         return {}
     if not isinstance(value, Mapping):
         raise InvalidInputError("metadata must be an object")
-    data = dict(value)
-    if not data:
-        return data
-    _check_json(data, 1)
+    if not value:
+        return {}
+    try:
+        data: dict[str, Any] = _plain_json(value, 1)
+    except RuntimeError:
+        raise InvalidInputError("metadata changed while it was read") from None
     try:
         size = len(_ENCODER.encode(data))
     except UnicodeEncodeError:
@@ -163,11 +188,23 @@ def check_metadata(value: object, limits: LimitsConfig) -> dict[str, Any]:
 
 
 def check_tags(value: object, limits: LimitsConfig) -> list[str]:
+    if value is None:
+        return []
     if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
         raise InvalidInputError("tags must be a list of strings")
     if len(value) > limits.tags_max:
         raise LimitExceededError(f"{len(value)} tags", hint=f"at most {limits.tags_max}")
     return list(dict.fromkeys(check_text(t, "a tag", limits.tag_bytes_max) for t in value))
+
+
+def _parents(value: object, limits: LimitsConfig) -> list[bytes]:
+    if value is None:
+        return []
+    if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
+        raise InvalidInputError("derived_from must be a list of UUIDs")
+    if len(value) > limits.derived_from_max:
+        raise LimitExceededError(f"{len(value)} parents", hint=f"at most {limits.derived_from_max}")
+    return [check_id(p, "derived_from") for p in value]
 
 
 def check_draft(
@@ -181,21 +218,18 @@ def check_draft(
     namespace = draft.namespace if namespace_known else check_namespace(draft.namespace)
     text = limits.text_field_bytes_max
     created = now_us if draft.created_at is None else check_time(draft.created_at, "created_at")
-    parents = draft.derived_from
-    if len(parents) > limits.derived_from_max:
-        raise LimitExceededError(f"{len(parents)} parents", hint=f"at most {limits.derived_from_max}")
     payload = MemoryPayload(
         content=check_text(draft.content, "content", limits.content_bytes_max),
         kind=check_text(draft.kind, "kind", text),
         metadata=check_metadata(draft.metadata, limits),
-        tags=check_tags(draft.tags, limits) if draft.tags else [],
+        tags=check_tags(draft.tags, limits),
         subject=_optional(draft.subject, "subject", text),
         agent_id=_optional(draft.agent_id, "agent_id", text),
         session_id=_optional(draft.session_id, "session_id", text),
         sensitivity=check_text(draft.sensitivity, "sensitivity", text),
         importance=check_number(draft.importance, "importance", 0.0, 1.0),
         source=_optional(draft.source, "source", text),
-        derived_from=[check_id(p, "derived_from") for p in parents],
+        derived_from=_parents(draft.derived_from, limits),
         created_us=created,
         updated_us=max(now_us, created) if draft.created_at is None else now_us,
         expires_us=None if draft.expires_at is None else check_time(draft.expires_at, "expires_at"),
@@ -250,9 +284,11 @@ def draft_from(item: object) -> MemoryDraft:
         return MemoryDraft(**item)  # an unknown name or a missing one is a TypeError
     except TypeError:
         known = set(MemoryDraft.__slots__)
-        extra = sorted(str(k)[:40] for k in item if k not in known)
+        extra = [k for k in item if k not in known]
         if extra:
+            # A name that is no name could be content in the wrong place: it is not repeated.
+            named = next((f" {k!r}" for k in extra if isinstance(k, str) and _NAME.fullmatch(k)), "")
             raise InvalidInputError(
-                f"unknown field {extra[0]!r}", hint="known: " + ", ".join(sorted(known))
+                f"unknown field{named}", hint="known: " + ", ".join(sorted(known))
             ) from None
         raise InvalidInputError("each item needs content and namespace") from None

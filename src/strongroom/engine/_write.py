@@ -24,6 +24,7 @@ from strongroom.engine._validate import (
 )
 from strongroom.errors import (
     DuplicateMemoryError,
+    InvalidInputError,
     MemoryNotFoundError,
     StrongroomError,
     VersionConflictError,
@@ -65,6 +66,8 @@ def store(call: Call, draft: MemoryDraft) -> Memory:
 
 def store_many(call: Call, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> list[Memory]:
     out: list[Memory] = []
+    if not isinstance(items, Iterable):
+        raise InvalidInputError("store_many takes an iterable of items")
     source = iter(items)
     chunk_no = 0
     names: dict[str, None] = {}
@@ -95,7 +98,7 @@ def _take_chunk(source: Any) -> list[Any]:
     """The next items: at most CHUNK_ITEMS, and about CHUNK_BYTES of content."""
     chunk: list[Any] = []
     size = 0
-    for item in islice(source, CHUNK_ITEMS):
+    for item in _guarded(islice(source, CHUNK_ITEMS)):
         chunk.append(item)
         content = (
             item.content
@@ -106,6 +109,22 @@ def _take_chunk(source: Any) -> list[Any]:
         if size > CHUNK_BYTES:
             break
     return chunk
+
+
+def _guarded(source: Any) -> Any:
+    """The items of an iterator that is the caller's own code; its errors could hold content."""
+    while True:
+        try:
+            item = next(source)
+        except StopIteration:
+            return
+        except StrongroomError:
+            raise
+        except Exception as e:  # noqa: BLE001 - the caller's generator: by type, without its text
+            failure = type(e).__name__
+            break
+        yield item
+    raise InvalidInputError(f"the items could not be read ({failure})")
 
 
 def _commit_chunk(call: Call, prepared: list[_Prepared]) -> list[Memory]:
