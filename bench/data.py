@@ -27,7 +27,7 @@ _VARIANTS = 4000
 _VERSION = 4
 _NEAR = 24
 _STEP = 0.35  # how far a row is moved, in units of a difference of two real embeddings
-_FIRST = [
+_FIRST = ["Anna", "Jonas", "Priya", "Marek", "Lucia", "Tom", "Ingrid", "Yusuf", "Claire", "Diego", "Hana"]
     "Anna",
     "Jonas",
     "Priya",
