@@ -28,19 +28,6 @@ _VERSION = 4
 _NEAR = 24
 _STEP = 0.35  # how far a row is moved, in units of a difference of two real embeddings
 _FIRST = ["Anna", "Jonas", "Priya", "Marek", "Lucia", "Tom", "Ingrid", "Yusuf", "Claire", "Diego", "Hana"]
-    "Anna",
-    "Jonas",
-    "Priya",
-    "Marek",
-    "Lucia",
-    "Tom",
-    "Ingrid",
-    "Yusuf",
-    "Claire",
-    "Diego",
-    "Hana",
-    "Peter",
-]
 _LAST = ["Berg", "Novak", "Silva", "Costa", "Meyer", "Okafor", "Lind", "Haddad", "Rossi", "Tanaka", "Dubois"]
 _PRODUCTS = ["Atlas", "Beacon", "Cobalt", "Drift", "Ember", "Falcon", "Granite", "Harbor", "Iris", "Juniper"]
 _ASKED = ("what did {} say about {}", "who asked for {1}", "anything on {1}", "{1}", "why {1}", "{0}: {1}")
