@@ -32,7 +32,11 @@
         KeystoreFormatError               keystore_format
         UnwrapError                       unwrap_failed
         KmsUnavailableError               kms_unavailable
+          KmsThrottledError               kms_throttled
         KmsDeniedError                    kms_denied
+        KmsKeyDisabledError               kms_key_disabled
+        KmsKeyDeletedError                kms_key_deleted
+        KmsRegionError                    kms_region
         KeyringMissingError               keyring_missing
         KeyringMismatchError              keyring_mismatch
         KeyStateError                     key_state
@@ -284,10 +288,39 @@ class KmsUnavailableError(KeyManagementError):
     code = "kms_unavailable"
 
 
+class KmsThrottledError(KmsUnavailableError):
+    """The key management service accepts no more requests for now."""
+
+    code = "kms_throttled"
+    default_hint = "raise the quota of the service, or [keys] cache_s"
+
+
 class KmsDeniedError(KeyManagementError):
     """The key management service refuses the operation."""
 
     code = "kms_denied"
+    default_hint = "compare the permissions with: strongroom kms policy"
+
+
+class KmsKeyDisabledError(KeyManagementError):
+    """The master key is disabled."""
+
+    code = "kms_key_disabled"
+    default_hint = "enable the master key at its service"
+
+
+class KmsKeyDeletedError(KeyManagementError):
+    """The master key is deleted, scheduled for deletion, or was never there."""
+
+    code = "kms_key_deleted"
+    default_hint = "while it is scheduled for deletion: cancel that at once; otherwise check [keys] key"
+
+
+class KmsRegionError(KeyManagementError):
+    """The master key is in another region than the one that was asked."""
+
+    code = "kms_region"
+    default_hint = "let [keys] region and [keys] key name the same region"
 
 
 class KeyringMissingError(KeyManagementError):

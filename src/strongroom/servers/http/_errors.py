@@ -42,6 +42,10 @@ HTTP_STATUS: Mapping[str, int] = {
     "unwrap_failed": 500,
     "kms_unavailable": 503,
     "kms_denied": 500,
+    "kms_throttled": 503,
+    "kms_key_disabled": 500,
+    "kms_key_deleted": 500,
+    "kms_region": 500,
     "keyring_missing": 500,
     "keyring_mismatch": 500,
     "key_state": 409,
@@ -59,7 +63,9 @@ HTTP_STATUS: Mapping[str, int] = {
     "transport": 502,
     "internal": 500,
 }
-_RETRY_AFTER = frozenset({"limit_exceeded", "storage_busy", "kms_unavailable", "embedding_unavailable"})
+_RETRY_AFTER = frozenset(
+    {"limit_exceeded", "storage_busy", "kms_unavailable", "kms_throttled", "embedding_unavailable"}
+)
 _FORM_HINT = "docs/rest.md and /openapi.json describe what the operation takes"
 _HINTS: Mapping[str, str] = {  # for errors of the caller that bring no hint of their own
     "invalid_input": _FORM_HINT,
