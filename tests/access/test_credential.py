@@ -80,10 +80,37 @@ def test_wrong_values_are_refused(place, value):
 
 def test_a_newer_version_is_told_apart_from_damage():
     with pytest.raises(SchemaVersionError):
-        access.decode(msgspec.msgpack.encode([2, "whatever", 1, 2, 3]))
+        access.decode(msgspec.msgpack.encode([3, "whatever", 1, 2, 3]))
     items = msgspec.msgpack.decode(access.encode(make()))
     with pytest.raises(SchemaVersionError):
-        access.decode(msgspec.msgpack.encode([2, *items[1:]]))
+        access.decode(msgspec.msgpack.encode([3, *items[1:]]))
+
+
+SCRAM = access.ScramVerifier(salt=b"s" * 16, iterations=4096, stored_key=b"k" * 32, server_key=b"v" * 32)
+
+
+def test_a_verifier_makes_it_version_2_and_its_bytes_are_those_of_the_spec():
+    credential = make(scram=SCRAM)
+    items = msgspec.msgpack.decode(access.encode(credential))
+    assert items[0] == 2
+    assert items[9:] == [[b"s" * 16, 4096, b"k" * 32, b"v" * 32]]
+    assert access.decode(access.encode(credential)) == credential
+
+
+def test_versions_with_and_without_verifier_cannot_pass_for_each_other():
+    bare = msgspec.msgpack.decode(access.encode(make()))
+    full = msgspec.msgpack.decode(access.encode(make(scram=SCRAM)))
+    for items in ([2, *bare[1:]], [1, *full[1:]], [2, *full[1:9], None], [2, *full[1:9], full[9][:3]]):
+        with pytest.raises(IntegrityError):
+            access.decode(msgspec.msgpack.encode(items))
+
+
+@pytest.mark.parametrize(
+    "changes", [{"salt": b""}, {"iterations": 1}, {"stored_key": b"k"}, {"server_key": b"v" * 33}]
+)
+def test_a_verifier_out_of_its_limits_is_refused(changes):
+    with pytest.raises(InvalidInputError):
+        access.encode(make(scram=dataclasses.replace(SCRAM, **changes)))
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,14 @@ is allowed that is not granted, and every ``Decision`` carries its reason for th
 
 from strongroom.access._credential import (
     Credential,
+    ScramVerifier,
     assess_credential,
+    assess_standing,
     check_credential,
     check_key_name,
     decode,
     encode,
+    principal_of,
 )
 from strongroom.access._decide import (
     check_grants,
@@ -21,13 +24,15 @@ from strongroom.access._decide import (
     require,
     visible,
 )
-from strongroom.access._key import NewApiKey, ParsedKey, generate_key, key_problem, parse_key
+from strongroom.access._key import NewApiKey, ParsedKey, generate_key, is_key_id, key_problem, parse_key
 
 __all__ = [
     "Credential",
     "NewApiKey",
     "ParsedKey",
+    "ScramVerifier",
     "assess_credential",
+    "assess_standing",
     "check_credential",
     "check_grants",
     "check_key_name",
@@ -38,8 +43,10 @@ __all__ = [
     "encode",
     "expand",
     "generate_key",
+    "is_key_id",
     "key_problem",
     "parse_key",
+    "principal_of",
     "require",
     "visible",
 ]

@@ -2,10 +2,12 @@
 
 Encoded as one msgpack array, sealed by the engine before it is stored:
 
-    [version=1, key_id, name, scope, [grant, ...], created_at_us, expires_at_us | nil,
-     revoked_at_us | nil, secret_hash (32 bytes)]
+    [version, key_id, name, scope, [grant, ...], created_at_us, expires_at_us | nil,
+     revoked_at_us | nil, secret_hash (32 bytes)]                                     version 1
+    [..., [salt (16), iterations, stored key (32), server key (32)]]                  version 2
 
-A decoder takes only the one canonical form of a value.
+Version 2 is version 1 with a SCRAM verifier behind; a key without one is written as version 1. A
+decoder takes only the one canonical form of a value.
 """
 
 from __future__ import annotations
@@ -26,19 +28,36 @@ from strongroom.errors import (
 )
 from strongroom.model import Decision, NamespacePattern, Principal, Scope
 
-VERSION = 1
+VERSION = 2
+_VERSION_BARE = 1  # without a SCRAM verifier
 HASH_BYTES = 32
 NAME_CHARACTERS_MAX = 128
 _TIME_US_MAX = 1 << 60
+SALT_BYTES = 16
+ITERATIONS_MIN = 4096  # RFC 7677
+ITERATIONS_MAX = 1_000_000
 _NO_HASH = bytes(HASH_BYTES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScramVerifier:
+    """What a server keeps to check a SCRAM-SHA-256 proof of a key's text (RFC 5802, RFC 7677).
+
+    ``salt`` 16 bytes, ``stored_key`` and ``server_key`` 32 bytes each.
+    """
+
+    salt: bytes = field(repr=False)
+    iterations: int
+    stored_key: bytes = field(repr=False)
+    server_key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
     """What a store knows of an API key. ``secret_hash`` is a keyed hash of its secret, 32 bytes.
 
-    Times are microseconds since the epoch, UTC. ``expires_at_us`` is the first instant at which the
-    key is no longer taken.
+    ``scram`` is None for a key that was made before there were verifiers. Times are microseconds
+    since the epoch, UTC. ``expires_at_us`` is the first instant at which the key is no longer taken.
     """
 
     key_id: str
@@ -49,9 +68,17 @@ class Credential:
     expires_at_us: int | None
     revoked_at_us: int | None
     secret_hash: bytes = field(repr=False)
+    scram: ScramVerifier | None = field(default=None, repr=False)
 
 
-class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _ScramWire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
+    salt: bytes
+    iterations: int
+    stored_key: bytes
+    server_key: bytes
+
+
+class _BareWire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
     version: int
     key_id: str
     name: str
@@ -63,8 +90,13 @@ class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=
     secret_hash: bytes
 
 
+class _Wire(_BareWire, array_like=True, forbid_unknown_fields=True, frozen=True):
+    scram: _ScramWire
+
+
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Wire, strict=True)
+_BARE_DECODER = msgspec.msgpack.Decoder(_BareWire, strict=True)
 _VERSION_DECODER = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
@@ -94,19 +126,14 @@ def encode(credential: Credential) -> bytes:
         InvalidInputError: a field is out of its limits.
     """
     _check(credential)
-    return _ENCODER.encode(
-        _Wire(
-            VERSION,
-            credential.key_id,
-            credential.name,
-            credential.scope,
-            [g.text for g in credential.grants],
-            credential.created_at_us,
-            credential.expires_at_us,
-            credential.revoked_at_us,
-            credential.secret_hash,
-        )
-    )
+    c = credential
+    grants = [g.text for g in c.grants]
+    times = (c.created_at_us, c.expires_at_us, c.revoked_at_us)
+    if c.scram is None:
+        bare = _BareWire(_VERSION_BARE, c.key_id, c.name, c.scope, grants, *times, c.secret_hash)
+        return _ENCODER.encode(bare)
+    scram = _ScramWire(c.scram.salt, c.scram.iterations, c.scram.stored_key, c.scram.server_key)
+    return _ENCODER.encode(_Wire(VERSION, c.key_id, c.name, c.scope, grants, *times, c.secret_hash, scram))
 
 
 def decode(data: bytes) -> Credential:
@@ -115,14 +142,9 @@ def decode(data: bytes) -> Credential:
     Raises:
         SchemaVersionError: a newer version wrote it. IntegrityError: it is nothing that this room wrote.
     """
+    wire = _read(data)
     try:
-        wire = _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        _refuse_newer(data)
-        raise IntegrityError("a stored API key is not of the form that was written") from None
-    if wire.version != VERSION:
-        raise SchemaVersionError
-    try:
+        scram = wire.scram if isinstance(wire, _Wire) else None
         credential = Credential(
             key_id=wire.key_id,
             name=wire.name,
@@ -132,6 +154,14 @@ def decode(data: bytes) -> Credential:
             expires_at_us=wire.expires_at_us,
             revoked_at_us=wire.revoked_at_us,
             secret_hash=wire.secret_hash,
+            scram=None
+            if scram is None
+            else ScramVerifier(
+                salt=scram.salt,
+                iterations=scram.iterations,
+                stored_key=scram.stored_key,
+                server_key=scram.server_key,
+            ),
         )
         canonical = encode(credential)
     except StrongroomError:
@@ -139,6 +169,17 @@ def decode(data: bytes) -> Credential:
     if canonical != data:
         raise IntegrityError("a stored API key is not of the form that was written")
     return credential
+
+
+def _read(data: bytes) -> _BareWire:
+    version = _version(data)
+    if version is not None and version > VERSION:
+        raise SchemaVersionError
+    decoder = _BARE_DECODER if version == _VERSION_BARE else _DECODER
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise IntegrityError("a stored API key is not of the form that was written") from None
 
 
 def assess_credential(credential: Credential | None, presented_hash: bytes, now_us: int) -> Decision:
@@ -152,6 +193,11 @@ def assess_credential(credential: Credential | None, presented_hash: bytes, now_
         return Decision(False, "no key has this id")
     if not same:
         return Decision(False, "the secret is not that of this key")
+    return assess_standing(credential, now_us)
+
+
+def assess_standing(credential: Credential, now_us: int) -> Decision:
+    """Whether a key, however it was proved, is neither revoked nor expired."""
     if credential.revoked_at_us is not None:
         return Decision(False, "the key was revoked")
     if credential.expires_at_us is not None and now_us >= credential.expires_at_us:
@@ -167,6 +213,11 @@ def check_credential(credential: Credential | None, presented_hash: bytes, now_u
     """
     if not assess_credential(credential, presented_hash, now_us).allowed or credential is None:
         raise UnauthenticatedError
+    return principal_of(credential)
+
+
+def principal_of(credential: Credential) -> Principal:
+    """The caller that a key stands for, once it was proved and found good."""
     return Principal(
         id=credential.key_id, name=credential.name, scope=credential.scope, grants=credential.grants
     )
@@ -179,16 +230,20 @@ def _check(c: Credential) -> None:
     check_grants([g.text for g in c.grants])
     if len(c.secret_hash) != HASH_BYTES:
         raise InvalidInputError("the hash of a secret has 32 bytes")
+    if c.scram is not None and not (
+        len(c.scram.salt) == SALT_BYTES
+        and len(c.scram.stored_key) == len(c.scram.server_key) == HASH_BYTES
+        and ITERATIONS_MIN <= c.scram.iterations <= ITERATIONS_MAX
+    ):
+        raise InvalidInputError("not a SCRAM verifier")
     for t in (c.created_at_us, c.expires_at_us, c.revoked_at_us):
         if t is not None and not 0 <= t <= _TIME_US_MAX:
             raise InvalidInputError("a time is out of range")
 
 
-def _refuse_newer(data: bytes) -> None:
+def _version(data: bytes) -> int | None:
     try:
         items = _VERSION_DECODER.decode(data)
-        version = msgspec.msgpack.decode(items[0], type=int) if items else VERSION
+        return msgspec.msgpack.decode(items[0], type=int) if items else None
     except msgspec.DecodeError:
-        return
-    if version > VERSION:
-        raise SchemaVersionError
+        return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from strongroom.engine._call import Call
 from strongroom.engine._payload import from_us
 from strongroom.engine._read import chosen_namespaces
 from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._scram import make_verifier
 from strongroom.engine._validate import check_count, check_number, check_text, check_time
 from strongroom.errors import (
     AccessDeniedError,
@@ -164,6 +166,7 @@ def keys_create(
         expires_at_us=expires_us,
         revoked_at_us=None,
         secret_hash=engine.registry.secret_hash(new.secret),
+        scram=make_verifier(new.text),
     )
     call.reason = f"create key {new.key_id}"
     engine.registry.write_credential(credential, call.audit_ok())
@@ -195,16 +198,7 @@ def keys_revoke(call: Call, key_id: str) -> ApiKeyInfo:
     if found is None:
         raise CredentialNotFoundError
     if found.revoked_at_us is None:
-        found = Credential(
-            key_id=found.key_id,
-            name=found.name,
-            scope=found.scope,
-            grants=found.grants,
-            created_at_us=found.created_at_us,
-            expires_at_us=found.expires_at_us,
-            revoked_at_us=max(call.engine.now_us(), found.created_at_us),
-            secret_hash=found.secret_hash,
-        )
+        found = replace(found, revoked_at_us=max(call.engine.now_us(), found.created_at_us))
         call.engine.registry.write_credential(found, call.audit_ok())
         call.written = True
     return _key_info(found)

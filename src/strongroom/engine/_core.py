@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from uuid import uuid4
 from strongroom import access, crypto
 from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config, resolve_reference, to_toml
 from strongroom.embedding import EmbeddingProvider
+from strongroom.engine import _scram
 from strongroom.engine._access_stats import AccessStats
 from strongroom.engine._call import Call
 from strongroom.engine._indexes import Indexes
@@ -127,6 +129,7 @@ class Engine:
         self.metrics = Metrics()
         self._clock_us = clock_us
         self._closed = Event()
+        self._pid = os.getpid()
         self._close_lock = Lock()
         self.vault = Vault(keyring)
         self.heads = heads
@@ -198,7 +201,7 @@ class Engine:
         try:
             parsed = access.parse_key(key_text)
         except UnauthenticatedError:
-            self._audit_refusal("unknown", surface, request, access.key_problem(key_text) or "")
+            self.audit_refusal("unknown", surface, request, access.key_problem(key_text) or "")
             raise
         presented = self.registry.secret_hash(parsed.secret)
 
@@ -212,11 +215,26 @@ class Engine:
         except UnauthenticatedError:
             credential = self.registry.credential(parsed.key_id)
             reason = access.assess_credential(credential, presented, self.now_us()).reason
-            self._audit_refusal(parsed.key_id, surface, request, reason)
+            self.audit_refusal(parsed.key_id, surface, request, reason)
             raise
         return Session(self, principal, surface, request_id, caller=parsed.key_id)
 
-    def _audit_refusal(self, caller: str, surface: str, request_id: str, reason: str) -> None:
+    def scram_offer(self, user: str) -> _scram.ScramOffer:
+        """What SCRAM-SHA-256 says first to ``user``, a key id: salt and iterations; made up for others."""
+        return _scram.offer(self, user)
+
+    def authenticate_scram(
+        self, user: str, message: bytes, proof: bytes, *, surface: str, request_id: str | None = None
+    ) -> _scram.ScramOutcome:
+        """A session held to the key ``user``, for whoever proves to know its text (RFC 5802).
+
+        Raises:
+            UnauthenticatedError: unknown, wrong, expired or revoked; nothing tells which.
+        """
+        return _scram.authenticate(self, user, message, proof, surface=surface, request_id=request_id)
+
+    def audit_refusal(self, caller: str, surface: str, request_id: str, reason: str) -> None:
+        """Put a refused credential into the audit log."""
         self.metrics.denied.labels(UnauthenticatedError.code).inc()
         call = Call(self, caller, surface, request_id, "authenticate")
         self.ledger.commit(WriteBatch(audit=[call.entry("denied", reason)]))
@@ -229,9 +247,13 @@ class Engine:
         return from_us(self._clock_us())
 
     def ensure_open(self) -> None:
-        """Raises: ClosedError."""
+        """Raises: ClosedError: also in a process forked since; SQLite's files do not survive a fork."""
         if self._closed.is_set():
             raise ClosedError
+        if os.getpid() != self._pid:
+            raise ClosedError(
+                "the store was opened before this process was forked", hint="open it again in the new process"
+            )
 
     def namespace_for_store(self, call: Call, name: str) -> NamespaceEntry:
         """The namespace to store into, made on first use when the configuration allows it.
@@ -304,7 +326,12 @@ class Engine:
         self.metrics.queue.labels("dead").set(stats.dead)
 
     def close(self) -> None:
-        """Flush counters, stop the pipelines and close the files. May be called twice."""
+        """Flush counters, stop the pipelines and close the files. May be called twice.
+
+        In a process forked since it was opened it touches nothing: the files are the parent's.
+        """
+        if os.getpid() != self._pid:
+            return
         with self._close_lock:
             if self._closed.is_set():
                 return
