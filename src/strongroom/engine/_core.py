@@ -225,13 +225,17 @@ class Engine:
 
     def authenticate_scram(
         self, user: str, message: bytes, proof: bytes, *, surface: str, request_id: str | None = None
-    ) -> _scram.ScramOutcome:
+    ) -> tuple[Session, bytes]:
         """A session held to the key ``user``, for whoever proves to know its text (RFC 5802).
+
+        ``message`` is the AuthMessage, ``proof`` the ClientProof; with it comes the ServerSignature.
 
         Raises:
             UnauthenticatedError: unknown, wrong, expired or revoked; nothing tells which.
         """
-        return _scram.authenticate(self, user, message, proof, surface=surface, request_id=request_id)
+        found = _scram.authenticate(self, user, message, proof, surface=surface, request_id=request_id)
+        session = Session(self, found.principal, surface, request_id, caller=user)
+        return session, found.server_signature
 
     def audit_refusal(self, caller: str, surface: str, request_id: str, reason: str) -> None:
         """Put a refused credential into the audit log."""

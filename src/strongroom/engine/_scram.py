@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from strongroom import access
 from strongroom.access import ScramVerifier
 from strongroom.engine._vault import SYSTEM_NS
-from strongroom.engine.session import Session
 from strongroom.errors import UnauthenticatedError
 from strongroom.model import Principal
 
@@ -41,9 +40,9 @@ class ScramOffer:
 
 @dataclass(frozen=True, slots=True)
 class ScramOutcome:
-    """A session, and the signature (32 bytes) by which the client knows the server."""
+    """Who it is, asked anew at every operation, and the signature (32 bytes) of the server."""
 
-    session: Session
+    principal: Callable[[], Principal]
     server_signature: bytes = field(repr=False)
 
 
@@ -85,7 +84,7 @@ def offer(engine: Engine, user: str) -> ScramOffer:
 def authenticate(
     engine: Engine, user: str, message: bytes, proof: bytes, *, surface: str, request_id: str | None
 ) -> ScramOutcome:
-    """A session for whoever proves to know the text of the key ``user``.
+    """The caller, for whoever proves to know the text of the key ``user``.
 
     Args:
         message: the AuthMessage of RFC 5802, section 3.
@@ -130,4 +129,4 @@ def authenticate(
             caller, reason = user, access.assess_standing(credential, engine.now_us()).reason
         engine.audit_refusal(caller, surface, request, reason)
         raise
-    return ScramOutcome(Session(engine, principal, surface, request_id, caller=user), answer)
+    return ScramOutcome(principal, answer)
