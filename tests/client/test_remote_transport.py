@@ -99,12 +99,13 @@ def tls_server(tmp_path, answers, maximum=None):
         context.maximum_version = maximum
     listener = socket.create_server(("127.0.0.1", 0))
     requests: list[bytes] = []
+    done = threading.Event()
 
     def serve():
         for answer in answers:
-            try:
-                raw, _ = listener.accept()
-            except OSError:
+            raw, _ = listener.accept()
+            if done.is_set():
+                raw.close()
                 return
             try:
                 with context.wrap_socket(raw, server_side=True) as peer:
@@ -122,8 +123,10 @@ def tls_server(tmp_path, answers, maximum=None):
         ) as room:
             yield room, requests
     finally:
-        listener.close()
+        done.set()
+        socket.create_connection(listener.getsockname()).close()  # wakes the thread
         thread.join(10)
+        listener.close()
 
 
 def answer(status, body, headers=b""):

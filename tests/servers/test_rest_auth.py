@@ -73,6 +73,12 @@ def test_a_body_is_not_looked_at_before_the_key(server):
             assert answer.status_code == 401
 
 
+@pytest.mark.parametrize("path", ["/v1/memories/no-uuid", "/v1/stats?x=1", "/v1/memories?limit=no"])
+def test_parameters_are_not_looked_at_before_the_key(server, path):
+    with server.http("") as nobody:
+        assert nobody.get(path).status_code == 401
+
+
 def test_the_key_is_taken_from_the_header_alone(server):
     """A key in the address would end in logs and histories."""
     key = server.key("read-only", "*")

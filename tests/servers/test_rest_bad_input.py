@@ -16,6 +16,11 @@ STORE, SEARCH, LIST = "/v1/memories", "/v1/memories:search", "/v1/memories:list"
 MEMORY = "/v1/memories/00000000-0000-4000-8000-000000000000"
 
 
+@pytest.fixture(autouse=True, scope="module")
+def something_is_there(server):
+    server.owner.store("something", namespace=NS)
+
+
 def raw(text: str) -> bytes:
     return text.encode()
 

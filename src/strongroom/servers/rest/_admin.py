@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from strongroom.servers.rest import _models as m
-from strongroom.servers.rest._call import Caller, known_parameters, parser
+from strongroom.servers.rest._call import Caller, parser
 from strongroom.servers.rest._spec import route
 from strongroom.servers.wire import audit_out, key_out
 
@@ -30,7 +30,7 @@ _parse_requeue = parser(m.RequeueOrder)
 
 def store(caller: Caller) -> APIRouter:
     """The routes over the whole store."""
-    router = APIRouter(dependencies=[known_parameters])
+    router = APIRouter(dependencies=caller.checks())
 
     @router.post(
         "/v1/flush",
@@ -78,7 +78,7 @@ def store(caller: Caller) -> APIRouter:
 
 def administration(caller: Caller) -> APIRouter:
     """The routes for operators: keys, the embedding queue, the audit log."""
-    router = APIRouter(dependencies=[known_parameters])
+    router = APIRouter(dependencies=caller.checks())
 
     @router.get("/v1/keys", **route(m.KeysOut, "List API keys", tag="administration"))
     async def keys(request: Request) -> Response:

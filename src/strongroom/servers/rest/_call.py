@@ -70,7 +70,7 @@ class Caller:
 
     async def run(self, request: Request, work: Callable[[Session], T]) -> T:
         """The result of an operation, made in a worker thread for the caller that the key stands for."""
-        key = self._presented_key(request)
+        key = _presented_key(request)
         return await self.workers.run(lambda: work(self._session(request, key)))
 
     async def call(self, request: Request, work: Callable[[Session], object]) -> Response:
@@ -88,7 +88,7 @@ class Caller:
         waits: Callable[[bytes], bool] | None = None,
     ) -> Response:
         """The answer to an operation whose body ``model`` parses; ``waits`` tells those that take long."""
-        key = self._presented_key(request)
+        key = _presented_key(request)
         _check_content_type(request)
         length = request.headers.get("content-length")
         if length is None or int(length) > _UNCHECKED_BODY_BYTES_MAX:
@@ -108,13 +108,29 @@ class Caller:
     def _session(self, request: Request, key: str) -> Session:
         return self.engine.authenticate(key, surface=_SURFACE, request_id=request_id_of(request.scope))
 
-    def _presented_key(self, request: Request) -> str:
+    def checks(self) -> list[Any]:
+        """What a route with a key depends on, in this order: a key of the right form, known parameters."""
+        return [Depends(self.require_key), known_parameters]
+
+    async def require_key(self, request: Request) -> None:
+        """Take the key from the header.
+
+        Raises:
+            UnauthenticatedError: there is none of the right form.
+        """
         key = bearer_key(request.scope)
         problem = key_problem(key)
-        if key is None or problem is not None:
+        if problem is not None:
             self._log.info("refused", reason=problem, request_id=request_id_of(request.scope))
             raise UnauthenticatedError
-        return key
+        request.scope["state"]["key"] = key
+
+
+def _presented_key(request: Request) -> str:
+    key = request.scope["state"].get("key")
+    if not isinstance(key, str):
+        raise UnauthenticatedError
+    return key
 
 
 async def _refuse_unknown_parameters(request: Request) -> None:

@@ -43,6 +43,7 @@ def health(caller: Caller, *, metrics_on_loopback: bool) -> APIRouter:
         if metrics_on_loopback and _is_loopback(request):
             text = await caller.workers.run(caller.engine.metrics.text)
         else:
+            await caller.require_key(request)
             text = await caller.run(request, _metrics)
         return Response(text, media_type=_METRICS_TYPE)
 

@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from strongroom.errors import LimitExceededError, OperationTimeoutError
 from strongroom.servers.rest import _models as m
-from strongroom.servers.rest._call import Caller, known_parameters, parser
+from strongroom.servers.rest._call import Caller, parser
 from strongroom.servers.rest._spec import route
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class ListQuery(BaseModel):
 
 def memories(caller: Caller) -> APIRouter:
     """The routes under ``/v1/memories``."""
-    router = APIRouter(dependencies=[known_parameters])
+    router = APIRouter(dependencies=caller.checks())
     items_max = caller.limits.batch_items_max
 
     def store_all(session: Session, order: m.StoreOne | m.StoreMany) -> object:
