@@ -62,7 +62,8 @@ def embed_checked(provider: EmbeddingProvider, texts: Sequence[str]) -> FloatMat
     else:
         if vectors.shape != shape or vectors.dtype != np.float32:
             raise EmbeddingError("the model gave something else than one float32 row per text")
-        norms = np.einsum("ij,ij->i", vectors, vectors)
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            norms = np.einsum("ij,ij->i", vectors, vectors)
         return vectors if np.all(np.abs(norms - 1.0) < _NORM_NEAR) else unit_rows(vectors)
     raise EmbeddingError(f"the embedding model failed ({failure})")
 

@@ -11,7 +11,13 @@ from typing import TYPE_CHECKING
 
 from strongroom.engine._payload import AccessPayload, decode_as, encode
 from strongroom.engine._registry import NamespaceEntry
-from strongroom.errors import DuplicateMemoryError, IntegrityError, KeyStateError, VersionConflictError
+from strongroom.errors import (
+    DuplicateMemoryError,
+    IntegrityError,
+    KeyStateError,
+    TamperedError,
+    VersionConflictError,
+)
 from strongroom.ledger import Put, WriteBatch
 from strongroom.model import Field, SealedRecord, State
 from strongroom.recall import AccessPut
@@ -112,14 +118,18 @@ class AccessStats:
             except (VersionConflictError, DuplicateMemoryError):
                 continue  # another process counted too: read again and add
             for (put, payload), seq in zip(made, seqs, strict=True):
-                change = AccessPut(put.memory_id, payload.count, payload.last_us, seq)
-                self._engine.indexes.offer(put.ns, change)
+                if seq:  # else the memory was deleted meanwhile
+                    change = AccessPut(put.memory_id, payload.count, payload.last_us, seq)
+                    self._engine.indexes.offer(put.ns, change)
             return
 
     def _put(self, ns: int, memory_id: bytes, delta: tuple[int, int]) -> tuple[Put, AccessPayload] | None:
         engine = self._engine
         entry = engine.registry.by_ns(ns)
-        memory = engine.live_row(entry, memory_id)
+        try:
+            memory = engine.live_row(entry, memory_id)
+        except TamperedError:
+            return None  # whoever asks for the memory is told; the counters of the others go on
         if memory is None:
             return None
         stored, version = self._stored(entry, memory_id)

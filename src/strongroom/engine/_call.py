@@ -101,8 +101,8 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
     started = perf_counter()
     outcome = "ok"
     foreign = ""
+    engine.ensure_open()
     try:
-        engine.ensure_open()
         call.refresh_principal()
         result = work(call)
         if not call.written:

@@ -218,6 +218,13 @@ class Indexes:
             return AccessPut(row.memory_id, counted.count, counted.last_us, row.seq)
         return None
 
+    def forget_unreadable(
+        self, entry: NamespaceEntry, index: NamespaceIndex, row: SealedRecord, code: str
+    ) -> None:
+        """Take a memory whose key does not open any more out of an index; the ledger keeps its row."""
+        self._unreadable(entry, row, code)
+        index.apply((Remove(row.memory_id, row.seq + 1),), index.watermark)
+
     def _unreadable(self, entry: NamespaceEntry, row: SealedRecord, code: str) -> None:
         field = Field(row.field).name.lower()
         self._engine.metrics.unreadable.labels(field).inc()

@@ -19,7 +19,7 @@ from strongroom.embedding import (
 )
 from strongroom.engine._pending import EngineQueue
 from strongroom.engine._registry import NamespaceEntry
-from strongroom.errors import UnknownModelError, VersionConflictError
+from strongroom.errors import EmbeddingUnavailableError, UnknownModelError, VersionConflictError
 from strongroom.ledger import QueueItem, WriteBatch
 from strongroom.model import Field, State
 
@@ -44,6 +44,7 @@ class Models:
         if provider is not None:
             self._providers[DEFAULT_MODEL] = provider
         self._numbers: dict[str, int] = {}
+        self._met: set[int] = set()  # namespaces that were seen with the model that is configured here
         self._pipelines: dict[str, EmbeddingPipeline] = {}
         self._sweeper = SweeperLock(engine.directory / "worker.lock") if worker else None
 
@@ -74,6 +75,10 @@ class Models:
             self._numbers[name] = found
         return found
 
+    def is_foreign(self, entry: NamespaceEntry) -> bool:
+        """Whether another process has moved the namespace to a model that is not configured here."""
+        return entry.ns in self._met and self._numbers.get(entry.model, entry.model_no) != entry.model_no
+
     def embeds(self, entry: NamespaceEntry) -> bool:
         """Whether memories of this namespace are embedded by a model at all."""
         config = self._configs.get(entry.model)
@@ -91,7 +96,10 @@ class Models:
         """
         number = self.number(entry.model)
         if entry.model_no == number:
+            self._met.add(entry.ns)
             return entry
+        if entry.ns in self._met:
+            return entry  # another process has moved it to a newer configuration: not to be fought over
         return self.move(entry, entry.model, entry.language, [])
 
     def move(self, entry: NamespaceEntry, model: str, language: str, audit: list[bytes]) -> NamespaceEntry:
@@ -99,6 +107,7 @@ class Models:
         engine = self._engine
         number = self.number(model)
         changed = number != entry.model_no
+        self._met.add(entry.ns)
         try:
             entry = engine.registry.change_namespace(entry, model, number, language, audit)
         except VersionConflictError:
@@ -120,6 +129,10 @@ class Models:
 
     def embed_query(self, entry: NamespaceEntry, text: str) -> NDArray[np.float32]:
         """Unit vector of shape (dimensions,). Raises: EmbeddingError."""
+        if self.is_foreign(entry):
+            raise EmbeddingUnavailableError(
+                "another process has moved the namespace to another model", hint="open the store again"
+            )
         vector: NDArray[np.float32] = embed_checked(self.provider(entry.model), [text])[0]
         return vector
 

@@ -31,6 +31,9 @@ class EngineQueue:
         out: list[str | None] = []
         for ref in refs:
             entry = self._engine.registry.by_ns(ref.ns)
+            if self._engine.models.is_foreign(entry):
+                out.append(None)  # another process has moved it to another model: it stays queued for that
+                continue
             row = self._engine.live_row(entry, ref.memory_id)
             if row is None or row.content_version != ref.content_version:
                 out.append(None)
@@ -55,7 +58,7 @@ class EngineQueue:
         for ref, vector in zip(refs, vectors, strict=True):
             entry = engine.models.current(engine.registry.by_ns(ref.ns))
             row = engine.live_row(entry, ref.memory_id)
-            if row is None or entry.model != self._model:
+            if row is None or entry.model != self._model or engine.models.is_foreign(entry):
                 continue
             try:
                 key = engine.vault.keyring.key(row.key_id)
@@ -92,7 +95,8 @@ class EngineQueue:
             page = engine.ledger.queue(dead=False, after=after, limit=limit)
             for row in page:
                 after = row.id
-                if engine.registry.by_ns(row.ns).model == self._model:
+                entry = engine.registry.by_ns(row.ns)
+                if entry.model == self._model and not engine.models.is_foreign(entry):
                     found.append(PendingRef(row.ns, row.memory_id, row.content_version))
             if len(page) < limit:
                 break

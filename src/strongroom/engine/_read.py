@@ -13,17 +13,20 @@ from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._validate import check_count, check_id
 from strongroom.errors import (
     AccessDeniedError,
+    ClosedError,
     InvalidInputError,
+    KeyStateError,
     LimitExceededError,
     MemoryNotFoundError,
     NamespaceNotFoundError,
+    StorageBusyError,
     TamperedError,
 )
 from strongroom.model import Action, Filter, ListPage, Memory, SealedRecord, check_namespace
 from strongroom.recall import NamespaceIndex
 
 _CURSOR = struct.Struct(">Bq16s")  # version, created_us, memory_id
-_ATTEMPTS = 4
+ATTEMPTS = 50  # each repeats only because something was written in between
 
 
 def get(call: Call, memory_id: object, namespace: object) -> Memory:
@@ -83,24 +86,25 @@ def open_answer(
     for entry, _, memory_id, _ in wanted:
         by_ns.setdefault(entry.ns, (entry, []))[1].append(memory_id)
     counted = {ns: call.engine.access_stats.get_many(entry, ids) for ns, (entry, ids) in by_ns.items()}
-    return [
-        open_memory(
-            call,
-            entry,
-            rows[(entry.ns, memory_id)],
-            index.has_vector(memory_id),
-            counted[entry.ns].get(memory_id),
-        )
-        for entry, index, memory_id, _ in wanted
-    ]
+    memories: list[Memory] = []
+    for entry, index, memory_id, _ in wanted:
+        row, access = rows[(entry.ns, memory_id)], counted[entry.ns].get(memory_id)
+        try:
+            memories.append(open_memory(call, entry, row, index.has_vector(memory_id), access))
+        except KeyStateError as e:
+            call.engine.indexes.forget_unreadable(entry, index, row, e.code)
+            return None  # the key was destroyed since the index was built: the others answer
+    return memories
 
 
-def chosen_namespaces(call: Call, action: Action, patterns: Sequence[str]) -> list[NamespaceEntry]:
-    """The namespaces of a query, authorized.
+def chosen_namespaces(
+    call: Call, action: Action, patterns: Sequence[str], *, limited: bool = False
+) -> list[NamespaceEntry]:
+    """The namespaces that an operation reaches, authorized.
 
     Raises:
         AccessDeniedError: an exact name is not granted. NamespaceNotFoundError: it is granted but is not
-        there. LimitExceededError: more than ``limits.namespaces_per_query_max``.
+        there. LimitExceededError: ``limited``, and more than ``limits.namespaces_per_query_max``.
     """
     engine = call.engine
     if isinstance(patterns, str):
@@ -114,7 +118,7 @@ def chosen_namespaces(call: Call, action: Action, patterns: Sequence[str]) -> li
         raise
     call.namespaces = tuple(names)
     limit = engine.config.limits.namespaces_per_query_max
-    if len(names) > limit:
+    if limited and len(names) > limit:
         raise LimitExceededError(f"the query reaches {len(names)} namespaces", hint=f"at most {limit}")
     entries = []
     for name in names:
@@ -148,13 +152,17 @@ def list_page(
 ) -> ListPage:
     engine = call.engine
     check_count(limit, "limit", 1, engine.config.limits.results_max)
-    entries = chosen_namespaces(call, Action.LIST, patterns)
+    entries = chosen_namespaces(call, Action.LIST, patterns, limited=True)
     before = None if cursor is None else _decode_cursor(cursor)
-    for _ in range(_ATTEMPTS):
-        page = _page(call, entries, wanted, limit, before)
+    for _ in range(ATTEMPTS):
+        try:
+            page = _page(call, entries, wanted, limit, before)
+        except ClosedError:
+            engine.ensure_open()
+            continue  # an index was dropped while it was asked: it is built again
         if page is not None:
             return page
-    raise TamperedError("the rows of a listing never agreed with the ledger")
+    raise StorageBusyError("the memories of the listing change all the time")
 
 
 def _page(

@@ -11,15 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.engine._call import Call
-from strongroom.engine._read import chosen_namespaces, open_answer
+from strongroom.engine._read import ATTEMPTS, chosen_namespaces, open_answer
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._validate import check_count, check_number, check_text, check_vector
-from strongroom.errors import EmbeddingError, InvalidInputError, InvalidVectorError, TamperedError
+from strongroom.errors import (
+    ClosedError,
+    EmbeddingError,
+    InvalidInputError,
+    InvalidVectorError,
+    StorageBusyError,
+)
 from strongroom.model import Action, Filter, Hit
 from strongroom.recall import RecallQuery
 
 _MODES = ("hybrid", "semantic", "keyword")
-_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +54,7 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
         raise InvalidInputError("a keyword search needs a query text")
     if request.min_similarity is not None:
         check_number(request.min_similarity, "min_similarity", -1.0, 1.0)
-    entries = chosen_namespaces(call, Action.SEARCH, request.namespaces)
+    entries = chosen_namespaces(call, Action.SEARCH, request.namespaces, limited=True)
     if not entries:
         return []
     hits: list[Hit] = []
@@ -120,9 +125,13 @@ def _search_group(
         min_similarity=request.min_similarity,
         now_us=engine.now_us(),
     )
-    for _ in range(_ATTEMPTS):
+    for _ in range(ATTEMPTS):
         of_index = {engine.indexes.ready(e): e for e in entries}
-        found = engine.recall.search(list(of_index), query)
+        try:
+            found = engine.recall.search(list(of_index), query)
+        except ClosedError:
+            engine.ensure_open()
+            continue  # an index was dropped while it was asked: it is built again
         engine.metrics.step("filter", found.filter_s)
         engine.metrics.step("vector_lane", found.vector_s)
         engine.metrics.step("keyword_lane", found.keyword_s)
@@ -141,4 +150,4 @@ def _search_group(
         lanes.labels("keyword").inc(sum(1 for c in found.candidates if c.keyword_rank is not None))
         engine.metrics.step("open_hits", perf_counter() - started)
         return hits
-    raise TamperedError("the rows of an answer never agreed with the ledger")
+    raise StorageBusyError("the memories of the answer change all the time")

@@ -115,9 +115,12 @@ def check_vector(value: object, dimensions: int | None) -> NDArray[np.float32]:
         raise InvalidVectorError(
             f"the embedding has {given.shape[0]} numbers", hint=f"this namespace takes {dimensions}"
         )
-    if given.dtype == np.float32 and _UNIT_MIN < (square := float(given @ given)) < _UNIT_MAX:
-        unit: NDArray[np.float32] = given / np.float32(math.sqrt(square))
-        return unit
+    if given.dtype == np.float32:
+        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+            square = float(given @ given)
+        if _UNIT_MIN < square < _UNIT_MAX:
+            unit: NDArray[np.float32] = np.divide(given, np.float32(math.sqrt(square)), dtype=np.float32)
+            return unit
     return _unit_by_scale(given)
 
 

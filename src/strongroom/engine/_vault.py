@@ -113,7 +113,7 @@ class Heads:
     def __init__(self) -> None:
         self._bound: Vault | None = None
         self._tenants: dict[int, str] = {SYSTEM_NS: SYSTEM_TENANT}
-        self._cache: dict[int, tuple[bytes, int]] = {}
+        self._cache: dict[int, tuple[bytes, int, int]] = {}  # sealed head, seq, sum
 
     def bind(self, vault: Vault) -> None:
         """The ledger is opened before the keyring, because the keyring is checked against its store id."""
@@ -161,7 +161,7 @@ class Heads:
             total.to_bytes(32),
             AES_256_GCM,
         )
-        self._cache[ns] = (sealed, total)
+        self._cache[ns] = (sealed, seq_after, total)
         return sealed
 
     def open_head(self, ns: int, head: bytes | None, seq: int) -> int:
@@ -171,11 +171,11 @@ class Heads:
                 raise TamperedError("the head of a namespace is missing")
             return 0
         known = self._cache.get(ns)
-        if known is not None and known[0] == head:
-            return known[1]
+        if known is not None and known[:2] == (head, seq):
+            return known[2]
         opened = open_sealed(self._vault.purpose_key(ns, "head-seal"), self._context(ns, seq), head)
         total = int.from_bytes(opened)
-        self._cache[ns] = (head, total)
+        self._cache[ns] = (head, seq, total)
         return total
 
     def seal_audit(self, seq: int, entry: bytes) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -207,12 +208,18 @@ def _project_new(engine: Engine, p: _Prepared, seqs: Any) -> Memory:
     entry = p.entry
     embedded = p.vector is not None
     memory = to_memory(p.payload, p.memory_id, entry.name, p.version, has_embedding=embedded)
-    engine.indexes.offer(entry.ns, Upsert(memory, next(seqs), p.content_version))
+    projected = _own_copy(memory)
+    engine.indexes.offer(entry.ns, Upsert(projected, next(seqs), p.content_version))
     if p.vector is not None:
         engine.indexes.offer(entry.ns, VectorPut(p.memory_id, p.content_version, p.vector, next(seqs)))
     else:
         engine.models.offer(entry, p.memory_id, p.content_version)
     return memory
+
+
+def _own_copy(memory: Memory) -> Memory:
+    """For the projection: what the caller does to the metadata of an answer does not reach it."""
+    return replace(memory, metadata=copy.deepcopy(memory.metadata)) if memory.metadata else memory
 
 
 def update(
@@ -239,6 +246,8 @@ def update(
 def _update_once(call: Call, entry: NamespaceEntry, row: SealedRecord, patch: MemoryPatch) -> Memory:
     engine = call.engine
     old = decode_memory(engine.vault.open(entry.tenant, row))
+    if old.expires_us is not None and old.expires_us <= engine.now_us():
+        raise MemoryNotFoundError  # as get says: what has expired does not come back
     payload = patched(old, patch, engine.config.limits, engine.now_us())
     given = None if isinstance(patch.embedding, Unset) or patch.embedding is None else patch.embedding
     vector = None if given is None else check_vector(given, engine.models.dimensions(entry))
@@ -276,7 +285,7 @@ def _update_once(call: Call, entry: NamespaceEntry, row: SealedRecord, patch: Me
     )
     access = engine.access_stats.get(entry, memory_id)
     memory = to_memory(payload, memory_id, entry.name, version, has_embedding=embedded, access=access)
-    engine.indexes.offer(entry.ns, Upsert(memory, seqs[0], content_version))
+    engine.indexes.offer(entry.ns, Upsert(_own_copy(memory), seqs[0], content_version))
     if vector is not None:
         engine.indexes.offer(entry.ns, VectorPut(memory_id, content_version, vector, seqs[1]))
     if new_content and vector is None:
