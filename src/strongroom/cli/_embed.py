@@ -20,6 +20,7 @@ from strongroom.servers.tls import server_context
 _HEAD_BYTES_MAX = 32 * 1024
 _CONNECTIONS_MAX = 1024
 _DRAIN_S = 30
+_BACKLOG = 2048
 
 
 def tls_context(
@@ -97,6 +98,7 @@ def _bound(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(address)
+        listening.listen(_BACKLOG)  # so that whoever reads the log may connect at once
     except OSError as e:
         listening.close()
         raise ConfigurationError(f"port {port} cannot be bound: {e.strerror}") from None
