@@ -43,6 +43,15 @@ class LimitsConfig:
     batch_items_max: int = 10_000  # one request of store_many over the network
     request_bytes_max: int = 64 * 1024 * 1024
     namespaces_per_query_max: int = 256
+    sql_bytes_max: int = 64 * 1024  # one statement
+    sql_nesting_max: int = 64  # brackets and subqueries inside each other
+    sql_parts_max: int = 20_000  # nodes of the tree of a statement
+    sql_parameters_max: int = 1000
+    sql_rows_max: int = 100_000  # of one answer
+    sql_result_bytes_max: int = 64 * 1024 * 1024  # of one answer, in Arrow's form
+    sql_timeout_ms: int = 30_000
+    sql_statements_max: int = 1024  # checked statements that are kept
+    sql_audit_entries_max: int = 10_000  # the newest entries of the audit log that SQL looks at
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +84,7 @@ class RecallConfig:
     language: str = "english"
     exact_rows_max: int = 20_000  # above: inverted lists
     memory_limit: str = "4GB"  # of the columnar engine
+    semantic_match_min: float = 0.4  # cosine from which semantic_match(content, text) is true
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,11 @@
         InvalidFilterError                invalid_filter
         InvalidNamespaceError             invalid_namespace
         UnknownModelError                 unknown_model
+        SqlError                          sql
+          SqlSyntaxError                  sql_syntax
+          SqlForbiddenError               sql_forbidden
+          SqlUndefinedError               sql_undefined
+          SqlDataError                    sql_data
       NotFoundError                       not_found
         MemoryNotFoundError               memory_not_found
         NamespaceNotFoundError            namespace_not_found
@@ -123,6 +128,50 @@ class UnknownModelError(InvalidInputError):
     """No embedding model of that name is configured."""
 
     code = "unknown_model"
+
+
+class SqlError(InvalidInputError):
+    """A SQL statement cannot be answered."""
+
+    code = "sql"
+    default_sqlstate: ClassVar[str] = "42000"
+
+    def __init__(
+        self, message: str | None = None, *, hint: str | None = None, sqlstate: str | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.sqlstate: str = sqlstate or self.default_sqlstate
+
+    def as_dict(self) -> dict[str, str]:
+        return {**super().as_dict(), "sqlstate": self.sqlstate}
+
+
+class SqlSyntaxError(SqlError):
+    """The text is not one SQL statement, or its parts do not fit together."""
+
+    code = "sql_syntax"
+    default_sqlstate = "42601"
+
+
+class SqlForbiddenError(SqlError):
+    """The statement would do more than read what is offered."""
+
+    code = "sql_forbidden"
+    default_sqlstate = "25006"
+
+
+class SqlUndefinedError(SqlError):
+    """The statement names a table, column, function or type that is not there."""
+
+    code = "sql_undefined"
+    default_sqlstate = "42P01"
+
+
+class SqlDataError(SqlError):
+    """An operation of the statement does not fit a value that it met."""
+
+    code = "sql_data"
+    default_sqlstate = "22000"
 
 
 # -- what is not there --------------------------------------------------------------------------
@@ -445,4 +494,6 @@ def all_errors() -> dict[str, type[StrongroomError]]:
 def from_dict(data: dict[str, str]) -> StrongroomError:
     """Make the error again that another process has shown with ``as_dict``."""
     cls = all_errors().get(data.get("code", ""), InternalError)
+    if issubclass(cls, SqlError):
+        return cls(data.get("message"), hint=data.get("hint"), sqlstate=data.get("sqlstate"))
     return cls(data.get("message"), hint=data.get("hint"))

@@ -17,6 +17,7 @@ from strongroom.model.memory import (
 from strongroom.model.namespace import NamespaceInfo, NamespacePattern, check_namespace, tenant_of
 from strongroom.model.principal import Action, ApiKeyInfo, Decision, Principal, Scope
 from strongroom.model.record import AuditEntry, Field, SealedRecord, State
+from strongroom.model.sql import SqlCancel, SqlColumn, SqlDescription, SqlResult
 
 __all__ = [
     "Action",
@@ -41,6 +42,10 @@ __all__ = [
     "SealedRecord",
     "SearchMode",
     "Severity",
+    "SqlCancel",
+    "SqlColumn",
+    "SqlDescription",
+    "SqlResult",
     "State",
     "StoreStats",
     "check_namespace",
