@@ -218,6 +218,33 @@ class OpenStream:
             self._start += n
         return b"".join(parts)
 
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        """Fill ``buffer`` (contiguous, writable); fewer bytes only at the end. Returns how many.
+
+        Whole chunks are opened straight into it, without a copy.
+
+        Raises:
+            DecryptionError: the stream was altered, cut or extended; ``buffer`` is all zero then.
+        """
+        view = memoryview(buffer).cast("B")
+        at = 0
+        try:
+            while at < len(view):
+                if self._start == self._end and len(view) - at >= STREAM_CHUNK_BYTES and not self._last:
+                    length = self._open_chunk(view[at : at + STREAM_CHUNK_BYTES])
+                    at += length
+                    continue
+                if not self._fill():
+                    break
+                n = min(self._end - self._start, len(view) - at)
+                view[at : at + n] = self._plain[self._start : self._start + n]
+                self._start += n
+                at += n
+        except BaseException:
+            view[:] = bytes(len(view))
+            raise
+        return at
+
     def __iter__(self) -> Iterator[bytes]:
         """Pieces of at most 16 KiB, to the verified end."""
         while piece := self.read(STREAM_CHUNK_BYTES):
@@ -231,18 +258,25 @@ class OpenStream:
             return True
         if self._last:
             return False
+        self._start = self._end = 0
+        self._end = self._open_chunk(self._plain)
+        return self._end > 0
+
+    def _open_chunk(self, out: memoryview) -> int:
+        """Open the next chunk into ``out`` (16 KiB); how long it is. ``out`` is all zero when it fails."""
+        if self._failed:
+            raise DecryptionError
         self._failed = True  # until the chunk has verified; an error of the source leaves it so
         sealed = self._take(_SEALED_CHUNK_BYTES)
         length = len(sealed) - TAG_BYTES
         nonce = self._chunks.nonce(self._counter)
-        if length < 0 or not self._chunks.aead.decrypt_into(nonce, sealed, b"", self._plain[:length]):
-            self._plain[:] = bytes(STREAM_CHUNK_BYTES)
+        if length < 0 or not self._chunks.aead.decrypt_into(nonce, sealed, b"", out[:length]):
+            out[:] = bytes(STREAM_CHUNK_BYTES)
             raise DecryptionError
         self._counter += 1
-        self._start, self._end = 0, length
         self._last = length < STREAM_CHUNK_BYTES
         self._failed = False
-        return length > 0
+        return length
 
     def _take(self, size: int) -> bytes:
         """``size`` bytes of the source, fewer only where it ends."""

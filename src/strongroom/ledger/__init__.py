@@ -13,9 +13,11 @@ from strongroom.ledger._types import (
     Put,
     QueueItem,
     QueueRow,
+    RowHeader,
     WriteBatch,
     element,
     element_of,
+    element_of_header,
 )
 
 __all__ = [
@@ -29,9 +31,11 @@ __all__ = [
     "Put",
     "QueueItem",
     "QueueRow",
+    "RowHeader",
     "Snapshot",
     "SqliteLedger",
     "WriteBatch",
     "element",
     "element_of",
+    "element_of_header",
 ]

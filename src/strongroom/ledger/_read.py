@@ -11,7 +11,7 @@ import apsw
 
 from strongroom.errors import ClosedError, NamespaceNotFoundError, StorageError
 from strongroom.ledger._connect import translate
-from strongroom.ledger._types import QueueItem, QueueRow
+from strongroom.ledger._types import ELEMENT_PREFIX_BYTES, QueueItem, QueueRow, RowHeader
 from strongroom.model import Field, QueueStats, SealedRecord
 
 T = TypeVar("T")
@@ -22,6 +22,10 @@ _COLUMNS = "ns, memory_id, field, seq, version, content_version, key_id, state, 
 _HEAD = "SELECT seq, head FROM namespace WHERE ns = ?"
 _GET = f"SELECT {_COLUMNS} FROM record WHERE ns = ? AND memory_id = ? AND field = ?"  # noqa: S608
 _CHANGES = f"SELECT {_COLUMNS} FROM record WHERE ns = ? AND seq > ? ORDER BY seq LIMIT ?"  # noqa: S608
+_HEADERS = (
+    "SELECT field, memory_id, seq, version, content_version, key_id, state, model,"  # noqa: S608
+    f" substr(sealed, 1, {ELEMENT_PREFIX_BYTES}) FROM record WHERE ns = ? AND seq > ? ORDER BY seq LIMIT ?"
+)
 _QUEUE_COLUMNS = "id, ns, memory_id, content_version, attempts, dead, error_code"
 _UNEMBEDDED = (
     "SELECT m.seq, m.ns, m.memory_id, m.content_version FROM record m"
@@ -42,6 +46,10 @@ def read_head(connection: apsw.Connection, ns: int) -> tuple[int, bytes]:
 
 def read_changes(connection: apsw.Connection, ns: int, after: int, limit: int) -> list[SealedRecord]:
     return [SealedRecord(*row) for row in connection.execute(_CHANGES, (ns, after, limit))]
+
+
+def read_headers(connection: apsw.Connection, ns: int, after: int, limit: int) -> list[RowHeader]:
+    return list(map(RowHeader._make, connection.execute(_HEADERS, (ns, after, limit))))
 
 
 def read_one(connection: apsw.Connection, ns: int, memory_id: bytes, field: int) -> SealedRecord | None:
@@ -197,6 +205,10 @@ class Snapshot:
 
     def changes(self, ns: int, after: int, limit: int) -> list[SealedRecord]:
         return self._run(read_changes, ns, after, limit)
+
+    def headers(self, ns: int, after: int, limit: int) -> list[RowHeader]:
+        """Rows above ``after`` in order of seq, at most ``limit``, without their contents."""
+        return self._run(read_headers, ns, after, limit)
 
     def get(self, ns: int, memory_id: bytes, field: int = _MEMORY) -> SealedRecord | None:
         return self._run(read_one, ns, memory_id, field)

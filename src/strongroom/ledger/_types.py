@@ -79,6 +79,20 @@ class WriteBatch:
     audit: list[bytes] = field(default_factory=list)
 
 
+class RowHeader(NamedTuple):
+    """A row without its contents: what a comparison with the head needs."""
+
+    field: int
+    memory_id: bytes
+    seq: int
+    version: int
+    content_version: int
+    key_id: int
+    state: int
+    model: int
+    prefix: bytes  # the first 62 of the sealed bytes
+
+
 class LedgerHooks(Protocol):
     """What the ledger cannot do, because it cannot seal.
 
@@ -164,6 +178,11 @@ def element(field: int, memory_id: bytes, seq: int, version: int, state: int, se
     """
     packed = _ELEMENT.pack(field, memory_id, seq, version, state)
     return packed if state == _TOMBSTONE else packed + sealed[:ELEMENT_PREFIX_BYTES]
+
+
+def element_of_header(row: RowHeader) -> bytes:
+    """``element`` of a row that was read without its contents."""
+    return element(row.field, row.memory_id, row.seq, row.version, row.state, row.prefix)
 
 
 def element_of(record: SealedRecord) -> bytes:

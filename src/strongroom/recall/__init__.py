@@ -4,7 +4,9 @@
 ``Recall`` answers questions over several of them; ``ColumnarStore`` is the columnar engine below.
 """
 
-from strongroom.recall.analyze import LANGUAGES, check_language
+from strongroom.recall._blocks import ByteSink, ByteSource
+from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
+from strongroom.recall.analyze import LANGUAGES, analysis_id, check_language
 from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
 from strongroom.recall.columnar import ColumnarStore, ColumnarTable
 from strongroom.recall.index import ListItem, MemoryTable, NamespaceIndex, RecallSettings
@@ -13,11 +15,15 @@ from strongroom.recall.vectors import check_vector
 
 __all__ = [
     "LANGUAGES",
+    "LAYOUT_VERSION",
     "AccessPut",
+    "ByteSink",
+    "ByteSource",
     "Candidate",
     "Change",
     "ColumnarStore",
     "ColumnarTable",
+    "FrozenIndex",
     "ListItem",
     "MemoryTable",
     "NamespaceIndex",
@@ -29,6 +35,7 @@ __all__ = [
     "Upsert",
     "VectorDrop",
     "VectorPut",
+    "analysis_id",
     "check_language",
     "check_vector",
 ]

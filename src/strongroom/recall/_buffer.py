@@ -56,6 +56,12 @@ class ChangeBuffer:
             if expires_us is not None and (self.expires_us_min is None or expires_us < self.expires_us_min):
                 self.expires_us_min = expires_us
 
+    def continue_after(self, rid_last: int, expires_us_min: int | None) -> None:
+        """The table was filled from elsewhere up to ``rid_last``; for an empty buffer."""
+        with self._lock:
+            self._rid_last = rid_last
+            self.expires_us_min = expires_us_min
+
     def remove(self, rids: Sequence[int]) -> None:
         with self._lock:
             for rid in rids:

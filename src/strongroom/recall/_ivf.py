@@ -69,6 +69,37 @@ class InvertedLists:
         slots: NDArray[np.int64] = found[0]
         return slots[slots >= 0]
 
+    def assignment(self, slots: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
+        """The centroids, shape (lists, dimensions), and the list of each slot below ``slots``.
+
+        Slots that were never added get list 0. Nobody may add meanwhile.
+        """
+        centroids: NDArray[np.float32] = self._quantizer.reconstruct_n(0, self.lists)
+        chosen = np.zeros(slots, dtype=np.uint16)
+        kept = self._index.invlists
+        for number in range(self.lists):
+            size = int(kept.list_size(number))
+            if size:
+                ids = faiss.rev_swig_ptr(kept.get_ids(number), size)
+                chosen[ids[ids < slots]] = number
+        return centroids, chosen
+
+    @classmethod
+    def assigned(
+        cls, centroids: NDArray[np.float32], matrix: BlockMatrix, chosen: NDArray[np.uint16]
+    ) -> InvertedLists:
+        """Lists as they were: slot i of ``matrix`` goes into list ``chosen[i]``; nothing is trained."""
+        made = cls(matrix.dimensions, len(centroids))
+        made._quantizer.add(np.ascontiguousarray(centroids))
+        made._index.is_trained = True
+        for part in pieces(np.arange(matrix.count, dtype=np.int64)):
+            rows = matrix.gather(part)
+            lists = chosen[part].astype(np.int64)
+            pointers = (faiss.swig_ptr(a) for a in (rows, part, lists))
+            made._index.add_core(len(part), *pointers, None)
+            made.rows += len(part)
+        return made
+
     def memory_bytes(self) -> int:
         """Bytes of codes, ids and centroids."""
         dimensions = int(self._index.d)

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.recall._blocks import BlockReader
 from strongroom.recall._faiss import faiss
 
 BLOCK_ROWS = 16_384  # 24 MiB of address space at 384 dimensions; committed as rows are written
@@ -50,6 +51,24 @@ class BlockMatrix:
             self.count += take  # only now are the rows visible
             done += take
         return first
+
+    def read(self, source: BlockReader, rows: int) -> None:
+        """Append ``rows`` rows out of a snapshot, without a copy in between; only into an empty matrix.
+
+        Raises:
+            IntegrityError: the snapshot is shorter.
+        """
+        while self.count < rows:
+            take = min(BLOCK_ROWS, rows - self.count)
+            block = np.empty((BLOCK_ROWS, self.dimensions), dtype=np.float32)
+            source.into(block[:take])
+            self._blocks.append(block)
+            self.count += take
+
+    def parts(self, slots: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
+        """The rows ``slots`` in pieces."""
+        for start in range(0, len(slots), BLOCK_ROWS // 4):
+            yield self.gather(slots[start : start + BLOCK_ROWS // 4])
 
     def gather(self, slots: NDArray[np.int64]) -> NDArray[np.float32]:
         """A copy of the rows ``slots``, shape (len(slots), dimensions), in that order."""

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.errors import IntegrityError
+from strongroom.recall._blocks import BlockReader, BlockWriter
+
 COUNT_MAX = 0xFFFF
 
 
@@ -56,6 +59,10 @@ def from_occurrences(terms: NDArray[np.uint64], rids: NDArray[np.int64], documen
 
 def merge(segments: Sequence[Segment], live: NDArray[np.bool_]) -> Segment:
     """One segment out of several, without the rows that ``live`` (by rid) says are dead."""
+    if not segments:
+        return Segment(
+            np.empty(0, np.uint64), np.zeros(1, np.int64), np.empty(0, np.int64), np.empty(0, np.uint16), 0
+        )
     terms = np.unique(np.concatenate([s.terms for s in segments]))
     kept = [_without_dead(s, live) for s in segments]
     sizes = np.zeros(len(terms), dtype=np.int64)
@@ -96,3 +103,28 @@ def _without_dead(segment: Segment, live: NDArray[np.bool_]) -> Segment:
         segment.counts[alive],
         int(segment.documents * alive.mean()),
     )
+
+
+def dump(segment: Segment, out: BlockWriter, new_rid: NDArray[np.int64]) -> None:
+    """Write a segment without dead rows; ``new_rid`` (by rid) renumbers its rows."""
+    out.array("KTRM", segment.terms, "<u8")
+    out.array("KOFF", segment.offsets, "<i8")
+    out.array("KRID", new_rid[segment.rids], "<u4")
+    out.array("KCNT", segment.counts, "<u2")
+
+
+def restore(source: BlockReader, rows: int) -> Segment:
+    """The segment that ``dump`` wrote.
+
+    Raises:
+        IntegrityError: it is of another form.
+    """
+    terms = source.array("KTRM", "<u8")
+    offsets = source.array("KOFF", "<i8", rows=len(terms) + 1)
+    rids = source.array("KRID", "<u4").astype(np.int64)
+    counts = source.array("KCNT", "<u2", rows=len(rids))
+    if offsets[0] != 0 or offsets[-1] != len(rids) or np.any(offsets[1:] < offsets[:-1]):
+        raise IntegrityError("a snapshot holds postings that do not fit together")
+    if np.any(terms[1:] <= terms[:-1]) or (len(rids) and int(rids.max()) >= rows):
+        raise IntegrityError("a snapshot holds postings that do not fit together")
+    return Segment(terms, offsets, rids, counts, rows)

@@ -15,7 +15,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.errors import IntegrityError
 from strongroom.model import Memory
+from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall.changes import AccessPut, Remove, Upsert, VectorDrop, VectorPut
 
 
@@ -39,6 +41,61 @@ class Pending:
             + len(self.voided)
             + len(self.access)
         )
+
+
+ID_BYTES = 16
+_NEVER = np.iinfo(np.int64).min  # a memory that was never read
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrozenRoster:
+    """A copy of a roster at one moment, still by the rids of that moment."""
+
+    ids: list[bytes | None]
+    seqs: NDArray[np.int64]
+    content_versions: NDArray[np.int64]
+    vector_seqs: NDArray[np.int64]
+    has_vector: NDArray[np.uint8]
+    early: list[VectorPut]
+    access: list[AccessPut]
+
+    def ids_of(self, rids: NDArray[np.int64]) -> bytes:
+        """The ids of live rows one after the other, 16 bytes each."""
+        return b"".join(self.ids[rid] or bytes(ID_BYTES) for rid in rids.tolist())
+
+    def dump(self, out: BlockWriter, rids: NDArray[np.int64], dimensions: int) -> None:
+        """Write the rows ``rids`` (ascending) as the rows 0, 1, 2 ..."""
+        out.array("IDS ", _id_array(self.ids_of(rids)), "<u1")
+        out.array("SEQ ", self.seqs[rids], "<i8")
+        out.array("CVER", self.content_versions[rids], "<i8")
+        out.array("VSEQ", self.vector_seqs[rids], "<i8")
+        out.array("HASV", self.has_vector[rids], "<u1")
+        early = self.early
+        out.array("EIDS", _id_array(b"".join(e.memory_id for e in early)), "<u1")
+        out.array("ECVE", _numbers([e.content_version for e in early]), "<i8")
+        out.array("ESEQ", _numbers([e.seq for e in early]), "<i8")
+        vectors = (
+            np.stack([e.vector for e in early]) if early else np.empty((0, max(dimensions, 1)), np.float32)
+        )
+        out.array("EVEC", vectors, "<f4")
+        access = self.access
+        out.array("AIDS", _id_array(b"".join(a.memory_id for a in access)), "<u1")
+        out.array("ACNT", _numbers([a.count for a in access]), "<i8")
+        out.array("ALST", _numbers([_NEVER if a.last_us is None else a.last_us for a in access]), "<i8")
+        out.array("ASEQ", _numbers([a.seq for a in access]), "<i8")
+
+
+def _id_array(joined: bytes) -> NDArray[np.uint8]:
+    return np.frombuffer(joined, dtype=np.uint8).reshape(-1, ID_BYTES)
+
+
+def _numbers(values: list[int]) -> NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)
+
+
+def _cut_ids(values: NDArray[np.uint8]) -> list[bytes]:
+    raw = values.tobytes()
+    return [raw[at : at + ID_BYTES] for at in range(0, len(raw), ID_BYTES)]
 
 
 class Roster:
@@ -75,6 +132,50 @@ class Roster:
     def take_pending(self) -> Pending:
         taken, self.pending = self.pending, Pending()
         return taken
+
+    # -- snapshots --------------------------------------------------------------------------------
+    def freeze(self) -> FrozenRoster:
+        """A copy; nothing may be pending. Removals are left out: all that comes later is newer."""
+        return FrozenRoster(
+            list(self.ids),
+            np.array(self.seqs, dtype=np.int64),
+            np.array(self._content_versions, dtype=np.int64),
+            np.array(self._vector_seqs, dtype=np.int64),
+            np.array(self._has_vector, dtype=np.uint8),
+            list(self._early.values()),
+            list(self._access.values()),
+        )
+
+    def restore(self, source: BlockReader, rows: int, dimensions: int) -> None:
+        """Fill an empty roster with what ``FrozenRoster.dump`` wrote.
+
+        Raises:
+            IntegrityError: it is of another form.
+        """
+        ids = _cut_ids(source.array("IDS ", "<u1", rows=rows, columns=ID_BYTES))
+        self._rid_of = dict(zip(ids, range(rows), strict=True))
+        if len(self._rid_of) != rows:
+            raise IntegrityError("a snapshot names a memory twice")
+        self.ids = [*ids]
+        self.seqs = array("q", source.array("SEQ ", "<i8", rows=rows).tobytes())
+        self._content_versions = array("q", source.array("CVER", "<i8", rows=rows).tobytes())
+        self._vector_seqs = array("q", source.array("VSEQ", "<i8", rows=rows).tobytes())
+        self._has_vector = bytearray(source.array("HASV", "<u1", rows=rows).tobytes())
+        self.embedded = sum(self._has_vector)
+        early = _cut_ids(source.array("EIDS", "<u1", columns=ID_BYTES))
+        n = len(early)
+        versions = source.array("ECVE", "<i8", rows=n).tolist()
+        seqs = source.array("ESEQ", "<i8", rows=n).tolist()
+        vectors = source.array("EVEC", "<f4", rows=n, columns=max(dimensions, 1))
+        for memory_id, version, seq, vector in zip(early, versions, seqs, vectors, strict=True):
+            self._early[memory_id] = VectorPut(memory_id, version, vector, seq)
+        read = _cut_ids(source.array("AIDS", "<u1", columns=ID_BYTES))
+        n = len(read)
+        counts = source.array("ACNT", "<i8", rows=n).tolist()
+        lasts = source.array("ALST", "<i8", rows=n).tolist()
+        seqs = source.array("ASEQ", "<i8", rows=n).tolist()
+        for memory_id, count, last, seq in zip(read, counts, lasts, seqs, strict=True):
+            self._access[memory_id] = AccessPut(memory_id, count, None if last == _NEVER else last, seq)
 
     # -- changes ----------------------------------------------------------------------------------
     def upsert(self, change: Upsert) -> None:

@@ -116,6 +116,15 @@ def _split(chunk: str, out: list[str]) -> None:
                 out.append(run[:TOKEN_CHARACTERS_MAX])
 
 
+ANALYSIS_VERSION = 1  # to be raised with every change of what a text's terms are
+
+
+def analysis_id(language: str) -> str:
+    """What decides which terms a text has: terms are comparable only when this is the same."""
+    stemmer = "none" if language == "none" else Stemmer.version()
+    return f"{ANALYSIS_VERSION}/{language}/{stemmer}/{unicodedata.unidata_version}"
+
+
 def check_language(language: object) -> str:
     """Return ``language`` when its text can be analysed.
 

@@ -30,7 +30,9 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.model import Filter, Memory
+from strongroom.recall._blocks import BlockReader
 from strongroom.recall._buffer import Batch, ChangeBuffer
+from strongroom.recall._column_dump import FrozenColumns, restored_columns
 from strongroom.recall._columns import arrow_batch, create_table_sql, expires_us, to_row
 from strongroom.recall._filter_sql import Compiled, compile_filter
 from strongroom.recall._watchdog import Watchdog
@@ -307,6 +309,28 @@ class ColumnarTable:
                 self._buffer.clear()
                 self._store._drop(self._ns)
 
+    def freeze(self) -> FrozenColumns:
+        """The rows as they are now, to be written out while the table goes on.
+
+        Raises:
+            InternalError, ClosedError.
+        """
+        with self._flush_lock:
+            self._flush_locked(counters=True)
+            return FrozenColumns(self._store.cursor, self._name)
+
+    def restore(self, source: BlockReader, rows: int, expires_us_min: int | None) -> None:
+        """Fill an empty table with what ``FrozenColumns.dump`` wrote, of a namespace of ``rows`` rows.
+
+        Raises:
+            IntegrityError: it is of another form. LimitExceededError, InternalError, ClosedError.
+        """
+        parts = restored_columns(source)
+        with self._store.cursor() as cursor:
+            for part in parts:
+                _with_arrow(cursor, part, f"INSERT INTO {self._name} SELECT * FROM arriving")  # noqa: S608
+        self._buffer.continue_after(rows - 1, expires_us_min)
+
     def flush(self) -> None:
         """Apply all that waits. Queries do this themselves as far as they need it."""
         self._flush(counters=True)
@@ -338,17 +362,20 @@ class ColumnarTable:
 
     def _flush(self, *, counters: bool) -> None:
         with self._flush_lock:
-            if self._dropped:
-                raise ClosedError("the namespace was dropped")
-            batch = self._buffer.take(counters=counters, counters_max=COUNTERS_MAX)
-            if batch is None:
-                return
-            try:
-                with self._store.cursor() as cursor:
-                    self._apply(cursor, batch)
-            except BaseException:
-                self._buffer.put_back(batch)
-                raise
+            self._flush_locked(counters=counters)
+
+    def _flush_locked(self, *, counters: bool) -> None:
+        if self._dropped:
+            raise ClosedError("the namespace was dropped")
+        batch = self._buffer.take(counters=counters, counters_max=COUNTERS_MAX)
+        if batch is None:
+            return
+        try:
+            with self._store.cursor() as cursor:
+                self._apply(cursor, batch)
+        except BaseException:
+            self._buffer.put_back(batch)
+            raise
 
     def _apply(self, cursor: Any, batch: Batch) -> None:
         # Only self._name (of our making), integers and booleans enter these texts.

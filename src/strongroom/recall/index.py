@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.config import RecallConfig
-from strongroom.errors import InternalError, InvalidInputError, InvalidVectorError
+from strongroom.errors import IntegrityError, InternalError, InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, Memory
+from strongroom.recall._blocks import BlockReader, ByteSource
 from strongroom.recall._columns import to_us
+from strongroom.recall._frozen import LAYOUT_VERSION, ColumnsToDump, FrozenIndex
 from strongroom.recall._roster import Pending, Roster
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall.analyze import Analyzer
@@ -43,6 +45,8 @@ class MemoryTable(Protocol):
     def set_embedded(self, rids: Sequence[int], embedded: bool) -> None: ...
     def set_access(self, rid: int, count: int, last_us: int | None) -> None: ...
     def select(self, filter: Filter, *, now_us: int) -> NDArray[np.int64]: ...
+    def freeze(self) -> ColumnsToDump: ...
+    def restore(self, source: BlockReader, rows: int, expires_us_min: int | None) -> None: ...
     def drop(self) -> None: ...
 
 
@@ -192,12 +196,15 @@ class NamespaceIndex:
         with self.lock.write:
             with self._mutex:
                 pending = self._roster.take_pending()
-            done = False
-            try:
-                self._take_over(pending)
-                done = True
-            finally:
-                self._failed = self._failed or not done  # the lanes may no longer agree
+            self._take_over_whole(pending)
+
+    def _take_over_whole(self, pending: Pending) -> None:
+        done = False
+        try:
+            self._take_over(pending)
+            done = True
+        finally:
+            self._failed = self._failed or not done  # the lanes may no longer agree
 
     def _prepare_alone(self) -> None:
         """``prepare`` on a thread of its own."""
@@ -292,6 +299,64 @@ class NamespaceIndex:
             self.table.set_embedded(lost, False)
         if gained:
             self.table.set_embedded(gained, True)
+
+    # -- snapshots ----------------------------------------------------------------------------------
+    def freeze(self) -> FrozenIndex:
+        """The index as it is now, to be written out while searches and changes go on. Close it soon.
+
+        Searches wait while tables are copied: some milliseconds, some tens of them at a million rows.
+
+        Raises:
+            InternalError: the index is damaged. ClosedError: its columns were dropped.
+        """
+        self.check_usable()
+        with self.lock.write:
+            with self._mutex:
+                pending = self._roster.take_pending()
+                watermark = self.watermark
+                roster = self._roster.freeze()
+            self._take_over_whole(pending)
+            return FrozenIndex(
+                watermark,
+                self._dimensions,
+                np.flatnonzero(self._alive),
+                self._created.copy(),
+                self._expires.copy(),
+                roster,
+                self.keywords.freeze(),
+                None if self.vectors is None else self.vectors.freeze(),
+                self.table.freeze(),
+            )
+
+    def restore(self, source: ByteSource) -> None:
+        """Become what ``FrozenIndex.dump`` wrote. Only for an index that never saw a change.
+
+        After an error it is of no use: close it and drop its columns. The bytes must be authenticated.
+
+        Raises:
+            IntegrityError: they are of another form or version, or made with other vectors.
+        """
+        blocks = BlockReader(source)
+        version, watermark, rows, dimensions, has_vectors = blocks.array("META", "<i8", rows=5).tolist()
+        if version != LAYOUT_VERSION or self._dimensions not in (None, dimensions):
+            raise IntegrityError("a snapshot is of another version")
+        with self.lock.write:
+            with self._mutex:
+                if self._roster.ids or self.watermark:
+                    raise InternalError("an index that is in use cannot be restored")
+                self._roster.restore(blocks, rows, dimensions)
+                self._dimensions = self._dimensions or dimensions or None
+                self.watermark = watermark
+            self._alive = np.ones(rows, dtype=np.bool_)
+            self._created = blocks.array("CRTD", "<i8", rows=rows)
+            self._expires = blocks.array("EXPR", "<i8", rows=rows)
+            first = int(self._expires.min(initial=NEVER_US))
+            self._expires_first = first
+            self.keywords.restore(blocks, rows)
+            if has_vectors:
+                self.vectors = VectorLane(dimensions, exact_rows_max=self.settings.exact_rows_max)
+                self.vectors.restore(blocks, rows)
+            self.table.restore(blocks, rows, None if first == NEVER_US else first)
 
     # -- questions about single memories ------------------------------------------------------------
     def has(self, memory_id: bytes) -> bool:

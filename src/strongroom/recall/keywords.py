@@ -25,6 +25,8 @@ from typing import cast
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.recall import _postings
+from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._postings import Segment, from_occurrences, merge
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall._top import best
@@ -58,6 +60,25 @@ class TermStatistics:
             self.length + other.length,
             self.frequencies + other.frequencies,
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrozenKeywords:
+    """A keyword lane at one moment."""
+
+    segments: tuple[Segment, ...]
+    lengths: NDArray[np.int32]  # by rid
+    live: NDArray[np.bool_]  # by rid
+
+    def dump(self, out: BlockWriter, rids: NDArray[np.int64]) -> None:
+        """Write the rows ``rids`` (ascending, all live) as the rows 0, 1, 2 ...; a few seconds a million."""
+        size = int(rids.max(initial=-1)) + 1
+        new_rid = np.full(max(size, len(self.live)), -1, dtype=np.int64)
+        new_rid[rids] = np.arange(len(rids), dtype=np.int64)
+        lengths = np.zeros(len(new_rid), dtype=np.int32)
+        lengths[: len(self.lengths)] = self.lengths
+        out.array("KLEN", lengths[rids], "<u4")
+        _postings.dump(merge(self.segments, new_rid >= 0), out, new_rid)
 
 
 class KeywordLane:
@@ -190,6 +211,26 @@ class KeywordLane:
             self._length -= int(self._lengths[index].sum())
             self._dead += len(index)
         self._maintain()
+
+    # -- snapshots --------------------------------------------------------------------------------
+    def freeze(self) -> FrozenKeywords:
+        """A copy of the tables; the postings are shared, because they never change."""
+        with self._lock.write:
+            self._flush_delta()
+            return FrozenKeywords(self._segments, self._lengths.copy(), self._live.copy())
+
+    def restore(self, source: BlockReader, rows: int) -> None:
+        """Fill an empty lane with what ``FrozenKeywords.dump`` wrote.
+
+        Raises:
+            IntegrityError: it is of another form.
+        """
+        lengths = source.array("KLEN", "<u4", rows=rows).astype(np.int32)
+        segment = _postings.restore(source, rows)
+        with self._lock.write:
+            self._lengths, self._live = lengths, np.ones(rows, dtype=np.bool_)
+            self._documents, self._length = rows, int(lengths.sum(dtype=np.int64))
+            self._segments = (segment,) if rows else ()
 
     # -- searching --------------------------------------------------------------------------------
     def query_terms(self, text: str) -> list[int]:

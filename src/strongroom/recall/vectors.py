@@ -14,11 +14,13 @@ from __future__ import annotations
 import logging
 import math
 import os
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from strongroom.errors import InvalidVectorError
+from strongroom.errors import IntegrityError, InvalidVectorError
+from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._ivf import ADD_ROWS, PROBES_MIN, InvertedLists, build, pieces
 from strongroom.recall._matrix import BlockMatrix, at_most, one_thread
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
@@ -104,6 +106,32 @@ def grown(array: NDArray[np.int64], size: int) -> NDArray[np.int64]:
     out = np.full(max(size, len(array) + len(array) // 2, 256), -1, dtype=np.int64)
     out[: len(array)] = array
     return out
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrozenVectors:
+    """A vector lane at one moment. The matrix is shared: its rows never change."""
+
+    matrix: BlockMatrix
+    rid_of: NDArray[np.int64]  # by slot
+    lists: tuple[NDArray[np.float32], NDArray[np.uint16]] | None  # centroids; list of each slot
+    trained_rows: int
+
+    def dump(self, out: BlockWriter, rids: NDArray[np.int64]) -> None:
+        """Write the vectors of ``rids`` (ascending), which become the rows 0, 1, 2 ..."""
+        slots = np.flatnonzero(np.isin(self.rid_of, rids))
+        owners = np.searchsorted(rids, self.rid_of[slots])
+        out.array("VRID", owners, "<u4")
+        out.head("VMAT", "<f4", len(slots), self.matrix.dimensions)
+        for part in self.matrix.parts(slots):
+            out.part(part)
+        out.array("VTRN", np.array([self.trained_rows]), "<i8")
+        if self.lists is None:
+            out.head("VCEN", "<f4", 0, self.matrix.dimensions)
+            out.head("VLST", "<u2", 0)
+        else:
+            out.array("VCEN", self.lists[0], "<f4")
+            out.array("VLST", self.lists[1][slots], "<u2")
 
 
 class VectorLane:
@@ -192,6 +220,39 @@ class VectorLane:
         self._rows.slot_of[rids[have]] = -1
         self._rows.live -= int(np.count_nonzero(have))
         self._rows.bitmap = None
+
+    # -- snapshots --------------------------------------------------------------------------------
+    def freeze(self) -> FrozenVectors:
+        """The lane as it is now; copies the slot tables alone."""
+        with self._lock.read:
+            rows = self._rows
+            count = rows.matrix.count
+            lists = None if rows.lists is None else rows.lists.assignment(count)
+            return FrozenVectors(rows.matrix, rows.rid_of[:count].copy(), lists, self._trained_rows)
+
+    def restore(self, source: BlockReader, rows: int) -> None:
+        """Fill an empty lane with what ``FrozenVectors.dump`` wrote, of a namespace of ``rows`` rows.
+
+        Raises:
+            IntegrityError: it is of another form.
+        """
+        rids = source.array("VRID", "<u4").astype(np.int64)
+        count = len(rids)
+        made = _Rows(self.dimensions)
+        made.matrix.read(source, source.head("VMAT", "<f4", self.dimensions, count))
+        trained = int(source.array("VTRN", "<i8", rows=1)[0])
+        centroids = source.array("VCEN", "<f4", columns=self.dimensions)
+        chosen = source.array("VLST", "<u2", rows=count if len(centroids) else 0)
+        if count and (int(rids.max()) >= rows or len(np.unique(rids)) != count):
+            raise IntegrityError("a snapshot holds vectors that belong to no row")
+        if len(chosen) and int(chosen.max()) >= len(centroids):
+            raise IntegrityError("a snapshot holds vectors in lists that are not there")
+        made.own(np.arange(count, dtype=np.int64), rids)
+        if len(centroids) and count > self._exact_rows_max:
+            made.lists = InvertedLists.assigned(centroids, made.matrix, chosen)
+        with self._lock.write:
+            self._rows = made
+            self._trained_rows = trained if made.lists is not None else 0
 
     # -- searching --------------------------------------------------------------------------------
     def search(
