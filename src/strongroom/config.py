@@ -20,13 +20,33 @@ CONFIG_NAME = "strongroom.toml"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeysConfig:
-    """Where the keyring and the local keystore are. Relative paths start at the data directory."""
+    """Where the keyring is, and who holds the master key. Relative paths start at the data directory.
+
+    ``provider``: ``local`` (a key file), ``aws``, ``gcp``, ``azure``, ``vault``, ``pkcs11``. What each of
+    them takes is checked by ``strongroom.kms``; docs/kms/ has a page for each.
+    """
 
     directory: str = ""
     provider: str = "local"
-    key_file: str = "master.key"  # relative to ``directory``
-    passphrase: str = ""  # a reference; empty: the key file is not protected by a passphrase
+    key_file: str = "master.key"  # local; relative to ``directory``
+    passphrase: str = ""  # local; a reference; empty: the key file is not protected by a passphrase
     suite: str = "AES-256-GCM"
+    key: str = ""  # the master key, as its service names it
+    unwrap_keys: tuple[str, ...] = ()  # former master keys that may still unwrap
+    region: str = ""  # aws, gcp
+    endpoint: str = ""  # aws, gcp, vault: https://host[:port]
+    ca_file: str = ""  # authorities to trust for the service; empty: those of the system
+    credentials: str = ""  # a reference
+    algorithm: str = ""  # azure: RSA-OAEP-256 (default) or A256KW
+    mount: str = ""  # vault: path of the transit engine; default transit
+    namespace: str = ""  # vault
+    auth: str = ""  # vault: token (default), approle or kubernetes
+    role: str = ""  # vault: role_id of approle, role of kubernetes
+    module: str = ""  # pkcs11: path of the library
+    token: str = ""  # pkcs11: label of the token
+    cache_s: int = 3600  # a namespace key is used at most so long after the service has last unwrapped it
+    timeout_ms: int = 3000  # of one request
+    attempts_max: int = 4  # requests of one call, when the service does not answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +126,35 @@ class ServerConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PgwireConfig:
+    """The PostgreSQL wire, read-only. Certificate and private key are those of [server].
+
+    ``authentication``: ``scram`` (user name: the key id; password: the key), ``password`` (the key as
+    password inside TLS, any user name) or ``both`` (SCRAM when the user name has the form of a key id).
+    ``client_certificate``: ``off``, ``optional`` or ``required``, checked against ``client_ca``.
+    """
+
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 5439
+    authentication: str = "both"
+    channel_binding_required: bool = False  # scram without it is refused
+    client_certificate: str = "off"
+    client_ca: str = ""  # PEM file; relative to the keys directory
+    plaintext_cancel: bool = True  # cancel requests without TLS, as psql before 17 sends them
+    connections_max: int = 100
+    connections_per_key_max: int = 50
+    starting_max: int = 64  # connections that have not signed in yet
+    startup_timeout_ms: int = 10_000
+    idle_timeout_ms: int = 3_600_000  # 0: none
+    send_timeout_ms: int = 60_000  # a client that does not take its answer
+    message_bytes_max: int = 16 * 1024 * 1024
+    statements_max: int = 1_000  # prepared, of one connection
+    portals_max: int = 100  # of one connection
+    drain_ms: int = 10_000  # for what runs when the server stops
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AccessConfig:
     auto_create_namespaces: bool = True
     access_flush_ms: int = 5_000
@@ -125,6 +174,7 @@ class Config:
     recall: RecallConfig = field(default_factory=RecallConfig)
     ledger: LedgerConfig = field(default_factory=LedgerConfig)
     server: ServerConfig = field(default_factory=ServerConfig)
+    pgwire: PgwireConfig = field(default_factory=PgwireConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     log: LogConfig = field(default_factory=LogConfig)
     models: dict[str, EmbeddingConfig] = field(default_factory=dict)  # [models.NAME]: further models

@@ -1,9 +1,25 @@
 """Key management services: whoever holds the master key, behind one contract of four methods.
 
-Only namespace keys come here. Formats: spec/keystore.md.
+Only namespace keys come here. Formats: spec/keystore.md (local), spec/kms-wrapped.md (services).
 """
 
 from strongroom.kms._contract import KmsKeyInfo, KmsProvider, encode_context
+from strongroom.kms._envelope import EnvelopeKms
+from strongroom.kms._guard import BreakerState, KmsHealth
+from strongroom.kms._registry import PROVIDERS, check_keys_config, create_kms, make_kms
 from strongroom.kms.local import LocalKeystore, PassphraseCost
 
-__all__ = ["KmsKeyInfo", "KmsProvider", "LocalKeystore", "PassphraseCost", "encode_context"]
+__all__ = [
+    "PROVIDERS",
+    "BreakerState",
+    "EnvelopeKms",
+    "KmsHealth",
+    "KmsKeyInfo",
+    "KmsProvider",
+    "LocalKeystore",
+    "PassphraseCost",
+    "check_keys_config",
+    "create_kms",
+    "encode_context",
+    "make_kms",
+]
