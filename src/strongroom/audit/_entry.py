@@ -120,6 +120,8 @@ def leaf_hash(sealed: bytes) -> bytes:
 
 def _cut(text: str, bytes_max: int) -> str:
     """``text`` with lone surrogates replaced, cut at a character so that it fits."""
+    if text.isascii() and len(text) <= bytes_max:
+        return text
     raw = text.encode("utf-8", "replace")
     if len(raw) <= bytes_max:
         return raw.decode("utf-8")

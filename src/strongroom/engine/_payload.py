@@ -137,6 +137,7 @@ def to_memory(
     access: tuple[int, int] | None = None,
 ) -> Memory:
     """The opened memory; ``access`` is (count, microseconds of the last one)."""
+    created = from_us(payload.created_us)
     return Memory(
         memory_id=UUID(bytes=memory_id),
         namespace=namespace,
@@ -151,8 +152,8 @@ def to_memory(
         importance=payload.importance,
         source=payload.source,
         derived_from=tuple(UUID(bytes=b) for b in payload.derived_from),
-        created_at=from_us(payload.created_us),
-        updated_at=from_us(payload.updated_us),
+        created_at=created,
+        updated_at=created if payload.updated_us == payload.created_us else from_us(payload.updated_us),
         expires_at=None if payload.expires_us is None else from_us(payload.expires_us),
         access_count=access[0] if access else 0,
         last_accessed_at=from_us(access[1]) if access else None,

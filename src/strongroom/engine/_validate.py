@@ -27,6 +27,14 @@ from strongroom.model.memory import Unset
 _JSON_DEPTH_MAX = 32
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,39}", re.ASCII)
 _INT_MAX = 2**63 - 1
+_LISTS = (
+    list,
+    tuple,
+    Sequence,
+    set,
+    frozenset,
+)  # the everyday types first: the abstract ones are slow to ask
+_MAPPINGS = (dict, Mapping)
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -155,7 +163,7 @@ def _plain_json(value: Any, depth: int) -> Any:
         if not math.isfinite(value):
             raise InvalidInputError("metadata holds NaN or infinity")
         return float(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, _MAPPINGS):
         plain: dict[str, Any] = {}
         for key, item in value.items():
             if not isinstance(key, str):
@@ -171,7 +179,7 @@ def check_metadata(value: object, limits: LimitsConfig) -> dict[str, Any]:
     """A copy of the metadata in plain JSON types: what the caller does to its own later changes nothing."""
     if value is None:
         return {}
-    if not isinstance(value, Mapping):
+    if not isinstance(value, _MAPPINGS):
         raise InvalidInputError("metadata must be an object")
     if not value:
         return {}
@@ -191,9 +199,9 @@ def check_metadata(value: object, limits: LimitsConfig) -> dict[str, Any]:
 
 
 def check_tags(value: object, limits: LimitsConfig) -> list[str]:
-    if value is None:
+    if value is None or (type(value) is tuple and not value):
         return []
-    if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
+    if isinstance(value, str) or not isinstance(value, _LISTS):
         raise InvalidInputError("tags must be a list of strings")
     if len(value) > limits.tags_max:
         raise LimitExceededError(f"{len(value)} tags", hint=f"at most {limits.tags_max}")
@@ -201,9 +209,9 @@ def check_tags(value: object, limits: LimitsConfig) -> list[str]:
 
 
 def _parents(value: object, limits: LimitsConfig) -> list[bytes]:
-    if value is None:
+    if value is None or (type(value) is tuple and not value):
         return []
-    if isinstance(value, str) or not isinstance(value, Sequence | set | frozenset):
+    if isinstance(value, str) or not isinstance(value, _LISTS):
         raise InvalidInputError("derived_from must be a list of UUIDs")
     if len(value) > limits.derived_from_max:
         raise LimitExceededError(f"{len(value)} parents", hint=f"at most {limits.derived_from_max}")
@@ -281,7 +289,7 @@ def draft_from(item: object) -> MemoryDraft:
     """
     if isinstance(item, MemoryDraft):
         return item
-    if not isinstance(item, Mapping):
+    if not isinstance(item, _MAPPINGS):
         raise InvalidInputError("each item must be a mapping with content and namespace")
     try:
         return MemoryDraft(**item)  # an unknown name or a missing one is a TypeError

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 CHUNK_ITEMS = 1000
 CHUNK_BYTES = 16 * 1024 * 1024
 _RETRIES = 8
+_UNCHANGING = (str, int, float, type(None))
 
 
 @dataclass(slots=True)
@@ -104,7 +105,7 @@ def _take_chunk(source: Any) -> list[Any]:
         content = (
             item.content
             if isinstance(item, MemoryDraft)
-            else (item.get("content") if isinstance(item, Mapping) else None)
+            else (item.get("content") if isinstance(item, (dict, Mapping)) else None)
         )
         size += len(content) if isinstance(content, str) else 0
         if size > CHUNK_BYTES:
@@ -219,7 +220,10 @@ def _project_new(engine: Engine, p: _Prepared, seqs: Any) -> Memory:
 
 def _own_copy(memory: Memory) -> Memory:
     """For the projection: what the caller does to the metadata of an answer does not reach it."""
-    return replace(memory, metadata=copy.deepcopy(memory.metadata)) if memory.metadata else memory
+    if not memory.metadata:
+        return memory
+    own = {k: v if isinstance(v, _UNCHANGING) else copy.deepcopy(v) for k, v in memory.metadata.items()}
+    return replace(memory, metadata=own)
 
 
 def update(
