@@ -173,8 +173,8 @@ def test_a_write_is_never_sent_twice(tmp_path):
 
 def test_redirects_are_not_followed(tmp_path):
     """A redirect would carry the key elsewhere."""
-    moved = answer(307, b"", b"Location: https://127.0.0.1:1/elsewhere\r\n")
-    with tls_server(tmp_path, [moved]) as (room, requests), pytest.raises(errors.TransportError):
+    moved = answer(307, b"", b"Location: /elsewhere\r\n")
+    with tls_server(tmp_path, [moved, STATS]) as (room, requests), pytest.raises(errors.TransportError):
         room.stats()
     assert len(requests) == 1
 
