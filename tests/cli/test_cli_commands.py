@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import stat
+import threading
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.cli.conftest import Run
 from tests.support.word_model import WordModel
 
@@ -324,3 +328,27 @@ def test_ids_are_uuids(run: Run) -> None:
     wanted = "0b8a3c1e-5d5e-4a3f-9a55-2f6d8c1b7e90"
     assert UUID(stored(run, "with an id", "--id", wanted)) == UUID(wanted)
     assert "(duplicate_memory)" in run("store", "-n", NS, "--id", wanted, "again", status=4).err
+
+
+def test_flush_gives_up_after_its_time_and_says_what_waits(
+    run: Run, model: WordModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from strongroom.cli import _progress
+
+    monkeypatch.setattr(_progress, "_FIRST_LOOK_S", 0.05)
+    monkeypatch.setattr(_progress, "_LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(_progress, "_LINE_EVERY_S", 0.0)
+    release = threading.Event()
+    original = model.embed
+
+    def slow(texts: Sequence[str]) -> NDArray[np.float32]:
+        release.wait(60)
+        return original(texts)
+
+    monkeypatch.setattr(model, "embed", slow)
+    stored(run, "waits for long")
+    threading.Timer(1.5, release.set).start()  # so that closing the store does not wait for long
+    answer = run("flush", "--timeout", "0.3", status=6)
+    assert "(timeout)" in answer.err
+    assert "embedding: 0 of 1 memories" in answer.err
+    assert run("--json", "flush").json["embedded"] == 1

@@ -64,8 +64,9 @@ def test_an_error_of_each_code_is_shown_in_words_and_as_json(
     assert answer.err == f"error: what is wrong ({code})\nhint: what to do\n"
     assert answer.out == ""
     answer = command("--json", "stats", status=EXIT_STATUS[code])
-    wanted = {"code": code, "message": "what is wrong", "hint": "what to do"}
-    assert json.loads(answer.err) == {"error": wanted}
+    shown = json.loads(answer.err)["error"]
+    assert shown == all_errors()[code]("what is wrong", hint="what to do").as_dict()
+    assert (shown["code"], shown["message"], shown["hint"]) == (code, "what is wrong", "what to do")
 
 
 def test_an_error_without_advice_has_one_line(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:

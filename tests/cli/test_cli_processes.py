@@ -146,11 +146,14 @@ def test_embed_serve_embeds_over_tls_for_those_who_have_the_key(process: Run, tm
             assert len(answer.json()["data"][0]["embedding"]) == 384
 
 
-def test_embed_serve_refuses_plain_http_beyond_this_machine_and_short_keys(process: Run) -> None:
-    key = {"STRONGROOM_EMBED_API_KEY": "a-key-of-at-least-16-characters"}
-    assert "(invalid_input)" in process("embed-serve", "--no-tls", "--host", "0.0.0.0", status=2, **key).err
-    assert "(configuration)" in process("embed-serve", "--no-tls", status=7, STRONGROOM_EMBED_API_KEY="x").err
-    assert "(configuration)" in process("embed-serve", status=7, **key).err  # no certificate
+def test_embed_serve_refuses_plain_http_beyond_this_machine_and_short_keys(
+    command: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STRONGROOM_EMBED_API_KEY", "short")
+    assert "(configuration)" in command("embed-serve", "--no-tls", status=7).err
+    monkeypatch.setenv("STRONGROOM_EMBED_API_KEY", "a-key-of-at-least-16-characters")
+    assert "(invalid_input)" in command("embed-serve", "--no-tls", "--host", "0.0.0.0", status=2).err
+    assert "there is no certificate" in command("embed-serve", status=7).err
 
 
 def test_mcp_speaks_on_stdin_and_stdout_as_the_key_allows(process: Run, tmp_path: Path) -> None:

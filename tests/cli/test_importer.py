@@ -191,8 +191,9 @@ def encoded(row: object) -> bytes:
 
 @pytest.mark.parametrize(("part", "row"), BAD, ids=[f"{i}-{p}" for i, (p, _) in enumerate(BAD)])
 def test_a_bad_line_is_named_by_number_and_key_before_anything_is_stored(
-    room: Room, source: Path, part: str, row: object
+    room: Room, source: Path, part: str, row: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(importer, "BATCH_ITEMS", 2)  # so that lines before it would be stored
     source.write_bytes(lines(3).encode() + encoded(row) + b"\n")
     with pytest.raises(InvalidInputError) as caught:
         load(room, source)
@@ -416,21 +417,18 @@ def test_an_import_killed_in_the_middle_goes_on_and_stores_each_line_once(
     count = 12_000
     source.write_text(lines(count))
     imports = tmp_path / "store.keys/imports"
-    kills = 0
     for wanted in (1500, 5000):
-        child = subprocess.Popen(
+        with subprocess.Popen(
             [sys.executable, "-m", "strongroom.cli", *at, "import", str(source)],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        )
-        while child.poll() is None:
-            if _lines_done(imports) >= wanted:
-                child.send_signal(signal.SIGKILL)
-                kills += child.wait() == -signal.SIGKILL
-                break
-            signal.sigtimedwait([], 0.002)
-    assert kills == 2
+        ) as child:
+            while child.poll() is None and _lines_done(imports) < wanted:
+                signal.sigtimedwait([], 0.002)
+            child.kill()
+            assert child.stdout is not None
+            assert child.wait() == -signal.SIGKILL, child.stdout.read()
     before = _lines_done(imports)
     assert 5000 <= before < count
     answer = process(*at, "import", str(source)).json

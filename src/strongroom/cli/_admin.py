@@ -210,8 +210,10 @@ def stats(app: App, namespaces: Sequence[str]) -> None:
 @pass_app
 def flush(app: App, timeout_s: float) -> None:
     """Embed what waits, and return when nothing does."""
+    from strongroom.cli._progress import wait_embedded
+
     with app.session(worker=True) as session:
-        session.flush(timeout_s)
+        wait_embedded(session, timeout_s, quiet=app.as_json)
         found = session.stats()
     if app.as_json:
         out.write_json(found)

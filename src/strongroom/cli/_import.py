@@ -46,7 +46,7 @@ def import_(
     """
     if skip_bad is not None and len(files) > 1:
         raise InvalidInputError("--skip-bad reports about one file", hint="import the files one by one")
-    from strongroom.cli._progress import Progress
+    from strongroom.cli._progress import Progress, wait_embedded
     from strongroom.config import LimitsConfig, load_config
     from strongroom.lifecycle.importer import Importer
 
@@ -69,7 +69,7 @@ def import_(
                 report = importer.run(Path(file))
             _show(app, file, report)
         if wait:
-            session.flush(timeout_s)
+            wait_embedded(session, timeout_s, quiet=app.as_json)
 
 
 def _state_directory(app: App) -> Path:

@@ -7,10 +7,16 @@ from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from strongroom.errors import OperationTimeoutError
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
+    from strongroom.cli._app import AnySession
+
 _LINE_EVERY_S: Final = 5.0
+_FIRST_LOOK_S: Final = 2.0  # each look is an operation of its own, with an audit entry
+_LOOK_EVERY_S: Final = 5.0
 
 
 class Progress:
@@ -68,3 +74,25 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+def wait_embedded(session: AnySession, timeout_s: float, *, quiet: bool) -> None:
+    """``flush`` with a progress bar, once it takes more than a moment.
+
+    Raises:
+        OperationTimeoutError: it took longer than ``timeout_s`` seconds.
+    """
+    deadline = monotonic() + timeout_s
+    step = _FIRST_LOOK_S
+    with Progress("embedding", "memories", quiet=quiet) as progress:
+        while True:
+            left = deadline - monotonic()
+            try:
+                session.flush(max(0.0, min(step, left)))
+                return
+            except OperationTimeoutError:
+                if left <= step:
+                    raise
+            found = session.stats()
+            progress.update(found.embedded, found.embedded + found.pending)
+            step = _LOOK_EVERY_S
