@@ -48,7 +48,8 @@ class EngineQueue:
         return out
 
     def _drop(self, ref: PendingRef) -> None:
-        self._engine.ledger.commit(WriteBatch(dequeue=[_item(ref)]))
+        # Put back by the same transaction when the memory is there after all with this very content.
+        self._engine.ledger.commit(WriteBatch(dequeue=[_item(ref)], enqueue=[_item(ref)]))
 
     def complete(self, refs: Sequence[PendingRef], vectors: NDArray[np.float32]) -> None:
         """Seal and commit the vectors of those that are still wanted; one transaction."""

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import apsw
 
-from strongroom.errors import ClosedError, NamespaceNotFoundError, StorageError
+from strongroom.errors import ClosedError, NamespaceNotFoundError, StorageError, StrongroomError
 from strongroom.ledger._connect import translate
 from strongroom.ledger._types import ELEMENT_PREFIX_BYTES, QueueItem, QueueRow, RowHeader
 from strongroom.model import Field, QueueStats, SealedRecord
@@ -157,8 +157,13 @@ class ReadPool:
             result = read(connection, *arguments)
         except apsw.Error as e:
             raise self.failed(connection, e) from None
-        except BaseException:
+        except StrongroomError:
             self.give(connection)
+            raise
+        except BaseException:
+            # Interrupted: a cursor that the traceback keeps alive would hold the connection at this
+            # state, and whoever got it next would read the past.
+            connection.close(True)
             raise
         self.give(connection)
         return result
@@ -184,6 +189,9 @@ class Snapshot:
     ) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
+            if error is not None:  # see ReadPool.run: a cursor that is still alive outlasts a ROLLBACK
+                connection.close(True)
+                return
             try:
                 connection.execute("ROLLBACK")
             except apsw.Error as e:
