@@ -104,6 +104,13 @@ class RecallConfig:
     language: str = "english"
     exact_rows_max: int = 20_000  # above: inverted lists
     memory_limit: str = "4GB"  # of the columnar engine
+    snapshots: bool = True  # sealed copies of the indexes, for a quick start
+    snapshot_rows_min: int = 10_000  # namespaces with fewer memories are quick to build
+    snapshot_changes_min: int = 5_000  # changes since the last one that make a new one worth while ...
+    snapshot_changes_share: float = 0.1  # ... and as a share of the memories
+    snapshot_interval_ms_min: int = 60_000
+    snapshot_stale_ms_max: int = 3_600_000  # how long one may hold what was deleted or replaced since
+    snapshot_close_ms_max: int = 10_000  # that closing a store may take for writing one
     semantic_match_min: float = 0.4  # cosine from which semantic_match(content, text) is true
 
 

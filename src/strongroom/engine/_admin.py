@@ -45,6 +45,7 @@ def flush(call: Call, timeout_s: float) -> None:
     entries = chosen_namespaces(call, Action.STATS, ("*",))
     deadline = time.monotonic() + limit
     engine.models.wake()
+    engine.indexes.wait_verified(limit)  # it finds memories whose vector was lost
     while True:
         left = deadline - time.monotonic()
         engine.models.wait_idle(max(0.0, min(left, 1.0)))

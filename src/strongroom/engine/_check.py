@@ -91,6 +91,7 @@ def check(
     audited = _check_audit(engine, depth, findings)
     for entry in engine.registry.entries():
         findings += _compare(engine, entry)
+    findings += engine.indexes.snapshots.check(read_data)
     call.count = counts.rows
     return CheckReport(
         findings=tuple(findings),

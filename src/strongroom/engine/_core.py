@@ -6,12 +6,13 @@ import os
 import secrets
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
 from uuid import uuid4
+from weakref import WeakSet
 
 from strongroom import access, crypto
 from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config, resolve_reference, to_toml
@@ -30,9 +31,9 @@ from strongroom.engine.session import Session
 from strongroom.errors import (
     ClosedError,
     ConfigurationError,
+    ConflictError,
     InvalidInputError,
     NamespaceNotFoundError,
-    StorageReadOnlyError,
     StoreExistsError,
     StrongroomError,
     TamperedError,
@@ -40,18 +41,36 @@ from strongroom.errors import (
 )
 from strongroom.keyring import Keyring
 from strongroom.kms import KmsProvider, LocalKeystore
+from strongroom.kms.files import fsync_directory, fsync_file, storage_error
 from strongroom.ledger import SqliteLedger, WriteBatch
 from strongroom.model import Field, NamespacePattern, Principal, Scope, SealedRecord, State
 from strongroom.recall import LANGUAGES, Recall
 
 OWNER = Principal(id="owner", name="owner", scope=Scope.ADMIN, grants=(NamespacePattern("*"),), is_owner=True)
 KEYRING_NAME = "keyring.db"
+LEDGER_NAME = "ledger.db"
+_DRAFT_NAME = CONFIG_NAME + ".draft"
 _QUEUE_GAUGE_S = 5.0
+_FORK_HINT = "open the store after the fork, or start processes with the method spawn"
+_OPENED: WeakSet[Engine] = WeakSet()
 
 
 def system_clock_us() -> int:
     """Microseconds since the epoch, UTC."""
     return time.time_ns() // 1000
+
+
+def _refuse_inherited(directory: Path) -> None:
+    """A forked process must not open a file that it has inherited open: SQLite would take the parent's
+    locks for its own, and the parent would remove the log under its hands.
+
+    Raises:
+        ConflictError: the parent had the store open when it forked.
+    """
+    here, path = os.getpid(), directory.resolve()
+    for engine in list(_OPENED):
+        if engine._pid != here and not engine._closed.is_set() and engine.directory.resolve() == path:
+            raise ConflictError("this process was forked while the store was open", hint=_FORK_HINT)
 
 
 def init_store(
@@ -62,18 +81,19 @@ def init_store(
 ) -> None:
     """Make a store: key file, keyring, ledger, and at last the configuration that marks it as whole.
 
-    A crash in between leaves no store; running it again removes nothing and says what is in the way.
+    When it fails it takes away what it had made, so that it can be repeated. A crash in between leaves no
+    store; running it again removes nothing and says what is in the way.
 
     Raises:
         StoreExistsError: the directory holds a store, or keys that belong to one. StorageError: it
         cannot be written.
     """
     config = config or Config()
-    if (directory / CONFIG_NAME).exists():
+    if (directory / CONFIG_NAME).exists() or (directory / LEDGER_NAME).exists():
         raise StoreExistsError(f"{directory} holds a store already")
     keys = keys_directory(directory, config)
-    key_file = keys / config.keys.key_file
-    if key_file.exists() or (keys / KEYRING_NAME).exists():
+    key_file, keyring_file = keys / config.keys.key_file, keys / KEYRING_NAME
+    if key_file.exists() or keyring_file.exists():
         raise StoreExistsError(
             f"{keys} holds keys already", hint="move them away, or choose another directory with --keys"
         )
@@ -82,25 +102,44 @@ def init_store(
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as e:
-        raise StorageReadOnlyError(f"the directory cannot be made: {e.strerror}") from None
+        raise storage_error(e, "the directory") from None
     if passphrase is None and config.keys.passphrase:
         passphrase = resolve_reference(config.keys.passphrase)
-    kms = LocalKeystore.create(key_file, passphrase=passphrase, store_id=store_id)
     suite = crypto.suite_by_name(config.keys.suite).number
-    keyring = Keyring.create(keys / KEYRING_NAME, store_id, kms, suite=suite)
-    heads = Heads()
-    heads.bind(Vault(keyring))
-    ledger = SqliteLedger.create(directory, store_id, heads, config.ledger)
-    ledger.commit(WriteBatch(new_namespaces=[SYSTEM_NS]))
-    ledger.close()
-    keyring.close()
-    kms.close()
+    with ExitStack() as undo:
+        # The key file is made first and never over another one: whoever made it owns the rest.
+        kms = LocalKeystore.create(key_file, passphrase=passphrase, store_id=store_id)
+        undo.callback(_remove, key_file, keyring_file, directory / LEDGER_NAME, directory / _DRAFT_NAME)
+        with ExitStack() as opened:
+            opened.callback(kms.close)
+            keyring = Keyring.create(keyring_file, store_id, kms, suite=suite)
+            opened.callback(keyring.close)
+            heads = Heads()
+            heads.bind(Vault(keyring))
+            ledger = SqliteLedger.create(directory, store_id, heads, config.ledger)
+            opened.callback(ledger.close)
+            ledger.commit(WriteBatch(new_namespaces=[SYSTEM_NS]))
+        _write_config(directory, config)
+        undo.pop_all()
+
+
+def _remove(*files: Path) -> None:
+    for file in files:
+        for suffix in ("", "-wal", "-shm"):
+            with suppress(OSError):
+                file.with_name(file.name + suffix).unlink(missing_ok=True)
+
+
+def _write_config(directory: Path, config: Config) -> None:
+    """The configuration, durable before it has its name; with it the store is whole."""
+    draft = directory / _DRAFT_NAME
     try:
-        draft = directory / (CONFIG_NAME + ".draft")
         draft.write_text(to_toml(config), "utf-8")
+        fsync_file(draft)
         draft.replace(directory / CONFIG_NAME)
+        fsync_directory(directory)
     except OSError as e:
-        raise StorageReadOnlyError(f"the configuration cannot be written: {e.strerror}") from None
+        raise storage_error(e, CONFIG_NAME) from None
 
 
 class Engine:
@@ -130,6 +169,7 @@ class Engine:
         self._clock_us = clock_us
         self._closed = Event()
         self._pid = os.getpid()
+        _OPENED.add(self)
         self._close_lock = Lock()
         self.vault = Vault(keyring)
         self.heads = heads
@@ -163,6 +203,7 @@ class Engine:
             KeyringMissingError, KeyringMismatchError, StorageError, TamperedError.
         """
         path = Path(directory)
+        _refuse_inherited(path)
         crypto.self_test()
         config = load_config(path)
         keys = keys_directory(path, config)
@@ -255,9 +296,7 @@ class Engine:
         if self._closed.is_set():
             raise ClosedError
         if os.getpid() != self._pid:
-            raise ClosedError(
-                "the store was opened before this process was forked", hint="open it again in the new process"
-            )
+            raise ClosedError("the store was opened before this process was forked", hint=_FORK_HINT)
 
     def namespace_for_store(self, call: Call, name: str) -> NamespaceEntry:
         """The namespace to store into, made on first use when the configuration allows it.
@@ -314,7 +353,7 @@ class Engine:
     def _keep_house(self) -> None:
         """Flush counters and keep the gauges fresh, until the engine closes."""
         interval = max(0.05, self.config.access.access_flush_ms / 1000)
-        chores = (self.access_stats.flush, self.vault.keyring.flush, self._measure_queue)
+        chores = (self.access_stats.flush, self.vault.keyring.flush, self._measure_queue, self.indexes.tend)
         while not self._closed.wait(min(interval, _QUEUE_GAUGE_S)):
             for chore in chores:
                 try:

@@ -3,22 +3,29 @@
 A commit of this process offers its change with its number; changes of other processes leave a gap, which is
 filled by reading the ledger. A query first takes in everything up to the namespace's head, so it sees
 every write that was acknowledged before it began, whoever made it.
+
+An index comes from the newest snapshot and the ledger's changes since then, or from the whole ledger.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import count
 from threading import Lock, RLock
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from strongroom.engine._collector import collector_paused
+from strongroom.engine._keeper import Keeper
 from strongroom.engine._payload import AccessPayload, decode_as, decode_memory, decode_vector, to_memory
 from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._snapshots import Restored
 from strongroom.errors import (
     IntegrityError,
     InternalError,
     InvalidVectorError,
     KeyStateError,
+    StorageError,
     TamperedError,
 )
 from strongroom.ledger import QueueItem, WriteBatch, element_of
@@ -49,6 +56,8 @@ class _Slot:
         self.lock = RLock()
         self.index: NamespaceIndex | None = None
         self.built_for: tuple[int, str] | None = None
+        self.entry: NamespaceEntry | None = None  # that it was last asked for
+        self.tampered = False  # found in the background: every question is refused
         self.pending: dict[int, Change] = {}  # filled without the lock: iterate over copies only
 
 
@@ -63,6 +72,12 @@ class Indexes:
         )
         self._lock = Lock()
         self._slots: dict[int, _Slot] = {}
+        self._keeper = Keeper(engine, self)
+        self.snapshots = self._keeper.snapshots
+        self.tend = self._keeper.tend
+        self.wait_verified = self._keeper.wait_verified
+        self.discard_snapshots = self._keeper.discard
+        self._table_numbers = count(1)
 
     def _slot(self, ns: int) -> _Slot:
         slot = self._slots.get(ns)
@@ -91,6 +106,8 @@ class Indexes:
             TamperedError: the rows do not match the namespace's head.
         """
         slot = self._slot(entry.ns)
+        if slot.tampered:
+            raise TamperedError("the rows of a namespace do not match its head")
         seq, _ = self._engine.ledger.head(entry.ns)
         index = slot.index
         if index is not None and index.watermark >= seq and self._fits(slot, entry):
@@ -100,7 +117,7 @@ class Indexes:
                 self._unload(slot)
             if slot.index is None:
                 slot.index = self._load(entry)
-                slot.built_for = (entry.model_no, entry.language)
+                slot.built_for, slot.entry = (entry.model_no, entry.language), entry
                 watermark = slot.index.watermark
                 slot.pending = {s: c for s, c in list(slot.pending.items()) if s > watermark}
                 self._engine.metrics.loaded_namespaces.set(self.loaded())
@@ -129,12 +146,46 @@ class Indexes:
     def loaded(self) -> int:
         return sum(1 for s in list(self._slots.values()) if s.index is not None)
 
+    def loaded_entries(self) -> list[tuple[NamespaceEntry, NamespaceIndex]]:
+        """The namespaces whose index is there and may be trusted."""
+        return [
+            (slot.entry, slot.index)
+            for slot in list(self._slots.values())
+            if slot.index is not None and slot.entry is not None and self._fits(slot, slot.entry)
+            if not slot.tampered
+        ]
+
     def drop(self, ns: int) -> None:
-        """Forget the index of a namespace; the next query builds it again."""
+        """Forget the index of a namespace and its snapshots; the next query builds it from the ledger."""
+        try:
+            self.discard_snapshots(ns)
+        except StorageError as e:  # what stays fits no more, or is verified when it is read
+            self._engine.log.warning("snapshots_not_discarded", ns=ns, code=e.code)
         slot = self._slots.get(ns)
         if slot is not None:
             with slot.lock:
                 self._unload(slot)
+                slot.tampered = False
+
+    def forget(self, ns: int, index: NamespaceIndex) -> None:
+        """Forget this index of a namespace, unless another one has taken its place."""
+        slot = self._slots.get(ns)
+        if slot is not None:
+            with slot.lock:
+                if slot.index is index:
+                    self._unload(slot)
+
+    def mark_tampered(self, ns: int, index: NamespaceIndex) -> None:
+        """Refuse every question to a namespace whose rows do not match its head, until it is dropped."""
+        slot = self._slots.get(ns)
+        if slot is None:
+            return
+        with slot.lock:
+            if slot.index is not index or slot.tampered:
+                return
+            slot.tampered = True
+        self._engine.metrics.tampered.inc()
+        self._engine.log.error("namespace_tampered", ns=ns)
 
     @staticmethod
     def _unload(slot: _Slot) -> None:
@@ -144,8 +195,11 @@ class Indexes:
             _discard(index)
 
     def close(self) -> None:
-        for ns in list(self._slots):
-            self.drop(ns)
+        """Finish what the snapshots need, and forget every index."""
+        self._keeper.close()
+        for slot in list(self._slots.values()):
+            with slot.lock:
+                self._unload(slot)
         self._columnar.close()
 
     # -- keeping up -------------------------------------------------------------------------------------
@@ -173,6 +227,8 @@ class Indexes:
 
     def _apply(self, index: NamespaceIndex, changes: Sequence[Change], seq: int) -> set[bytes]:
         """Hand changes to an index; a vector that it refuses is left out. Whose vectors those were."""
+        if any(type(c) is Remove or (type(c) is Upsert and c.memory.version > 1) for c in changes):
+            self._keeper.note_removals(index.ns)
         try:
             index.apply(changes, seq)
         except InvalidVectorError:
@@ -232,14 +288,39 @@ class Indexes:
 
     # -- loading ----------------------------------------------------------------------------------------
     def _load(self, entry: NamespaceEntry) -> NamespaceIndex:
-        """Build an index from one consistent state of all rows, and compare them with the head."""
-        index = self._new_index(entry)
-        try:
-            self._fill(index, entry)
-        except BaseException:
-            _discard(index)
-            raise
+        """Take an index from a snapshot, or build it from all rows and compare them with the head."""
+        with collector_paused():
+            restored = self._restore(entry)
+            index = self._new_index(entry) if restored is None else restored.index
+            try:
+                if restored is None:
+                    self._fill(index, entry)
+                else:
+                    index.settle()
+            except BaseException:
+                _discard(index)
+                raise
+        self._keeper.loaded(entry, index, restored)
         return index
+
+    def _restore(self, entry: NamespaceEntry) -> Restored | None:
+        """An index out of a snapshot. Its rows are compared with the head in the background."""
+        engine = self._engine
+        if not engine.config.recall.snapshots:
+            return None
+        started = perf_counter()
+        restored = self.snapshots.restore(entry, lambda: self._new_index(entry), _discard)
+        if restored is None:
+            return None
+        try:
+            seq, head = engine.ledger.head(entry.ns)
+            engine.heads.open_head(entry.ns, head, seq)
+        except BaseException:
+            _discard(restored.index)
+            raise
+        engine.metrics.snapshots.labels("loaded").inc()
+        engine.metrics.step("load_snapshot", perf_counter() - started)
+        return restored
 
     def _fill(self, index: NamespaceIndex, entry: NamespaceEntry) -> None:
         started = perf_counter()
@@ -269,10 +350,10 @@ class Indexes:
         index.settle()
         waiting = {m: v for m, v in contents.items() if vectors.get(m) != v}
         if waiting and engine.models.embeds(entry):
-            self._requeue_lost(entry, waiting)
+            self.requeue_lost(entry, waiting)
         engine.metrics.step("load_namespace", perf_counter() - started)
 
-    def _requeue_lost(self, entry: NamespaceEntry, waiting: dict[bytes, int]) -> None:
+    def requeue_lost(self, entry: NamespaceEntry, waiting: dict[bytes, int]) -> None:
         """Queue the memories whose vector is missing or unreadable and that nobody has queued (P1.4)."""
         ledger = self._engine.ledger
         after = 0
@@ -294,9 +375,11 @@ class Indexes:
             return [int.from_bytes(key.mac(s.encode())[:8]) for s in stems]
 
         return NamespaceIndex(
-            self._columnar.table(entry.ns, entry.name),
+            # A number never used before: what an interrupted load has left behind is in nobody's way.
+            self._columnar.table(next(self._table_numbers), entry.name),
             blind,
             RecallSettings.from_config(engine.config.recall, language=entry.language),
+            ns=entry.ns,
             dimensions=engine.models.dimensions(entry),
         )
 

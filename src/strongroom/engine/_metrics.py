@@ -55,6 +55,15 @@ class Metrics:
         self.loaded_namespaces = Gauge(
             "strongroom_loaded_namespaces", "Namespaces with their index in memory", registry=self.registry
         )
+        self.snapshots = Counter(
+            "strongroom_snapshots", "Snapshots of namespaces, by what became of them", ["event"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.tampered = Counter(
+            "strongroom_tampered_namespaces",
+            "Namespaces whose rows were found not to match their head",
+            registry=self.registry,
+        )
         self._operation_children: dict[tuple[str, str], Histogram] = {}
         self._step_children: dict[str, Histogram] = {}
 

@@ -27,7 +27,7 @@ from strongroom.ledger._group import GroupCommit, Take, Ticket
 from strongroom.ledger._heads import ResetHead
 from strongroom.ledger._queue import mark, requeue
 from strongroom.ledger._schema import FILE_NAME, create_file, store_id_of, verify_file
-from strongroom.ledger._types import LedgerHooks, QueueItem, QueueRow, WriteBatch
+from strongroom.ledger._types import LedgerHooks, QueueItem, QueueRow, RowHeader, WriteBatch
 from strongroom.model import Field, Finding, QueueStats, SealedRecord
 
 _MEMORY = int(Field.MEMORY)
@@ -213,6 +213,10 @@ class SqliteLedger:
     def changes(self, ns: int, after: int, limit: int) -> list[SealedRecord]:
         """Rows with a seq above ``after``, ordered by seq, at most ``limit``; tombstones included."""
         return self._pool.run(_read.read_changes, ns, after, limit)
+
+    def headers(self, ns: int, after: int, limit: int) -> list[RowHeader]:
+        """Rows above ``after`` in order of seq, at most ``limit``, without their contents."""
+        return self._pool.run(_read.read_headers, ns, after, limit)
 
     def get(self, ns: int, memory_id: bytes, field: int = _MEMORY) -> SealedRecord | None:
         """One row, or None. A tombstone is a row."""

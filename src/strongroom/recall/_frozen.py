@@ -45,9 +45,10 @@ class FrozenIndex:
     def rows(self) -> int:
         return len(self.rids)
 
-    def ids(self) -> bytes:
+    def ids(self) -> list[bytes]:
         """The ids of the rows in their order, 16 bytes each."""
-        return self.roster.ids_of(self.rids)
+        joined = self.roster.ids_of(self.rids)
+        return [joined[at : at + 16] for at in range(0, len(joined), 16)]
 
     def seqs(self) -> NDArray[np.int64]:
         """The ``seq`` of each row, int64, shape (rows,)."""

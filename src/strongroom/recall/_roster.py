@@ -133,6 +133,11 @@ class Roster:
         taken, self.pending = self.pending, Pending()
         return taken
 
+    def known(self) -> tuple[list[bytes], NDArray[np.int64]]:
+        """The ids of all memories and the rid of each."""
+        rids = np.fromiter(self._rid_of.values(), dtype=np.int64, count=len(self._rid_of))
+        return list(self._rid_of), rids
+
     # -- snapshots --------------------------------------------------------------------------------
     def freeze(self) -> FrozenRoster:
         """A copy; nothing may be pending. Removals are left out: all that comes later is newer."""

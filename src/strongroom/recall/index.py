@@ -358,6 +358,12 @@ class NamespaceIndex:
                 self.vectors.restore(blocks, rows)
             self.table.restore(blocks, rows, None if first == NEVER_US else first)
 
+    def known(self) -> tuple[list[bytes], NDArray[np.int64]]:
+        """The ids of all memories and the ``seq`` of each, int64, shape (memories,)."""
+        with self._mutex:
+            ids, rids = self._roster.known()
+            return ids, np.array(self._roster.seqs, dtype=np.int64)[rids]
+
     # -- questions about single memories ------------------------------------------------------------
     def has(self, memory_id: bytes) -> bool:
         """Whether a memory with these 16 bytes is there (expired ones are, until they are removed)."""

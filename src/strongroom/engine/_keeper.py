@@ -1,0 +1,327 @@
+"""When snapshots are written and verified: the policy, and the threads that carry it out.
+
+After a warm start one thread compares all rows of the ledger with the head and with the snapshot, and
+opens every row, while searches go on; a cold load does the same before its first answer. Writing goes on
+beside searches too, at half speed, and at the end of the process for a bounded time.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from threading import Event, Lock, Thread
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Protocol
+
+from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._snapshots import Restored, SnapshotFile, Snapshots
+from strongroom.engine._survey import take_survey
+from strongroom.errors import (
+    ClosedError,
+    IntegrityError,
+    KeyStateError,
+    NamespaceNotFoundError,
+    StrongroomError,
+)
+from strongroom.model import Field, State
+from strongroom.recall import NamespaceIndex
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+_REST_S_MAX = 0.25
+_SWEEP_PARTS = 8  # of the time that a stale snapshot may stay
+_DUTY = 20  # a snapshot is not written more often than this many times as long as it took
+_HEADERS_PAGE = 2000
+_OPEN_PAGE = 500
+
+
+class _GivenUpError(Exception):
+    """The work is not wanted any more."""
+
+
+class Projected(Protocol):
+    """What the keeper needs of the indexes of a process."""
+
+    def loaded_entries(self) -> list[tuple[NamespaceEntry, NamespaceIndex]]: ...
+    def ready(self, entry: NamespaceEntry) -> NamespaceIndex: ...
+    def mark_tampered(self, ns: int, index: NamespaceIndex) -> None: ...
+    def forget(self, ns: int, index: NamespaceIndex) -> None: ...
+    def requeue_lost(self, entry: NamespaceEntry, waiting: dict[bytes, int]) -> None: ...
+
+
+class _Pace:
+    """Rests as long as was worked, unless somebody waits; gives up when told to, or when time is up."""
+
+    def __init__(self, stop: Event, hurry: Event) -> None:
+        self._stop = stop
+        self._hurry = hurry
+        self.deadline: float | None = None  # when set, ``stop`` alone does not end the work
+
+    def __call__(self, worked_s: float) -> None:
+        if self.deadline is not None:
+            if monotonic() >= self.deadline:
+                raise _GivenUpError
+            return
+        if not self._hurry.is_set():
+            self._stop.wait(min(worked_s, _REST_S_MAX))
+        if self._stop.is_set() and self.deadline is None:
+            raise _GivenUpError
+
+
+@dataclass(slots=True)
+class _Kept:
+    """What is known of one namespace's snapshot on disk."""
+
+    seq: int | None = None
+    made_us: int = 0
+    removals: bool = False  # it holds texts that were deleted or replaced since
+    not_before_s: float = 0.0  # monotonic
+
+
+class Keeper:
+    """Looks after the snapshots of the namespaces that a process has loaded."""
+
+    def __init__(self, engine: Engine, indexes: Projected) -> None:
+        self._engine = engine
+        self._config = engine.config.recall
+        self._indexes = indexes
+        self.snapshots = Snapshots(engine)
+        self._kept: dict[int, _Kept] = {}
+        self._lock = Lock()
+        self._stop = Event()
+        self._hurry = Event()
+        self._verifying: dict[int, Thread] = {}
+        self._writer: Thread | None = None
+        self._writing: tuple[int, _Pace] | None = None
+        self._sweep_at_s = 0.0
+
+    # -- what the indexes tell ------------------------------------------------------------------------
+    def loaded(self, entry: NamespaceEntry, index: NamespaceIndex, restored: Restored | None) -> None:
+        """A namespace was loaded: from its snapshot, which is then verified, or from the ledger."""
+        kept = _Kept(not_before_s=monotonic())
+        self._kept[entry.ns] = kept
+        if restored is None:
+            return
+        kept.seq, kept.made_us = restored.seq, restored.made_us
+        thread = Thread(
+            target=self._verify, args=(entry, index, restored), name="strongroom-verify", daemon=False
+        )
+        with self._lock:
+            if self._stop.is_set():
+                return
+            self._verifying[entry.ns] = thread
+            thread.start()
+
+    def note_removals(self, ns: int) -> None:
+        """A text of the namespace was deleted or replaced, so its snapshot must not stay for long."""
+        kept = self._kept.get(ns)
+        if kept is not None:
+            kept.removals = True
+
+    def wait_verified(self, timeout_s: float) -> bool:
+        """Wait for the verifications that run; False when the time was up."""
+        until = monotonic() + timeout_s
+        self._hurry.set()
+        try:
+            for thread in list(self._verifying.values()):
+                thread.join(max(0.0, until - monotonic()))
+                if thread.is_alive():
+                    return False
+            return True
+        finally:
+            self._hurry.clear()
+
+    # -- verification ---------------------------------------------------------------------------------
+    def _verify(self, entry: NamespaceEntry, index: NamespaceIndex, restored: Restored) -> None:
+        engine = self._engine
+        started = perf_counter()
+        pace = _Pace(self._stop, self._hurry)
+        try:
+            survey = take_survey(engine.ledger, engine.heads, entry, pace)
+            if not survey.matches:
+                self._indexes.mark_tampered(entry.ns, index)
+            elif not survey.agrees(restored.seq, restored.ids, restored.seqs, restored.prints):
+                self._rebuild(entry, index, "history")
+            else:
+                if survey.unembedded and engine.models.embeds(entry):
+                    self._indexes.requeue_lost(entry, survey.unembedded)
+                if not self._all_open(entry, survey.seq, pace):
+                    self._rebuild(entry, index, "rows that do not open")
+            engine.metrics.step("verify_namespace", perf_counter() - started)
+        except (_GivenUpError, ClosedError):
+            return
+        except IntegrityError:
+            self._indexes.mark_tampered(entry.ns, index)
+        except Exception as e:  # noqa: BLE001 - a thread has no caller: the ledger decides anew
+            code = e.code if isinstance(e, StrongroomError) else type(e).__name__
+            engine.log.error("namespace_not_verified", ns=entry.ns, code=code)
+            self._rebuild(entry, index, "not verified")
+
+    def _all_open(self, entry: NamespaceEntry, up_to: int, pace: _Pace) -> bool:
+        """Whether every memory and vector opens; a cold load would have opened them all."""
+        engine = self._engine
+        after = 0
+        while after < up_to:
+            started = perf_counter()
+            rows = engine.ledger.changes(entry.ns, after, _OPEN_PAGE)
+            for row in rows:
+                if row.state != State.LIVE or row.field not in (Field.MEMORY, Field.VECTOR):
+                    continue
+                if row.field == Field.VECTOR and row.model != entry.model_no:
+                    continue
+                try:
+                    engine.vault.open(entry.tenant, row)
+                except (IntegrityError, KeyStateError):
+                    return False
+            if not rows:
+                break
+            after = rows[-1].seq
+            pace(3 * (perf_counter() - started))
+        return True
+
+    def _rebuild(self, entry: NamespaceEntry, index: NamespaceIndex, why: str) -> None:
+        """The snapshot was not what the ledger says: build from the ledger, as if there were none."""
+        engine = self._engine
+        engine.metrics.snapshots.labels("refuted").inc()
+        engine.log.warning("snapshot_refuted", ns=entry.ns, why=why)
+        try:
+            self.snapshots.discard(entry.ns)
+            self._indexes.forget(entry.ns, index)
+            if not self._stop.is_set():
+                self._indexes.ready(entry)
+        except StrongroomError as e:
+            engine.log.warning("namespace_not_rebuilt", ns=entry.ns, code=e.code)
+
+    # -- writing --------------------------------------------------------------------------------------
+    def tend(self) -> None:
+        """Start what is due; called by the housekeeping now and then, and quick."""
+        self._verifying = {ns: t for ns, t in list(self._verifying.items()) if t.is_alive()}
+        self._sweep()
+        if not self._config.snapshots or (self._writer is not None and self._writer.is_alive()):
+            return
+        for entry, index in self._indexes.loaded_entries():
+            if monotonic() >= self._of(entry.ns).not_before_s and self._is_due(entry, index):
+                self._start_writing(entry, index)
+                return
+
+    def _start_writing(self, entry: NamespaceEntry, index: NamespaceIndex) -> None:
+        pace = _Pace(self._stop, Event())
+        with self._lock:
+            if self._stop.is_set():
+                return
+            self._writing = (entry.ns, pace)
+            self._writer = Thread(
+                target=self._write, args=(entry, index, pace), name="strongroom-snapshot", daemon=False
+            )
+            self._writer.start()
+
+    def _of(self, ns: int) -> _Kept:
+        return self._kept.setdefault(ns, _Kept())
+
+    def _is_due(self, entry: NamespaceEntry, index: NamespaceIndex) -> bool:
+        if index.memories < self._config.snapshot_rows_min or entry.ns in self._verifying:
+            return False
+        kept = self._of(entry.ns)
+        if not self._has_grown(kept, index):
+            return False
+        for file in self.snapshots.files(entry.ns)[:1]:  # another process may have been quicker
+            header = self.snapshots.header(file)
+            if header is not None and file.seq > (kept.seq or -1):
+                kept.seq, kept.made_us, kept.removals = file.seq, header.made_us, False
+        return self._has_grown(kept, index)
+
+    def _has_grown(self, kept: _Kept, index: NamespaceIndex) -> bool:
+        config = self._config
+        if kept.seq is None:
+            return True
+        enough = max(config.snapshot_changes_min, int(config.snapshot_changes_share * index.memories))
+        if index.watermark - kept.seq > enough:
+            return True
+        age_ms = (self._engine.now_us() - kept.made_us) // 1000
+        return kept.removals and age_ms > config.snapshot_stale_ms_max // 2
+
+    def _write(self, entry: NamespaceEntry, index: NamespaceIndex, pace: _Pace) -> None:
+        started = monotonic()
+        kept = self._of(entry.ns)
+        try:
+            kept.removals = False
+            done = self.snapshots.write(entry, index, pace)
+            if done is not None:
+                kept.seq, kept.made_us = done.seq, done.made_us
+            else:
+                kept.removals = True
+        except (_GivenUpError, ClosedError):
+            pass
+        except IntegrityError:
+            self._indexes.mark_tampered(entry.ns, index)
+        except Exception as e:  # noqa: BLE001 - a thread has no caller; a snapshot is a convenience
+            code = e.code if isinstance(e, StrongroomError) else type(e).__name__
+            self._engine.log.warning("snapshot_not_written", ns=entry.ns, code=code)
+        finally:
+            took_s = monotonic() - started
+            pause_s = max(self._config.snapshot_interval_ms_min / 1000, _DUTY * took_s)
+            kept.not_before_s = monotonic() + pause_s
+            self._writing = None
+
+    # -- throwing away --------------------------------------------------------------------------------
+    def discard(self, ns: int) -> int:
+        """Throw away the snapshots of a namespace, also the one that is being written; how many there were.
+
+        Raises:
+            StorageBusyError: another process writes one just now. StorageError.
+        """
+        writing, writer = self._writing, self._writer
+        if writing is not None and writing[0] == ns and writer is not None:
+            writing[1].deadline = 0.0
+            writer.join()
+        self._kept.pop(ns, None)
+        return self.snapshots.discard(ns)
+
+    def _sweep(self) -> None:
+        """Throw away what is too old and holds texts that were deleted or replaced since."""
+        now_s = monotonic()
+        stale_ms = self._config.snapshot_stale_ms_max
+        if now_s < self._sweep_at_s:
+            return
+        self._sweep_at_s = now_s + stale_ms / 1000 / _SWEEP_PARTS
+        for file in self.snapshots.files():
+            header = self.snapshots.header(file)
+            if header is None or (self._engine.now_us() - header.made_us) // 1000 <= stale_ms:
+                continue
+            if self._has_removals_since(file):
+                self._engine.log.info("snapshot_stale", ns=file.ns)
+                self.discard(file.ns)
+
+    def _has_removals_since(self, file: SnapshotFile) -> bool:
+        after = file.seq
+        try:
+            while rows := self._engine.ledger.headers(file.ns, after, _HEADERS_PAGE):
+                if any(r.field == Field.MEMORY and (r.state != State.LIVE or r.version > 1) for r in rows):
+                    return True
+                after = rows[-1].seq
+        except NamespaceNotFoundError:
+            return True
+        return False
+
+    # -- the end --------------------------------------------------------------------------------------
+    def close(self) -> None:
+        """End verifications; finish or write what is worth it, for at most ``snapshot_close_ms_max``."""
+        deadline = monotonic() + self._config.snapshot_close_ms_max / 1000
+        writing = self._writing
+        if writing is not None:
+            writing[1].deadline = deadline
+        with self._lock:
+            self._stop.set()
+        for thread in list(self._verifying.values()):
+            thread.join()
+        if self._writer is not None:
+            self._writer.join()
+        if not self._config.snapshots:
+            return
+        for entry, index in self._indexes.loaded_entries():
+            if monotonic() >= deadline:
+                return
+            if self._is_due(entry, index):
+                pace = _Pace(self._stop, self._hurry)
+                pace.deadline = deadline
+                self._write(entry, index, pace)
