@@ -75,14 +75,10 @@ class Vault:
 
         Raises:
             DecryptionError: the bytes are not what this store sealed for that place.
-            TamperedError: the row names a key of another namespace.
             KeyStateError: its key is disabled or destroyed.
         """
-        key = self._keyring.key(row.key_id)
-        if key.ns != row.ns:
-            raise TamperedError("a row names a key of another namespace")
         context = SealContext(tenant, row.ns, row.memory_id, row.field, row.version, PAYLOAD_SCHEMA)
-        return key.open(context, row.sealed)
+        return self._keyring.open_record(row.key_id, context, row.sealed)
 
     def purpose_key(self, ns: int, label: str) -> SecretKey:
         return self._keyring.purpose_key(ns, label)

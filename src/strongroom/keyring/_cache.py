@@ -10,7 +10,14 @@ from typing import Final
 from strongroom.crypto import SecretKey, unwrap_key, wrap_key
 from strongroom.errors import ClosedError, KeyStateError, LimitExceededError, UnwrapError
 from strongroom.keyring._book import Book, Change
-from strongroom.keyring._handles import DataKey, forget_handle, generation_of, make_handle, renew_handle
+from strongroom.keyring._handles import (
+    DataKey,
+    forget_handle,
+    generation_of,
+    is_settled,
+    make_handle,
+    renew_handle,
+)
 from strongroom.keyring._namespaces import NamespaceKeys
 from strongroom.keyring._rows import ERASED, KEY_ID_MAX, DataRow, KeyState, altered, wrap_context
 from strongroom.keyring._uses import UseCounter
@@ -88,6 +95,8 @@ class KeyCache:
             self._renew(max(change.generation, self.generation))
 
     def admit(self, key: DataKey, allowed: frozenset[KeyState]) -> None:
+        if is_settled(key, self.generation, allowed):
+            return
         if generation_of(key) != self.generation:
             with self.book.lock:
                 renew_handle(key, self.row(key.key_id).state, self.generation)

@@ -76,9 +76,7 @@ class DataKey:
             destroyed. ClosedError.
         """
         self._guard.admit_opening(self)
-        if context.ns != self.ns:
-            raise DecryptionError
-        return open_sealed(self._secret, context, sealed)
+        return open_admitted(self, context, sealed)
 
     def __repr__(self) -> str:
         return f"<DataKey {self.key_id} of namespace {self.ns}, {self._state.name.lower()}>"
@@ -119,9 +117,21 @@ def renew_handle(key: DataKey, state: int, generation: int) -> None:
         key._secret.wipe()
 
 
+def is_settled(key: DataKey, generation: int, allowed: frozenset[KeyState]) -> bool:
+    """Whether the handle was checked in this generation of the keyring and is in one of those states."""
+    return key._generation == generation and key._state in allowed
+
+
 def generation_of(key: DataKey) -> int:
     """The keyring's generation when the handle was last checked."""
     return key._generation
+
+
+def open_admitted(key: DataKey, context: SealContext, sealed: bytes) -> bytes:
+    """``key.open`` for the keyring itself, which has just admitted the key."""
+    if context.ns != key.ns:
+        raise DecryptionError
+    return open_sealed(key._secret, context, sealed)
 
 
 def forget_handle(key: DataKey) -> None:

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Final, Self
 from uuid import UUID
 
-from strongroom.crypto import AES_256_GCM, SecretKey
+from strongroom.crypto import AES_256_GCM, SealContext, SecretKey
 from strongroom.crypto import suite_by_number as require_suite
 from strongroom.errors import (
     ConflictError,
@@ -26,6 +26,7 @@ from strongroom.keyring._cache import OPENING, KeyCache, now_us
 from strongroom.keyring._check import check_book
 from strongroom.keyring._handles import (
     DataKey,
+    open_admitted,
     secret_of,
 )
 from strongroom.keyring._rows import (
@@ -234,6 +235,14 @@ class Keyring:
             found = self._cache.unwrapped(self._cache.row(key_id))
         self._cache.admit(found, OPENING)
         return found
+
+    def open_record(self, key_id: int, context: SealContext, sealed: bytes) -> bytes:
+        """The plaintext of ``sealed``, with the key of that number: ``key(key_id).open(context, sealed)``.
+
+        Raises:
+            As ``key``. DecryptionError: always the same, whatever is wrong with context or bytes.
+        """
+        return open_admitted(self.key(key_id), context, sealed)
 
     def purpose_key(self, ns: int, label: str) -> SecretKey:
         """A key for one purpose, derived from the first of the namespace's own keys: always the same one.
