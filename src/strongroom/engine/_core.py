@@ -353,7 +353,7 @@ class Engine:
     def _keep_house(self) -> None:
         """Flush counters and keep the gauges fresh, until the engine closes."""
         interval = max(0.05, self.config.access.access_flush_ms / 1000)
-        chores = (self.access_stats.flush, self.vault.keyring.flush, self._measure_queue)
+        chores = (self.access_stats.flush, self.vault.keyring.flush, self._measure_queue, self.indexes.tend)
         while not self._closed.wait(min(interval, _QUEUE_GAUGE_S)):
             for chore in chores:
                 try:
