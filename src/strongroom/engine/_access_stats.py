@@ -51,12 +51,15 @@ class AccessStats:
 
     def get(self, entry: NamespaceEntry, memory_id: bytes) -> tuple[int, int] | None:
         """(count, microseconds of the last access), or None when it was never returned."""
-        return self.get_many(entry, (memory_id,)).get(memory_id)
+        row = self._engine.ledger.get(entry.ns, memory_id, Field.ACCESS)
+        return self.counted(entry, (memory_id,), () if row is None else (row,)).get(memory_id)
 
-    def get_many(self, entry: NamespaceEntry, memory_ids: Sequence[bytes]) -> dict[bytes, tuple[int, int]]:
-        """(count, microseconds of the last access) of those that were ever returned; one read."""
+    def counted(
+        self, entry: NamespaceEntry, memory_ids: Sequence[bytes], rows: Sequence[SealedRecord]
+    ) -> dict[bytes, tuple[int, int]]:
+        """``get`` of many, from their rows in the ledger; those that were never returned are left out."""
         found: dict[bytes, tuple[int, int]] = {}
-        for row in self._engine.ledger.get_many(entry.ns, memory_ids, Field.ACCESS):
+        for row in rows:
             stored = self._opened(entry, row)
             if stored is not None:
                 found[row.memory_id] = (stored.count, stored.last_us)

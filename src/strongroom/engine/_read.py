@@ -22,7 +22,7 @@ from strongroom.errors import (
     StorageBusyError,
     TamperedError,
 )
-from strongroom.model import Action, Filter, ListPage, Memory, SealedRecord, check_namespace
+from strongroom.model import Action, Field, Filter, ListPage, Memory, SealedRecord, check_namespace
 from strongroom.recall import NamespaceIndex
 
 _CURSOR = struct.Struct(">Bq16s")  # version, created_us, memory_id
@@ -79,13 +79,10 @@ def open_answer(
     Raises:
         TamperedError: a row is older than what this process has already seen of it.
     """
-    rows = _fetch(call, wanted)
-    if rows is None:
+    fetched = _fetch(call, wanted)
+    if fetched is None:
         return None
-    by_ns: dict[int, tuple[NamespaceEntry, list[bytes]]] = {}
-    for entry, _, memory_id, _ in wanted:
-        by_ns.setdefault(entry.ns, (entry, []))[1].append(memory_id)
-    counted = {ns: call.engine.access_stats.get_many(entry, ids) for ns, (entry, ids) in by_ns.items()}
+    rows, counted = fetched
     memories: list[Memory] = []
     for entry, index, memory_id, _ in wanted:
         row, access = rows[(entry.ns, memory_id)], counted[entry.ns].get(memory_id)
@@ -131,20 +128,25 @@ def chosen_namespaces(
 
 def _fetch(
     call: Call, wanted: Sequence[tuple[NamespaceEntry, NamespaceIndex, bytes, int]]
-) -> dict[tuple[int, bytes], SealedRecord] | None:
-    by_ns: dict[int, list[bytes]] = {}
+) -> tuple[dict[tuple[int, bytes], SealedRecord], dict[int, dict[bytes, tuple[int, int]]]] | None:
+    """The rows by namespace and memory_id, and by namespace how often each was returned; of one state."""
+    by_ns: dict[int, tuple[NamespaceEntry, list[bytes]]] = {}
     for entry, _, memory_id, _ in wanted:
-        by_ns.setdefault(entry.ns, []).append(memory_id)
-    rows = {
-        (ns, row.memory_id): row for ns, ids in by_ns.items() for row in call.engine.ledger.get_many(ns, ids)
-    }
+        by_ns.setdefault(entry.ns, (entry, []))[1].append(memory_id)
+    rows: dict[tuple[int, bytes], SealedRecord] = {}
+    counters: dict[int, list[SealedRecord]] = {}
+    with call.engine.ledger.snapshot() as state:
+        for ns, (_, ids) in by_ns.items():
+            rows.update({(ns, row.memory_id): row for row in state.get_many(ns, ids, Field.MEMORY)})
+            counters[ns] = state.get_many(ns, ids, Field.ACCESS)
     for entry, _, memory_id, seq in wanted:
         row = rows.get((entry.ns, memory_id))
         if row is None or row.seq < seq:
             raise TamperedError("a row of the ledger is gone or older than it was")
         if row.seq != seq:
             return None
-    return rows
+    stats = call.engine.access_stats
+    return rows, {ns: stats.counted(entry, ids, counters[ns]) for ns, (entry, ids) in by_ns.items()}
 
 
 def list_page(
