@@ -16,6 +16,7 @@ from strongroom.config import CONFIG_NAME, Config, LogConfig, load_config, to_to
 
 NAMESPACE = "company_a/support"
 _CHUNK = 10_000
+VERIFY_S = 300.0
 
 
 def config() -> Config:
@@ -57,9 +58,12 @@ def open_store(state: State, directory: Path) -> dict[str, float]:
     room = state["room"] = strongroom.open(directory)
     opened = perf_counter()
     room.search("a first question", namespaces=[NAMESPACE])
+    answered = perf_counter()
+    room.engine.indexes.wait_verified(VERIFY_S)  # what follows is measured without that in the background
     return {
         "open_s": opened - started,
-        "first_answer_s": perf_counter() - opened,
+        "first_answer_s": answered - opened,
+        "verified_s": perf_counter() - answered,
         "rss_before_mib": before,
         "rss_after_mib": resident_mib(),
     }
@@ -96,11 +100,16 @@ def resident(state: State) -> float:
     return resident_mib()
 
 
+def set_recall(directory: Path, **changes: Any) -> None:
+    """Change settings of ``[recall]`` in the configuration of a store."""
+    found = load_config(directory)
+    changed = replace(found, recall=replace(found.recall, **changes))
+    (directory / CONFIG_NAME).write_text(to_toml(changed), "utf-8")
+
+
 def exact_copy(directory: Path, to: Path) -> Path:
     """A copy that searches every vector, for the ground truth."""
     shutil.copytree(directory, to)
     shutil.copytree(directory.with_name(directory.name + ".keys"), to.with_name(to.name + ".keys"))
-    found = load_config(to)
-    exact = replace(found, recall=replace(found.recall, exact_rows_max=10**9))
-    (to / CONFIG_NAME).write_text(to_toml(exact), "utf-8")
+    set_recall(to, exact_rows_max=10**9)
     return to

@@ -29,6 +29,7 @@ def run(options: Options) -> list[Row]:
     note("storing and asking until found")
     with strongroom.open(directory) as room:
         room.search("a first question", namespaces=[stores.NAMESPACE])
+        room.engine.indexes.wait_verified(stores.VERIFY_S)
 
         def once(i: int) -> tuple[float, float]:
             started = perf_counter()

@@ -36,6 +36,7 @@ def _serve(state: State, directory: Path) -> tuple[str, str, str]:
     session = engine.owner_session()
     key = session.keys_create("bench", "read-write", [stores.NAMESPACE])[1]
     session.search("a first question", namespaces=[stores.NAMESPACE])
+    engine.indexes.wait_verified(stores.VERIFY_S)
     return server.url, str(certificate.with_name("ca.pem")), key
 
 

@@ -21,6 +21,7 @@ from strongroom.model import Field
 _WRITERS = 8
 _BATCH = 10_000
 _SUBJECTS = 20  # known before the clock starts; the first memory of a new one is a row of its own
+_LOADED = "the same into a namespace that is being searched"
 _SINGLE = {
     "vector": "vector given",
     "queued": "embedding queued, worker elsewhere",
@@ -165,6 +166,7 @@ def _many(options: Options, corpus: data.Corpus) -> list[Row]:
         "text alone, without embedding": plain,
         "all fields, 1,000 subjects, without embedding": without,
         "all fields, 1,000 subjects, vectors given": with_vectors,
+        _LOADED: with_vectors,
     }
     memory = room.store_many([{**with_vectors[0], "namespace": "many/sizes"}])[0]
     raw = Raw(options.work / "raw-many.db", _sizes(room, memory))
@@ -173,7 +175,9 @@ def _many(options: Options, corpus: data.Corpus) -> list[Row]:
     for repeat in range(options.repeats):
         for number, (name, items) in enumerate(cases.items()):
             namespace = f"many/n{repeat}-{number}"
-            room.create_namespace(namespace)
+            room.store("the first of its namespace", namespace=namespace, embedding=corpus.vectors[0])
+            if name == _LOADED:
+                room.search("a first question", namespaces=[namespace], mode="keyword")
             batch = [{**i, "namespace": namespace} for i in items]
             started = perf_counter()
             room.store_many(batch)
