@@ -11,7 +11,7 @@ Fault = Literal["throttle", "deny", "hang", "break", "damage"]
 
 
 class Faults:
-    """``set``: the next ``times`` requests fail so (None: all). ``at``: only request number n, from now on."""
+    """``set``: the next ``times`` requests fail (None: all). ``at``: only request number n, from now on."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

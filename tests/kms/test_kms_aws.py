@@ -43,7 +43,7 @@ class TestAws(RemoteContract):
         service.stop()
 
     def test_alias_moved(self, service: MotoService, made: Callable[..., EnvelopeKms]) -> None:
-        """A moved alias wraps with the new key; what the old key wrapped unwraps when that is a former key."""
+        """A moved alias wraps with the new key; the old key unwraps when named as a former key."""
         old, new = service.new_key(), service.new_key()
         service.alias("memories", old)
         provider = made("alias/memories")
@@ -57,7 +57,7 @@ class TestAws(RemoteContract):
         assert expose(made(new).unwrap(provider.wrap(secret, CONTEXT), CONTEXT)) == expose(secret)
 
     def test_two_regions(self, service: MotoService, made: Callable[..., EnvelopeKms]) -> None:
-        """What a multi-region key wraps in one region unwraps in the other; a disabled replica stops only there."""
+        """What a multi-region key wraps here unwraps there; a disabled replica stops only its region."""
         first = service.new_key(multi_region=True)
         backend_of(REGION).replicate_key(first.rpartition("/")[2], "eu-west-1")
         second = first.replace(REGION, "eu-west-1")
@@ -96,7 +96,7 @@ class TestAws(RemoteContract):
         key: str,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """New credentials behind the reference are used without a restart; bad ones show nothing of themselves."""
+        """New credentials behind the reference work without a restart; bad ones are not shown."""
         provider = made(key)
         provider.wrap(SecretKey.generate(), CONTEXT)
         monkeypatch.setenv("TEST_AWS_CREDENTIALS", "AKIA:very-secret")

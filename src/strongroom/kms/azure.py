@@ -5,22 +5,22 @@
     | v (1)      | version (v)  | what was wrapped |
     +------------+--------------+------------------+
 
-Azure binds no context: that is done by Strongroom's own layer alone (spec/kms-wrapped.md). RSA keys wrap
-on the client with the public key, which works with a disabled key too; so each wrap is proved by an unwrap at
-the service before it counts.
+Azure binds no context: that is done by Strongroom's own layer alone (spec/kms-wrapped.md). Wrapping and
+unwrapping both happen at the service, through the client's pipeline (login, challenges) and not through its
+``CryptographyClient``: that one wraps with RSA keys by itself, also when they are disabled, and wraps for an
+``oct-HSM`` key whose bytes it does not know under a random key that nobody keeps.
 """
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import re
 from collections.abc import Mapping
-from hmac import compare_digest
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from strongroom.errors import (
     ConfigurationError,
-    KeyManagementError,
     KmsDeniedError,
     KmsKeyDeletedError,
     KmsKeyDisabledError,
@@ -33,15 +33,9 @@ from strongroom.kms._service import CREDENTIALS_HINT, Reloading, asked, json_cre
 
 ALGORITHMS: Final = ("RSA-OAEP-256", "A256KW")
 _KEY = re.compile(r"(https://[\w.-]+(?::\d{1,5})?)/keys/([A-Za-z0-9-]{1,127})", re.ASCII)
-_VERSION = re.compile(rb"[0-9a-f]{32}")
+_VERSION = re.compile("[0-9a-f]{32}")
 _DISABLED: Final = frozenset(("KeyDisabled", "KeyExpired", "KeyNotYetValid"))
 _DELETED: Final = frozenset(("ObjectIsDeletedButRecoverable", "ObjectIsBeingDeleted", "KeyDeleted"))
-_PUBLIC_HOSTS: Final = (
-    "vault.azure.net",
-    "managedhsm.azure.net",
-    "vault.azure.cn",
-    "vault.usgovcloudapi.net",
-)
 
 
 class AzureBackend:
@@ -65,62 +59,53 @@ class AzureBackend:
         if algorithm not in ALGORITHMS:
             raise ConfigurationError("[keys] algorithm is not known", hint="one of: " + ", ".join(ALGORITHMS))
         self.key_uri = f"azure:{found[0]}"
-        self._vault, self._name, self._algorithm_name = found[1], found[2], algorithm
+        self._vault, self._name, self._algorithm = found[1], found[2], algorithm
         self._ca_file = ca_file
         self._timeout_s = timeout_ms / 1000
         self._core = require("azure.core.exceptions", "azure")
         self._keys = require("azure.keyvault.keys", "azure")
-        self._crypto = require("azure.keyvault.keys.crypto", "azure")
+        self._request = require("azure.core.rest", "azure").HttpRequest
         self._identity = require("azure.identity", "azure")
-        self._algorithm = self._crypto.KeyWrapAlgorithm(algorithm)
         self._client: Reloading[_Clients] = Reloading(credentials, self._make)
 
     def encrypt(self, plaintext: bytes, context: Mapping[str, str], bound: bytes) -> bytes:
-        clients = self._client.get()
-        key = self._ask(lambda: clients.keys.get_key(self._name), opening=False)
-        if key.properties.enabled is False:
-            raise KmsKeyDisabledError()
-        version = str(key.properties.version).encode()
-        if not _VERSION.fullmatch(version):
-            raise unknown("azure", "version")
-        crypto = self._versioned(clients, version)
-        wrapped: bytes = self._ask(
-            lambda: bytes(crypto.wrap_key(self._algorithm, plaintext).encrypted_key), opening=False
-        )
-        proved = self._unwrap(crypto, wrapped)
-        if not compare_digest(proved, plaintext):
-            raise KeyManagementError("Azure gave another key back than the one that was wrapped")
-        return bytes((len(version),)) + version + wrapped
+        version = self._newest()
+        wrapped = self._work("wrapkey", version, plaintext)
+        return bytes((len(version),)) + version.encode() + wrapped
 
     def decrypt(self, ciphertext: bytes, context: Mapping[str, str], bound: bytes) -> bytes:
         end = 1 + (ciphertext[0] if ciphertext else 0)
-        version, wrapped = ciphertext[1:end], ciphertext[end:]
+        version, wrapped = ciphertext[1:end].decode("latin-1"), ciphertext[end:]
         if not _VERSION.fullmatch(version) or not wrapped:
             raise UnwrapError
-        return self._unwrap(self._versioned(self._client.get(), version), wrapped)
+        try:
+            return self._work("unwrapkey", version, wrapped)
+        except KmsKeyDeletedError:  # versions cannot be deleted one by one: is it the key, or another key's?
+            self._newest()
+        raise UnwrapError
 
     def close(self) -> None:
         clients = self._client.drop()
         if clients is not None:
             clients.close()
 
-    def _unwrap(self, crypto: Any, wrapped: bytes) -> bytes:
-        key: bytes = self._ask(lambda: bytes(crypto.unwrap_key(self._algorithm, wrapped).key), opening=True)
-        return key
+    def _newest(self) -> str:
+        found = self._ask("GET", f"keys/{self._name}", None, opening=False)
+        if found.get("attributes", {}).get("enabled") is False:
+            raise KmsKeyDisabledError
+        version = str(found.get("key", {}).get("kid", "")).rpartition("/")[2]
+        if not _VERSION.fullmatch(version):
+            raise unknown("azure", "version")
+        return version
 
-    def _versioned(self, clients: _Clients, version: bytes) -> Any:
-        found = clients.versions.get(version)
-        if found is None:
-            address = f"{self._vault}/keys/{self._name}/{version.decode()}"
-            made = self._crypto.CryptographyClient(address, clients.credential, **self._options())
-            found = clients.versions.setdefault(version, made)
-        return found
-
-    def _options(self) -> dict[str, Any]:
-        return {
-            **self._network(),
-            "verify_challenge_resource": urlsplit(self._vault).hostname.endswith(_PUBLIC_HOSTS),  # type: ignore[union-attr]
-        }
+    def _work(self, operation: str, version: str, value: bytes) -> bytes:
+        body = {"alg": self._algorithm, "value": base64.urlsafe_b64encode(value).rstrip(b"=").decode()}
+        path = f"keys/{self._name}/{version}/{operation}"
+        text = self._ask("POST", path, body, opening=operation == "unwrapkey").get("value")
+        if isinstance(text, str) and text:
+            with contextlib.suppress(ValueError):
+                return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        raise unknown("azure", "value")
 
     def _network(self) -> dict[str, Any]:
         options: dict[str, Any] = {
@@ -134,28 +119,38 @@ class AzureBackend:
         return options
 
     def _make(self, secret: str) -> _Clients:
+        own_cloud = False  # then challenges name hosts that the client of the public cloud cannot know
         if secret:
             found = json_credentials(secret, ("tenant_id", "client_id", "client_secret"), ("authority",))
+            own_cloud = "authority" in found
             credential = self._identity.ClientSecretCredential(
-                **found, disable_instance_discovery="authority" in found, **self._network()
+                **found, disable_instance_discovery=own_cloud, **self._network()
             )
         else:
             credential = self._identity.DefaultAzureCredential(exclude_interactive_browser_credential=True)
-        keys = self._keys.KeyClient(self._vault, credential, **self._options())
-        return _Clients(credential, keys)
+        options = {**self._network(), "verify_challenge_resource": not own_cloud}
+        return _Clients(credential, self._keys.KeyClient(self._vault, credential, **options))
 
-    def _ask(self, ask: Any, *, opening: bool) -> Any:
-        return asked(
-            ask, (self._core.AzureError, ValueError), lambda error: self._typed(error, opening=opening)
-        )
+    def _ask(self, method: str, path: str, body: dict[str, str] | None, *, opening: bool) -> dict[str, Any]:
+        def ask() -> Any:
+            return self._client.get().keys.send_request(self._request(method, path, json=body))
 
-    def _typed(self, error: Any, *, opening: bool) -> StrongroomError:
+        answer = asked(ask, (self._core.AzureError, ValueError), self._typed)
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None
+        if answer.status_code == 200 and isinstance(found, dict):
+            return found
+        raise typed_answer(int(answer.status_code), _codes(found), opening=opening)
+
+    def _typed(self, error: Any) -> StrongroomError:
         e = self._core
         match error:
             case e.ClientAuthenticationError():
                 return KmsDeniedError("Azure does not accept the credentials", hint=CREDENTIALS_HINT)
-            case e.HttpResponseError() if error.status_code:
-                return typed_answer(int(error.status_code), _codes(error), opening=opening)
+            case e.HttpResponseError() if error.status_code:  # of the token service
+                return typed_answer(int(error.status_code), frozenset(), opening=False)
             case e.ServiceRequestTimeoutError() | e.ServiceResponseTimeoutError():
                 return KmsUnavailableError("Azure did not answer in time")
             case e.ServiceRequestError() | e.ServiceResponseError():
@@ -175,26 +170,21 @@ class _Clients:
     def __init__(self, credential: Any, keys: Any) -> None:
         self.credential = credential
         self.keys = keys
-        self.versions: dict[bytes, Any] = {}
 
     def close(self) -> None:
-        for client in (*list(self.versions.values()), self.keys, self.credential):
-            client.close()
+        self.keys.close()
+        self.credential.close()
 
 
-def _codes(error: Any) -> frozenset[str]:
+def _codes(found: Any) -> frozenset[str]:
     """The code of an error answer and those inside it."""
     out: set[str] = set()
-    found = getattr(error, "error", None)
+    inner = found.get("error") if isinstance(found, dict) else None
     for _ in range(4):
-        if found is None:
+        if not isinstance(inner, dict):
             break
-        if isinstance(found, dict):
-            code, found = found.get("code"), found.get("innererror")
-        else:
-            code, found = getattr(found, "code", None), getattr(found, "innererror", None)
-        if code:
-            out.add(str(code))
+        out.add(str(inner.get("code")))
+        inner = inner.get("innererror")
     return frozenset(out)
 
 

@@ -191,6 +191,8 @@ def bad_request(text: str, *, opening: bool) -> KeyManagementError:
     """The error for INVALID_ARGUMENT: on decryption, anything that does not decrypt."""
     if "location" in text and "sent to" in text:
         return KmsRegionError()
+    if "checksum" in text or "crc32c" in text.lower():
+        return _damaged()
     if opening:
         return UnwrapError()
     return KmsDeniedError("the Google key does not encrypt", hint="use a key with purpose ENCRYPT_DECRYPT")

@@ -36,8 +36,8 @@ KUBERNETES_TOKEN: Final = "file:/var/run/secrets/kubernetes.io/serviceaccount/to
 ANSWER_BYTES_MAX: Final = 1_048_576
 RENEW_AT: Final = 2 / 3
 
-_NAME = re.compile(r"[\w.-]{1,128}", re.ASCII)
-_PATH = re.compile(r"[\w.-]+(/[\w.-]+)*", re.ASCII)
+_NAME = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
+_PATH = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*", re.ASCII)
 _CIPHERTEXT = re.compile(rb"vault:v[1-9][0-9]{0,8}:[A-Za-z0-9+/=]+")
 
 
@@ -142,6 +142,8 @@ class VaultBackend:
         if answer.status_code not in (200, 204):
             errors = found.get("errors")
             texts = " ".join(str(e) for e in errors) if isinstance(errors, list) else ""
+            if path.startswith("auth/") and answer.status_code == 400:
+                raise KmsDeniedError("Vault does not accept the login", hint=CREDENTIALS_HINT)
             raise typed_answer(answer.status_code, texts.lower(), opening=opening)
         return found
 
@@ -216,7 +218,7 @@ class _Login:
         self._renew_at = None
         try:
             self._take(self._post("auth/token/renew-self", {}, self._token).get("auth"))
-        except (KmsDeniedError, StrongroomError) as e:
+        except StrongroomError as e:
             if isinstance(e, KmsUnavailableError):
                 self._renew_at = self._clock() + 1.0
             elif self._auth != "token":
