@@ -14,6 +14,22 @@ from strongroom.engine import Room
 OpenRoom = Callable[..., Room]
 
 
+def save_snapshot(room: Room, namespace: str) -> Path:
+    """Write the snapshot of a namespace now; its file."""
+    indexes = room.engine.indexes
+    entry = room.engine.registry.get(namespace)
+    assert entry is not None
+    assert indexes.snapshots.write(entry, indexes.ready(entry), lambda worked_s: None) is not None
+    (file,) = indexes.snapshots.files(entry.ns)
+    return file.path
+
+
+def snapshot_events(room: Room) -> dict[str, float]:
+    """How often each thing has happened to snapshots in this process."""
+    samples = [s for m in room.engine.metrics.snapshots.collect() for s in m.samples]
+    return {s.labels["event"]: s.value for s in samples if s.name.endswith("_total")}
+
+
 @pytest.fixture
 def model() -> WordModel:
     return WordModel()

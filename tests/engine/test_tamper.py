@@ -11,7 +11,7 @@ from uuid import UUID
 
 import apsw
 import pytest
-from tests.engine.conftest import OpenRoom
+from tests.engine.conftest import OpenRoom, save_snapshot
 
 import strongroom
 from strongroom.errors import (
@@ -30,12 +30,14 @@ from strongroom.model import Severity
 NS = "company_a/support"
 
 
-@pytest.fixture
-def filled(open_room: OpenRoom) -> list[bytes]:
-    """Ids of five embedded memories; the store is closed."""
+@pytest.fixture(params=["cold", "warm"])
+def filled(request: pytest.FixtureRequest, open_room: OpenRoom) -> list[bytes]:
+    """Ids of five embedded memories; the store is closed. Warm: a snapshot of the index is there."""
     room = open_room()
     ids = [room.store(f"memory number {i}", namespace=NS).memory_id.bytes for i in range(5)]
     room.flush()
+    if request.param == "warm":
+        save_snapshot(room, NS)
     room.close()
     return ids
 

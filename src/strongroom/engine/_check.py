@@ -64,6 +64,14 @@ class _Borrowed:
             after = page[-1].id
         return found
 
+    def changed(self, ns: int, memory_ids: Sequence[bytes], seq: int) -> set[bytes]:
+        return {
+            row.memory_id
+            for field in (Field.MEMORY, Field.VECTOR)
+            for row in self._engine.ledger.get_many(ns, memory_ids, field)
+            if row.seq > seq
+        }
+
 
 def check(
     call: Call,
@@ -74,8 +82,7 @@ def check(
     engine = call.engine
     call.reason = "check"
     call.require(Action.ADMINISTER, None)
-    if subset is not None and not (1 <= subset[0] <= subset[1] <= 10_000):
-        raise InvalidInputError("a subset is n/t with 1 <= n <= t <= 10000")
+    subset = _checked_subset(subset)
     depth = Depth(read_data, subset)
     counts = CheckCounts()
     findings = [*engine.ledger.check(), *engine.vault.keyring.check()]
@@ -101,6 +108,15 @@ def check(
         vectors=counts.vectors,
         audit_entries=audited,
     )
+
+
+def _checked_subset(subset: object) -> tuple[int, int] | None:
+    match subset:
+        case None:
+            return None
+        case (int(part), int(parts)) if 1 <= part <= parts <= 10_000:
+            return part, parts
+    raise InvalidInputError("a subset is n/t with 1 <= n <= t <= 10000")
 
 
 def _check_audit(engine: Engine, depth: Depth, findings: list[Finding]) -> int:
@@ -143,7 +159,10 @@ def _compare(engine: Engine, entry: NamespaceEntry) -> Sequence[Finding]:
                     contents[row.memory_id] = row.content_version
                 elif row.field == Field.VECTOR and row.model == entry.model_no:
                     vectors[row.memory_id] = row.content_version
-        index = engine.indexes.ready(entry)
+        try:
+            index = engine.indexes.ready(entry)
+        except StrongroomError:
+            return ()  # found meanwhile, in the background
         projected = index.memories, index.embedded
         if index.watermark == seq:
             embedded = sum(1 for m, v in vectors.items() if contents.get(m) == v)
