@@ -40,6 +40,7 @@ from strongroom.recall import (
     Upsert,
     VectorPut,
 )
+from strongroom.recall.sql import SqlEngine
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -69,6 +70,10 @@ class Indexes:
         self._columnar = ColumnarStore(
             memory_limit=engine.config.recall.memory_limit,
             where_bytes_max=engine.config.limits.where_bytes_max,
+            sql_timeout_ms=engine.config.limits.sql_timeout_ms,
+        )
+        self.sql = SqlEngine(
+            self._columnar, engine.config.limits, match_min=engine.config.recall.semantic_match_min
         )
         self._lock = Lock()
         self._slots: dict[int, _Slot] = {}
@@ -200,6 +205,7 @@ class Indexes:
         for slot in list(self._slots.values()):
             with slot.lock:
                 self._unload(slot)
+        self.sql.close()
         self._columnar.close()
 
     # -- keeping up -------------------------------------------------------------------------------------

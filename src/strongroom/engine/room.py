@@ -105,6 +105,8 @@ class AsyncRoom:
     audit = _lifted(Session.audit)
     check = _lifted(Session.check)
     repair = _lifted(Session.repair)
+    sql = _lifted(Session.sql)
+    sql_describe = _lifted(Session.sql_describe)
 
     async def close(self) -> None:
         """Flush and close."""

@@ -14,8 +14,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 from uuid import UUID
 
-from strongroom.engine import _admin, _check, _read, _search, _write
+from strongroom.engine import _admin, _check, _read, _search, _sql, _write
 from strongroom.engine._call import Call, run
+from strongroom.engine._sql import NO_EXTENSION, SqlExtension
 from strongroom.model import (
     ApiKeyInfo,
     AuditEntry,
@@ -32,6 +33,9 @@ from strongroom.model import (
     QueueEntry,
     Scope,
     SearchMode,
+    SqlCancel,
+    SqlDescription,
+    SqlResult,
     StoreStats,
 )
 from strongroom.model.memory import UNSET, Unset
@@ -274,7 +278,56 @@ class Session:
         """Remove a memory, its vector and its counters; False when it was not there."""
         return self._run("delete", lambda call: _write.delete(call, memory_id, namespace))
 
+    def sql(
+        self,
+        statement: str,
+        parameters: Sequence[object] = (),
+        *,
+        namespaces: Sequence[str] | None = None,
+        rows_max: int | None = None,
+        cancel: SqlCancel | None = None,
+        extension: SqlExtension = NO_EXTENSION,
+    ) -> SqlResult:
+        """Answer one SELECT over the caller's memories (docs/sql.md).
+
+        Args:
+            parameters: values for ``?`` or ``$1``, ``$2``, ...
+            namespaces: names or patterns; None: everything that the caller may read.
+            rows_max: an answer with more rows is refused; never more than ``limits.sql_rows_max``.
+            cancel: a handle that stops the statement from another thread.
+            extension: what a surface offers beside; for surfaces only.
+
+        Raises:
+            SqlSyntaxError, SqlForbiddenError, SqlUndefinedError, SqlDataError: see ``sqlstate``.
+            LimitExceededError, OperationTimeoutError. NamespaceNotFoundError: as ``list``.
+            EmbeddingError: a text of the statement cannot be embedded.
+        """
+        request = _sql.SqlRequest(statement, parameters, namespaces, rows_max, cancel, extension)
+        return self._run("sql", lambda call: _sql.run_sql(call, request))
+
+    def sql_describe(
+        self,
+        statement: str,
+        parameter_types: Sequence[str] = (),
+        *,
+        extension: SqlExtension = NO_EXTENSION,
+    ) -> SqlDescription:
+        """The parameters and columns of a statement, without running it.
+
+        ``parameter_types``: types of DuckDB that are known already, an empty text for one that is not.
+
+        Raises:
+            As ``sql``.
+        """
+        return self._run(
+            "sql_describe", lambda call: _sql.describe_sql(call, statement, parameter_types, extension)
+        )
+
     # -- the store ------------------------------------------------------------------------------------
+    def whoami(self) -> Principal:
+        """Who the caller is, if the credential is still good."""
+        return self._run("whoami", lambda call: call.principal)
+
     def flush(self, timeout_s: float = 60.0) -> None:
         """Wait until everything stored so far is embedded or given up as dead.
 

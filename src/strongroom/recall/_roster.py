@@ -121,6 +121,9 @@ class Roster:
     def __contains__(self, memory_id: bytes) -> bool:
         return memory_id in self._rid_of
 
+    def rid_of(self, memory_id: bytes) -> int | None:
+        return self._rid_of.get(memory_id)
+
     def seq_of(self, memory_id: bytes) -> int | None:
         rid = self._rid_of.get(memory_id)
         return None if rid is None else self.seqs[rid]

@@ -79,7 +79,8 @@ class ColumnarStore:
     """The one engine of a process.
 
     ``memory_limit``: as DuckDB writes it, ``"4GB"``. ``query_timeout_ms``: a statement that takes
-    longer is stopped, at the next of its batches of 2,048 rows; 0 for no limit.
+    longer is stopped, at the next of its batches of 2,048 rows; 0 for no limit. ``sql_timeout_ms``: the
+    same for the cursors of ``sql_cursor``, whose owner watches the time.
 
     Raises:
         ConfigurationError: ``memory_limit`` or ``threads`` is not understood.
@@ -91,14 +92,18 @@ class ColumnarStore:
         memory_limit: str = "4GB",
         threads: int = 2,
         query_timeout_ms: int = 5_000,
+        sql_timeout_ms: int = 0,
         where_bytes_max: int = WHERE_BYTES_MAX,
     ) -> None:
         self._connection: Any = duckdb.connect(":memory:")
         self._idle: deque[Any] = deque()
+        self._secret = secrets.token_hex(8)
         self._catalog_lock = threading.Lock()
         self._closed = False
         self._watchdog = Watchdog(query_timeout_ms)
-        self._lock_down(memory_limit, threads, query_timeout_ms)
+        self._lock_down(
+            memory_limit, threads, max(query_timeout_ms, sql_timeout_ms) if query_timeout_ms else 0
+        )
         with self.cursor() as cursor:
             cursor.execute("CREATE SCHEMA bare")
             cursor.execute(create_table_sql("bare.mem"))
@@ -189,15 +194,40 @@ class ColumnarStore:
             raise InternalError("a namespace number is never negative")
         with self._catalog_lock, self.cursor() as cursor:
             try:
-                cursor.execute(f"CREATE SCHEMA n{int(ns)}")
+                cursor.execute(f"CREATE SCHEMA {self._schema(ns)}")
             except duckdb.CatalogException:
                 raise InternalError("the namespace has a table already") from None
-            cursor.execute(create_table_sql(f"n{int(ns)}.mem"))
+            cursor.execute(create_table_sql(f"{self._schema(ns)}.mem"))
         return ColumnarTable(self, ns, namespace)
+
+    def _schema(self, ns: int) -> str:
+        """The schema of a namespace; nobody outside this process can guess its name."""
+        return f"n{int(ns)}_{self._secret}"
+
+    def sql_cursor(self) -> Any:
+        """A connection for the SQL front end, which is closed by whoever asked for it.
+
+        Raises:
+            ClosedError.
+        """
+        if self._closed:
+            raise ClosedError()
+        return self._connection.cursor()
+
+    def offer_function(self, name: str, function: Callable[..., Any], takes: list[str], gives: str) -> None:
+        """Let statements call ``function`` (Arrow arrays in, one out) by ``name``."""
+        self._connection.create_function(
+            name, function, takes, gives, type="arrow", null_handling="special", side_effects=False
+        )
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
 
     def _drop(self, ns: int) -> None:
         with self._catalog_lock, self.cursor() as cursor:
-            cursor.execute(f"DROP SCHEMA IF EXISTS n{int(ns)} CASCADE")
+            cursor.execute(f"DROP SCHEMA IF EXISTS {self._schema(ns)} CASCADE")
 
     def close(self) -> None:
         """Forget everything and stop the queries that still run. May be called twice."""
@@ -228,7 +258,7 @@ class ColumnarTable:
     def __init__(self, store: ColumnarStore, ns: int, namespace: str) -> None:
         self._store = store
         self._ns = ns
-        self._name = f"n{int(ns)}.mem"
+        self._name = f"{store._schema(ns)}.mem"
         self._namespace = namespace
         self._buffer = ChangeBuffer()
         self._flush_lock = threading.Lock()
@@ -330,6 +360,21 @@ class ColumnarTable:
             for part in parts:
                 _with_arrow(cursor, part, f"INSERT INTO {self._name} SELECT * FROM arriving")  # noqa: S608
         self._buffer.continue_after(rows - 1, expires_us_min)
+
+    @property
+    def qualified(self) -> str:
+        """Its name in the engine, for the views of the SQL front end."""
+        return f"memory.{self._name}"
+
+    @property
+    def namespace(self) -> str:
+        """What callers call the namespace."""
+        return self._namespace
+
+    def may_expire(self, now_us: int) -> bool:
+        """Whether some row may have expired by then (microseconds UTC)."""
+        first = self._buffer.expires_us_min
+        return first is not None and first <= now_us
 
     def flush(self) -> None:
         """Apply all that waits. Queries do this themselves as far as they need it."""

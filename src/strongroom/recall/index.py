@@ -375,6 +375,11 @@ class NamespaceIndex:
         with self._mutex:
             return self._roster.seq_of(memory_id)
 
+    def rid_of(self, memory_id: bytes) -> int | None:
+        """The row of a memory in the lanes, once they are up to date; None when it is not there."""
+        with self._mutex:
+            return self._roster.rid_of(memory_id)
+
     def has_vector(self, memory_id: bytes) -> bool:
         """Whether the present content of a memory can be found by meaning."""
         with self._mutex:

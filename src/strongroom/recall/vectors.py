@@ -352,6 +352,31 @@ class VectorLane:
             out[have] = self._rows.matrix.scores_of(query, slots[have])
             return out
 
+    def reader(self, query: NDArray[np.float32]) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
+        """``similarity`` to ``query`` as of now, whatever changes later. Rows of the matrix never change.
+
+        Raises:
+            InvalidVectorError: ``query`` has another length.
+        """
+        if query.shape != (self.dimensions,):
+            raise InvalidVectorError(
+                f"the query vector has {query.size} components, expected {self.dimensions}"
+            )
+        query = np.ascontiguousarray(query, dtype=np.float32)
+        with self._lock.read:
+            matrix, slot_of = self._rows.matrix, self._rows.slot_of.copy()
+
+        def read(rids: NDArray[np.int64]) -> NDArray[np.float32]:
+            out = np.full(len(rids), np.nan, dtype=np.float32)
+            places = np.flatnonzero((rids >= 0) & (rids < len(slot_of)))
+            slots = slot_of[rids[places]]
+            places, slots = places[slots >= 0], slots[slots >= 0]
+            with one_thread():
+                out[places] = matrix.scores_of(query, slots)
+            return out
+
+        return read
+
     def vectors(self, rids: NDArray[np.int64]) -> NDArray[np.float32]:
         """A copy of the vectors of ``rids``, shape (len(rids), dimensions); NaN rows where there is none."""
         with self._lock.read:

@@ -153,12 +153,12 @@ SEMANTIC: Final[Mapping[str, tuple[int, int]]] = MappingProxyType(
 
 TABLE_FUNCTIONS: Final = _words("range generate_series unnest json_each json_tree")
 
-TYPES: Final = frozenset(
+TYPES: Final = _words(
     """BOOLEAN BOOL LOGICAL TINYINT INT1 SMALLINT INT2 SHORT INTEGER INT INT4 SIGNED BIGINT INT8 LONG HUGEINT
     INT128 UTINYINT UINT8 USMALLINT UINT16 UINTEGER UINT32 UBIGINT UINT64 UHUGEINT UINT128 FLOAT FLOAT4 REAL
     DOUBLE FLOAT8 DECIMAL DEC NUMERIC VARCHAR CHAR BPCHAR TEXT STRING NVARCHAR BLOB BYTEA BINARY VARBINARY
     UUID GUID JSON DATE TIME TIMESTAMP DATETIME TIMESTAMP_S TIMESTAMP_MS TIMESTAMP_NS TIMESTAMP_US
-    TIMESTAMPTZ INTERVAL STRUCT ROW MAP LIST ARRAY OID NULL""".split()
+    TIMESTAMPTZ INTERVAL STRUCT ROW MAP LIST ARRAY OID NULL"""
 ) | {"TIMESTAMP WITH TIME ZONE", "TIME WITH TIME ZONE", "TIMETZ"}
 """Types that a cast may name, as the parser spells them in upper case."""
 
@@ -209,10 +209,11 @@ RELATIONS: Final[Mapping[str, Mapping[str, str]]] = MappingProxyType(
 
 RESULT_TYPES: Final[Mapping[str, str]] = MappingProxyType(
     {
-        **dict.fromkeys(("count", "length", "len", "strlen", "row_number", "rank", "year", "month"), "BIGINT"),
         **dict.fromkeys(
-            ("lower", "upper", "trim", "left", "right", "substring", "substr", "replace", "concat", "typeof")
-            + ("->>", "json_extract_string", "||"),
+            ("count", "length", "len", "strlen", "row_number", "rank", "year", "month"), "BIGINT"
+        ),
+        **dict.fromkeys(
+            _words("lower upper trim left right substring substr replace concat typeof ->> ||"),
             "VARCHAR",
         ),
         **dict.fromkeys(("avg", "sum", "semantic_rank", "keyword_rank", "hybrid_rank", "random"), "DOUBLE"),

@@ -1,0 +1,287 @@
+"""sql: authorize, check the statement, embed its texts, run it over the caller's namespaces.
+
+The audit entry holds no text of the statement, which may hold content: a keyed digest, by which equal
+statements can be recognized, and the number of rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from strongroom import access, audit
+from strongroom.engine._call import Call
+from strongroom.engine._read import chosen_namespaces
+from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._validate import check_count, check_text
+from strongroom.engine._vault import SYSTEM_NS
+from strongroom.errors import InvalidInputError, InvalidVectorError, LimitExceededError
+from strongroom.model import Action, SqlCancel, SqlDescription, SqlResult
+from strongroom.recall import sql
+from strongroom.recall.columnar import ColumnarTable
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+_PAGE = 1000
+_TIME = pa.timestamp("us", "UTC")
+_UUID = pa.uuid()
+_TYPES: Mapping[str, Any] = {
+    "VARCHAR": pa.string(),
+    "BIGINT": pa.int64(),
+    "INTEGER": pa.int32(),
+    "BOOLEAN": pa.bool_(),
+    "TIMESTAMPTZ": _TIME,
+    "VARCHAR[]": pa.list_(pa.string()),
+    "UUID": _UUID,
+}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SqlExtension:
+    """What a surface offers beside the relations of every surface, for example a catalogue.
+
+    ``offer``: names and columns. ``tables``: what makes the rows of a relation, by (schema, name), given
+    the namespaces of the caller; called only for relations that a statement names.
+    """
+
+    offer: sql.Offer = field(default_factory=sql.Offer)
+    tables: Mapping[tuple[str, str], Callable[[Sequence[str]], Any]] = field(default_factory=dict)
+
+
+NO_EXTENSION = SqlExtension()
+
+
+@dataclass(frozen=True, slots=True)
+class SqlRequest:
+    """The arguments of a statement, unchecked."""
+
+    statement: str
+    parameters: Sequence[object]
+    namespaces: Sequence[str] | None
+    rows_max: int | None
+    cancel: SqlCancel | None
+    extension: SqlExtension
+
+
+def run_sql(call: Call, request: SqlRequest) -> SqlResult:
+    engine = call.engine
+    limits = engine.config.limits
+    rows_max = limits.sql_rows_max
+    if request.rows_max is not None:
+        rows_max = min(rows_max, check_count(request.rows_max, "rows_max", 1, 2**31))
+    if isinstance(request.parameters, str | bytes) or not isinstance(request.parameters, Sequence):
+        raise InvalidInputError("parameters are a list of values")
+    if len(request.parameters) > limits.sql_parameters_max:
+        raise LimitExceededError("too many parameters", hint=f"at most {limits.sql_parameters_max}")
+    entries = _authorized(call, request.statement, request.namespaces)
+    started = perf_counter()
+    plan = engine.indexes.sql.front.plan(request.statement, request.extension.offer)
+    engine.metrics.step("sql_front", perf_counter() - started)
+    texts = _Texts(call, request.parameters)
+    if plan.scores:
+        entries = [engine.models.current(entry) for entry in entries]
+        texts.embed(plan, entries)
+    members = _members(engine, entries) if plan.walk.bases else []
+    made = sql.Request(
+        plan=plan,
+        statement=request.statement,
+        members=members,
+        parameters=request.parameters,
+        now_us=engine.now_us(),
+        rows_max=rows_max,
+        tables=_tables(call, plan, entries, request.extension),
+        scorer=partial(texts.scorers, members, entries) if plan.scores else None,
+        vectors=texts.of_top(plan, entries),
+        cancel=request.cancel,
+    )
+    started = perf_counter()
+    answer = engine.indexes.sql.run(made)
+    engine.metrics.step("sql_run", perf_counter() - started)
+    call.count = answer.table.num_rows
+    types = tuple(column.type for column in answer.columns)
+    return SqlResult(answer.columns, answer.table, partial(_rows, types), answer.plan)
+
+
+def describe_sql(
+    call: Call, statement: str, parameter_types: Sequence[str], extension: SqlExtension
+) -> SqlDescription:
+    engine = call.engine
+    entries = _authorized(call, statement, None)
+    plan = engine.indexes.sql.front.plan(statement, extension.offer)
+    types = sql.parameter_types(plan, tuple(str(t) for t in parameter_types))
+    empty = {key: _empty(key, extension) for key in plan.walk.used}
+    request = sql.Request(
+        plan, statement, _members(engine, entries) if plan.walk.bases else [], [], 0, 1, empty
+    )
+    return SqlDescription(types, engine.indexes.sql.describe(request, types))
+
+
+def _rows(types: tuple[str, ...], table: Any, start: int, count: int) -> list[tuple[Any, ...]]:
+    return sql.to_rows(table, start, count, types)
+
+
+def _authorized(call: Call, statement: str, patterns: Sequence[str] | None) -> list[NamespaceEntry]:
+    """The namespaces that the statement sees; grants are looked at anew for every execution."""
+    digest = call.engine.vault.purpose_key(SYSTEM_NS, "sql-digest").mac(
+        str(statement).encode("utf-8", "replace")
+    )
+    call.reason = f"statement {digest[:12].hex()}"
+    return chosen_namespaces(call, Action.READ, ("*",) if patterns is None else patterns)
+
+
+def _members(engine: Engine, entries: Sequence[NamespaceEntry]) -> list[sql.Member]:
+    indexes = [engine.indexes.ready(entry) for entry in entries]
+    return [sql.Member(cast(ColumnarTable, index.table), index) for index in indexes]
+
+
+# -- texts ------------------------------------------------------------------------------------------------
+class _Texts:
+    """The texts of a statement's functions of meaning, each embedded once per model."""
+
+    def __init__(self, call: Call, parameters: Sequence[object]) -> None:
+        self._call = call
+        self._parameters = parameters
+        self._vectors: dict[tuple[int, str], NDArray[np.float32]] = {}
+
+    def text(self, text: sql.Text) -> str:
+        value: object = text.literal
+        if text.parameter is not None:
+            number = int(text.parameter) - 1
+            value = self._parameters[number] if number < len(self._parameters) else None
+        return check_text(
+            value, "the text of a function of meaning", self._call.engine.config.limits.query_bytes_max
+        )
+
+    def embed(self, plan: sql.Plan, entries: Sequence[NamespaceEntry]) -> None:
+        """Raises: EmbeddingError; InvalidVectorError: a namespace has no model."""
+        engine = self._call.engine
+        started = perf_counter()
+        for score in set(plan.scores.values()):
+            text = self.text(score.text)
+            for entry in entries if score.kind != "keyword" else ():
+                if not engine.models.embeds(entry):
+                    raise InvalidVectorError(
+                        "a namespace has no embedding model", hint="keyword_rank needs none"
+                    )
+                key = (entry.model_no, text)
+                if key not in self._vectors:
+                    self._vectors[key] = engine.models.embed_query(entry, text)
+        engine.metrics.step("embed_query", perf_counter() - started)
+
+    def _of(self, score: sql.Score, entries: Sequence[NamespaceEntry]) -> list[NDArray[np.float32]]:
+        text = self.text(score.text)
+        return [self._vectors[entry.model_no, text] for entry in entries]
+
+    def scorers(
+        self, members: Sequence[sql.Member], entries: Sequence[NamespaceEntry], score: sql.Score
+    ) -> Sequence[sql.Scorer]:
+        indexes = [m.index for m in members]
+        if score.kind == "keyword":
+            return sql.keyword_scorers(indexes, self.text(score.text))
+        if score.kind == "hybrid":
+            return sql.hybrid_scorers(indexes, self._of(score, entries), self.text(score.text))
+        return sql.semantic_scorers(indexes, self._of(score, entries))
+
+    def of_top(self, plan: sql.Plan, entries: Sequence[NamespaceEntry]) -> list[NDArray[np.float32]] | None:
+        return None if plan.top is None or not entries else self._of(plan.top.score, entries)
+
+
+# -- the small relations ------------------------------------------------------------------------------------
+def _tables(
+    call: Call, plan: sql.Plan, entries: Sequence[NamespaceEntry], extension: SqlExtension
+) -> dict[tuple[str, str], Any]:
+    """Arrow tables of the relations that the statement names, with what the caller may see."""
+    made: dict[tuple[str, str], Any] = {}
+    for key in plan.walk.used:
+        if key in extension.tables:
+            made[key] = extension.tables[key]([entry.name for entry in entries])
+        elif key == ("", "namespaces"):
+            made[key] = _arrow(key[1], _namespace_rows(call, entries))
+        elif key == ("", "embedding_queue"):
+            made[key] = _arrow(key[1], _queue_rows(call, entries))
+        else:
+            made[key] = _arrow(key[1], _audit_rows(call))
+    return made
+
+
+def _empty(key: tuple[str, str], extension: SqlExtension) -> Any:
+    if key in extension.tables:
+        return extension.tables[key]([])
+    return _arrow(key[1], [])
+
+
+def _arrow(name: str, rows: Sequence[Sequence[Any]]) -> Any:
+    columns = sql.RELATIONS[name]
+    data = list(zip(*rows, strict=True)) if rows else [()] * len(columns)
+    arrays = [_array(values, type_) for values, type_ in zip(data, columns.values(), strict=True)]
+    return pa.Table.from_arrays(arrays, names=list(columns))
+
+
+def _array(values: Sequence[Any], type_: str) -> Any:
+    if type_ != "UUID[]":
+        return pa.array(values, _TYPES[type_])
+    starts = np.cumsum([0, *(len(v) for v in values)], dtype=np.int32)
+    flat = pa.array([raw for v in values for raw in v], _UUID)
+    return pa.ListArray.from_arrays(pa.array(starts), flat)
+
+
+def _namespace_rows(call: Call, entries: Sequence[NamespaceEntry]) -> list[tuple[Any, ...]]:
+    engine = call.engine
+    rows = []
+    for entry in entries:
+        index = engine.indexes.ready(entry)
+        pending = engine.ledger.queue_stats(entry.ns).pending
+        rows.append(
+            (
+                entry.name,
+                entry.created_us,
+                index.memories,
+                index.embedded,
+                pending,
+                entry.model,
+                entry.language,
+            )
+        )
+    return rows
+
+
+def _queue_rows(call: Call, entries: Sequence[NamespaceEntry]) -> list[tuple[Any, ...]]:
+    rows: list[tuple[Any, ...]] = []
+    limit = call.engine.config.limits.sql_rows_max
+    for entry in entries:
+        after = 0
+        while page := call.engine.ledger.queue(ns=entry.ns, after=after, limit=_PAGE):
+            rows += [(entry.name, r.memory_id, r.dead, r.attempts, r.error_code) for r in page]
+            after = page[-1].id
+            if len(rows) > limit:
+                raise LimitExceededError(
+                    "the embedding queue is too long for SQL", hint="use: strongroom queue"
+                )
+    return rows
+
+
+def _audit_rows(call: Call) -> list[tuple[Any, ...]]:
+    """The newest entries of the log: all for who administers the store, else the caller's own."""
+    engine = call.engine
+    everything = access.decide(call.principal, Action.ADMINISTER, None).allowed
+    newest = engine.ledger.audit_count()
+    after = max(0, newest - engine.config.limits.sql_audit_entries_max)
+    rows: list[tuple[Any, ...]] = []
+    while page := engine.ledger.audit_entries(after, _PAGE):
+        for seq, sealed in page:
+            e = audit.decode(engine.vault.open_audit(seq, sealed), seq)
+            if everything or e.principal == call.caller:
+                rows.append(
+                    (e.seq, e.at_us, e.request_id, e.principal, e.surface, e.action, list(e.namespaces),
+                     e.outcome, e.reason, list(e.memory_ids), e.count)
+                )  # fmt: skip
+        after = page[-1][0]
+    return rows

@@ -1,0 +1,31 @@
+"""SQL over memories: one checked SELECT, over the caller's own namespaces, with functions of meaning."""
+
+from strongroom.recall.sql.describe import parameter_types, sample
+from strongroom.recall.sql.front import Front
+from strongroom.recall.sql.functions import RELATIONS
+from strongroom.recall.sql.plan import Plan
+from strongroom.recall.sql.run import Answer, Member, Request, SqlEngine
+from strongroom.recall.sql.scope import Score, Text
+from strongroom.recall.sql.scoring import Scorer, hybrid_scorers, keyword_scorers, semantic_scorers
+from strongroom.recall.sql.values import to_rows
+from strongroom.recall.sql.walk import Offer
+
+__all__ = [
+    "RELATIONS",
+    "Answer",
+    "Front",
+    "Member",
+    "Offer",
+    "Plan",
+    "Request",
+    "Score",
+    "Scorer",
+    "SqlEngine",
+    "Text",
+    "hybrid_scorers",
+    "keyword_scorers",
+    "parameter_types",
+    "sample",
+    "semantic_scorers",
+    "to_rows",
+]

@@ -1,0 +1,543 @@
+"""Running a plan: cursors that see the caller's namespaces only, limits, and the scores of meaning.
+
+A cursor is a connection of its own to the locked-down engine. Its temporary views hold the namespaces of
+one group of callers with the same rights, and nothing else is offered to a statement under a name that it
+could know: the schemas of namespaces carry a random part. Before a plan runs for a group for the first
+time, the engine itself says which tables it would read; they must be those of the group.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any, Final
+from uuid import UUID
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from strongroom.config import LimitsConfig
+from strongroom.errors import InternalError, LimitExceededError, OperationTimeoutError, SqlSyntaxError
+from strongroom.model import SqlCancel, SqlColumn
+from strongroom.recall._columns import text_key
+from strongroom.recall._watchdog import Watchdog
+from strongroom.recall.columnar import ColumnarStore, ColumnarTable
+from strongroom.recall.functions import COLUMNS
+from strongroom.recall.index import NamespaceIndex
+from strongroom.recall.search import _reading as reading
+from strongroom.recall.sql.describe import sample
+from strongroom.recall.sql.faults import translate
+from strongroom.recall.sql.front import Front
+from strongroom.recall.sql.plan import KEYS, Plan, Variant, handles, narrowings
+from strongroom.recall.sql.scope import Score, Text
+from strongroom.recall.sql.scoring import Scorer
+from strongroom.recall.sql.tree import words
+
+_Nearest = list[tuple[int, int]]  # (number of the member, rid)
+
+_LEAVES: Final = words(
+    """ARROW_SCAN PYTHON_ARROW_SCAN DUMMY_SCAN EMPTY_RESULT COLUMN_DATA_SCAN CTE_SCAN RECURSIVE_CTE_SCAN
+    REC_CTE_SCAN DELIM_SCAN RANGE GENERATE_SERIES UNNEST JSON_EACH JSON_TREE EXPRESSION_SCAN"""
+)
+"""Leaves of a plan that read no table of the engine."""
+
+__all__ = ["Answer", "Member", "Request", "SqlEngine"]
+
+GROUPS_MAX: Final = 64  # groups of callers whose cursors are kept
+IDLE_MAX: Final = 4  # cursors kept for each
+BATCH_ROWS: Final = 10_000
+RID_MAX: Final = 2**62
+KEY_MIN, KEY_MAX = -(2**63), 2**63 - 1
+_SERIALIZE: Final = (
+    "json_serialize_sql(CAST({} AS VARCHAR), skip_default := true, skip_empty := true, skip_null := true)"
+)
+_PARSE: Final = "SELECT " + _SERIALIZE.format("$1")
+_WRITE: Final = (
+    "SELECT d, "  # noqa: S608 - constants
+    + _SERIALIZE.format("d")
+    + " FROM (SELECT json_deserialize_sql(CAST($1 AS JSON)) AS d)"
+)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Member:
+    """One namespace that a statement sees."""
+
+    table: ColumnarTable
+    index: NamespaceIndex
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One execution.
+
+    ``scorer`` makes one function per member for a score of the plan; it is called while the members are
+    locked. ``tables``: the small relations of ``plan.walk.used`` as Arrow tables. ``vectors``: the text of
+    ``plan.top`` as a vector, for each member, when the index may answer.
+    """
+
+    plan: Plan
+    statement: str
+    members: Sequence[Member]
+    parameters: Sequence[Any]
+    now_us: int
+    rows_max: int
+    tables: Mapping[tuple[str, str], Any] = field(default_factory=dict)
+    scorer: Callable[[Score], Sequence[Scorer]] | None = None
+    vectors: Sequence[NDArray[np.float32]] | None = None
+    cancel: SqlCancel | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer:
+    """Columns, an Arrow table, and how it was found (``index`` or ``exact``)."""
+
+    columns: tuple[SqlColumn, ...]
+    table: Any
+    plan: str
+
+
+class _Group:
+    """Idle cursors with the views of one set of namespaces."""
+
+    def __init__(self, key: tuple[object, ...]) -> None:
+        self.key = key
+        self.idle: deque[Any] = deque()
+        self.retired = False
+
+
+class SqlEngine:
+    """The SQL front end of one columnar store. Thread-safe."""
+
+    def __init__(self, store: ColumnarStore, limits: LimitsConfig, *, match_min: float) -> None:
+        self._store = store
+        self._limits = limits
+        self._watchdog = Watchdog(limits.sql_timeout_ms)
+        self._lock = threading.Lock()
+        self._groups: OrderedDict[tuple[object, ...], _Group] = OrderedDict()
+        self._parsers: deque[Any] = deque()
+        self._scorers: dict[int, Sequence[Scorer]] = {}
+        self.front = Front(self._parse, self._write, limits, match_min=match_min)
+        store.offer_function(self.front.names.score, self._score, ["BIGINT", "INTEGER", "BIGINT"], "DOUBLE")
+
+    # -- parsing ------------------------------------------------------------------------------------
+    @contextmanager
+    def _parser(self) -> Iterator[Any]:
+        try:
+            cursor = self._parsers.pop()
+        except IndexError:
+            cursor = self._store.sql_cursor()
+        try:
+            with self._watchdog.watch(cursor):
+                yield cursor
+        except duckdb.Error as e:
+            raise translate(e, "", closed=self._store.closed) from None
+        finally:
+            self._parsers.append(cursor)
+
+    def _parse(self, statement: str) -> str:
+        with self._parser() as cursor:
+            return str(cursor.execute(_PARSE, [statement]).fetchone()[0])
+
+    def _write(self, tree: str) -> tuple[str, str]:
+        with self._parser() as cursor:
+            text, again = cursor.execute(_WRITE, [tree]).fetchone()
+            return str(text), str(again)
+
+    # -- scores -------------------------------------------------------------------------------------
+    def _score(self, rids: Any, places: Any, given: Any) -> Any:
+        """The function that the engine calls for a batch of rows."""
+        if not len(rids):
+            return pa.array([], pa.float64())
+        rows = np.asarray(rids.to_numpy(zero_copy_only=False), dtype=np.int64)
+        place = np.asarray(places.to_numpy(zero_copy_only=False), dtype=np.int64)
+        scorers = self._scorers[int(given[0].as_py())]
+        if place[0] == place[-1] and (len(scorers) == 1 or bool(np.all(place == place[0]))):
+            out = scorers[int(place[0])](rows)
+        else:
+            out = np.full(len(rows), np.nan)
+            for number in np.unique(place).tolist():
+                mine = place == number
+                out[mine] = scorers[number](rows[mine])
+        return pa.array(out, pa.float64(), from_pandas=True)  # NaN becomes NULL
+
+    # -- running ------------------------------------------------------------------------------------
+    def run(self, request: Request) -> Answer:
+        """Run a plan once.
+
+        Raises:
+            SqlError, LimitExceededError, OperationTimeoutError, ClosedError.
+        """
+        with ExitStack() as stack:
+            cursor = stack.enter_context(self._cursor(request))
+            scorers, nearest = stack.enter_context(self._moment(cursor, request))
+            parameters = stack.enter_context(self._bound(request, scorers))
+            for key, hidden in request.plan.walk.used.items():
+                cursor.register(hidden, request.tables[key])
+                stack.callback(_forget, cursor, hidden)
+            return self._answer(cursor, request, parameters, nearest)
+
+    @contextmanager
+    def _moment(
+        self, cursor: Any, request: Request
+    ) -> Iterator[tuple[dict[Score, Sequence[Scorer]], _Nearest | None]]:
+        """Rows and scores of one moment: what is written while the statement runs does not touch it."""
+        indexes = [m.index for m in request.members]
+        scores = set(request.plan.scores.values())
+        if not scores or request.scorer is None:
+            for member in request.members:
+                member.index.prepare()
+                member.table.flush()
+            yield {}, None
+            return
+        nearest: _Nearest | None = None
+        with reading(indexes):
+            for member in request.members:
+                member.table.flush()
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            cursor.execute(f'SELECT 1 FROM "{self.front.names.everything}" LIMIT 0')  # noqa: S608 - fixes the state
+            scorers = {score: request.scorer(score) for score in scores}
+            if request.vectors is not None and "where_clause" not in request.plan.node:
+                nearest = self._search(request, [None] * len(request.members))
+        try:
+            yield scorers, nearest
+        finally:
+            with suppress(duckdb.Error):  # an error inside has rolled it back already
+                cursor.execute("ROLLBACK")
+
+    def _answer(
+        self, cursor: Any, request: Request, parameters: dict[str, Any], nearest: _Nearest | None
+    ) -> Answer:
+        plan = request.plan
+        expiring = any(m.table.may_expire(request.now_us) for m in request.members)
+        if plan.top is not None and request.vectors is not None:
+            chosen = self._chosen(cursor, request, parameters, nearest, expiring=expiring)
+            if chosen is not None:
+                variant = self.front.variant(plan, "chosen", expiring=expiring)
+                mark = f"('{self.front.names.chosen}' = '{self.front.names.chosen}')"
+                if variant.text.count(mark) != 1:
+                    raise InternalError("a statement was not rewritten as it should have been")
+                text = variant.text.replace(mark, chosen)
+                return self._rows(cursor, request, Variant(text, variant.parameters), parameters, "index")
+        variant = self.front.variant(plan, "whole", expiring=expiring)
+        self._check_tables(cursor, request, variant, parameters)
+        return self._rows(cursor, request, variant, parameters, "exact")
+
+    def _check_tables(
+        self, cursor: Any, request: Request, variant: Variant, parameters: Mapping[str, Any]
+    ) -> None:
+        """Let the engine say what the statement reads; anything but the caller's own stops it."""
+        key = (_key(request.members), variant.text)
+        if key in request.plan.tables_seen:
+            return
+        values = {name: parameters[name] for name in variant.parameters}
+        shown = cursor.execute("EXPLAIN (FORMAT json) " + variant.text, values).fetchall()
+        allowed = frozenset(m.table.qualified for m in request.members)
+        for _, plan in shown:
+            _check_scans(json.loads(plan), allowed)
+        if len(request.plan.tables_seen) < GROUPS_MAX:
+            request.plan.tables_seen.add(key)
+
+    def _rows(
+        self, cursor: Any, request: Request, variant: Variant, parameters: dict[str, Any], how: str
+    ) -> Answer:
+        values = {name: parameters[name] for name in variant.parameters}
+        batches = []
+        rows = size = 0
+        relation = cursor.sql(variant.text, params=values)
+        if relation is None:
+            raise InternalError("a statement gave no relation")
+        columns = _columns(relation)
+        if request.plan.explain:
+            return _explained(relation, how)
+        reader = relation.to_arrow_reader(BATCH_ROWS)
+        for batch in reader:
+            rows += batch.num_rows
+            size += batch.nbytes
+            if rows > request.rows_max:
+                raise LimitExceededError(
+                    f"the answer has more than {request.rows_max} rows", hint="add a LIMIT, or ask for more"
+                )
+            if size > self._limits.sql_result_bytes_max:
+                raise LimitExceededError(
+                    "the answer is too large", hint=f"at most {self._limits.sql_result_bytes_max} bytes"
+                )
+            batches.append(batch)
+        return Answer(columns, pa.Table.from_batches(batches, schema=reader.schema), how)
+
+    def describe(self, request: Request, types: Sequence[str]) -> tuple[SqlColumn, ...]:
+        """The columns of a plan, without running it; ``types`` of its parameters as ``sample`` knows them."""
+        plan = request.plan
+        if plan.explain:
+            return (SqlColumn("plan", "VARCHAR"),)
+        with ExitStack() as stack:
+            cursor = stack.enter_context(self._cursor(request))
+            for key, hidden in plan.walk.used.items():
+                cursor.register(hidden, request.tables[key])
+                stack.callback(_forget, cursor, hidden)
+            variant = self.front.variant(plan, "whole", expiring=False)
+            values: dict[str, Any] = dict.fromkeys(variant.parameters, 0)
+            for number, type_ in enumerate(types, start=1):
+                if f"p{number}" in values:
+                    values[f"p{number}"] = sample(type_)
+            self._check_tables(cursor, request, variant, values)
+            return _columns(cursor.sql(variant.text, params=values))
+
+    # -- the index ------------------------------------------------------------------------------------
+    def _chosen(
+        self,
+        cursor: Any,
+        request: Request,
+        parameters: dict[str, Any],
+        nearest: _Nearest | None,
+        *,
+        expiring: bool,
+    ) -> str | None:
+        """A condition that only the best rows fulfil; None: the index cannot tell, look at every row."""
+        if expiring or nearest is None:
+            pools = self._pools(cursor, request, parameters, expiring=expiring)
+            nearest = None if pools is None else self._search(request, pools)
+        if nearest is None:
+            return None
+        rows: dict[int, list[int]] = {}
+        for number, rid in nearest:
+            rows.setdefault(number, []).append(rid)
+        return _rows_condition(self.front.names.rid, self.front.names.place, rows)
+
+    def _pools(
+        self, cursor: Any, request: Request, parameters: dict[str, Any], *, expiring: bool
+    ) -> list[NDArray[np.int64] | None] | None:
+        """The rows of each member that pass the conditions."""
+        try:
+            variant = self.front.variant(request.plan, "filter", expiring=expiring)
+            self._check_tables(cursor, request, variant, parameters)
+            found = cursor.execute(variant.text, {n: parameters[n] for n in variant.parameters}).fetchnumpy()
+        except duckdb.BinderException:
+            return None  # the condition names an alias of the select list
+        rids = np.asarray(found[self.front.names.rid], dtype=np.int64)
+        if len(request.members) == 1:
+            return [np.sort(rids)]
+        places = np.asarray(found[self.front.names.place], dtype=np.int64)
+        return [np.sort(rids[places == n]) for n in range(len(request.members))]
+
+    def _search(self, request: Request, pools: Sequence[NDArray[np.int64] | None]) -> _Nearest | None:
+        """(member, rid) of the nearest rows, all that share the last one's score; None: not enough."""
+        top = request.plan.top
+        assert top is not None and request.vectors is not None
+        wanted = _number(top.limit, request.parameters) + _number(top.offset, request.parameters)
+        if not 0 < wanted <= self._limits.results_max:
+            return None
+        best: list[tuple[float, int, int]] = []
+        for number, member in enumerate(request.members):
+            lane, pool = member.index.vectors, pools[number]
+            if lane is not None and (pool is None or len(pool)):
+                hits, cosines = lane.search(request.vectors[number], wanted, pool)
+                best += [(-c, number, r) for r, c in zip(hits.tolist(), cosines.tolist(), strict=True)]
+        if len(best) < wanted:
+            return None
+        best.sort()
+        return [(number, rid) for score, number, rid in best if score <= best[wanted - 1][0]]
+
+    # -- parameters -----------------------------------------------------------------------------------
+    @contextmanager
+    def _bound(self, request: Request, scorers: Mapping[Score, Sequence[Scorer]]) -> Iterator[dict[str, Any]]:
+        """Every parameter that a variant may take, the caller's and ours."""
+        plan = request.plan
+        needed = sorted(map(int, plan.walk.parameters))
+        if needed and (needed[-1] > len(request.parameters)):
+            raise SqlSyntaxError(
+                "the number of parameters is not that of the statement",
+                hint=f"it takes {needed[-1]}",
+                sqlstate="08P01",
+            )
+        bound: dict[str, Any] = {"now": request.now_us}
+        for number in needed:
+            bound[f"p{number}"] = request.parameters[number - 1]
+        for number, (column, text) in enumerate(narrowings(plan)):
+            bound |= _narrowed(number, column, text, request)
+        mine: list[int] = []
+        try:
+            for name, score in handles(plan).items():
+                handle = secrets.randbits(62)
+                if score in scorers:
+                    self._scorers[handle] = scorers[score]
+                    mine.append(handle)
+                bound[name] = handle
+            yield bound
+        finally:
+            for handle in mine:
+                del self._scorers[handle]
+
+    # -- cursors ----------------------------------------------------------------------------------------
+    @contextmanager
+    def _cursor(self, request: Request) -> Iterator[Any]:
+        """A cursor with the views of the request's members, watched and open to ``cancel``."""
+        group = self._group(request.members)
+        try:
+            cursor = group.idle.pop()
+        except IndexError:
+            cursor = self._new_cursor(request.members)
+        cancel = request.cancel
+        try:
+            if cancel is not None:
+                cancel.watch(cursor.interrupt)
+                if cancel.cancelled:
+                    raise OperationTimeoutError("the statement was cancelled")
+            with self._watchdog.watch(cursor):
+                yield cursor
+        except duckdb.Error as e:
+            raise translate(e, request.statement, closed=self._store.closed) from None
+        finally:
+            if cancel is not None:
+                cancel.watch(None)
+            if group.retired or len(group.idle) >= IDLE_MAX:
+                cursor.close()
+            else:
+                group.idle.append(cursor)
+
+    def _group(self, members: Sequence[Member]) -> _Group:
+        key = _key(members)
+        with self._lock:
+            group = self._groups.get(key)
+            if group is None:
+                group = self._groups[key] = _Group(key)
+                while len(self._groups) > GROUPS_MAX:
+                    _, old = self._groups.popitem(last=False)
+                    old.retired = True
+                    _close_all(old.idle)
+            self._groups.move_to_end(key)
+        return group
+
+    def _new_cursor(self, members: Sequence[Member]) -> Any:
+        names = self.front.names
+        cursor = self._store.sql_cursor()
+        public = ", ".join(f'"{c}"' for c in COLUMNS if c != "namespace")
+        keys = ", ".join(f'{key} AS "{names.key(column)}"' for column, key in KEYS.items())
+        # Names of ours, numbers, and namespaces in quotes enter these texts; nothing of the statement does.
+        parts = [
+            f'SELECT {public}, {_quoted(m.table.namespace)} AS "namespace", {keys},'  # noqa: S608
+            f' rid AS "{names.rid}", {number} AS "{names.place}" FROM {m.table.qualified}'
+            for number, m in enumerate(members)
+        ] or [self._empty()]
+        shown = ", ".join(f'"{c}"' for c in COLUMNS)
+        try:
+            cursor.execute(f'CREATE TEMP VIEW "{names.everything}" AS ' + " UNION ALL ".join(parts))
+            cursor.execute(
+                f'CREATE TEMP VIEW "{names.memories}" AS SELECT {shown} FROM "{names.everything}"'  # noqa: S608
+            )
+        except BaseException:
+            cursor.close()
+            raise
+        return cursor
+
+    def _empty(self) -> str:
+        """No namespace: the right columns and no row."""
+        names = self.front.names
+        columns = [f'CAST(NULL AS {type_}) AS "{c}"' for c, type_ in COLUMNS.items()]
+        columns += [f'CAST(NULL AS BIGINT) AS "{names.key(c)}"' for c in KEYS]
+        columns += [f'CAST(NULL AS BIGINT) AS "{names.rid}"', f'CAST(NULL AS INTEGER) AS "{names.place}"']
+        return f"SELECT {', '.join(columns)} WHERE false"
+
+    def close(self) -> None:
+        """Stop what runs and close the cursors."""
+        self._watchdog.stop()
+        with self._lock:
+            for group in self._groups.values():
+                group.retired = True
+                _close_all(group.idle)
+        _close_all(self._parsers)
+
+
+def _columns(relation: Any) -> tuple[SqlColumn, ...]:
+    return tuple(
+        SqlColumn(name, str(type_).strip('"'))
+        for name, type_ in zip(relation.columns, relation.types, strict=True)
+    )
+
+
+def _check_scans(nodes: Any, allowed: frozenset[str]) -> None:
+    """Every leaf of the engine's plan reads one of ``allowed``, or no table at all.
+
+    Raises:
+        InternalError: it does not.
+    """
+    for node in nodes if isinstance(nodes, list) else [nodes]:
+        table = node.get("extra_info", {}).get("Table")
+        name = str(node.get("name")).strip().upper()
+        children = node.get("children", [])
+        if table is not None:
+            if table not in allowed:
+                raise InternalError("a statement would have read what is not the caller's")
+        elif not children and name not in _LEAVES:
+            raise InternalError(f"a statement would have read by {name[:40]}")
+        _check_scans(children, allowed)
+
+
+def _key(members: Sequence[Member]) -> tuple[object, ...]:
+    return tuple((m.table.qualified, m.table.namespace) for m in members)
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def _close_all(cursors: deque[Any]) -> None:
+    with suppress(IndexError):
+        while True:
+            cursors.pop().close()
+
+
+def _forget(cursor: Any, name: str) -> None:
+    with suppress(duckdb.Error):
+        cursor.unregister(name)
+
+
+def _number(value: int | Text, parameters: Sequence[Any]) -> int:
+    if isinstance(value, int):
+        return value
+    given = parameters[int(str(value.parameter)) - 1]
+    return given if type(given) is int else -1
+
+
+def _narrowed(number: int, column: str, text: Text, request: Request) -> dict[str, Any]:
+    """Values for the conditions of ``plan._narrow``; such that all rows pass where nothing follows."""
+    value = text.literal
+    if text.parameter is not None:
+        value = request.parameters[int(text.parameter) - 1]
+    if column != "memory_id":
+        if not isinstance(value, str):
+            return {f"l{number}": KEY_MIN, f"h{number}": KEY_MAX}
+        return dict.fromkeys((f"l{number}", f"h{number}"), text_key(value))
+    try:
+        memory_id = value if isinstance(value, UUID) else UUID(value)
+    except (ValueError, TypeError, AttributeError):
+        return {f"l{number}": 0, f"h{number}": RID_MAX}
+    rids = [r for m in request.members if (r := m.index.rid_of(memory_id.bytes)) is not None]
+    return {f"l{number}": min(rids, default=-1), f"h{number}": max(rids, default=-1)}
+
+
+def _rows_condition(rid: str, place: str, rows: Mapping[int, Sequence[int]]) -> str:
+    """Integers of ours and names of ours, as SQL."""
+    parts = [
+        f'("{place}" = {int(number)} AND "{rid}" IN ({", ".join(str(int(r)) for r in rids)}))'
+        for number, rids in rows.items()
+    ]
+    return "(" + " OR ".join(parts) + ")" if parts else "(1 = 0)"
+
+
+def _explained(relation: Any, how: str) -> Answer:
+    """EXPLAIN: how the rows would be found; nothing of the engine's own plan, which has foreign names."""
+    text = {
+        "index": "vector index: the filter is pushed in, the best rows are looked up",
+        "exact": "exact: every row that passes the conditions is looked at",
+    }[how]
+    width = len(relation.columns)
+    lines = [text, f"columns: {width}"]
+    return Answer((SqlColumn("plan", "VARCHAR"),), pa.table({"plan": pa.array(lines, pa.string())}), how)

@@ -1,0 +1,105 @@
+"""The scores that the functions of meaning give: one array function per score and namespace.
+
+Everything here is exact. ``semantic``: the cosine with the text's vector, NULL without a vector.
+``keyword``: BM25 with the statistics of all namespaces of the statement together, 0 without a match.
+``hybrid``: the sum over both lanes of weight / (constant + rank), where a memory's rank in a lane is 1
+plus the number of memories of the statement's namespaces that are better there; a lane that does not find
+a memory adds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.recall.index import NamespaceIndex
+
+__all__ = ["Scorer", "hybrid_scorers", "keyword_scorers", "semantic_scorers"]
+
+Rids = NDArray[np.int64]
+Scorer = Callable[[Rids], NDArray[np.float64]]
+"""Rids, shape (n,), to scores, shape (n,), NaN where there is none."""
+
+
+def semantic_scorers(
+    indexes: Sequence[NamespaceIndex], vectors: Sequence[NDArray[np.float32] | None]
+) -> list[Scorer]:
+    """``vectors``: the text's vector for each index (they may have different models)."""
+    return [_cosine(index, vector) for index, vector in zip(indexes, vectors, strict=True)]
+
+
+def _cosine(index: NamespaceIndex, vector: NDArray[np.float32] | None) -> Scorer:
+    lane = index.vectors
+    if lane is None or vector is None:
+        return lambda rids: np.full(len(rids), np.nan)
+    frozen = lane.reader(vector)
+
+    def score(rids: Rids) -> NDArray[np.float64]:
+        return frozen(rids).astype(np.float64)
+
+    return score
+
+
+def keyword_scorers(indexes: Sequence[NamespaceIndex], text: str) -> list[Scorer]:
+    """BM25 of every row, taken once."""
+    return [_lookup(scores) for scores in _bm25(indexes, text)]
+
+
+def _bm25(indexes: Sequence[NamespaceIndex], text: str) -> list[NDArray[np.float64]]:
+    terms = [index.keywords.query_terms(text) for index in indexes]
+    whole = None
+    if len(indexes) > 1 and len({index.settings.language for index in indexes}) == 1:
+        parts = [i.keywords.statistics(t) for i, t in zip(indexes, terms, strict=True)]
+        whole = parts[0]
+        for part in parts[1:]:
+            whole = whole + part
+    return [
+        index.keywords.scores(mine, whole).astype(np.float64)
+        for index, mine in zip(indexes, terms, strict=True)
+    ]
+
+
+def _lookup(scores: NDArray[np.float64]) -> Scorer:
+    def score(rids: Rids) -> NDArray[np.float64]:
+        out = np.zeros(len(rids))
+        known = rids < len(scores)
+        out[known] = scores[rids[known]]
+        return out
+
+    return score
+
+
+def hybrid_scorers(
+    indexes: Sequence[NamespaceIndex], vectors: Sequence[NDArray[np.float32] | None], text: str
+) -> list[Scorer]:
+    """Reciprocal rank fusion over all memories of the indexes; see the module's text."""
+    bm25 = _bm25(indexes, text)
+    alive = [index.everything() for index in indexes]
+    meaning = [scorer(rids) for scorer, rids in zip(semantic_scorers(indexes, vectors), alive, strict=True)]
+    found = [_lookup(scores)(rids) for scores, rids in zip(bm25, alive, strict=True)]
+    ranks_meaning = _ranks(meaning, [~np.isnan(m) for m in meaning])
+    ranks_keyword = _ranks(found, [f > 0 for f in found])
+    out: list[Scorer] = []
+    for number, index in enumerate(indexes):
+        known = index.settings
+        fused = np.zeros(int(alive[number].max(initial=-1)) + 1)
+        by_meaning, by_keyword = ranks_meaning[number], ranks_keyword[number]
+        fused[alive[number]] = np.where(
+            by_meaning > 0, known.vector_weight / (known.rrf_constant + by_meaning), 0.0
+        ) + np.where(by_keyword > 0, known.keyword_weight / (known.rrf_constant + by_keyword), 0.0)
+        out.append(_lookup(fused))
+    return out
+
+
+def _ranks(
+    scores: Sequence[NDArray[np.float64]], found: Sequence[NDArray[np.bool_]]
+) -> list[NDArray[np.int64]]:
+    """Ranks from 1 over all parts together, equal scores with equal ranks; 0: not found."""
+    ordered = np.sort(np.concatenate([s[f] for s, f in zip(scores, found, strict=True)]))
+    out = []
+    for score, have in zip(scores, found, strict=True):
+        better = len(ordered) - np.searchsorted(ordered, score, side="right")
+        out.append(np.where(have, better + 1, 0))
+    return out
