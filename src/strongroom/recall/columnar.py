@@ -9,6 +9,7 @@ configuration is locked before the first memory arrives.
 
 from __future__ import annotations
 
+import secrets
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
