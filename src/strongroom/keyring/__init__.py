@@ -5,6 +5,16 @@ Its own file, its own directory, its own backup. Format and guarantees: spec/key
 
 from strongroom.keyring._handles import DataKey
 from strongroom.keyring._keyring import Keyring
+from strongroom.keyring._leases import LeaseState
+from strongroom.keyring._namespaces import NamespaceKeyHealth
 from strongroom.keyring._rows import KeyRecord, KeyState, NamespaceKeyRecord
 
-__all__ = ["DataKey", "KeyRecord", "KeyState", "Keyring", "NamespaceKeyRecord"]
+__all__ = [
+    "DataKey",
+    "KeyRecord",
+    "KeyState",
+    "Keyring",
+    "LeaseState",
+    "NamespaceKeyHealth",
+    "NamespaceKeyRecord",
+]

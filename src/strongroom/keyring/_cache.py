@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -14,9 +14,11 @@ from strongroom.keyring._handles import (
     DataKey,
     forget_handle,
     generation_of,
+    is_forgotten,
     is_settled,
     make_handle,
     renew_handle,
+    revive_handle,
 )
 from strongroom.keyring._namespaces import NamespaceKeys
 from strongroom.keyring._rows import ERASED, KEY_ID_MAX, DataRow, KeyState, altered, wrap_context
@@ -31,10 +33,20 @@ OPENING: Final = frozenset({KeyState.ACTIVE, KeyState.DECRYPT_ONLY})
 class KeyCache:
     """What the handles of this process ask (their ``Guard``), and where the keyring finds them again."""
 
-    def __init__(self, book: Book, kms: KmsProvider, *, suite: int, recheck_ms: int, uses_max: int) -> None:
+    def __init__(
+        self,
+        book: Book,
+        kms: KmsProvider,
+        *,
+        suite: int,
+        recheck_ms: int,
+        uses_max: int,
+        cache_s: float,
+        clock: Callable[[], float],
+    ) -> None:
         self.book = book
         self.uses = UseCounter(book, uses_max)
-        self.namespaces = NamespaceKeys(book, kms)
+        self.namespaces = NamespaceKeys(book, kms, cache_s=cache_s, clock=clock, lapsed=self._lapse)
         self.generation = book.head()[1]
         self.keys: dict[int, DataKey] = {}
         self.active: dict[tuple[int, bytes], DataKey] = {}
@@ -55,6 +67,16 @@ class KeyCache:
         self.keys.clear()
         self.active.clear()
         self.purpose.clear()
+
+    def _lapse(self, ns: int) -> None:
+        """The keys of a namespace may not be used: forget them; handles get theirs back when it may."""
+        for handle in list(self.keys.values()):
+            if handle.ns == ns:
+                forget_handle(handle)
+        for place in [p for p in list(self.purpose) if p[0] == ns]:
+            secret = self.purpose.pop(place, None)
+            if secret is not None:
+                secret.wipe()
 
     def admit_sealing(self, key: DataKey) -> None:
         """Called by a handle before it seals: state, then one use."""
@@ -95,6 +117,9 @@ class KeyCache:
             self._renew(max(change.generation, self.generation))
 
     def admit(self, key: DataKey, allowed: frozenset[KeyState]) -> None:
+        self.namespaces.admit(key.ns)
+        if is_forgotten(key):
+            self._revive(key)
         if is_settled(key, self.generation, allowed):
             return
         if generation_of(key) != self.generation:
@@ -102,6 +127,13 @@ class KeyCache:
                 renew_handle(key, self.row(key.key_id).state, self.generation)
         if key.state not in allowed:
             raise KeyStateError(f"the key is {key.state.name.lower().replace('_', '-')}")
+
+    def _revive(self, key: DataKey) -> None:
+        row = self.row(key.key_id)
+        if row.state == KeyState.DESTROYED:
+            renew_handle(key, row.state, self.generation)
+            raise KeyStateError("the key is destroyed")
+        revive_handle(key, self._unwrap(self.namespaces.key(row.ns, row.namespace_version), row))
 
     def row(self, key_id: int) -> DataRow:
         row = self.book.data_row("key_id = ?1", (key_id,)) if 0 < key_id <= KEY_ID_MAX else None

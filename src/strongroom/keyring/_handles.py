@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NoReturn, Protocol, SupportsIndex, final
 
 from strongroom.crypto import SealContext, SecretKey, open_sealed, seal
-from strongroom.errors import DecryptionError, InvalidInputError
+from strongroom.errors import DecryptionError, InvalidInputError, KeyStateError
 from strongroom.keyring._rows import KeyState
 
 
@@ -42,7 +42,7 @@ class DataKey:
     ns: int
     epoch: int
     _guard: Guard
-    _secret: SecretKey
+    _secret: SecretKey | None  # None: forgotten, the lease of its namespace key is over
     _state: KeyState
     _suite: int
     _generation: int
@@ -66,7 +66,7 @@ class DataKey:
         if context.ns != self.ns:
             raise InvalidInputError("a key seals only for its own namespace")
         self._guard.admit_sealing(self)
-        return seal(self._secret, self.key_id, context, plaintext, self._suite)
+        return seal(secret_of(self), self.key_id, context, plaintext, self._suite)
 
     def open(self, context: SealContext, sealed: bytes) -> bytes:
         """The plaintext of ``sealed``.
@@ -113,7 +113,7 @@ def make_handle(
 def renew_handle(key: DataKey, state: int, generation: int) -> None:
     """Note what the keyring has found; a destroyed key loses its bytes here too."""
     key._state, key._generation = KeyState(state), generation
-    if state == KeyState.DESTROYED:
+    if state == KeyState.DESTROYED and key._secret is not None:
         key._secret.wipe()
 
 
@@ -131,14 +131,34 @@ def open_admitted(key: DataKey, context: SealContext, sealed: bytes) -> bytes:
     """``key.open`` for the keyring itself, which has just admitted the key."""
     if context.ns != key.ns:
         raise DecryptionError
-    return open_sealed(key._secret, context, sealed)
+    return open_sealed(secret_of(key), context, sealed)
 
 
 def forget_handle(key: DataKey) -> None:
-    """Overwrite the bytes behind a handle."""
-    key._secret.wipe()
+    """Overwrite the bytes behind a handle; ``revive_handle`` gives it new ones."""
+    secret, key._secret = key._secret, None
+    if secret is not None:
+        secret.wipe()
+
+
+def is_forgotten(key: DataKey) -> bool:
+    """Whether the handle has lost its bytes."""
+    return key._secret is None
+
+
+def revive_handle(key: DataKey, secret: SecretKey) -> None:
+    """Give a forgotten handle its bytes back."""
+    if key._secret is None:
+        key._secret = secret
 
 
 def secret_of(key: DataKey) -> SecretKey:
-    """The key behind the handle, for this room only."""
-    return key._secret
+    """The key behind the handle, for this room only.
+
+    Raises:
+        KeyStateError: it was forgotten a moment ago.
+    """
+    secret = key._secret
+    if secret is None:
+        raise KeyStateError("the key was forgotten while it was to be used", hint="repeat the operation")
+    return secret

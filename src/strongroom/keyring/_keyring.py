@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -29,6 +29,8 @@ from strongroom.keyring._handles import (
     open_admitted,
     secret_of,
 )
+from strongroom.keyring._leases import CACHE_S
+from strongroom.keyring._namespaces import NamespaceKeyHealth, boot_clock
 from strongroom.keyring._rows import (
     OWN,
     SUBJECT_BYTES,
@@ -58,16 +60,29 @@ _ATTEMPTS_MAX: Final = 16
 class Keyring:
     """The keys of one store. Methods may be called from any thread; several processes may share the file.
 
-    A namespace key is unwrapped by the KMS once per process, on first need. Unwrapped keys work
-    until ``close``, also when the KMS has gone away meanwhile. A change of state by another process is
-    seen within ``recheck_ms``.
+    A namespace key is unwrapped by the KMS on first need, and asked for again, beside its use, when about a
+    quarter of ``cache_s`` is over. While the KMS does not answer the key is used on, at most ``cache_s``
+    seconds after the last answer; when the KMS refuses, it is not used any more. A change of state by
+    another process is seen within ``recheck_ms``.
     """
 
-    def __init__(self, book: Book, kms: KmsProvider, *, suite: int, recheck_ms: int, uses_max: int) -> None:
+    def __init__(
+        self,
+        book: Book,
+        kms: KmsProvider,
+        *,
+        suite: int,
+        recheck_ms: int,
+        uses_max: int,
+        cache_s: float,
+        clock: Callable[[], float],
+    ) -> None:
         """For ``create`` and ``open``."""
         self._book = book
         self._kms = kms
-        self._cache = KeyCache(book, kms, suite=suite, recheck_ms=recheck_ms, uses_max=uses_max)
+        self._cache = KeyCache(
+            book, kms, suite=suite, recheck_ms=recheck_ms, uses_max=uses_max, cache_s=cache_s, clock=clock
+        )
 
     @classmethod
     def create(
@@ -79,6 +94,8 @@ class Keyring:
         suite: int = AES_256_GCM,
         recheck_ms: int = RECHECK_MS,
         uses_max: int = USES_MAX,
+        cache_s: float = CACHE_S,
+        clock: Callable[[], float] = boot_clock,
     ) -> Keyring:
         """Make a keyring with its system namespace, and open it. The file appears complete or not at all.
 
@@ -102,7 +119,16 @@ class Keyring:
                 for suffix in ("-wal", "-shm", "-journal"):
                     with contextlib.suppress(OSError):
                         temporary.with_name(temporary.name + suffix).unlink()
-        return cls.open(path, store_id, kms, suite=suite, recheck_ms=recheck_ms, uses_max=uses_max)
+        return cls.open(
+            path,
+            store_id,
+            kms,
+            suite=suite,
+            recheck_ms=recheck_ms,
+            uses_max=uses_max,
+            cache_s=cache_s,
+            clock=clock,
+        )
 
     @classmethod
     def open(
@@ -114,6 +140,8 @@ class Keyring:
         suite: int = AES_256_GCM,
         recheck_ms: int = RECHECK_MS,
         uses_max: int = USES_MAX,
+        cache_s: float = CACHE_S,
+        clock: Callable[[], float] = boot_clock,
     ) -> Keyring:
         """Open the keyring of the store ``store_id``. New records are sealed with ``suite``.
 
@@ -126,7 +154,15 @@ class Keyring:
         require_suite(suite)
         book = Book.open(path, store_id, kms)
         try:
-            return cls(book, kms, suite=suite, recheck_ms=recheck_ms, uses_max=uses_max)
+            return cls(
+                book,
+                kms,
+                suite=suite,
+                recheck_ms=recheck_ms,
+                uses_max=uses_max,
+                cache_s=cache_s,
+                clock=clock,
+            )
         except BaseException:
             book.close()
             raise
@@ -177,6 +213,34 @@ class Keyring:
         """
         self._cache.fresh()
         return self._cache.namespaces.records()
+
+    def require_usable(self, ns: int) -> None:
+        """Whether what was opened of a namespace before may still be used; its key is asked for when due.
+
+        Raises:
+            KmsUnavailableError: the lease of the key is over and the KMS does not answer.
+            KeyManagementError: the KMS refuses the key. ClosedError.
+        """
+        self._cache.fresh()
+        self._cache.namespaces.admit(ns)
+
+    def expire(self) -> None:
+        """Forget keys of namespaces that nobody has used until the end of their lease. Asks nobody.
+
+        Raises:
+            ClosedError.
+        """
+        self._cache.fresh()
+        self._cache.namespaces.expire()
+
+    def health(self) -> list[NamespaceKeyHealth]:
+        """The namespace keys that this process has asked for, and how they are doing. Asks nobody.
+
+        Raises:
+            UnwrapError, StorageError, ClosedError.
+        """
+        self._cache.fresh()
+        return self._cache.namespaces.health()
 
     # -- data keys --------------------------------------------------------------------------------
     def data_key(self, ns: int, subject: bytes | None, *, create: bool) -> DataKey:
@@ -254,6 +318,7 @@ class Keyring:
             the label is empty. UnwrapError, StorageError, ClosedError, and what the KMS raises.
         """
         self._cache.fresh()
+        self._cache.namespaces.admit(ns)
         found = self._cache.purpose.get((ns, label))
         if found is None:
             self._cache.namespaces.newest(ns)
@@ -379,11 +444,11 @@ class Keyring:
             self._cache.forget()
 
     def _add_namespace(self, tenant: str, ns: int) -> None:
-        row, secret = self._cache.namespaces.prepare(ns, tenant, now_us())
+        row, secret, asked_at = self._cache.namespaces.prepare(ns, tenant, now_us())
         with self._book.write() as change:
             change.insert_namespace(row)
             made = self._cache.new_rows(change, ns, {OWN: 1}, row.version, secret)
-        self._cache.namespaces.adopt(row, tenant, secret)
+        self._cache.namespaces.adopt(row, tenant, secret, asked_at)
         self._cache.keep(made)
 
 

@@ -1,12 +1,24 @@
-"""Namespace keys: wrapped by the KMS, unwrapped once per process on first need."""
+"""Namespace keys: wrapped by the KMS, unwrapped on first need, asked for again before their lease ends."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from strongroom.crypto import SealContext, SecretKey, open_sealed, seal
-from strongroom.errors import DecryptionError, NamespaceNotFoundError
+from strongroom.errors import (
+    ClosedError,
+    DecryptionError,
+    KeyManagementError,
+    KmsUnavailableError,
+    NamespaceNotFoundError,
+    StrongroomError,
+)
 from strongroom.keyring._book import Book
+from strongroom.keyring._leases import Leases, LeaseState
 from strongroom.keyring._rows import (
     KeyState,
     NamespaceKeyRecord,
@@ -20,16 +32,65 @@ from strongroom.kms import KmsProvider
 _PURPOSE = "namespace-key"
 
 
-class NamespaceKeys:
-    """The namespace keys that this process has unwrapped. The KMS is never asked under the file's lock."""
+def boot_clock() -> float:
+    """Seconds since the machine was started, sleep included: a lease goes on while a laptop is closed."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
-    def __init__(self, book: Book, kms: KmsProvider) -> None:
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceKeyHealth:
+    """How a namespace key of this process is doing.
+
+    ``state``: ``fresh``, ``due`` (the KMS is being asked again, or does not answer), ``over`` (not
+    usable now); ``age_s``: since the KMS has last answered with it; ``error``: the code of the last
+    refusal or silence.
+    """
+
+    ns: int
+    tenant: str
+    state: LeaseState
+    age_s: float | None
+    error: str | None
+
+
+class NamespaceKeys:
+    """The namespace keys that this process has unwrapped. The KMS is never asked under the file's lock.
+
+    ``lapsed(ns)`` is called when the keys of a namespace must not be used any more.
+    """
+
+    def __init__(
+        self,
+        book: Book,
+        kms: KmsProvider,
+        *,
+        cache_s: float,
+        clock: Callable[[], float] = boot_clock,
+        lapsed: Callable[[int], None] = lambda ns: None,
+    ) -> None:
         self._book = book
         self._kms = kms
-        self._lock = threading.Lock()
+        self._clock = clock
+        self._lapsed = lapsed
+        self._leases = Leases(cache_s)
+        self._lock = threading.Lock()  # of everything below; held for moments only
         self._keys: dict[tuple[int, int], SecretKey] = {}
         self._newest: dict[int, int] = {}
         self._tenants: dict[int, str] = {}
+        self._asking: dict[int, threading.Lock] = {}
+        self._due: deque[int] = deque()
+        self._in_work: set[int] = set()
+        self._worker: threading.Thread | None = None
+        self._closed = False
+
+    def admit(self, ns: int) -> None:
+        """Called before each use of a key of the namespace.
+
+        Raises:
+            KmsUnavailableError: the lease is over and the KMS does not answer. KeyManagementError: refused.
+        """
+        if not self._leases.fresh(ns, self._clock()):
+            self._renew_lease(ns)
 
     def newest(self, ns: int) -> tuple[int, SecretKey]:
         """(version, key) under which new data keys are wrapped.
@@ -50,21 +111,25 @@ class NamespaceKeys:
         Raises:
             NamespaceNotFoundError, UnwrapError, StorageError, and what the KMS raises.
         """
+        self.admit(ns)
         found = self._keys.get((ns, version))
         return self._unwrapped(self._row(ns, version)) if found is None else found
 
-    def prepare(self, ns: int, tenant: str, now_us: int) -> tuple[NamespaceRow, SecretKey]:
-        """A new namespace key and its row, not yet written."""
+    def prepare(self, ns: int, tenant: str, now_us: int) -> tuple[NamespaceRow, SecretKey, float]:
+        """A new namespace key, its row, not yet written, and when the KMS was asked."""
+        asked_at = self._clock()
         secret = SecretKey.generate()
         wrapped = self._kms.wrap(secret, kms_context(self._book.store_id, tenant, ns, 1, _PURPOSE))
         sealed = seal(self._book.tenant_key, 0, _tenant_context(ns, 1), tenant.encode())
         row = NamespaceRow(ns, 1, int(KeyState.ACTIVE), 1, now_us, sealed, wrapped)
-        return row.authenticated(self._book.row_key), secret
+        return row.authenticated(self._book.row_key), secret, asked_at
 
-    def adopt(self, row: NamespaceRow, tenant: str, secret: SecretKey) -> None:
+    def adopt(self, row: NamespaceRow, tenant: str, secret: SecretKey, asked_at: float) -> None:
         """Note a namespace that was just written."""
-        self._keys[(row.ns, row.version)], self._tenants[row.ns] = secret, tenant
-        self._newest[row.ns] = row.version
+        with self._lock:
+            self._keys[(row.ns, row.version)], self._tenants[row.ns] = secret, tenant
+            self._newest[row.ns] = row.version
+            self._leases.begin(row.ns, asked_at)
 
     def tenant(self, ns: int) -> str:
         """The tenant of a namespace.
@@ -101,25 +166,146 @@ class NamespaceKeys:
         """Look up anew which version is the newest."""
         self._newest.clear()
 
+    def expire(self) -> None:
+        """Forget the keys of namespaces whose lease has run out while nobody used them."""
+        with self._lock:
+            over = self._leases.over(self._clock())
+        for ns in over:
+            self._forget(ns)
+
+    def health(self) -> list[NamespaceKeyHealth]:
+        """Each namespace key that this process has asked for. Asks nobody.
+
+        Raises:
+            UnwrapError, StorageError.
+        """
+        out: list[NamespaceKeyHealth] = []
+        for ns in self._leases.known():
+            tenant = self.tenant(ns)
+            with self._lock:
+                now = self._clock()
+                error = self._leases.last_error(ns)
+                out.append(
+                    NamespaceKeyHealth(
+                        ns=ns,
+                        tenant=tenant,
+                        state=self._leases.state(ns, now) or LeaseState.OVER,
+                        age_s=self._leases.age_s(ns, now),
+                        error=None if error is None else error.code,
+                    )
+                )
+        return out
+
     def close(self) -> None:
         """Overwrite every key."""
-        for secret in list(self._keys.values()):
-            secret.wipe()
-        self._keys.clear()
-        self._newest.clear()
+        with self._lock:
+            self._closed = True
+            self._due.clear()
+            for secret in self._keys.values():
+                secret.wipe()
+            self._keys.clear()
+            self._newest.clear()
+
+    # -- leases -----------------------------------------------------------------------------------------
+    def _renew_lease(self, ns: int) -> None:
+        with self._lock:
+            now = self._clock()
+            if self._leases.fresh(ns, now):
+                return
+            if self._leases.state(ns, now) is LeaseState.DUE:
+                self._leases.postpone(ns, now)
+                self._ask_later(ns)
+                return
+            asking = self._asking.setdefault(ns, threading.Lock())
+        with asking:
+            if not self._leases.fresh(ns, self._clock()):
+                self._ask(self._row(ns, None))
+
+    def _ask_later(self, ns: int) -> None:
+        """Hand the question to the worker; hold the lock."""
+        if self._closed or ns in self._in_work:
+            return
+        self._in_work.add(ns)
+        self._due.append(ns)
+        if self._worker is None:
+            self._worker = threading.Thread(target=self._work, name="strongroom-leases", daemon=True)
+            self._worker.start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if self._closed or not self._due:
+                    self._worker = None
+                    return
+                ns = self._due.popleft()
+            try:
+                self._ask(self._row(ns, None))
+            except StrongroomError:
+                pass  # noted; whoever uses the key is told
+            finally:
+                with self._lock:
+                    self._in_work.discard(ns)
+
+    def _unwrapped(self, row: NamespaceRow) -> SecretKey:
+        with self._lock:
+            asking = self._asking.setdefault(row.ns, threading.Lock())
+        with asking:
+            found = self._keys.get((row.ns, row.version))
+            return self._ask(row) if found is None else found
+
+    def _ask(self, row: NamespaceRow) -> SecretKey:
+        """Have the KMS unwrap the key, and begin a new lease; or end it, when the KMS refuses or time is up.
+
+        Raises:
+            What the KMS raises.
+        """
+        ns, asked_at = row.ns, self._clock()
+        with self._lock:
+            refusal = self._leases.refusal(ns, asked_at)
+        if refusal is not None:
+            raise refusal
+        try:
+            secret = unwrap_namespace(self._book, self._kms, row)
+        except ClosedError:
+            raise
+        except StrongroomError as e:
+            self._not_had(ns, e)
+            raise
+        with self._lock:
+            if self._closed:
+                secret.wipe()
+                raise ClosedError("the keyring was closed")
+            self._leases.begin(ns, asked_at)
+            held = self._keys.setdefault((ns, row.version), secret)
+            if held is not secret:
+                secret.wipe()
+            return held
+
+    def _not_had(self, ns: int, error: StrongroomError) -> None:
+        """Silence is borne until the end of the lease; a refusal ends it."""
+        refused = isinstance(error, KeyManagementError) and not isinstance(error, KmsUnavailableError)
+        with self._lock:
+            now = self._clock()
+            self._leases.refuse(ns, error, now)
+            over = refused or self._leases.state(ns, now) is LeaseState.OVER
+            if not over:
+                self._leases.postpone(ns, now)
+        if over:
+            self._forget(ns)
+
+    def _forget(self, ns: int) -> None:
+        with self._lock:
+            self._leases.end(ns)
+            for place in [p for p in self._keys if p[0] == ns]:
+                self._keys.pop(place).wipe()
+            self._newest.pop(ns, None)
+        self._lapsed(ns)
 
     def _row(self, ns: int, version: int | None) -> NamespaceRow:
         row = self._book.namespace_row(ns, version) if 0 <= ns < 2**63 else None
         if row is None:
             raise NamespaceNotFoundError
         return row
-
-    def _unwrapped(self, row: NamespaceRow) -> SecretKey:
-        with self._lock:
-            found = self._keys.get((row.ns, row.version))
-            if found is None:
-                found = self._keys[(row.ns, row.version)] = unwrap_namespace(self._book, self._kms, row)
-        return found
 
 
 def unwrap_namespace(book: Book, kms: KmsProvider, row: NamespaceRow) -> SecretKey:

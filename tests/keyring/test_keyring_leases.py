@@ -1,0 +1,251 @@
+"""How long an unwrapped key is used: fresh, due, over; outages, disabled master keys, what is forgotten."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from tests.keyring.keyring_tools import Keys, context
+
+from strongroom.crypto import SecretKey
+from strongroom.errors import KmsKeyDisabledError, KmsUnavailableError, StrongroomError
+from strongroom.keyring import Keyring, LeaseState
+from strongroom.keyring._leases import Leases
+
+CACHE_S = 1_000.0
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 5_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Switch:
+    """Makes the KMS of the tests fail."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.error: type[StrongroomError] | None = None
+        self.calls = 0
+        self.purposes: list[str] = []
+        self._inner = keys.kms.inner
+        keys.kms.inner = self  # type: ignore[assignment]
+
+    def describe(self) -> object:
+        return self._inner.describe()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _fail(self) -> None:
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+
+    def wrap(self, key: SecretKey, context: Mapping[str, str]) -> bytes:
+        self._fail()
+        return self._inner.wrap(key, context)
+
+    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> SecretKey:
+        self._fail()
+        return self._inner.unwrap(wrapped, context)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def kms(keys: Keys) -> Switch:
+    return Switch(keys)
+
+
+@pytest.fixture
+def ring(keys: Keys, kms: Switch, clock: Clock) -> Keyring:
+    return keys.create(cache_s=CACHE_S, clock=clock, recheck_ms=0)
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Wait for what happens beside."""
+    for _ in range(1_000):
+        if done():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
+def settled(ring: Keyring) -> bool:
+    return not ring._cache.namespaces._in_work
+
+
+def state(ring: Keyring, ns: int) -> LeaseState:
+    return next(h.state for h in ring.health() if h.ns == ns)
+
+
+def test_fresh_keys_ask_nobody(ring: Keyring, kms: Switch, clock: Clock) -> None:
+    """In the first part of the lease a thousand uses cost no call."""
+    ns = ring.create_namespace("company_a")
+    key = ring.data_key(ns, None, create=False)
+    before = kms.calls
+    clock.now += CACHE_S * 0.15
+    for _ in range(1_000):
+        key.open(context(ns), key.seal(context(ns), b"x"))
+        ring.purpose_key(ns, "head")
+    assert kms.calls == before
+
+
+def test_the_kms_is_asked_again_beside_the_use(ring: Keyring, kms: Switch, clock: Clock) -> None:
+    """A due key is used at once while one question goes out; its answer begins a new lease."""
+    ns = ring.create_namespace("company_a")
+    key = ring.data_key(ns, None, create=False)
+    before = kms.calls
+    clock.now += CACHE_S * 0.3
+    for _ in range(50):
+        key.seal(context(ns), b"x")
+    until(lambda: kms.calls > before and settled(ring))
+    assert kms.calls == before + 1
+    assert state(ring, ns) is LeaseState.FRESH
+    clock.now += CACHE_S * 0.95  # of the new lease
+    key.seal(context(ns), b"x")
+
+
+def test_an_outage_shorter_than_the_lease_is_not_felt_and_a_longer_one_is_told(
+    ring: Keyring, kms: Switch, clock: Clock
+) -> None:
+    """Without answers the key works to the end of its lease, then kms_unavailable; then it works again."""
+    ns = ring.create_namespace("company_a")
+    key = ring.data_key(ns, None, create=False)
+    sealed = key.seal(context(ns), b"content")
+    kms.error = KmsUnavailableError
+    for part in (0.3, 0.5, 0.7, 0.9, 0.999):
+        clock.now = 5_000.0 + CACHE_S * part
+        assert key.open(context(ns), sealed) == b"content"
+        until(lambda: settled(ring))
+    assert state(ring, ns) is LeaseState.DUE
+    clock.now = 5_000.0 + CACHE_S
+    for use in (
+        lambda: key.open(context(ns), sealed),
+        lambda: ring.purpose_key(ns, "head"),
+        lambda: ring.require_usable(ns),
+    ):
+        with pytest.raises(KmsUnavailableError):
+            use()
+    found = next(h for h in ring.health() if h.ns == ns)
+    assert (found.state, found.error, found.tenant) == (LeaseState.OVER, "kms_unavailable", "company_a")
+    kms.error = None
+    clock.now += 2
+    assert key.open(context(ns), sealed) == b"content"
+    assert state(ring, ns) is LeaseState.FRESH
+
+
+def test_a_disabled_master_key_takes_effect_within_the_lease(
+    ring: Keyring, kms: Switch, clock: Clock
+) -> None:
+    """The first refusal ends the use of every key of the namespace, and their bytes are forgotten."""
+    ns = ring.create_namespace("company_a")
+    other = ring.create_namespace("company_b")
+    key, purpose = ring.data_key(ns, None, create=False), ring.purpose_key(ns, "head")
+    sealed = key.seal(context(ns), b"content")
+    kms.error = KmsKeyDisabledError
+    clock.now += CACHE_S * 0.3
+    with pytest.raises(StrongroomError):  # the refusal arrives beside the uses
+        for _ in range(1_000):
+            key.open(context(ns), sealed)
+            time.sleep(0.005)
+    clock.now += 0.001
+    with pytest.raises(KmsKeyDisabledError):
+        key.open(context(ns), sealed)
+    with pytest.raises(KmsKeyDisabledError):
+        ring.key(key.key_id)
+    with pytest.raises(StrongroomError):
+        purpose.mac(b"")
+    assert all(place[0] != ns for place in ring._cache.namespaces._keys)
+    assert any(place[0] == other for place in ring._cache.namespaces._keys)
+    kms.error = None
+    clock.now += 2
+    assert key.open(context(ns), sealed) == b"content"
+
+
+def test_a_refusal_is_not_asked_for_again_and_again(ring: Keyring, kms: Switch, clock: Clock) -> None:
+    """A hundred uses of a refused key within a second cost one call."""
+    ns = ring.create_namespace("company_a")
+    kms.error = KmsKeyDisabledError
+    clock.now += CACHE_S * 2
+    before = kms.calls
+    for _ in range(100):
+        with pytest.raises(KmsKeyDisabledError):
+            ring.require_usable(ns)
+    assert kms.calls == before + 1
+
+
+def test_a_new_namespace_fails_at_once(ring: Keyring, kms: Switch) -> None:
+    """During an outage existing namespaces work and a new one is refused clearly; nothing is left of it."""
+    ns = ring.create_namespace("company_a")
+    kms.error = KmsUnavailableError
+    with pytest.raises(KmsUnavailableError):
+        ring.create_namespace("company_b")
+    ring.data_key(ns, None, create=False).seal(context(ns), b"x")
+    assert [n.ns for n in ring.list_namespaces()] == [0, ns]
+    kms.error = None
+    assert ring.create_namespace("company_b") == ns + 1
+
+
+def test_idle_keys_are_forgotten(ring: Keyring, kms: Switch, clock: Clock) -> None:
+    """What nobody has used until the end of the lease is overwritten, without a call; its next use asks."""
+    ns = ring.create_namespace("company_a")
+    key = ring.data_key(ns, None, create=False)
+    clock.now += CACHE_S - 1
+    ring.expire()
+    assert (ns, 1) in ring._cache.namespaces._keys
+    clock.now += 2
+    before = kms.calls
+    ring.expire()
+    assert not ring._cache.namespaces._keys
+    assert "_secret" in dir(key)
+    assert key._secret is None
+    assert kms.calls == before
+    key.seal(context(ns), b"x")
+    assert kms.calls == before + 1
+
+
+def test_sleep_of_the_machine_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock of leases goes on while the machine sleeps, as CLOCK_MONOTONIC does not."""
+    from strongroom.keyring._namespaces import boot_clock
+
+    asked: list[int] = []
+    monkeypatch.setattr(time, "clock_gettime", lambda which: asked.append(which) or 1.0)
+    boot_clock()
+    assert asked == [time.CLOCK_BOOTTIME]
+
+
+def test_many_threads_at_the_end_of_a_lease_ask_once(ring: Keyring, kms: Switch, clock: Clock) -> None:
+    """Sixteen threads that meet an ended lease share one question, and all of them go on."""
+    ns = ring.create_namespace("company_a")
+    key = ring.data_key(ns, None, create=False)
+    clock.now += CACHE_S + 1
+    before = kms.calls
+    gate = threading.Barrier(16)
+
+    def use(_: int) -> bytes:
+        gate.wait(10)
+        return key.open(context(ns), key.seal(context(ns), b"x"))
+
+    with ThreadPoolExecutor(16) as pool:
+        assert set(pool.map(use, range(16))) == {b"x"}
+    assert kms.calls == before + 1
+
+
+def test_leases_spread() -> None:
+    """Leases that begin together do not become due together, and none later than a quarter."""
+    leases = Leases(1_000.0)
+    for ns in range(200):
+        leases.begin(ns, 0.0)
+    assert 0 < sum(leases.fresh(ns, 220.0) for ns in range(200)) < 200
+    assert all(leases.fresh(ns, 187.0) for ns in range(200))
+    assert not any(leases.fresh(ns, 250.1) for ns in range(200))
