@@ -196,7 +196,7 @@ def test_an_index_that_failed_half_way_is_built_anew(room: Room) -> None:
     def fail(*_: object) -> None:
         raise MemoryError
 
-    index.table.append = fail  # type: ignore[method-assign]
+    index.table.append = fail  # type: ignore[method-assign, assignment]
     room.store("second words", namespace=NS)
     with contextlib.suppress(StrongroomError, MemoryError):
         room.search("words", namespaces=[NS], mode="keyword")
@@ -213,7 +213,7 @@ def test_a_refused_load_can_be_tried_again_and_gives_the_same_error(room: Room) 
     def fail(*_: object) -> None:
         raise EmbeddingRejectedError("a load that fails")
 
-    room.engine.indexes._fill = fail  # type: ignore[method-assign]
+    room.engine.indexes._fill = fail  # type: ignore[method-assign, assignment]
     for _ in range(3):
         with pytest.raises(EmbeddingRejectedError):
             room.search("words", namespaces=[NS])

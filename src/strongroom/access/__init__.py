@@ -21,6 +21,7 @@ from strongroom.access._decide import (
     decide,
     decide_key_management,
     expand,
+    pattern_texts,
     require,
     visible,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "is_key_id",
     "key_problem",
     "parse_key",
+    "pattern_texts",
     "principal_of",
     "require",
     "visible",

@@ -14,6 +14,7 @@ audit log, for example) takes the grant ``*``. API keys are managed by an admin;
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 
 from strongroom.errors import AccessDeniedError, InvalidInputError
 from strongroom.model import Action, Decision, NamespacePattern, Principal, Scope
@@ -108,7 +109,7 @@ def expand(
     """
     if isinstance(patterns, str | NamespacePattern) or not isinstance(patterns, Iterable):
         raise InvalidInputError("namespaces are a list of names or patterns")
-    parsed = [p if isinstance(p, NamespacePattern) else NamespacePattern.parse(p) for p in patterns]
+    parsed = [NamespacePattern.parse(p.text if isinstance(p, NamespacePattern) else p) for p in patterns]
     if not parsed:
         raise InvalidInputError("no namespace is given", hint="name at least one; * means all granted")
     if not principal.is_owner and action not in _ACTIONS_OF[principal.scope]:
@@ -124,6 +125,12 @@ def expand(
                 granted = visible(principal, action, known)
             chosen.update(dict.fromkeys(n for n in granted if pattern.matches(n)))
     return list(chosen)
+
+
+def pattern_texts(patterns: Iterable[object]) -> list[str]:
+    """The texts of those that are patterns, for the audit entry of a refusal; at most 64 of them."""
+    texts = (p.text if isinstance(p, NamespacePattern) else p for p in islice(patterns, GRANTS_MAX))
+    return [str.__str__(t) for t in texts if isinstance(t, str)]
 
 
 def covers(outer: NamespacePattern, inner: NamespacePattern) -> bool:

@@ -95,7 +95,7 @@ def namespaces(call: Call) -> Sequence[NamespaceInfo]:
 
 def create_namespace(call: Call, name: str, model: str | None, language: str | None) -> NamespaceInfo:
     engine = call.engine
-    check_namespace(name)
+    name = check_namespace(name)
     call.require(Action.ADMINISTER, name)
     call.namespaces = (name,)
     call.reason = "create namespace"
@@ -108,7 +108,7 @@ def create_namespace(call: Call, name: str, model: str | None, language: str | N
 
 def update_namespace(call: Call, name: str, model: str | None, language: str | None) -> NamespaceInfo:
     engine = call.engine
-    check_namespace(name)
+    name = check_namespace(name)
     call.require(Action.ADMINISTER, name)
     call.namespaces = (name,)
     call.reason = "update namespace"
@@ -193,7 +193,7 @@ def keys_list(call: Call) -> Sequence[ApiKeyInfo]:
 
 
 def keys_revoke(call: Call, key_id: str) -> ApiKeyInfo:
-    check_text(key_id, "key_id", 64)
+    key_id = check_text(key_id, "key_id", 64)
     call.reason = f"revoke key {key_id}"
     found = next((c for c in _manageable(call) if c.key_id == key_id), None)
     if found is None:
@@ -209,6 +209,8 @@ def keys_revoke(call: Call, key_id: str) -> ApiKeyInfo:
 def queue(call: Call, patterns: Sequence[str], dead: bool | None, limit: int) -> Sequence[QueueEntry]:
     engine = call.engine
     check_count(limit, "limit", 1, engine.config.limits.results_max)
+    if dead is not None and not isinstance(dead, bool):
+        raise InvalidInputError("dead must be true, false or nothing")
     entries: list[QueueEntry] = []
     for entry in chosen_namespaces(call, Action.STATS, patterns):
         for row in engine.ledger.queue(ns=entry.ns, dead=dead, limit=limit - len(entries)):

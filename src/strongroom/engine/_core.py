@@ -26,6 +26,7 @@ from strongroom.engine._metrics import Metrics
 from strongroom.engine._models import DEFAULT_MODEL, Models
 from strongroom.engine._payload import from_us
 from strongroom.engine._registry import NamespaceEntry, Registry
+from strongroom.engine._validate import check_text
 from strongroom.engine._vault import SYSTEM_NS, Heads, Vault
 from strongroom.engine.session import Session
 from strongroom.errors import (
@@ -315,15 +316,15 @@ class Engine:
     def create_namespace(
         self, call: Call, name: str, model: str | None, language: str | None
     ) -> NamespaceEntry:
-        model = model or DEFAULT_MODEL
+        model = DEFAULT_MODEL if model is None else check_text(model, "model", 128)
         number = self.models.number(model)
-        wanted = self.check_language(language or self.config.recall.language)
+        wanted = self.check_language(self.config.recall.language if language is None else language)
         made = Call(self, call.caller, call.surface, call.request_id, "create_namespace", (name,))
         return self.registry.create_namespace(name, model, number, wanted, self.now_us(), made.audit_ok())
 
     def check_language(self, language: str) -> str:
         """Raises: InvalidInputError: there is no stemmer for it."""
-        if language not in LANGUAGES:
+        if not isinstance(language, str) or language not in LANGUAGES:
             raise InvalidInputError("unknown language", hint="one of: " + ", ".join(LANGUAGES))
         return language
 

@@ -42,6 +42,9 @@ class MemoryPayload(msgspec.Struct, array_like=True, frozen=True, gc=False):
     updated_us: int
     expires_us: int | None
 
+    def __repr__(self) -> str:  # content stays out of logs and tracebacks
+        return f"<MemoryPayload, {len(self.content)} characters>"
+
 
 class AccessPayload(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """How often a memory was returned, and when last (microseconds since the epoch)."""

@@ -110,7 +110,7 @@ def chosen_namespaces(
     try:
         names = access.expand(patterns, call.principal, action, engine.registry.names())
     except AccessDeniedError:
-        call.namespaces = tuple(str(p) for p in patterns)
+        call.namespaces = tuple(access.pattern_texts(patterns))
         call.reason = "a namespace outside the grants, or an action outside the scope"
         raise
     call.namespaces = tuple(names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
@@ -31,11 +31,11 @@ _MODES = ("hybrid", "semantic", "keyword")
 class SearchRequest:
     """The arguments of a search, unchecked."""
 
-    query: str | None
+    query: str | None = field(repr=False)
     namespaces: Sequence[str]
     k: int
     mode: str
-    embedding: Any
+    embedding: Any = field(repr=False)
     min_similarity: float | None
     wanted: Filter
 
@@ -44,7 +44,7 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
     engine = call.engine
     limits = engine.config.limits
     check_count(request.k, "k", 1, limits.results_max)
-    if request.mode not in _MODES:
+    if not isinstance(request.mode, str) or request.mode not in _MODES:
         raise InvalidInputError("unknown search mode", hint="one of: " + ", ".join(_MODES))
     if request.query is None and request.embedding is None:
         raise InvalidInputError("a search needs a query text or an embedding")

@@ -47,6 +47,9 @@ class CheckAccess(Protocol):
 
     def queued(self, ns: int) -> dict[bytes, int]: ...
 
+    def changed(self, ns: int, memory_ids: Sequence[bytes], seq: int) -> set[bytes]:
+        """Those whose memory or vector was written after ``seq``."""
+
 
 @dataclass(frozen=True, slots=True)
 class Depth:
@@ -124,7 +127,7 @@ def check_namespace_rows(
             _REPAIR,
         )
     if target.embeds:
-        yield from _vector_findings(target, contents, vectors, borrowed.queued(ns))
+        yield from _vector_findings(target, contents, vectors, borrowed, seq)
 
 
 _REPAIR = "restore a backup; or accept what is there with: strongroom repair --accept-loss"
@@ -153,13 +156,17 @@ def _vector_findings(
     target: NamespaceUnderCheck,
     contents: dict[bytes, int],
     vectors: dict[bytes, tuple[int, int]],
-    queued: dict[bytes, int],
+    borrowed: CheckAccess,
+    seq: int,
 ) -> Iterator[Finding]:
-    lost = sum(
-        1
+    queued = borrowed.queued(target.ns)
+    missing = [
+        memory_id
         for memory_id, version in contents.items()
         if vectors.get(memory_id) != (version, target.model_no) and queued.get(memory_id) != version
-    )
+    ]
+    # The queue is read after the rows: what was embedded or changed in between is not lost.
+    lost = len(missing) - len(borrowed.changed(target.ns, missing, seq)) if missing else 0
     if lost:
         yield Finding(
             Severity.WARNING,

@@ -31,18 +31,19 @@ class Filter:
     metadata: Mapping[str, JsonValue] | None = None
     where: str | None = None
 
+    def __repr__(self) -> str:  # which conditions, not their values
+        return f"<Filter by {', '.join(self._given()) or 'nothing'}>"
+
     @property
     def is_empty(self) -> bool:
-        return not (
-            self.kinds
-            or self.tags_all
-            or self.tags_any
-            or self.subjects
-            or self.agent_ids
-            or self.session_ids
-            or self.metadata
-            or self.importance_min is not None
-            or self.created_after is not None
-            or self.created_before is not None
-            or (self.where or "").strip()
-        )
+        return not self._given()
+
+    def _given(self) -> list[str]:
+        """The names of the conditions; values may be of any type here, and are checked later."""
+        return [name for name in self.__slots__ if not _says_nothing(getattr(self, name))]
+
+
+def _says_nothing(value: object) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or (isinstance(value, tuple | list | set | frozenset | Mapping) and not value)

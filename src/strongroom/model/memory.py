@@ -71,6 +71,9 @@ class MemoryDraft:
     expires_at: datetime | None = None
     embedding: Any = None  # sequence of float, shape (dimensions,), any norm but zero
 
+    def __repr__(self) -> str:  # unchecked, so not even lengths
+        return "<MemoryDraft>"
+
 
 class Unset:
     """The type of ``UNSET``: a field that an update leaves as it is."""
@@ -97,6 +100,9 @@ class MemoryPatch:
     source: str | None | Unset = UNSET
     expires_at: datetime | None | Unset = UNSET
     embedding: Any = UNSET
+
+    def __repr__(self) -> str:
+        return f"<MemoryPatch of {', '.join(n for n in self.__slots__ if getattr(self, n) is not UNSET)}>"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -28,7 +28,7 @@ def check_namespace(name: object) -> str:
     segments = name.split("/")
     if len(segments) > SEGMENTS_MAX or not all(_SEGMENT.fullmatch(s) for s in segments):
         raise InvalidNamespaceError(hint=_HINT)
-    return name
+    return str.__str__(name)  # a plain one, whatever subclass it came as
 
 
 def tenant_of(namespace: str) -> str:
@@ -49,11 +49,12 @@ class NamespacePattern:
         Raises:
             InvalidNamespaceError: ``text`` is no pattern.
         """
+        if not isinstance(text, str):
+            raise InvalidNamespaceError(hint=_HINT)
         if text == "*":
             return cls("*")
-        if isinstance(text, str) and text.endswith("/*"):
-            check_namespace(text[:-2])
-            return cls(text)
+        if text.endswith("/*"):
+            return cls(check_namespace(text[:-2]) + "/*")
         return cls(check_namespace(text))
 
     @property

@@ -20,7 +20,7 @@ _NO_RID: Final = -1
 class Batch:
     """What one transaction applies: rows to add and rids to take away never meet in one batch."""
 
-    rows: dict[int, Row] = field(default_factory=dict)
+    rows: dict[int, Row] = field(default_factory=dict, repr=False)
     removed: set[int] = field(default_factory=set)
     embedded: dict[int, bool] = field(default_factory=dict)
     access: dict[int, tuple[int, int | None]] = field(default_factory=dict)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 from strongroom.errors import InvalidFilterError
@@ -26,8 +27,8 @@ _LAZY_COLUMNS: Final = frozenset({"has_embedding", "access_count", "last_accesse
 class Compiled:
     """``conditions`` joined by AND, with ``parameters`` by name; ``where`` is the checked expression."""
 
-    conditions: list[str] = field(default_factory=list)
-    parameters: dict[str, Any] = field(default_factory=dict)
+    conditions: list[str] = field(default_factory=list, repr=False)
+    parameters: dict[str, Any] = field(default_factory=dict, repr=False)
     where: CheckedWhere | None = None
 
     @property
@@ -66,7 +67,7 @@ def compile_filter(
         ("created_before", "<", filter.created_before),
     ):
         if moment is not None:
-            if getattr(moment, "tzinfo", None) is None:
+            if not isinstance(moment, datetime) or moment.utcoffset() is None:
                 raise InvalidFilterError(f"{name} must be a time with a time zone")
             out.conditions.append(
                 f"created_at {sign} make_timestamptz(CAST({out.bind(to_us(moment))} AS BIGINT))"
@@ -84,15 +85,15 @@ def compile_filter(
     return out
 
 
+_NUMBER_MAX = sys.float_info.max  # NaN is no number below it either, and an int may be above
+
+
 def _texts(values: Sequence[str], name: str) -> list[str]:
     if isinstance(values, str) or not isinstance(values, Sequence | set | frozenset):
         raise InvalidFilterError(f"{name} must be a list of texts")
     if len(values) > VALUES_MAX:
         raise InvalidFilterError(f"{name} holds more than {VALUES_MAX} values")
-    texts = list(dict.fromkeys(values))
-    for text in texts:
-        _text(text, name)
-    return texts
+    return list(dict.fromkeys(_text(text, name) for text in values))
 
 
 def _text(value: object, name: str) -> str:
@@ -106,7 +107,11 @@ def _text(value: object, name: str) -> str:
 
 
 def _number(value: object, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not -_NUMBER_MAX <= value <= _NUMBER_MAX
+    ):
         raise InvalidFilterError(f"{name} must be a finite number")
     return float(value)
 
@@ -155,7 +160,10 @@ def _items(metadata: Mapping[str, JsonValue] | None) -> list[tuple[str, JsonValu
         raise InvalidFilterError("metadata must map paths to values")
     if len(metadata) > PATHS_MAX:
         raise InvalidFilterError(f"metadata names more than {PATHS_MAX} paths")
-    return list(metadata.items())
+    try:
+        return list(metadata.items())
+    except RuntimeError:
+        raise InvalidFilterError("metadata changed while it was read") from None
 
 
 def _metadata(out: Compiled, path: str, value: JsonValue) -> None:

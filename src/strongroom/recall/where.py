@@ -20,7 +20,7 @@ import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.errors import InvalidFilterError
@@ -57,7 +57,7 @@ class CheckedWhere:
     ``"namespace" in columns``) and ``$now_us`` (when ``uses_clock``), int microseconds UTC.
     """
 
-    sql: str
+    sql: str = field(repr=False)
     columns: frozenset[str]
     uses_clock: bool
 
