@@ -1,0 +1,63 @@
+"""What this surface needs of the engine, as protocols: the tests' stand-ins implement them too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from strongroom.config import PgwireConfig
+from strongroom.model import Principal, SqlCancel, SqlDescription, SqlResult
+
+__all__ = ["Authenticator", "Door", "SqlSession"]
+
+
+class SqlSession(Protocol):
+    """The operations of one authenticated caller; each authorizes anew."""
+
+    def sql(
+        self, statement: str, parameters: Sequence[Any] = (), *, cancel: SqlCancel | None = None
+    ) -> SqlResult: ...
+
+    def sql_describe(self, statement: str, parameter_types: Sequence[str] = ()) -> SqlDescription: ...
+
+    def whoami(self) -> Principal: ...
+
+
+class ScramOfferLike(Protocol):
+    @property
+    def salt(self) -> bytes: ...
+    @property
+    def iterations(self) -> int: ...
+
+
+class Authenticator(Protocol):
+    """The engine's side of signing in. Refusals are ``UnauthenticatedError``, whatever the reason."""
+
+    def authenticate(
+        self, key_text: str, *, surface: str = ..., request_id: str | None = ...
+    ) -> SqlSession: ...
+
+    def scram_offer(self, user: str) -> ScramOfferLike: ...
+
+    def authenticate_scram(
+        self, user: str, message: bytes, proof: bytes, *, surface: str, request_id: str | None = ...
+    ) -> tuple[SqlSession, bytes]: ...
+
+
+class Lobby(Protocol):
+    """The server's list of connections."""
+
+    def cancel(self, process_id: int, secret: bytes) -> None:
+        """Cancel what the connection with this key is doing; silence when there is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What every connection shares."""
+
+    engine: Authenticator
+    config: PgwireConfig
+    binding: bytes
+    lobby: Lobby
+    catalog: Any

@@ -1,0 +1,327 @@
+"""Rewrites of what PostgreSQL writes in its own way, and the choice between memories and catalogue.
+
+A statement that names something of PostgreSQL's catalogue goes to the catalogue, which holds no memories;
+everything else goes to the engine's SQL. What comes out is checked there as if the client had written it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from strongroom.servers.pgwire._errors import PgError
+from strongroom.servers.pgwire._scan import Statement, Token, name_of, string_value
+
+__all__ = ["Constants", "Rewritten", "quoted", "rewrite"]
+
+_DATA: Final = frozenset({"memories", "namespaces", "access_stats", "embedding_queue", "audit"})
+_SCHEMAS: Final = frozenset({"pg_catalog", "information_schema"})
+_FUNCTIONS: Final = frozenset(
+    [
+        "version",
+        "current_schema",
+        "current_schemas",
+        "current_database",
+        "format_type",
+        "obj_description",
+        "col_description",
+        "shobj_description",
+        "has_table_privilege",
+        "has_schema_privilege",
+        "has_database_privilege",
+        "has_column_privilege",
+        "has_any_column_privilege",
+        "has_function_privilege",
+        "has_sequence_privilege",
+        "current_setting",
+        "set_config",
+        "to_regclass",
+        "to_regtype",
+        "to_regproc",
+        "to_regnamespace",
+        "inet_server_addr",
+        "inet_server_port",
+        "inet_client_addr",
+        "inet_client_port",
+        "txid_current",
+        "array_to_string",
+        "quote_ident",
+        "quote_literal",
+        "quote_nullable",
+        "generate_subscripts",
+    ]
+)
+_BARE: Final = frozenset(
+    ["current_user", "session_user", "current_role", "current_catalog", "current_schema"]
+)  # without parentheses
+_INLINE: Final = frozenset(
+    ["version", "current_schema", "current_database", "pg_backend_pid", "current_setting", "set_config"]
+)
+_REG: Final = frozenset(
+    {"regclass", "regtype", "regproc", "regprocedure", "regnamespace", "regrole", "regoper"}
+)
+_TYPES: Final = {
+    "jsonb": "json", "int4": "integer", "name": "varchar", "char": "varchar", "bpchar": "varchar",
+    "sql_identifier": "varchar", "character_data": "varchar", "yes_or_no": "varchar",
+    "cardinal_number": "integer", "xid": "bigint", "cid": "bigint", "int2vector": "varchar", "oidvector": "varchar", "aclitem": "varchar",
+    "pg_node_tree": "varchar", "cstring": "varchar", "pg_lsn": "varchar", "inet": "varchar",
+}  # fmt: skip
+_FROM: Final = frozenset({"FROM", "JOIN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Constants:
+    """What stands for functions of the session: name -> value; settings by name."""
+
+    values: Callable[[str], str | int]
+    setting: Callable[[str], str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Rewritten:
+    """``settings``: what set_config asked for, to be applied when the statement is carried out."""
+
+    text: str
+    catalog: bool
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+def quoted(value: str | int) -> str:
+    """A literal."""
+    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
+
+
+def rewrite(statement: Statement, constants: Constants) -> Rewritten:
+    """Raises: PgError: 42704 for a setting that is not there."""
+    tokens = statement.tokens
+    names = [name_of(t) for t in tokens]
+    catalog = _names_catalog(tokens, names) and not _names_data(tokens, names)
+    return _Writer(statement, names, constants, catalog).run()
+
+
+def _names_catalog(tokens: Sequence[Token], names: Sequence[str | None]) -> bool:
+    for index, name in enumerate(names):
+        if name is None:
+            continue
+        if name in _SCHEMAS or (name.startswith("pg_") and name != "pg_size_pretty"):
+            return True
+        called = index + 1 < len(tokens) and tokens[index + 1].text == "("
+        after_dot = index > 0 and tokens[index - 1].text == "."
+        if not after_dot and (
+            (called and name in _FUNCTIONS) or (name in _BARE and tokens[index].kind == "word")
+        ):
+            return True
+        if name in _REG and index > 0 and tokens[index - 1].kind == "cast":
+            return True
+    return False
+
+
+def _names_data(tokens: Sequence[Token], names: Sequence[str | None]) -> bool:
+    for index, name in enumerate(names):
+        if name not in _DATA:
+            continue
+        at = index - 1
+        while at > 0 and tokens[at].text == ".":
+            at -= 2
+        if at >= 0 and tokens[at].upper in _FROM:
+            return True
+    return False
+
+
+class _Writer:
+    def __init__(
+        self, statement: Statement, names: Sequence[str | None], constants: Constants, catalog: bool
+    ) -> None:
+        self._statement = statement
+        self._tokens = statement.tokens
+        self._names = names
+        self._constants = constants
+        self._catalog = catalog
+        self._out: list[str] = []  # one text for each token; replaced ones become empty
+        self._settings: list[tuple[str, str]] = []
+        self._changed = False
+
+    def run(self) -> Rewritten:
+        tokens = self._tokens
+        self._out = [t.text for t in tokens]
+        index = 0
+        while index < len(tokens):
+            index = self._one(index)
+        if not self._changed:
+            return Rewritten(self._statement.text, self._catalog)
+        parts: list[str] = []
+        end = 0
+        for token, text in zip(tokens, self._out, strict=True):
+            parts.append(self._statement.text[end : token.start])
+            parts.append(text)
+            end = token.end
+        return Rewritten("".join(parts), self._catalog, tuple(self._settings))
+
+    def _put(self, index: int, text: str) -> None:
+        self._out[index] = text
+        self._changed = True
+
+    def _text(self, index: int) -> str:
+        return self._tokens[index].text if 0 <= index < len(self._tokens) else ""
+
+    def _one(self, index: int) -> int:
+        """Look at one token; the index of the next to look at."""
+        token, name = self._tokens[index], self._names[index]
+        if token.kind == "cast":
+            return self._cast(index)
+        if name is None:
+            return index + 1
+        if self._text(index + 1) == ".":
+            return self._prefix(index, name)
+        if name == "operator" and self._text(index + 1) == "(":
+            return self._operator(index)
+        if name == "collate" and token.kind == "word" and self._catalog:
+            last = index + 1
+            while self._text(last + 1) == ".":
+                last += 2
+            for i in range(index, min(last + 1, len(self._out))):
+                self._put(i, "")
+            return last + 1
+        if token.upper == "AS" and self._catalog and self._text(index - 2) != "":
+            return index + 1
+        return self._function(index, name)
+
+    def _prefix(self, index: int, name: str) -> int:
+        if name == "pg_catalog" or (name in ("public", "strongroom") and self._text(index - 1) != "."):
+            follows = self._names[index + 2] if index + 2 < len(self._names) else None
+            if follows is not None and (name != "strongroom" or follows == "public"):
+                self._put(index, "")
+                self._put(index + 1, "")
+                return index + 2
+        elif name == "information_schema" and self._catalog:
+            function = self._text(index + 3) == "(" and self._text(index - 1) != "AS"
+            if function:
+                self._put(index + 1, "")
+            self._put(index, "" if function else "infsch")
+            return index + 2
+        return index + 2 if self._text(index + 2) != "*" else index + 3
+
+    def _operator(self, index: int) -> int:
+        """OPERATOR(pg_catalog.~) is ``~``."""
+        end = index + 2
+        symbols: list[str] = []
+        while end < len(self._tokens) and self._text(end) != ")":
+            if self._tokens[end].kind == "other" and self._text(end) != ".":
+                symbols.append(self._text(end))
+            end += 1
+        if not symbols or end >= len(self._tokens):
+            return index + 1
+        for i in range(index, end + 1):
+            self._put(i, "")
+        self._put(index, " " + "".join(symbols) + " ")
+        return end + 1
+
+    def _function(self, index: int, name: str) -> int:
+        called = self._text(index + 1) == "("
+        if self._text(index - 1) == "." and self._names[index - 2] != "pg_catalog":
+            return index + 1
+        if not called and name in _BARE and self._tokens[index].kind == "word":
+            self._put(index, quoted(self._constants.values(name)))
+        elif called and name in _INLINE:
+            return self._inline(index, name)
+        return index + 1
+
+    def _inline(self, index: int, name: str) -> int:
+        end = index + 2
+        arguments: list[str | None] = []
+        while end < len(self._tokens) and self._text(end) != ")":
+            if self._text(end) == "(":
+                return index + 1
+            if self._text(end) != ",":
+                token = self._tokens[end]
+                arguments.append(string_value(token) if token.kind == "string" else token.upper.lower())
+            end += 1
+        if name == "current_setting":
+            value = self._setting(arguments)
+        elif name == "set_config":
+            if len(arguments) != 3 or arguments[0] is None or arguments[1] is None:
+                raise PgError("0A000", "set_config takes literals only")
+            self._settings.append((arguments[0], arguments[1]))
+            value = quoted(arguments[1])
+        elif arguments:
+            return index + 1
+        else:
+            value = quoted(self._constants.values(name))
+        for i in range(index, min(end + 1, len(self._out))):
+            self._put(i, "")
+        self._put(index, value)
+        return end + 1
+
+    def _setting(self, arguments: Sequence[str | None]) -> str:
+        if not 1 <= len(arguments) <= 2 or arguments[0] is None:
+            raise PgError("0A000", "current_setting takes a literal only")
+        found = self._constants.setting(arguments[0])
+        if found is None:
+            if len(arguments) == 2 and arguments[1] == "true":
+                return "NULL"
+            raise PgError("42704", f'unrecognized configuration parameter "{arguments[0][:64]}"')
+        return quoted(found)
+
+    # -- casts ------------------------------------------------------------------------------------------
+    def _cast(self, index: int) -> int:
+        at = index + 1
+        while self._text(at + 1) == "." and at + 2 < len(self._tokens):  # pg_catalog.text
+            self._put(at, "")
+            self._put(at + 1, "")
+            at += 2
+        name = self._names[at] if at < len(self._names) else None
+        if name is None:
+            return index + 1
+        if name in _REG:
+            self._regtype(index, at, name)
+        elif name in _TYPES:
+            self._put(at, _TYPES[name])
+        elif self._catalog and self._text(at + 1) == "[" and self._text(at + 2) == "]":
+            self._array_literal(index - 1)
+        return at + 1
+
+    def _array_literal(self, index: int) -> None:
+        value = string_value(self._tokens[index]) if index >= 0 else None
+        if value is not None and value.startswith("{") and value.endswith("}"):
+            items = [i.strip().strip('"') for i in value[1:-1].split(",")] if value[1:-1].strip() else []
+            self._put(index, "[" + ", ".join(quoted(i) for i in items) + "]")
+
+    def _regtype(self, cast: int, at: int, name: str) -> None:
+        """``x::regclass``: of a text its object id, of an object id its name."""
+        start = self._operand(cast)
+        operand = self._tokens[start:cast]
+        textual = any(t.kind in ("string", "param") for t in operand) or any(
+            n in ("quote_ident", "format", "concat") for n in self._names[start:cast]
+        )
+        kind = {"regprocedure": "regproc"}.get(name, name)
+        self._put(cast, "")
+        self._put(at, ")")
+        function = f"{'to_' if textual else 'name_of_'}{kind}("
+        self._out[start] = function + self._out[start]
+        if textual and self._text(at + 1) == "::" and self._names[at + 2] in ("text", "varchar"):
+            self._out[start] = f"name_of_{kind}(" + self._out[start]
+            self._put(at, "))")
+
+    def _operand(self, cast: int) -> int:
+        """Where the operand of a postfix cast begins."""
+        at = cast - 1
+        if self._text(at) in (")", "]"):
+            depth = 0
+            while at >= 0:
+                depth += (self._text(at) in (")", "]")) - (self._text(at) in ("(", "["))
+                if depth == 0:
+                    break
+                at -= 1
+            if self._names[at - 1] is not None and self._tokens[at - 1].upper not in (
+                "IN",
+                "ANY",
+                "AND",
+                "OR",
+            ):
+                at -= 1
+        while at >= 2 and self._text(at - 1) == "." and self._names[at - 2] is not None:
+            at -= 2
+        if at >= 2 and self._tokens[at - 1].kind == "cast":  # a::oid::regclass
+            return self._operand(at - 1)
+        return max(at, 0)

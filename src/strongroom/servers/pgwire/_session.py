@@ -1,0 +1,501 @@
+"""The conversation after start-up: simple and extended protocol over one authenticated session.
+
+A generator of effects; see ``_effects``. After an error in the extended protocol everything up to Sync is
+skipped. Answers leave in pieces of about 64 KiB, and no piece is made before the last one was taken.
+Source: PostgreSQL documentation, "Message Flow".
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from strongroom.config import PgwireConfig
+from strongroom.model import SqlCancel
+from strongroom.servers.pgwire import _messages as m
+from strongroom.servers.pgwire._channel import Channel
+from strongroom.servers.pgwire._commands import Answer, check_allowed, run_command, show_columns
+from strongroom.servers.pgwire._copy import CopyOut, CopyWriter, parse_copy
+from strongroom.servers.pgwire._decode import decode
+from strongroom.servers.pgwire._effects import (
+    IdleTimeoutError,
+    Receive,
+    ShutdownError,
+    Steps,
+)
+from strongroom.servers.pgwire._errors import PgError
+from strongroom.servers.pgwire._plan import (
+    Cursor,
+    Portal,
+    Prepared,
+    parse_declare,
+    parse_fetch,
+    plan,
+    plan_statement,
+)
+from strongroom.servers.pgwire._queries import Queries
+from strongroom.servers.pgwire._rows import CHUNK_ROWS, RowEncoder, Source, formats_for, listed
+from strongroom.servers.pgwire._scan import Statement, split
+from strongroom.servers.pgwire._settings import REPORTED, Settings
+from strongroom.servers.pgwire._startup import Started
+
+_ALL: Final = 2**62
+_STATEMENTS_PER_QUERY_MAX: Final = 1_000
+
+
+class Conversation(Channel):
+    """One client's session. ``cancel()`` may be called from any thread; the rest is one generator."""
+
+    def __init__(
+        self,
+        inbox: m.Inbox,
+        started: Started,
+        config: PgwireConfig,
+        make_queries: Callable[[Settings], Queries],
+    ) -> None:
+        super().__init__(Settings(started.user))
+        self._inbox = inbox
+        self._started = started
+        self._config = config
+        self._queries = make_queries(self._settings)
+        self._statements: dict[str, Prepared] = {}
+        self._portals: dict[str, Portal] = {}
+        self._cursors: dict[str, Cursor] = {}
+        self._skipping = False
+
+    # -- the loop ---------------------------------------------------------------------------------------
+    def run(self) -> Steps[None]:
+        """Until the client goes. Fatal errors leave as PgError, for the caller to send."""
+        try:
+            self._greet()
+            yield from self._flush()
+            while (found := (yield from self._next())) is not None:
+                kind, payload = found
+                if kind == ord("X"):
+                    return
+                yield from self._handle(kind, payload)
+        except IdleTimeoutError:
+            raise PgError("57P05", "terminating connection due to idle-session timeout", fatal=True) from None
+        except ShutdownError:
+            raise PgError(
+                "57P01", "terminating connection due to administrator command", fatal=True
+            ) from None
+        finally:
+            self._close_portals(holding=True)
+            self._queries.close()
+
+    def _greet(self) -> None:
+        for name, value in self._started.parameters.items():
+            if name in ("user", "database", "options", "replication"):
+                continue
+            try:
+                self._settings.set(name, value)
+            except PgError as e:
+                raise PgError(e.sqlstate, e.text, hint=e.hint, fatal=True) from None
+        self._settings.begun()
+        self._put(m.AUTH_OK)
+        for name in REPORTED:
+            self._put(m.parameter_status(name, self._settings.get(name)))
+        self._put(m.backend_key(self._started.process_id, self._started.secret))
+        self._tell()
+        self._put(m.ready(b"I"))
+
+    def _next(self) -> Steps[tuple[int, bytes] | None]:
+        while (found := self._inbox.message(self._config.message_bytes_max)) is None:
+            data: bytes = yield Receive(idle=True)
+            if not data:
+                return None
+            self._inbox.feed(data)
+        return found
+
+    def _handle(self, kind: int, payload: bytes) -> Steps[None]:
+        if kind == ord("S"):
+            self._skipping = False
+            if self._transaction.status == b"I":
+                self._close_portals()
+            self._put(m.ready(self._transaction.status))
+            yield from self._flush()
+            return
+        if self._skipping:
+            return
+        try:
+            if kind == ord("Q"):
+                yield from self._simple(m.parse_query(payload))
+                return
+            handler = _HANDLERS.get(kind)
+            if handler is None:
+                if kind not in (ord("d"), ord("c"), ord("f")):  # COPY data after a failed COPY is ignored
+                    raise m.protocol_violation("this message is not supported")
+                return
+            yield from handler(self, payload)
+        except PgError as e:
+            self._failed(e)
+            if kind == ord("Q"):
+                self._skipping = False
+                self._put(m.ready(self._transaction.status))
+                yield from self._flush()
+
+    def _failed(self, error: PgError) -> None:
+        """Tell the client; a fatal one goes on to the caller.
+
+        Raises:
+            PgError: it is fatal.
+        """
+        if error.fatal:
+            raise error
+        self._tell()
+        self._put(m.error_response(error))
+        self._transaction.fail()
+        self._skipping = True
+
+    # -- simple protocol --------------------------------------------------------------------------------
+    def _simple(self, sql: str) -> Steps[None]:
+        self._statements.pop("", None)
+        self._drop_portal("")
+        found = split(sql)
+        if len(found) > _STATEMENTS_PER_QUERY_MAX:
+            raise PgError("54000", "too many statements in one query")
+        if not found:
+            self._put(m.EMPTY_QUERY)
+        for statement in found:
+            try:
+                portal = Portal(plan_statement(statement))
+                yield from self._execute(portal, 0, describe=True)
+            except PgError as e:
+                if e.position is not None:
+                    e.position += statement.start
+                raise
+        self._put(m.ready(self._transaction.status))
+        yield from self._flush()
+
+    # -- extended protocol ------------------------------------------------------------------------------
+    def _on_parse(self, payload: bytes) -> Steps[None]:
+        message = m.parse_parse(payload)
+        if message.name and message.name in self._statements:
+            raise PgError("42P05", "prepared statement already exists")
+        if len(self._statements) >= self._config.statements_max:
+            raise PgError("53400", "too many prepared statements")
+        prepared = plan(message.sql, message.types)
+        if prepared.kind != "empty":
+            check_allowed(self._transaction, prepared.statement)
+        self._statements[message.name] = prepared
+        self._put(m.PARSE_COMPLETE)
+        yield from ()
+
+    def _statement(self, name: str) -> Prepared:
+        try:
+            return self._statements[name]
+        except KeyError:
+            raise PgError("26000", "prepared statement does not exist") from None
+
+    def _portal(self, name: str) -> Portal:
+        try:
+            return self._portals[name]
+        except KeyError:
+            raise PgError("34000", "portal does not exist") from None
+
+    def _on_bind(self, payload: bytes) -> Steps[None]:
+        message = m.parse_bind(payload)
+        prepared = self._statement(message.statement)
+        if prepared.kind != "empty":
+            check_allowed(self._transaction, prepared.statement)
+        if message.portal and message.portal in self._portals:
+            raise PgError("42P03", "cursor already exists")
+        if len(self._portals) >= self._config.portals_max:
+            raise PgError("53400", "too many portals")
+        if prepared.types is None and message.values:
+            if all(prepared.declared) and len(prepared.declared) == len(message.values):
+                prepared.types = prepared.declared
+            else:
+                yield from self._describe(prepared)
+        types = prepared.types or ()
+        if len(types) != len(message.values):
+            raise PgError(
+                "08P01",
+                f"bind message supplies {len(message.values)} parameters, but prepared statement requires"
+                f" {len(types)}",
+            )
+        formats = formats_for(message.formats, len(types))
+        values = tuple(
+            None if raw is None else decode(raw, oid, form == 1)
+            for raw, oid, form in zip(message.values, types, formats, strict=True)
+        )
+        self._drop_portal(message.portal)
+        self._portals[message.portal] = Portal(prepared, values, message.result_formats)
+        self._put(m.BIND_COMPLETE)
+
+    def _describe(self, prepared: Prepared) -> Steps[None]:
+        """Fill in what a statement takes and gives."""
+        if prepared.described:
+            return
+        statement = prepared.statement
+        prepared.types = prepared.types or prepared.declared
+        if prepared.kind == "command" and statement.word(0) == "SHOW":
+            prepared.columns = show_columns(statement)
+        elif prepared.kind == "fetch":
+            fetch = parse_fetch(statement)
+            prepared.columns = None if fetch.move else self._cursor(fetch.name).source.columns
+        elif prepared.kind in ("query", "declare", "copy"):
+            inner = _inner(prepared)
+            types, columns = yield from self._work(
+                SqlCancel(), lambda: self._queries.describe(inner, prepared.declared)
+            )
+            prepared.types = types
+            prepared.columns = columns if prepared.kind == "query" else None
+        prepared.described = prepared.kind != "fetch"
+
+    def _on_describe(self, payload: bytes) -> Steps[None]:
+        of_statement, name = m.parse_target(payload)
+        if not of_statement:
+            if name in self._cursors:
+                columns = self._cursors[name].source.columns
+                self._put(m.row_description([c.described() for c in columns], (0,) * len(columns)))
+                return
+            portal = self._portal(name)
+            self._check(portal.prepared)
+            yield from self._open(portal)
+            self._put_columns(portal)
+            return
+        prepared = self._statement(name)
+        self._check(prepared)
+        yield from self._describe(prepared)
+        self._put(m.parameter_description(prepared.types or ()))
+        if prepared.columns is None:
+            self._put(m.NO_DATA)
+        else:
+            columns = prepared.columns
+            self._put(m.row_description([c.described() for c in columns], (0,) * len(columns)))
+
+    def _put_columns(self, portal: Portal) -> None:
+        if portal.columns is None:
+            self._put(m.NO_DATA)
+            return
+        formats = formats_for(portal.formats, len(portal.columns))
+        self._put(m.row_description([c.described() for c in portal.columns], formats))
+
+    def _on_execute(self, payload: bytes) -> Steps[None]:
+        name, limit = m.parse_execute(payload)
+        yield from self._execute(self._portal(name), limit, describe=False)
+
+    def _on_close(self, payload: bytes) -> Steps[None]:
+        of_statement, name = m.parse_target(payload)
+        if of_statement:
+            self._statements.pop(name, None)
+        else:
+            self._drop_portal(name)
+            self._drop_cursor(name)
+        self._put(m.CLOSE_COMPLETE)
+        yield from ()
+
+    def _on_flush(self, payload: bytes) -> Steps[None]:
+        yield from self._flush()
+
+    # -- carrying out -----------------------------------------------------------------------------------
+    def _check(self, prepared: Prepared) -> None:
+        if prepared.kind != "empty":
+            check_allowed(self._transaction, prepared.statement)
+
+    def _open(self, portal: Portal) -> Steps[None]:
+        """Begin the query of a portal, so that its columns are known and its first rows are there."""
+        prepared = portal.prepared
+        if portal.source is not None or prepared.kind in ("empty", "copy", "declare"):
+            return
+        if prepared.kind == "command":
+            if prepared.statement.word(0) == "SHOW":
+                portal.columns = show_columns(prepared.statement)
+            return
+        if prepared.kind == "fetch":
+            fetch = parse_fetch(prepared.statement)
+            cursor = self._cursor(fetch.name)
+            portal.cancel = cursor.cancel
+            portal.source = cursor.source.first(fetch.count)
+            if not fetch.move:
+                self._shape(portal, portal.source)
+            return
+
+        def work() -> deque[bytes]:
+            source = self._queries.open(prepared.statement, portal.values, portal.cancel)
+            encoder = self._shape(portal, source)
+            portal.source = source
+            return deque(encoder.pull(source, CHUNK_ROWS))
+
+        portal.waiting = yield from self._work(portal.cancel, work)
+
+    def _shape(self, portal: Portal, source: Source) -> RowEncoder:
+        """Columns and encoder of a portal; what was described before stays as it was said."""
+        said = portal.prepared.columns
+        if said is not None and len(said) != len(source.columns):
+            raise PgError("0A000", "cached plan must not change result type")
+        columns = source.columns if said is None else said
+        if len(portal.formats) > 1 and len(portal.formats) != len(columns):
+            raise PgError("08P01", "bind message has another number of result formats than columns")
+        portal.columns = columns
+        portal.encoder = RowEncoder(columns, formats_for(portal.formats, len(columns)))
+        return portal.encoder
+
+    def _execute(self, portal: Portal, limit: int, *, describe: bool) -> Steps[None]:
+        prepared = portal.prepared
+        if prepared.kind == "empty":
+            self._put(m.EMPTY_QUERY)
+            return
+        check_allowed(self._transaction, prepared.statement)
+        if prepared.kind == "copy":
+            yield from self._copy(portal)
+        elif prepared.kind == "declare":
+            yield from self._declare(portal)
+        elif prepared.kind == "command":
+            yield from self._command(portal, describe)
+        else:
+            yield from self._open(portal)
+            if describe and portal.columns is not None:
+                self._put_columns(portal)
+            yield from self._rows(portal, limit)
+
+    def _rows(self, portal: Portal, limit: int) -> Steps[None]:
+        source = portal.source
+        if source is None:  # cannot be: _open has run
+            raise PgError("XX000", "a portal without rows")
+        sent, most = 0, limit or _ALL
+        moves = portal.encoder is None
+        while sent < most:
+            if not portal.waiting:
+                if source.exhausted:
+                    break
+                pull = partial(self._pull, portal, source, most - sent)
+                portal.waiting = yield from self._work(portal.cancel, pull)
+                continue
+            row = portal.waiting.popleft()
+            sent += 1
+            if not moves:
+                self._put(row)
+                yield from self._relieve()
+        if sent == most and limit:
+            self._put(m.PORTAL_SUSPENDED)
+            return
+        word = portal.prepared.statement.word(0)
+        self._put(m.complete(f"{word if portal.prepared.kind == 'fetch' else 'SELECT'} {sent}"))
+
+    @staticmethod
+    def _pull(portal: Portal, source: Source, most: int) -> deque[bytes]:
+        count = min(most, CHUNK_ROWS)
+        if portal.encoder is None:
+            return deque(b"" for _ in source.take(count))
+        return deque(portal.encoder.pull(source, count))
+
+    def _command(self, portal: Portal, describe: bool) -> Steps[None]:
+        answer = run_command(self._transaction, portal.prepared.statement)
+        self._after(answer, portal)
+        if answer.columns:
+            portal.source = listed(answer.columns, answer.rows)
+            encoder = self._shape(portal, portal.source)
+            if describe:
+                self._put_columns(portal)
+            for row in answer.rows:
+                self._put(encoder.data_row(row))
+        self._tell()
+        self._put(m.complete(answer.tag))
+        yield from self._relieve()
+
+    def _after(self, answer: Answer, portal: Portal) -> None:
+        if answer.close_portals == "":
+            self._close_portals(keep=portal, holding=answer.tag in ("CLOSE CURSOR ALL", "DISCARD ALL"))
+        elif answer.close_portals is not None:
+            self._cursor(answer.close_portals)
+            self._drop_cursor(answer.close_portals)
+        if answer.deallocate == "":
+            self._statements.clear()
+        elif answer.deallocate is not None:
+            self._statement(answer.deallocate)
+            del self._statements[answer.deallocate]
+
+    # -- cursors ----------------------------------------------------------------------------------------
+    def _cursor(self, name: str) -> Cursor:
+        try:
+            return self._cursors[name]
+        except KeyError:
+            raise PgError("34000", "cursor does not exist") from None
+
+    def _declare(self, portal: Portal) -> Steps[None]:
+        declared = parse_declare(portal.prepared.statement)
+        if not declared.holds and self._transaction.status == b"I":
+            raise PgError("25P01", "DECLARE CURSOR can only be used in transaction blocks")
+        if declared.name in self._cursors:
+            raise PgError("42P03", "cursor already exists")
+        if len(self._cursors) >= self._config.portals_max:
+            raise PgError("53400", "too many cursors")
+        cancel = portal.cancel
+        source = yield from self._work(
+            cancel, lambda: self._queries.open(declared.query, portal.values, cancel)
+        )
+        self._cursors[declared.name] = Cursor(source, declared.holds, cancel)
+        self._put(m.complete("DECLARE CURSOR"))
+
+    def _drop_cursor(self, name: str) -> None:
+        cursor = self._cursors.pop(name, None)
+        if cursor is not None:
+            cursor.source.close()
+
+    def _drop_portal(self, name: str) -> None:
+        portal = self._portals.pop(name, None)
+        if portal is not None:
+            portal.close()
+
+    def _close_portals(self, *, keep: Portal | None = None, holding: bool = False) -> None:
+        """At the end of a transaction: all portals, and the cursors without hold."""
+        for name in [n for n, p in self._portals.items() if p is not keep]:
+            self._drop_portal(name)
+        for name in [n for n, c in self._cursors.items() if holding or not c.holds]:
+            self._drop_cursor(name)
+
+    # -- COPY -------------------------------------------------------------------------------------------
+    def _copy(self, portal: Portal) -> Steps[None]:
+        copy = parse_copy(portal.prepared.statement)
+        cancel = portal.cancel
+
+        def begin() -> tuple[Source, CopyWriter]:
+            source = self._queries.open(_one(copy), portal.values, cancel)
+            return source, CopyWriter(copy, source.columns)
+
+        source, writer = yield from self._work(cancel, begin)
+        self._put(m.copy_out(int(writer.binary), len(source.columns)))
+        for part in writer.begin():
+            self._put(m.copy_data(part))
+        count = 0
+        while not source.exhausted:
+            lines = yield from self._work(cancel, lambda: [writer.row(r) for r in source.take(CHUNK_ROWS)])
+            count += len(lines)
+            for line in lines:
+                self._put(m.copy_data(line))
+                yield from self._relieve()
+        for part in writer.end():
+            self._put(m.copy_data(part))
+        self._put(m.COPY_DONE)
+        self._put(m.complete(f"COPY {count}"))
+
+
+def _one(copy: CopyOut) -> Statement:
+    found = split(copy.query)
+    if len(found) != 1:
+        raise PgError("42601", "syntax error in COPY")
+    return found[0]
+
+
+def _inner(prepared: Prepared) -> Statement:
+    """The query inside a statement."""
+    if prepared.kind == "declare":
+        return parse_declare(prepared.statement).query
+    if prepared.kind == "copy":
+        return _one(parse_copy(prepared.statement))
+    return prepared.statement
+
+
+_HANDLERS: Final[dict[int, Callable[[Conversation, bytes], Steps[None]]]] = {
+    ord("P"): Conversation._on_parse,
+    ord("B"): Conversation._on_bind,
+    ord("D"): Conversation._on_describe,
+    ord("E"): Conversation._on_execute,
+    ord("C"): Conversation._on_close,
+    ord("H"): Conversation._on_flush,
+}
