@@ -94,12 +94,11 @@ class InvertedLists:
         made = cls(matrix.dimensions, len(centroids))
         made._quantizer.add(np.ascontiguousarray(centroids))
         made._index.is_trained = True
-        for part in pieces(np.arange(matrix.count, dtype=np.int64)):
-            rows = matrix.gather(part)
-            lists = chosen[part].astype(np.int64)
-            pointers = (faiss.swig_ptr(a) for a in (rows, part, lists))
-            made._index.add_core(len(part), *pointers, None)
-            made.rows += len(part)
+        for first, rows in matrix.blocks():
+            slots = np.arange(first, first + len(rows), dtype=np.int64)
+            lists = chosen[first : first + len(rows)].astype(np.int64)
+            made._index.add_core(len(rows), *map(faiss.swig_ptr, (rows, slots, lists)), None)
+            made.rows += len(rows)
         return made
 
     def memory_bytes(self) -> int:

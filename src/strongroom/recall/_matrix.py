@@ -65,6 +65,12 @@ class BlockMatrix:
             self._blocks.append(block)
             self.count += take
 
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """The number of the first row and a view of the rows, block by block."""
+        for number, block in enumerate(self._blocks):
+            first = number * BLOCK_ROWS
+            yield first, block[: self.count - first]
+
     def parts(self, slots: NDArray[np.int64]) -> Iterator[NDArray[np.float32]]:
         """The rows ``slots`` in pieces."""
         for start in range(0, len(slots), BLOCK_ROWS // 4):

@@ -1,0 +1,70 @@
+"""Reading a sealed stream straight into a buffer gives what ``read`` gives, and nothing when it fails."""
+
+from __future__ import annotations
+
+import io
+import random
+
+import pytest
+
+from strongroom.crypto import OpenStream, SealStream, SecretKey
+from strongroom.errors import DecryptionError
+
+CHUNK = 16 * 1024
+KEY = SecretKey.from_bytes(bytes(range(32)))
+CONTEXT = b"a test"
+
+
+def sealed(plaintext: bytes) -> bytes:
+    sink = io.BytesIO()
+    with SealStream(KEY, sink, CONTEXT) as stream:
+        stream.write(plaintext)
+    return sink.getvalue()
+
+
+@pytest.mark.parametrize("length", [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 5 * CHUNK, 5 * CHUNK + 77])
+@pytest.mark.parametrize("size", [1000, CHUNK, CHUNK + 1, 3 * CHUNK, 7 * CHUNK])
+def test_readinto_gives_the_plaintext_in_any_pieces(length: int, size: int) -> None:
+    plaintext = random.Random(length).randbytes(length)
+    stream = OpenStream(KEY, io.BytesIO(sealed(plaintext)), CONTEXT)
+    out = b""
+    while True:
+        buffer = bytearray(size)
+        n = stream.readinto(buffer)
+        out += buffer[:n]
+        assert buffer[n:] == bytes(size - n)
+        if n < size:
+            break
+    assert out == plaintext
+    assert stream.readinto(bytearray(5)) == 0 and stream.finished
+
+
+def test_read_and_readinto_can_take_turns() -> None:
+    plaintext = random.Random(1).randbytes(4 * CHUNK + 5)
+    stream = OpenStream(KEY, io.BytesIO(sealed(plaintext)), CONTEXT)
+    buffer = bytearray(2 * CHUNK)
+    first = stream.read(10)
+    assert stream.readinto(buffer) == 2 * CHUNK
+    assert first + buffer + stream.read(-1) == plaintext
+
+
+@pytest.mark.parametrize("at", [56, 56 + CHUNK + 20, -1])
+def test_a_damaged_chunk_leaves_nothing_of_the_call_in_the_buffer(at: int) -> None:
+    raw = bytearray(sealed(bytes([7]) * (3 * CHUNK + 9)))
+    raw[at] ^= 1
+    stream = OpenStream(KEY, io.BytesIO(bytes(raw)), CONTEXT)
+    buffer = bytearray(b"x" * (4 * CHUNK))
+    with pytest.raises(DecryptionError):
+        stream.readinto(buffer)
+    assert buffer == bytes(4 * CHUNK)
+    with pytest.raises(DecryptionError):
+        stream.readinto(buffer)
+
+
+@pytest.mark.parametrize("cut", [1, 16, 25, CHUNK, 2 * CHUNK])
+def test_a_cut_stream_fails_however_it_is_read(cut: int) -> None:
+    raw = sealed(bytes(3 * CHUNK + 9))[:-cut]
+    stream = OpenStream(KEY, io.BytesIO(raw), CONTEXT)
+    with pytest.raises(DecryptionError):
+        while stream.readinto(bytearray(CHUNK)):
+            pass
