@@ -15,12 +15,13 @@ from uuid import uuid4
 from weakref import WeakSet
 
 from strongroom import access, crypto
-from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config, resolve_reference, to_toml
+from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config, to_toml
 from strongroom.embedding import EmbeddingProvider
 from strongroom.engine import _scram
 from strongroom.engine._access_stats import AccessStats
 from strongroom.engine._call import Call
 from strongroom.engine._indexes import Indexes
+from strongroom.engine._key_health import KeyHealth
 from strongroom.engine._log import Log, make_log
 from strongroom.engine._metrics import Metrics
 from strongroom.engine._models import DEFAULT_MODEL, Models
@@ -31,7 +32,6 @@ from strongroom.engine._vault import SYSTEM_NS, Heads, Vault
 from strongroom.engine.session import Session
 from strongroom.errors import (
     ClosedError,
-    ConfigurationError,
     ConflictError,
     InvalidInputError,
     NamespaceNotFoundError,
@@ -41,7 +41,7 @@ from strongroom.errors import (
     UnauthenticatedError,
 )
 from strongroom.keyring import Keyring
-from strongroom.kms import KmsProvider, LocalKeystore
+from strongroom.kms import LOCAL, KmsProvider, create_kms, make_kms
 from strongroom.kms.files import fsync_directory, fsync_file, storage_error
 from strongroom.ledger import SqliteLedger, WriteBatch
 from strongroom.model import Field, NamespacePattern, Principal, Scope, SealedRecord, State
@@ -93,8 +93,9 @@ def init_store(
     if (directory / CONFIG_NAME).exists() or (directory / LEDGER_NAME).exists():
         raise StoreExistsError(f"{directory} holds a store already")
     keys = keys_directory(directory, config)
+    local = config.keys.provider == LOCAL
     key_file, keyring_file = keys / config.keys.key_file, keys / KEYRING_NAME
-    if key_file.exists() or keyring_file.exists():
+    if (local and key_file.exists()) or keyring_file.exists():
         raise StoreExistsError(
             f"{keys} holds keys already", hint="move them away, or choose another directory with --keys"
         )
@@ -104,16 +105,18 @@ def init_store(
         keys.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as e:
         raise storage_error(e, "the directory") from None
-    if passphrase is None and config.keys.passphrase:
-        passphrase = resolve_reference(config.keys.passphrase)
     suite = crypto.suite_by_name(config.keys.suite).number
     with ExitStack() as undo:
-        # The key file is made first and never over another one: whoever made it owns the rest.
-        kms = LocalKeystore.create(key_file, passphrase=passphrase, store_id=store_id)
-        undo.callback(_remove, key_file, keyring_file, directory / LEDGER_NAME, directory / _DRAFT_NAME)
+        # The first file is never made over another one: whoever made it owns the rest.
+        kms = create_kms(config.keys, keys, store_id, passphrase=passphrase)
+        later = (keyring_file, directory / LEDGER_NAME, directory / _DRAFT_NAME)
+        if local:
+            undo.callback(_remove, key_file, *later)
         with ExitStack() as opened:
             opened.callback(kms.close)
             keyring = Keyring.create(keyring_file, store_id, kms, suite=suite)
+            if not local:
+                undo.callback(_remove, *later)
             opened.callback(keyring.close)
             heads = Heads()
             heads.bind(Vault(keyring))
@@ -181,6 +184,7 @@ class Engine:
         self.indexes = Indexes(self)
         self.recall = Recall()
         self.access_stats = AccessStats(self)
+        self.key_health = KeyHealth(self)
         self.models.start()
         self._housekeeper = Thread(target=self._keep_house, name="strongroom-housekeeper", daemon=True)
         self._housekeeper.start()
@@ -213,9 +217,11 @@ class Engine:
         kms: KmsProvider | None = None
         keyring: Keyring | None = None
         try:
-            kms = open_kms(config, keys, ledger, passphrase)
+            kms = make_kms(config.keys, keys, ledger.store_id, passphrase=passphrase)
             suite = crypto.suite_by_name(config.keys.suite).number
-            keyring = Keyring.open(keys / KEYRING_NAME, ledger.store_id, kms, suite=suite)
+            keyring = Keyring.open(
+                keys / KEYRING_NAME, ledger.store_id, kms, suite=suite, cache_s=config.keys.cache_s
+            )
             return cls(path, config, ledger, heads, keyring, kms, **options)
         except BaseException:
             ledger.close()
@@ -354,7 +360,13 @@ class Engine:
     def _keep_house(self) -> None:
         """Flush counters and keep the gauges fresh, until the engine closes."""
         interval = max(0.05, self.config.access.access_flush_ms / 1000)
-        chores = (self.access_stats.flush, self.vault.keyring.flush, self._measure_queue, self.indexes.tend)
+        chores = (
+            self.access_stats.flush,
+            self.vault.keyring.flush,
+            self._measure_queue,
+            self.key_health.observe,
+            self.indexes.tend,
+        )
         while not self._closed.wait(min(interval, _QUEUE_GAUGE_S)):
             for chore in chores:
                 try:
@@ -392,14 +404,3 @@ class Engine:
             self.access_stats.flush()
         except StrongroomError as e:
             self.log.warning("counters_not_flushed", code=e.code)
-
-
-def open_kms(config: Config, keys: Path, ledger: SqliteLedger, passphrase: str | None) -> KmsProvider:
-    """The provider that the configuration names."""
-    if config.keys.provider != "local":
-        raise ConfigurationError(
-            f"unknown key management provider {config.keys.provider!r}", hint="known: local"
-        )
-    if passphrase is None and config.keys.passphrase:
-        passphrase = resolve_reference(config.keys.passphrase)
-    return LocalKeystore.open(keys / config.keys.key_file, passphrase=passphrase, store_id=ledger.store_id)

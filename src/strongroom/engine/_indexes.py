@@ -24,6 +24,7 @@ from strongroom.errors import (
     IntegrityError,
     InternalError,
     InvalidVectorError,
+    KeyManagementError,
     KeyStateError,
     StorageError,
     TamperedError,
@@ -110,6 +111,11 @@ class Indexes:
         Raises:
             TamperedError: the rows do not match the namespace's head.
         """
+        try:
+            self._engine.vault.keyring.require_usable(entry.ns)
+        except KeyManagementError:  # what was opened with a key that may not be used is not shown either
+            self.drop(entry.ns)
+            raise
         slot = self._slot(entry.ns)
         if slot.tampered:
             raise TamperedError("the rows of a namespace do not match its head")

@@ -119,16 +119,21 @@ class Keyring:
                 for suffix in ("-wal", "-shm", "-journal"):
                     with contextlib.suppress(OSError):
                         temporary.with_name(temporary.name + suffix).unlink()
-        return cls.open(
-            path,
-            store_id,
-            kms,
-            suite=suite,
-            recheck_ms=recheck_ms,
-            uses_max=uses_max,
-            cache_s=cache_s,
-            clock=clock,
-        )
+        try:
+            return cls.open(
+                path,
+                store_id,
+                kms,
+                suite=suite,
+                recheck_ms=recheck_ms,
+                uses_max=uses_max,
+                cache_s=cache_s,
+                clock=clock,
+            )
+        except BaseException:  # the name is ours since a moment, and nobody knows of it yet
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
 
     @classmethod
     def open(

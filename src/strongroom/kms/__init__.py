@@ -6,10 +6,11 @@ Only namespace keys come here. Formats: spec/keystore.md (local), spec/kms-wrapp
 from strongroom.kms._contract import KmsKeyInfo, KmsProvider, encode_context
 from strongroom.kms._envelope import EnvelopeKms
 from strongroom.kms._guard import BreakerState, KmsHealth
-from strongroom.kms._registry import PROVIDERS, check_keys_config, create_kms, make_kms
+from strongroom.kms._registry import LOCAL, PROVIDERS, check_keys_config, create_kms, make_kms
 from strongroom.kms.local import LocalKeystore, PassphraseCost
 
 __all__ = [
+    "LOCAL",
     "PROVIDERS",
     "BreakerState",
     "EnvelopeKms",

@@ -1,0 +1,83 @@
+"""What the key management service and the leases of namespace keys have to say, as metrics and log lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from prometheus_client import Counter, Gauge
+
+from strongroom.keyring import LeaseState
+from strongroom.kms import BreakerState, EnvelopeKms
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+
+class KeyHealth:
+    """Reads the figures now and then; asks no service. For the housekeeper: one thread."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        registry = engine.metrics.registry
+        self._requests = Counter(
+            "strongroom_kms_requests",
+            "Requests to the key management service",
+            ["operation", "outcome"],
+            registry=registry,
+        )
+        self._seconds = Counter(
+            "strongroom_kms_request_seconds", "Their durations, added up", ["operation"], registry=registry
+        )
+        self._breaker = Gauge(
+            "strongroom_kms_breaker_open", "1: the service is not asked for the moment", registry=registry
+        )
+        self._keys = Gauge(
+            "strongroom_namespace_keys",
+            "Namespace keys of this process by the state of their lease",
+            ["state"],
+            registry=registry,
+        )
+        self._affected = Gauge(
+            "strongroom_tenant_keys_over",
+            "Namespaces of a tenant whose key is not usable now; only with server.metrics_namespace_labels",
+            ["tenant"],
+            registry=registry,
+        )
+        self._seen: dict[tuple[str, str], int] = {}
+        self._seen_s: dict[str, float] = {}
+        self._told: dict[int, str] = {}
+
+    def observe(self) -> None:
+        """Raises: StrongroomError."""
+        self._observe_service()
+        self._engine.vault.keyring.expire()
+        self._observe_keys()
+
+    def _observe_service(self) -> None:
+        kms = self._engine.kms
+        if not isinstance(kms, EnvelopeKms):
+            return
+        health = kms.health()
+        for place, count in health.calls.items():
+            self._requests.labels(*place).inc(count - self._seen.get(place, 0))
+        for operation, seconds in health.seconds.items():
+            self._seconds.labels(operation).inc(seconds - self._seen_s.get(operation, 0.0))
+        self._seen, self._seen_s = health.calls, health.seconds
+        self._breaker.set(float(health.breaker is BreakerState.OPEN))
+
+    def _observe_keys(self) -> None:
+        found = self._engine.vault.keyring.health()
+        for state in LeaseState:
+            self._keys.labels(state.value).set(sum(h.state is state for h in found))
+        if self._engine.config.server.metrics_namespace_labels:
+            self._affected.clear()
+            for h in found:
+                if h.state is LeaseState.OVER and h.error is not None:
+                    self._affected.labels(h.tenant).inc()
+        told = {h.ns: h.error for h in found if h.error is not None}
+        for ns, code in told.items():
+            if self._told.get(ns) != code:
+                self._engine.log.warning("namespace_key_not_had", ns=ns, code=code)
+        for ns in self._told.keys() - told.keys():
+            self._engine.log.info("namespace_key_had_again", ns=ns)
+        self._told = told
