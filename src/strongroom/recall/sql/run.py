@@ -257,20 +257,22 @@ class SqlEngine:
         columns = _columns(relation)
         if request.plan.explain:
             return _explained(relation, how)
-        reader = relation.to_arrow_reader(BATCH_ROWS)
-        for batch in reader:
-            rows += batch.num_rows
-            size += batch.nbytes
-            if rows > request.rows_max:
-                raise LimitExceededError(
-                    f"the answer has more than {request.rows_max} rows", hint="add a LIMIT, or ask for more"
-                )
-            if size > self._limits.sql_result_bytes_max:
-                raise LimitExceededError(
-                    "the answer is too large", hint=f"at most {self._limits.sql_result_bytes_max} bytes"
-                )
-            batches.append(batch)
-        return Answer(columns, pa.Table.from_batches(batches, schema=reader.schema), how)
+        with relation.to_arrow_reader(BATCH_ROWS) as reader:  # closed, or the cursor stays busy
+            schema = reader.schema
+            for batch in reader:
+                rows += batch.num_rows
+                size += batch.nbytes
+                if rows > request.rows_max:
+                    raise LimitExceededError(
+                        f"the answer has more than {request.rows_max} rows",
+                        hint="add a LIMIT, or ask for more",
+                    )
+                if size > self._limits.sql_result_bytes_max:
+                    raise LimitExceededError(
+                        "the answer is too large", hint=f"at most {self._limits.sql_result_bytes_max} bytes"
+                    )
+                batches.append(batch)
+        return Answer(columns, pa.Table.from_batches(batches, schema=schema), how)
 
     def describe(self, request: Request, types: Sequence[str]) -> tuple[SqlColumn, ...]:
         """The columns of a plan, without running it; ``types`` of its parameters as ``sample`` knows them."""
