@@ -79,6 +79,11 @@ class Models:
         """Whether another process has moved the namespace to a model that is not configured here."""
         return entry.ns in self._met and self._numbers.get(entry.model, entry.model_no) != entry.model_no
 
+    def leave_the_queue(self) -> None:
+        """Let a process with the newer configuration sweep the queue; this one could not embed what waits."""
+        if self._sweeper is not None:
+            self._sweeper.release()
+
     def embeds(self, entry: NamespaceEntry) -> bool:
         """Whether memories of this namespace are embedded by a model at all."""
         config = self._configs.get(entry.model)

@@ -97,7 +97,9 @@ class EngineQueue:
             for row in page:
                 after = row.id
                 entry = engine.registry.by_ns(row.ns)
-                if entry.model == self._model and not engine.models.is_foreign(entry):
+                if engine.models.is_foreign(entry):
+                    engine.models.leave_the_queue()
+                elif entry.model == self._model:
                     found.append(PendingRef(row.ns, row.memory_id, row.content_version))
             if len(page) < limit:
                 break
