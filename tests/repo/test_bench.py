@@ -1,0 +1,67 @@
+"""The benchmarks as an instrument: sealing off is really off, exists only there, and spreads are spreads."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bench._harness import Row, Spread, Timed, table
+
+ROOT = Path(__file__).resolve().parents[2]
+CANARY = "the harbour master of Ostrava prefers annual invoices"
+PROGRAM = """
+import sys
+from pathlib import Path
+import strongroom
+if sys.argv[2] == "off":
+    from bench._sealing import switch_off
+    switch_off()
+strongroom.init(Path(sys.argv[1]))
+with strongroom.open(sys.argv[1], worker=False) as room:
+    vector = [1.0] + [0.0] * 383
+    room.store(sys.argv[3], namespace="a/b", embedding=vector)
+    assert room.search(embedding=vector, namespaces=["a/b"], mode="semantic")[0].memory.content == sys.argv[3]
+"""
+
+
+@pytest.mark.parametrize(("sealing", "in_clear"), [("on", False), ("off", True)])
+def test_the_pass_through_writes_text_in_clear_and_the_product_does_not(
+    tmp_path: Path, sealing: str, in_clear: bool
+) -> None:
+    """What the cost of sealing is measured against seals nothing; a store made without it holds noise."""
+    store = tmp_path / "data"
+    path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
+    subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(store), sealing, CANARY],
+        check=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": path},
+    )
+    written = b"".join(p.read_bytes() for p in store.rglob("*") if p.is_file())
+    assert (CANARY.encode() in written) is in_clear
+
+
+def test_the_product_imports_nothing_of_the_benchmarks() -> None:
+    """The pass-through cannot be reached from the package."""
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom):
+                names = [node.module or ""]
+            assert not any(n.split(".")[0] == "bench" for n in names), file
+
+
+def test_a_spread_is_the_median_and_the_range_of_the_repeats() -> None:
+    """p50 is taken inside each repeat, then the median, least and greatest over the repeats."""
+    timed = Timed([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0], [9.0, 9.0, 9.0]])
+    assert timed.quantile(0.5) == Spread(5.0, 2.0, 9.0)
+
+
+def test_a_missed_target_stands_out_in_the_table() -> None:
+    """A row tells whether its target was met, in words."""
+    shown = table([Row("a", "1", "< 1", False), Row("b", "1", "< 2", True), Row("c", "1")])
+    assert [line.split("|")[-2].strip() for line in shown.splitlines()[2:]] == ["**no**", "yes", ""]
