@@ -178,13 +178,18 @@ class Indexes:
                 self._unload(slot)
                 slot.tampered = False
 
-    def forget(self, ns: int, index: NamespaceIndex) -> None:
-        """Forget this index of a namespace, unless another one has taken its place."""
+    def detach(self, ns: int, index: NamespaceIndex) -> None:
+        """Use this index no more, unless another one has taken its place; it is closed by ``let_go``."""
         slot = self._slots.get(ns)
         if slot is not None:
             with slot.lock:
                 if slot.index is index:
-                    self._unload(slot)
+                    slot.index, slot.built_for, slot.pending = None, None, {}
+
+    @staticmethod
+    def let_go(index: NamespaceIndex) -> None:
+        """Close an index that was detached."""
+        _discard(index)
 
     def mark_tampered(self, ns: int, index: NamespaceIndex) -> None:
         """Refuse every question to a namespace whose rows do not match its head, until it is dropped."""

@@ -7,6 +7,7 @@ beside searches too, at half speed, and at the end of the process for a bounded 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from threading import Event, Lock, Thread
 from time import monotonic, perf_counter
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
 _REST_S_MAX = 0.25
+_GRACE_S = 1.0
 _SWEEP_PARTS = 8  # of the time that a stale snapshot may stay
 _DUTY = 20  # a snapshot is not written more often than this many times as long as it took
 _HEADERS_PAGE = 2000
@@ -45,7 +47,8 @@ class Projected(Protocol):
     def loaded_entries(self) -> list[tuple[NamespaceEntry, NamespaceIndex]]: ...
     def ready(self, entry: NamespaceEntry) -> NamespaceIndex: ...
     def mark_tampered(self, ns: int, index: NamespaceIndex) -> None: ...
-    def forget(self, ns: int, index: NamespaceIndex) -> None: ...
+    def detach(self, ns: int, index: NamespaceIndex) -> None: ...
+    def let_go(self, index: NamespaceIndex) -> None: ...
     def requeue_lost(self, entry: NamespaceEntry, waiting: dict[bytes, int]) -> None: ...
 
 
@@ -186,11 +189,16 @@ class Keeper:
         engine.log.warning("snapshot_refuted", ns=entry.ns, why=why)
         try:
             self.snapshots.discard(entry.ns)
-            self._indexes.forget(entry.ns, index)
+        except StrongroomError as e:
+            engine.log.warning("snapshots_not_discarded", ns=entry.ns, code=e.code)
+        self._indexes.detach(entry.ns, index)
+        try:
             if not self._stop.is_set():
                 self._indexes.ready(entry)
-        except StrongroomError as e:
+        except StrongroomError as e:  # the next question raises it
             engine.log.warning("namespace_not_rebuilt", ns=entry.ns, code=e.code)
+        self._stop.wait(_GRACE_S)  # questions that were put to the old index may end
+        self._indexes.let_go(index)
 
     # -- writing --------------------------------------------------------------------------------------
     def tend(self) -> None:
@@ -316,6 +324,9 @@ class Keeper:
             thread.join()
         if self._writer is not None:
             self._writer.join()
+        with suppress(StrongroomError):  # what stays is thrown away at the next look
+            self._sweep_at_s = 0.0
+            self._sweep()
         if not self._config.snapshots:
             return
         for entry, index in self._indexes.loaded_entries():
