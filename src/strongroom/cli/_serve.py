@@ -24,11 +24,18 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 @click.option("--host", help="Address to listen on. Default: [server] host.")
 @click.option("--port", type=click.IntRange(0, 65_535), help="Port to listen on. Default: [server] port.")
 @click.option(
+    "--pg-port",
+    type=click.IntRange(0, 65_535),
+    help="Port of the Postgres wire. Default: [pgwire] port, or a free one with --port 0.",
+)
+@click.option(
     "--metrics-on-loopback", is_flag=True, help="Give /metrics to callers on this machine without a key."
 )
 @pass_app
-def serve(app: App, host: str | None, port: int | None, metrics_on_loopback: bool) -> None:
-    """Serve REST and MCP over TLS 1.3 until SIGTERM or Ctrl-C."""
+def serve(
+    app: App, host: str | None, port: int | None, pg_port: int | None, metrics_on_loopback: bool
+) -> None:
+    """Serve REST, MCP and the Postgres wire over TLS 1.3 until SIGTERM or Ctrl-C."""
     directory = app.directory()
     from strongroom.engine import Engine
     from strongroom.servers.serve import run_server, server_files
@@ -43,6 +50,7 @@ def serve(app: App, host: str | None, port: int | None, metrics_on_loopback: boo
             private_key=private_key,
             host=host,
             port=port,
+            pg_port=pg_port,
             metrics_on_loopback=metrics_on_loopback,
         )
     finally:

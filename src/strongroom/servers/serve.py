@@ -1,6 +1,7 @@
-"""The server process: REST and MCP behind one guard, over TLS 1.3, on one engine.
+"""The server process: REST, MCP and the Postgres wire over TLS 1.3, on one engine.
 
     ASGI server -> Guard -> /mcp: McpEndpoint, else: REST
+    PgwireServer            a socket of its own in the same event loop, begun and ended with the application
 
 ``run_server`` blocks until SIGTERM or SIGINT, finishes what is running and closes the engine.
 ``ServerThread`` runs the same in a thread on a free port.
@@ -13,7 +14,7 @@ import socket
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ from strongroom.config import Config, keys_directory
 from strongroom.errors import ConfigurationError, InternalError
 from strongroom.servers.http import Guard, Log, WorkerPool, capture_library_logs, make_log
 from strongroom.servers.mcp import McpEndpoint
+from strongroom.servers.pgwire import PgwireServer
 from strongroom.servers.rest import create_app
 from strongroom.servers.tls import server_context
 
@@ -48,8 +50,9 @@ def build_application(
     *,
     log: Log | None = None,
     metrics_on_loopback: bool = False,
+    pgwire: tuple[PgwireServer, socket.socket] | None = None,
 ) -> Guard:
-    """The whole ASGI application, guard included."""
+    """The whole ASGI application, guard included; ``pgwire`` and its bound socket live as long as it does."""
     from strongroom import __version__
 
     log = log if log is not None else make_log(config.log)
@@ -59,7 +62,7 @@ def build_application(
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:
         try:
-            async with mcp.running():
+            async with mcp.running(), _beside(pgwire):
                 yield
         finally:
             workers.close()
@@ -92,6 +95,19 @@ def build_application(
     )
 
 
+@asynccontextmanager
+async def _beside(pgwire: tuple[PgwireServer, socket.socket] | None) -> AsyncIterator[None]:
+    if pgwire is None:
+        yield
+        return
+    server, bound = pgwire
+    await server.start(bound)
+    try:
+        yield
+    finally:
+        await server.stop()
+
+
 def server_files(directory: Path, config: Config) -> tuple[Path, Path]:
     """Certificate and private key of a store's server."""
     keys = keys_directory(directory, config)
@@ -106,25 +122,40 @@ def run_server(
     private_key: Path,
     host: str | None = None,
     port: int | None = None,
+    pg_port: int | None = None,
     metrics_on_loopback: bool = False,
 ) -> None:
     """Serve until SIGTERM or SIGINT; then stop accepting, finish what runs, and close the engine.
 
+    ``port`` 0 takes free ports, for the Postgres wire too unless ``pg_port`` says otherwise.
+
     Raises:
-        ConfigurationError: certificate or key cannot be used, or the address cannot be bound.
+        ConfigurationError: certificate or key cannot be used, or an address cannot be bound.
         InternalError: the server did not start.
     """
     log = make_log(config.log)
     capture_library_logs(log)
     try:
         context = server_context(certificate, private_key)
-        application = build_application(engine, config, log=log, metrics_on_loopback=metrics_on_loopback)
-        bound = _bind(
-            host if host is not None else config.server.host, config.server.port if port is None else port
-        )
-        with bound:
+        with ExitStack() as stack:
+            chosen = config.server.port if port is None else port
+            bound = stack.enter_context(_bind(config.server.host if host is None else host, chosen))
+            wire: tuple[PgwireServer, socket.socket] | None = None
+            if config.pgwire.enabled:
+                if pg_port is None:
+                    pg_port = 0 if port == 0 else config.pgwire.port
+                wire_bound = stack.enter_context(_bind(host or config.pgwire.host, pg_port))
+                workers = WorkerPool(config.server.workers_max, "strongroom-pgwire")
+                stack.callback(workers.close)
+                files = {"certificate": certificate, "private_key": private_key}
+                wire = (PgwireServer(engine, config, **files, workers=workers, log=log), wire_bound)
+            application = build_application(
+                engine, config, log=log, metrics_on_loopback=metrics_on_loopback, pgwire=wire
+            )
             server = _Server(_uvicorn_config(application, context))
-            log.info("serving", port=bound.getsockname()[1])
+            log.info(
+                "serving", port=bound.getsockname()[1], pgwire_port=wire[1].getsockname()[1] if wire else None
+            )
             server.run(sockets=[bound])
         if not server.started:
             raise InternalError("the server did not start")

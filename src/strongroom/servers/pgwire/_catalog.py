@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
@@ -246,7 +246,6 @@ class CatalogSession:
         self._cursor: Any = None
         self._checked: dict[str, bool] = {}
         self.constants = Constants(self._constant, settings.find)
-        self.types: Mapping[str, int] = {}
 
     def close(self) -> None:
         if self._cursor is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from strongroom.recall.sql.functions import RELATIONS
+from strongroom.recall.sql import RELATIONS
 from strongroom.servers.pgwire._types import PG_TYPES, oid_of, type_of
 
 __all__ = ["EMPTY_TABLES", "HELPERS", "MACROS", "TABLES", "TABLE_MACROS", "create_tables", "table_rows"]

@@ -28,6 +28,7 @@ class Channel:
         self._out: list[bytes] = []
         self._out_size = 0
         self._current: SqlCancel | None = None
+        self._reason = ""
 
     def _put(self, data: bytes) -> None:
         self._out.append(data)
@@ -53,20 +54,22 @@ class Channel:
             self._put(m.notice(sqlstate, text))
         self._settings.warnings.clear()
 
-    def cancel(self) -> None:
+    def cancel(self, reason: str = "user request") -> None:
         """Stop the statement that runs, if one does."""
         current = self._current
         if current is not None:
+            self._reason = reason
             current.cancel()
 
     def _work(self, cancel: SqlCancel, run: Callable[[], T]) -> Generator[Effect, Any, T]:
         self._current = cancel
+        self._reason = "user request"
         limit = self._settings.statement_timeout_ms
         try:
             result: T = yield Work(run, limit)
         except StrongroomError as e:
             if cancel.cancelled:
-                raise PgError("57014", "canceling statement due to user request") from None
+                raise PgError("57014", f"canceling statement due to {self._reason}") from None
             raise as_pg_error(e) from None
         finally:
             self._current = None

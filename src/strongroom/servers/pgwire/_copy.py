@@ -212,13 +212,12 @@ class CopyWriter:
         self._encoder = RowEncoder(columns, (int(self.binary),) * len(columns))
         self._delimiter = copy.delimiter.encode()
         self._null = (copy.null or "").encode()
+        self._header = _HEADER
         forced = copy.force_quote
         self._forced = [forced is None or c.name in forced for c in columns]
 
     def begin(self) -> list[bytes]:
-        if self.binary:
-            return [_HEADER]
-        if self._copy.header:
+        if self._copy.header and not self.binary:
             names: list[bytes | None] = [c.name.encode() for c in self._columns]
             return [self._line(names, [False] * len(names))]
         return []
@@ -227,13 +226,18 @@ class CopyWriter:
         values = self._encoder.values(row)
         if not self.binary:
             return self._line(values, self._forced)
-        out = [struct.pack("!h", len(values))]
+        out = [self._lead(), struct.pack("!h", len(values))]
         for value in values:
             out.append(b"\xff\xff\xff\xff" if value is None else struct.pack("!i", len(value)) + value)
         return b"".join(out)
 
     def end(self) -> list[bytes]:
-        return [_TRAILER] if self.binary else []
+        return [self._lead() + _TRAILER] if self.binary else []
+
+    def _lead(self) -> bytes:
+        """The header, once: clients expect it in one message with what comes first."""
+        lead, self._header = self._header, b""
+        return lead
 
     def _line(self, values: Sequence[bytes | None], forced: Sequence[bool]) -> bytes:
         if self._copy.format == "csv":

@@ -9,21 +9,27 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from strongroom.model import SqlCancel
+from strongroom.recall.sql import RELATIONS
 from strongroom.servers.pgwire._catalog import Catalog, Reply
 from strongroom.servers.pgwire._contract import SqlSession
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._names import shown_names
 from strongroom.servers.pgwire._rewrite import Rewritten, rewrite
 from strongroom.servers.pgwire._rows import Column, Row, Source, columns_of
-from strongroom.servers.pgwire._scan import Statement
+from strongroom.servers.pgwire._scan import Statement, name_of
 from strongroom.servers.pgwire._settings import Settings
-from strongroom.servers.pgwire._types import duckdb_of, oid_of
+from strongroom.servers.pgwire._types import array_of, duckdb_of, named, oid_of, type_of
 
 __all__ = ["Queries"]
 
 _UNKNOWN: Final = "UNKNOWN"
 _TEXT: Final = 25
 _PARAMETERS_MAX: Final = 65_535
+_CATALOG_TYPES: Final = {1016: 1028}  # lists of object ids, which drivers know without asking further
+_TEXTUAL_TYPES: Final = frozenset({"regclass", "regtype", "regproc", "regnamespace", "char", "name"})
+_COLUMN_TYPES: Final = {
+    name: kind for columns in RELATIONS.values() for name, kind in columns.items() if not kind.endswith("]")
+}
 
 
 class Queries:
@@ -48,8 +54,11 @@ class Queries:
         """
         ready = self._rewritten(statement)
         count = max(_parameter_count(statement), len(declared))
-        given = [*declared, *([0] * (count - len(declared)))]
-        names = [duckdb_of(o) or _UNKNOWN for o in given]
+        casts = _cast_parameters(statement)
+        known = [*declared, *([0] * (count - len(declared)))]
+        given = [o or casts.get(i, 0) for i, o in enumerate(known)]
+        lists = _list_parameters(statement)
+        names = [duckdb_of(o) or lists.get(i, _UNKNOWN) for i, o in enumerate(given)]
         if ready.catalog:
             self._session.whoami()
             inferred, found = self._catalog.describe(ready.text, names)
@@ -58,6 +67,8 @@ class Queries:
             inferred = list(described.parameter_types)
             found = [(c.name, c.type) for c in described.columns]
         types = tuple(o or _inferred(inferred[i] if i < len(inferred) else "") for i, o in enumerate(given))
+        if ready.catalog:
+            types = tuple(_CATALOG_TYPES.get(o, o) for o in types)
         return types, self._columns(statement, ready, found)
 
     def open(self, statement: Statement, values: Sequence[Any], cancel: SqlCancel) -> Source:
@@ -89,10 +100,9 @@ class Queries:
     ) -> tuple[Column, ...]:
         columns = columns_of(found)
         names = shown_names(statement, [c.name for c in columns])
-        overridden = self._catalog.types if ready.catalog else {}
+        overridden = _CATALOG_TYPES if ready.catalog else {}
         return tuple(
-            Column(n, overridden.get(n, c.oid) if c.oid in (20, 25) else c.oid, c.modifier)
-            for n, c in zip(names, columns, strict=True)
+            Column(n, overridden.get(c.oid, c.oid), c.modifier) for n, c in zip(names, columns, strict=True)
         )
 
 
@@ -102,6 +112,44 @@ def _parameter_count(statement: Statement) -> int:
     if highest > _PARAMETERS_MAX:
         raise PgError("54000", "too many parameters")
     return highest
+
+
+def _list_parameters(statement: Statement) -> dict[int, str]:
+    """Types of parameters that stand alone in ANY(...) or ALL(...), by their index: lists.
+
+    Their elements have the type of the column before the operator, when that is a known one; else text.
+    """
+    out: dict[int, str] = {}
+    tokens = statement.tokens
+    for at in range(2, len(tokens) - 3):
+        if tokens[at].upper not in ("ANY", "ALL", "SOME") or tokens[at + 1].text != "(":
+            continue
+        if tokens[at + 2].kind != "param" or tokens[at + 3].text != ")":
+            continue
+        left = at - 1
+        while left > 0 and tokens[left].kind == "other":
+            left -= 1
+        element = _COLUMN_TYPES.get(name_of(tokens[left]) or "", "VARCHAR")
+        out[int(tokens[at + 2].text[1:6]) - 1] = f"{element}[]"
+    return out
+
+
+def _cast_parameters(statement: Statement) -> dict[int, int]:
+    """Types of parameters that are cast at once, ``$1::oid[]``, by their index."""
+    out: dict[int, int] = {}
+    tokens = statement.tokens
+    for at in range(len(tokens) - 2):
+        if tokens[at].kind != "param" or tokens[at + 1].kind != "cast":
+            continue
+        end = at + 2
+        while end + 2 < len(tokens) and tokens[end + 1].text == ".":
+            end += 2
+        oid = named(name_of(tokens[end]) or "")
+        if "".join(t.text for t in tokens[end + 1 : end + 3]) == "[]":
+            oid = array_of(oid) if oid else 0
+        if oid and type_of(oid).name not in _TEXTUAL_TYPES:
+            out[int(tokens[at].text[1:6]) - 1] = oid
+    return out
 
 
 def _inferred(duckdb: str) -> int:

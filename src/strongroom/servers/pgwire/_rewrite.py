@@ -62,10 +62,12 @@ _REG: Final = frozenset(
     {"regclass", "regtype", "regproc", "regprocedure", "regnamespace", "regrole", "regoper"}
 )
 _TYPES: Final = {
-    "jsonb": "json", "int4": "integer", "name": "varchar", "char": "varchar", "bpchar": "varchar",
-    "sql_identifier": "varchar", "character_data": "varchar", "yes_or_no": "varchar",
-    "cardinal_number": "integer", "xid": "bigint", "cid": "bigint", "int2vector": "varchar", "oidvector": "varchar", "aclitem": "varchar",
-    "pg_node_tree": "varchar", "cstring": "varchar", "pg_lsn": "varchar", "inet": "varchar",
+    "jsonb": "json", "int4": "integer", "cardinal_number": "integer", "xid": "bigint", "cid": "bigint",
+    **dict.fromkeys(
+        ("name", "char", "bpchar", "sql_identifier", "character_data", "yes_or_no", "int2vector", "oidvector",
+         "aclitem", "pg_node_tree", "cstring", "pg_lsn", "inet"),
+        "varchar",
+    ),
 }  # fmt: skip
 _FROM: Final = frozenset({"FROM", "JOIN"})
 

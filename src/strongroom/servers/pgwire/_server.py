@@ -230,9 +230,9 @@ class _Connection(asyncio.Protocol):
             future.set_result(None)
 
     # -- from the server ----------------------------------------------------------------------------------
-    def cancel(self) -> None:
+    def cancel(self, reason: str = "user request") -> None:
         if self._conversation is not None:
-            self._conversation.cancel()
+            self._conversation.cancel(reason)
 
     def shut_down(self) -> None:
         """End once nothing is under way."""
@@ -334,7 +334,7 @@ class _Connection(asyncio.Protocol):
         handle: asyncio.TimerHandle | None = None
         if effect.time_limit_ms:
             loop = asyncio.get_running_loop()
-            handle = loop.call_later(effect.time_limit_ms / 1000, self.cancel)
+            handle = loop.call_later(effect.time_limit_ms / 1000, self.cancel, "statement timeout")
         try:
             return await self._server.workers.run(effect.run)
         finally:

@@ -117,8 +117,7 @@ class Conversation(Channel):
                 self._close_portals()
             self._put(m.ready(self._transaction.status))
             yield from self._flush()
-            return
-        if self._skipping:
+        if kind == ord("S") or self._skipping:
             return
         try:
             if kind == ord("Q"):
@@ -135,7 +134,7 @@ class Conversation(Channel):
             if kind == ord("Q"):
                 self._skipping = False
                 self._put(m.ready(self._transaction.status))
-                yield from self._flush()
+            yield from self._flush()  # at once, as PostgreSQL: some clients send Flush instead of Sync
 
     def _failed(self, error: PgError) -> None:
         """Tell the client; a fatal one goes on to the caller.

@@ -111,7 +111,7 @@ def duration_ms(text: str) -> int:
 
 
 def _encoding(value: str) -> str:
-    if value.lower().replace("-", "").replace("_", "") not in ("utf8", "unicode"):
+    if value.strip(" '\"").lower().replace("-", "").replace("_", "") not in ("utf8", "unicode"):
         raise PgError("22023", "the only client_encoding is UTF8")
     return "UTF8"
 

@@ -11,7 +11,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["PG_TYPES", "PgType", "array_of", "duckdb_of", "element_of", "modifier_of", "oid_of", "type_of"]
+__all__ = [
+    "PG_TYPES",
+    "PgType",
+    "array_of",
+    "duckdb_of",
+    "element_of",
+    "modifier_of",
+    "named",
+    "oid_of",
+    "type_of",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +147,18 @@ def modifier_of(duckdb: str) -> int:
     """The type modifier: precision and scale of a decimal; -1 elsewhere."""
     match = _DECIMAL.fullmatch(duckdb)
     return -1 if match is None else (int(match[1]) << 16 | int(match[2])) + 4
+
+
+_ALIASES: Final = {
+    "int": 23, "integer": 23, "bigint": 20, "smallint": 21, "boolean": 16, "real": 700, "decimal": 1700,
+    "double": 701, "string": 25, "timestamptz": 1184,
+}  # fmt: skip
+_BY_NAME: Final[Mapping[str, int]] = {**{t.name: t.oid for t in _ROWS}, **_ALIASES}
+
+
+def named(name: str) -> int:
+    """The type of a name as it stands in a cast; 0 when it is not known."""
+    return _BY_NAME.get(name.lower(), 0)
 
 
 def duckdb_of(oid: int) -> str | None:
