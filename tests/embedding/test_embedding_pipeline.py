@@ -292,8 +292,8 @@ def test_a_model_with_a_bug_costs_attempts_and_ends_in_dead_letters(
     ref = source.store(1, "canary-9f3")
     pipeline.offer(ref)
     assert pipeline.wait_idle(WAIT_S)
-    assert source.dead == {ref: "internal"}
-    assert [c for _, c in source.attempts] == ["internal"] * 4
+    assert source.dead == {ref: "embedding"}
+    assert [c for _, c in source.attempts] == ["embedding"] * 4
     assert "canary" not in caplog.text
 
 

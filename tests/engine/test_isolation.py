@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -84,12 +85,12 @@ def test_what_is_not_granted_is_refused_alike_whether_it_exists_or_not(filled: R
     session = session_of(filled, scope, MINE)
     before = filled.stats()
     for name, operation in {**READS, **WRITES, **ADMIN}.items():
-        answers = {refusal(lambda o=operation, n=n: o(session, n)) for n in (*OTHERS, MISSING)}
+        answers = {refusal(partial(operation, session, n)) for n in (*OTHERS, MISSING)}
         assert len(answers) == 1, name
         [answer] = answers
         assert not any(n in str(answer) for n in (*OTHERS, MISSING))
-    for operation in STORE_WIDE.values():
-        refusal(lambda o=operation: o(session))
+    for act in STORE_WIDE.values():
+        refusal(partial(act, session))
     after = filled.stats()
     assert (after.memories, after.namespaces) == (before.memories, before.namespaces)
 
@@ -97,12 +98,12 @@ def test_what_is_not_granted_is_refused_alike_whether_it_exists_or_not(filled: R
 def test_a_scope_bounds_what_a_grant_allows(filled: Room) -> None:
     reader, writer = session_of(filled, "read-only", "*"), session_of(filled, "read-write", "*")
     for operation in {**WRITES, **ADMIN}.values():
-        refusal(lambda o=operation: o(reader, MINE))
+        refusal(partial(operation, reader, MINE))
     for operation in ADMIN.values():
-        refusal(lambda o=operation: o(writer, MINE))
+        refusal(partial(operation, writer, MINE))
     for act in STORE_WIDE.values():
-        refusal(lambda a=act: a(reader))
-        refusal(lambda a=act: a(writer))
+        refusal(partial(act, reader))
+        refusal(partial(act, writer))
     assert filled.stats().memories == 21
 
 
