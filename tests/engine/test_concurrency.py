@@ -32,7 +32,7 @@ def hammer(room: Room, seconds: float, ids: list[str], threads: int = 6) -> Coun
     def work(seed: int) -> None:
         rnd = random.Random(seed)
         operations: list[Callable[[str], object]] = [
-            lambda i: room.store(f"text {rnd.random()}", namespace=NS, memory_id=i, metadata={"a": seed}),  # type: ignore[arg-type]
+            lambda i: room.store(f"text {rnd.random()}", namespace=NS, memory_id=i, metadata={"a": seed}),
             lambda i: room.update(i, namespace=NS, content=f"text {rnd.random()}"),
             lambda i: room.update(i, namespace=NS, importance=rnd.random()),
             lambda i: room.delete(i, namespace=NS),
