@@ -150,7 +150,7 @@ _EXTRA: Final = frozenset(
         "array_append",
         "list_concat",
         "to_char",
-        "json_build_object",
+        "json_object",
         "row",
         "quote_ident",
     ]

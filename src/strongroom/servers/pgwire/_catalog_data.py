@@ -193,6 +193,7 @@ def _class_row(oid: int, name: str, kind: str, natts: int, namespace: int = PUBL
         "relhasrules": False, "relhastriggers": False, "relhassubclass": False, "relrowsecurity": False,
         "relforcerowsecurity": False, "relispopulated": True, "relreplident": "d", "relispartition": False,
         "relrewrite": 0, "relfrozenxid": 0, "relminmxid": 0, "relhasoids": False,
+        "relacl": ["=r/strongroom"] if kind == "r" else None,
     }  # fmt: skip
 
 
@@ -409,7 +410,7 @@ MACROS: Final = (
     " THEN 1213 WHEN 'pg_description' THEN 2609 WHEN 'pg_extension' THEN 3079 WHEN 'pg_operator' THEN 2617 END)",
     "to_regtype(a) AS coalesce(TRY_CAST(a AS BIGINT), (SELECT min(m_k) FROM m_type WHERE m_n ="
     " plain_name(a) OR m_v = plain_name(a)))",
-    "to_regproc(a) AS (SELECT min(m_k) FROM m_function WHERE m_n = plain_name(a))",
+    "to_regproc(a) AS plain_name(a)",
     "to_regnamespace(a) AS coalesce(TRY_CAST(a AS BIGINT), (SELECT min(m_k) FROM m_space WHERE m_n ="
     " lower(CAST(a AS VARCHAR))))",
     "to_regrole(a) AS CAST(10 AS BIGINT)",

@@ -26,6 +26,8 @@ _UNKNOWN: Final = "UNKNOWN"
 _TEXT: Final = 25
 _PARAMETERS_MAX: Final = 65_535
 _CATALOG_TYPES: Final = {1016: 1028}  # lists of object ids, which drivers know without asking further
+_LISTS: Final = frozenset({1005, 1016})
+_VECTORS: Final = {"proargtypes": 30, "indcollation": 30, "indclass": 30, "indkey": 22, "indoption": 22}
 _TEXTUAL_TYPES: Final = frozenset({"regclass", "regtype", "regproc", "regnamespace", "char", "name"})
 _COLUMN_TYPES: Final = {
     name: kind for columns in RELATIONS.values() for name, kind in columns.items() if not kind.endswith("]")
@@ -100,9 +102,11 @@ class Queries:
     ) -> tuple[Column, ...]:
         columns = columns_of(found)
         names = shown_names(statement, [c.name for c in columns])
-        overridden = _CATALOG_TYPES if ready.catalog else {}
+        if not ready.catalog:
+            return tuple(Column(n, c.oid, c.modifier) for n, c in zip(names, columns, strict=True))
         return tuple(
-            Column(n, overridden.get(c.oid, c.oid), c.modifier) for n, c in zip(names, columns, strict=True)
+            Column(n, (_VECTORS.get(n) if c.oid in _LISTS else None) or _CATALOG_TYPES.get(c.oid, c.oid))
+            for n, c in zip(names, columns, strict=True)
         )
 
 

@@ -69,6 +69,7 @@ _TYPES: Final = {
         "varchar",
     ),
 }  # fmt: skip
+_KIND: Final = {"regprocedure": "regproc"}
 _FROM: Final = frozenset({"FROM", "JOIN"})
 
 
@@ -185,8 +186,8 @@ class _Writer:
             for i in range(index, min(last + 1, len(self._out))):
                 self._put(i, "")
             return last + 1
-        if token.upper == "AS" and self._catalog and self._text(index - 2) != "":
-            return index + 1
+        if token.upper == "CAST" and self._text(index + 1) == "(":
+            return self._cast_call(index)
         return self._function(index, name)
 
     def _prefix(self, index: int, name: str) -> int:
@@ -225,6 +226,8 @@ class _Writer:
             return index + 1
         if not called and name in _BARE and self._tokens[index].kind == "word":
             self._put(index, quoted(self._constants.values(name)))
+        elif called and self._catalog and name == "json_build_object":
+            self._put(index, "json_object")
         elif called and name in _INLINE:
             return self._inline(index, name)
         return index + 1
@@ -283,6 +286,30 @@ class _Writer:
             self._array_literal(index - 1)
         return at + 1
 
+    def _cast_call(self, index: int) -> int:
+        """CAST(x AS regclass), and CAST to a type that has another name here."""
+        depth, end = 0, index + 1
+        while end < len(self._tokens):
+            depth += (self._text(end) == "(") - (self._text(end) == ")")
+            if not depth:
+                break
+            end += 1
+        at = end - 1
+        while at > index and self._tokens[at].upper != "AS":
+            at -= 1
+        name = self._names[end - 1] if end - 1 > at > index else None
+        if name in _REG:
+            operand = range(index + 2, at)
+            textual = any(self._tokens[i].kind in ("string", "param") for i in operand)
+            for i in range(at, end):
+                self._put(i, "")
+            self._put(index, f"{'to_' if textual else 'name_of_'}{_KIND.get(name, name)}")
+        elif name in _TYPES:
+            for i in range(at + 1, end - 1):
+                self._put(i, "")
+            self._put(end - 1, _TYPES[name])
+        return index + 1
+
     def _array_literal(self, index: int) -> None:
         value = string_value(self._tokens[index]) if index >= 0 else None
         if value is not None and value.startswith("{") and value.endswith("}"):
@@ -296,7 +323,7 @@ class _Writer:
         textual = any(t.kind in ("string", "param") for t in operand) or any(
             n in ("quote_ident", "format", "concat") for n in self._names[start:cast]
         )
-        kind = {"regprocedure": "regproc"}.get(name, name)
+        kind = _KIND.get(name, name)
         self._put(cast, "")
         self._put(at, ")")
         function = f"{'to_' if textual else 'name_of_'}{kind}("
