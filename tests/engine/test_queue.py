@@ -135,3 +135,35 @@ def test_access_is_counted_and_survives_a_restart(open_room: OpenRoom) -> None:
     again = room.get(m.memory_id, namespace=NS)
     assert again.access_count == 4 and again.last_accessed_at is not None
     assert len(room.list(namespaces=[NS], where="access_count >= 4").memories) == 1
+
+
+def test_flush_waits_for_what_was_stored_before_and_not_for_what_others_store_meanwhile(
+    open_room: OpenRoom, model: WordModel
+) -> None:
+    room = open_room()
+    stop = threading.Event()
+
+    def keep_storing() -> None:
+        while not stop.is_set():
+            room.store("more and more", namespace="company_b/busy")
+
+    before = room.store_many([{"content": f"note {i}", "namespace": NS} for i in range(20)])
+    writer = threading.Thread(target=keep_storing)
+    writer.start()
+    try:
+        room.flush(timeout_s=30)
+        assert all(room.get(m.memory_id, namespace=NS).has_embedding for m in before)
+    finally:
+        stop.set()
+        writer.join()
+
+
+def test_flush_after_a_change_of_model_waits_for_the_new_vectors(open_room: OpenRoom) -> None:
+    room = open_room()
+    room.store("kept", namespace=NS)
+    room.flush()
+    room.close()
+    other = WordModel(dimensions=16, name="other")
+    room = open_room(provider=other)
+    room.flush(timeout_s=30)
+    assert "kept" in other.texts and room.stats().embedded == 1

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from strongroom import access, audit
@@ -36,27 +37,52 @@ from strongroom.model import (
     check_namespace,
 )
 
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+    from strongroom.ledger import QueueItem
+
 _FLUSH_POLL_S = 0.02
+_FLUSH_LOOK_S = 0.5
+_QUEUE_PAGE = 5000
 
 
 def flush(call: Call, timeout_s: float) -> None:
+    """Wait for what is queued now; what others store meanwhile does not hold the caller up."""
     engine = call.engine
     limit = check_number(timeout_s, "timeout_s", 0.0, 86_400.0)
     entries = chosen_namespaces(call, Action.STATS, ("*",))
     deadline = time.monotonic() + limit
+    # A model that the configuration has changed takes its namespaces over first: they are queued by that.
+    entries = [engine.models.current(e) for e in entries if engine.models.embeds(e)]
     engine.models.wake()
     engine.indexes.wait_verified(limit)  # it finds memories whose vector was lost
-    while True:
+    wanted = _pending(engine, entries)
+    look_again = time.monotonic() + _FLUSH_LOOK_S
+    while wanted:
         left = deadline - time.monotonic()
-        engine.models.wait_idle(max(0.0, min(left, 1.0)))
-        if not any(engine.ledger.queue_stats(e.ns).pending for e in entries if engine.models.embeds(e)):
+        engine.models.wait_idle(max(0.0, min(left, _FLUSH_LOOK_S)))
+        if not any(engine.ledger.queue_stats(e.ns).pending for e in entries):
             return
-        if left <= 0:
+        if time.monotonic() >= look_again:
+            wanted &= _pending(engine, entries)
+            look_again = time.monotonic() + _FLUSH_LOOK_S
+        elif left <= 0:
             raise OperationTimeoutError(
                 f"memories still wait for their embedding after {limit:g} s",
                 hint="look at: strongroom queue; they stay queued and will be embedded",
             )
         time.sleep(_FLUSH_POLL_S)
+
+
+def _pending(engine: Engine, entries: Sequence[NamespaceEntry]) -> set[QueueItem]:
+    """What waits for an embedding in these namespaces."""
+    found: set[QueueItem] = set()
+    for entry in entries:
+        after = 0
+        while page := engine.ledger.queue(ns=entry.ns, dead=False, after=after, limit=_QUEUE_PAGE):
+            found.update(row.item for row in page)
+            after = page[-1].id
+    return found
 
 
 def stats(call: Call, patterns: Sequence[str]) -> StoreStats:
