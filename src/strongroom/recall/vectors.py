@@ -244,10 +244,9 @@ class VectorLane:
         trained = int(source.array("VTRN", "<i8", rows=1)[0])
         centroids = source.array("VCEN", "<f4", columns=self.dimensions)
         chosen = source.array("VLST", "<u2", rows=count if len(centroids) else 0)
-        if count and (int(rids.max()) >= rows or len(np.unique(rids)) != count):
-            raise IntegrityError("a snapshot holds vectors that belong to no row")
-        if len(chosen) and int(chosen.max()) >= len(centroids):
-            raise IntegrityError("a snapshot holds vectors in lists that are not there")
+        lost = int(rids.max(initial=-1)) >= rows or int(chosen.max(initial=0)) >= max(len(centroids), 1)
+        if lost or len(np.unique(rids)) != count:
+            raise IntegrityError("a snapshot holds vectors that belong to no row or list")
         made.own(np.arange(count, dtype=np.int64), rids)
         if len(centroids) and count > self._exact_rows_max:
             made.lists = InvertedLists.assigned(centroids, made.matrix, chosen)
