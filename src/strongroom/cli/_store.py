@@ -12,6 +12,7 @@ import click
 from strongroom.cli import _output as out
 from strongroom.cli._app import SURFACE, App
 from strongroom.cli._errors import FINDINGS
+from strongroom.cli._kms import keys_settings, kms_options
 from strongroom.cli._params import Command, Group, Subset, pass_app
 from strongroom.errors import ConfigurationError, StrongroomError
 
@@ -46,9 +47,17 @@ _SUITES = ("AES-256-GCM", "ChaCha20-Poly1305", "AES-256-GCM-SIV")
 @click.option(
     "--host", "hosts", multiple=True, help="A further name or address of the server. May be repeated."
 )
+@kms_options
 @pass_app
 def init(
-    app: App, keys: str | None, passphrase_file: str | None, suite: str, embedding: str, hosts: Sequence[str]
+    app: App,
+    /,
+    keys: str | None,
+    passphrase_file: str | None,
+    suite: str,
+    embedding: str,
+    hosts: Sequence[str],
+    **kms: Any,
 ) -> None:
     """Make a store: data directory, keys beside it, certificates of a local authority."""
     directory = app.local_directory("init")
@@ -56,7 +65,7 @@ def init(
     from strongroom.engine import init_store
     from strongroom.servers.tls import create_local_ca
 
-    config = _new_config(keys, passphrase_file, suite, embedding, hosts)
+    config = _new_config(keys, passphrase_file, suite, embedding, hosts, keys_settings(**kms))
     init_store(directory, config=config)
     where = keys_directory(directory, config)
     try:
@@ -70,7 +79,7 @@ def init(
         "data": str(directory.resolve()),
         "configuration": str(directory.resolve() / "strongroom.toml"),
         "keys": str(where),
-        "key_file": str(where / config.keys.key_file),
+        **({"key_file": str(where / config.keys.key_file)} if config.keys.provider == "local" else {}),
         "certificate": str(where / config.server.certificate),
         "authority": str(where / "tls" / "ca.pem"),
     }
@@ -85,7 +94,12 @@ def init(
 
 
 def _new_config(
-    keys: str | None, passphrase_file: str | None, suite: str, embedding: str, hosts: Sequence[str]
+    keys: str | None,
+    passphrase_file: str | None,
+    suite: str,
+    embedding: str,
+    hosts: Sequence[str],
+    kms: dict[str, Any],
 ) -> Config:
     from strongroom.config import Config, EmbeddingConfig, KeysConfig, ServerConfig
 
@@ -96,6 +110,7 @@ def _new_config(
             directory=str(Path(keys).absolute()) if keys else "",
             passphrase=f"file:{Path(passphrase_file).absolute()}" if passphrase_file else "",
             suite=suite,
+            **kms,
         ),
         embedding=EmbeddingConfig(provider=embedding),
         server=ServerConfig(allowed_hosts=tuple(dict.fromkeys((*server.allowed_hosts, *names)))),

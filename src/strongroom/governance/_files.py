@@ -110,6 +110,7 @@ def check_private_keys(case: Case) -> Iterator[Finding]:
     paths = [case.key_file, case.keyring, case.private_key, tls / "ca.key"]
     for reference in (
         case.config.keys.passphrase,
+        case.config.keys.credentials,
         case.config.embedding.api_key,
         *(model.api_key for model in case.config.models.values()),
     ):
@@ -143,6 +144,7 @@ def check_references(case: Case) -> Iterator[Finding]:
     """The secrets that the configuration refers to are there."""
     named = {
         "keys.passphrase": case.config.keys.passphrase,
+        "keys.credentials": case.config.keys.credentials,
         "embedding.api_key": case.config.embedding.api_key,
     }
     named.update({f"models.{n}.api_key": m.api_key for n, m in case.config.models.items()})

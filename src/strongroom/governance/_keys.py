@@ -6,13 +6,15 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import closing
+from pathlib import Path
+from uuid import UUID
 
 from strongroom import crypto
-from strongroom.config import resolve_reference
+from strongroom.config import Config
 from strongroom.errors import StrongroomError
 from strongroom.governance._case import WORKER_LOCK_NAME, Case
 from strongroom.keyring import Keyring
-from strongroom.kms import LocalKeystore
+from strongroom.kms import LOCAL, make_kms
 from strongroom.ledger import SqliteLedger
 from strongroom.model import Finding, Severity
 
@@ -46,28 +48,28 @@ def check_crypto(case: Case) -> Iterator[Finding]:
 
 def check_keyring(case: Case) -> Iterator[Finding]:
     """Master key and keyring belong to the ledger's store, and the one unwraps the other."""
-    if case.config.keys.provider != "local":
-        yield Finding(
-            Severity.ERROR,
-            "configuration",
-            "the key management provider is not known",
-            "keys.provider",
-            "known: local",
-        )
-        return
-    with closing(SqliteLedger.open(case.directory, _NoWriting(), case.config.ledger)) as ledger:
-        store_id = ledger.store_id
-    passphrase = resolve_reference(case.config.keys.passphrase) if case.config.keys.passphrase else None
+    store_id = store_id_of(case.directory, case.config)
+    local = case.config.keys.provider == LOCAL
     try:
-        keystore = LocalKeystore.open(case.key_file, store_id=store_id, passphrase=passphrase)
+        kms = make_kms(case.config.keys, case.keys, store_id)
     except StrongroomError as e:
-        yield _as_finding(e, "key file")
+        yield _as_finding(e, "key file" if local else "key management service")
         return
-    with closing(keystore):
+    with closing(kms):
         try:
-            Keyring.open(case.keyring, store_id, keystore).close()
+            Keyring.open(case.keyring, store_id, kms).close()
         except StrongroomError as e:
             yield _as_finding(e, "keyring")
+
+
+def store_id_of(directory: Path, config: Config) -> UUID:
+    """The store's id, as its ledger says.
+
+    Raises:
+        StorageError: there is no ledger, or it cannot be opened.
+    """
+    with closing(SqliteLedger.open(directory, _NoWriting(), config.ledger)) as ledger:
+        return ledger.store_id
 
 
 def check_queue(case: Case) -> Iterator[Finding]:

@@ -6,6 +6,8 @@ Only namespace keys come here. Formats: spec/keystore.md (local), spec/kms-wrapp
 from strongroom.kms._contract import KmsKeyInfo, KmsProvider, encode_context
 from strongroom.kms._envelope import EnvelopeKms
 from strongroom.kms._guard import BreakerState, KmsHealth
+from strongroom.kms._policy import policy
+from strongroom.kms._proof import Proof, prove
 from strongroom.kms._registry import LOCAL, PROVIDERS, check_keys_config, create_kms, make_kms
 from strongroom.kms.local import LocalKeystore, PassphraseCost
 
@@ -19,8 +21,11 @@ __all__ = [
     "KmsProvider",
     "LocalKeystore",
     "PassphraseCost",
+    "Proof",
     "check_keys_config",
     "create_kms",
     "encode_context",
     "make_kms",
+    "policy",
+    "prove",
 ]
