@@ -30,6 +30,7 @@ NAMES = {
     "update_memory",
     "delete_memory",
     "memory_stats",
+    "query_memories",
 }
 
 
@@ -121,7 +122,7 @@ def test_the_tools_describe_themselves(server):
             assert parameter.get("description"), f"{tool.name}.{name} says nothing"
         hints = tool.annotations
         assert hints.read_only_hint == (
-            tool.name in ("search_memory", "get_memory", "list_memories", "memory_stats")
+            tool.name in ("search_memory", "get_memory", "list_memories", "memory_stats", "query_memories")
         )
         assert hints.destructive_hint == (tool.name in ("update_memory", "delete_memory"))
         assert hints.open_world_hint is False
@@ -140,6 +141,7 @@ def test_results_match_the_schemas_that_the_tools_declare(server):
         "list_memories": {"namespaces": ["*"], "limit": 1},
         "update_memory": {**key, "importance": 1},
         "memory_stats": {},
+        "query_memories": {"statement": "SELECT kind, count(*) AS n FROM memories GROUP BY kind"},
         "delete_memory": key,
     }.items():
         result = call(server, name, **arguments)
@@ -173,6 +175,8 @@ def test_results_match_the_schemas_that_the_tools_declare(server):
         ),
         ("list_memories", {"namespaces": ["*"], "cursor": "nope"}, "invalid_input"),
         ("memory_stats", {"namespaces": ["a b"]}, "invalid_namespace"),
+        ("query_memories", {"statement": "DELETE FROM memories"}, "sql_forbidden"),
+        ("query_memories", {"statement": "SELECT * FROM range(101)"}, "limit_exceeded"),
     ],
 )
 def test_a_bad_call_is_a_tool_error_with_code_and_advice(server, tool, arguments, code):

@@ -17,7 +17,12 @@ from strongroom.engine.session import Session
 OWN = ("company_a/support", "company_a/sales")
 FOREIGN = "company_b/secret"
 CANARY = "canary-7f3a-xylophone"
-TOPICS = ("billing invoice refund", "travel to rome by train", "cooking pasta with basil", "server outage at night")
+TOPICS = (
+    "billing invoice refund",
+    "travel to rome by train",
+    "cooking pasta with basil",
+    "server outage at night",
+)
 
 OpenRoom = Callable[..., Room]
 

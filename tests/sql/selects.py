@@ -44,7 +44,16 @@ class Selects:
 
     def statement(self) -> str:
         return self.random.choice(
-            [self.plain, self.grouped, self.window, self.cte, self.joined, self.combined, self.lateral, self.sets]
+            [
+                self.plain,
+                self.grouped,
+                self.window,
+                self.cte,
+                self.joined,
+                self.combined,
+                self.lateral,
+                self.sets,
+            ]
         )()
 
     def plain(self) -> str:
@@ -55,32 +64,54 @@ class Selects:
 
     def grouped(self) -> str:
         a, b = self.pick(GROUPS), self.pick(GROUPS)
-        aggregate = self.pick(("count(*)", "max(content)", "min(importance)", "count(DISTINCT kind)",
-                               "string_agg(kind, ',' ORDER BY memory_id)", "count(*) FILTER (WHERE importance > 0.5)"))
+        aggregate = self.pick(
+            (
+                "count(*)",
+                "max(content)",
+                "min(importance)",
+                "count(DISTINCT kind)",
+                "string_agg(kind, ',' ORDER BY memory_id)",
+                "count(*) FILTER (WHERE importance > 0.5)",
+            )
+        )
         by = self.random.choice([f"{a}", f"{a}, {b}", f"ROLLUP ({a}, {b})", f"CUBE ({a}, {b})",
                                  f"GROUPING SETS (({a}), ({b}), ())"])  # fmt: skip
         having = self.random.choice(["", " HAVING count(*) > 2"])
-        return f"SELECT {a} AS a, {b} AS b, {aggregate} AS n FROM memories WHERE {self.condition()} GROUP BY {by}{having}" \
-            if b in by else f"SELECT {a} AS a, {aggregate} AS n FROM memories WHERE {self.condition()} GROUP BY {a}{having}"
+        return (
+            f"SELECT {a} AS a, {b} AS b, {aggregate} AS n FROM memories WHERE {self.condition()} GROUP BY {by}{having}"
+            if b in by
+            else f"SELECT {a} AS a, {aggregate} AS n FROM memories WHERE {self.condition()} GROUP BY {a}{having}"
+        )
 
     def window(self) -> str:
-        f = self.pick(("row_number()", "rank()", "sum(importance)", "lag(content)", "first_value(kind)", "ntile(3)"))
+        f = self.pick(
+            ("row_number()", "rank()", "sum(importance)", "lag(content)", "first_value(kind)", "ntile(3)")
+        )
         frame = "PARTITION BY " + self.pick(GROUPS) + " ORDER BY created_at, memory_id"
         if self.random.random() < 0.4:
             return f"SELECT memory_id, {f} OVER ({frame}) AS w FROM memories WHERE {self.condition()} QUALIFY row_number() OVER ({frame}) <= 3"
-        return f"SELECT memory_id, {f} OVER w AS w FROM memories WHERE {self.condition()} WINDOW w AS ({frame})"
+        return (
+            f"SELECT memory_id, {f} OVER w AS w FROM memories WHERE {self.condition()} WINDOW w AS ({frame})"
+        )
 
     def cte(self) -> str:
         kind = self.random.choice(["", "MATERIALIZED ", "NOT MATERIALIZED "])
         if self.random.random() < 0.3:
-            return (f"WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < {self.random.randrange(3, 9)})"
-                    " SELECT n, count(*) AS c FROM t, memories WHERE length(content) % 9 < n GROUP BY n")
+            return (
+                f"WITH RECURSIVE t(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t WHERE n < {self.random.randrange(3, 9)})"
+                " SELECT n, count(*) AS c FROM t, memories WHERE length(content) % 9 < n GROUP BY n"
+            )
         return (f"WITH memories AS {kind}(SELECT * FROM memories WHERE {self.condition()}), b AS (SELECT kind, count(*) AS n"
                 f" FROM memories GROUP BY kind) SELECT m.memory_id, b.n FROM memories AS m JOIN b USING (kind) WHERE {self.pick(NUMBERS)} > 1")  # fmt: skip
 
     def joined(self) -> str:
         kind = self.pick(("JOIN", "LEFT JOIN", "SEMI JOIN", "ANTI JOIN", "FULL JOIN"))
-        on = self.pick(("a.agent_id = b.agent_id AND a.kind <> b.kind AND b.importance > 0.8", "a.memory_id = b.memory_id AND b.kind = 'fact'"))
+        on = self.pick(
+            (
+                "a.agent_id = b.agent_id AND a.kind <> b.kind AND b.importance > 0.8",
+                "a.memory_id = b.memory_id AND b.kind = 'fact'",
+            )
+        )
         if kind in ("SEMI JOIN", "ANTI JOIN"):
             return f"SELECT a.memory_id, a.content FROM memories a {kind} memories b ON {on}"
         return f"SELECT a.memory_id, b.memory_id AS other, a.kind, b.content FROM memories a {kind} memories b ON {on} WHERE a.agent_id = 'agent-1'"

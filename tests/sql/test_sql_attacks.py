@@ -37,7 +37,10 @@ def test_an_attack_shows_nothing_foreign(room: Any, caller: Session, family: str
         assert caller.sql("SELECT count(*) FROM memories").fetch() == [(120,)], statement
 
 
-@pytest.mark.parametrize("family", ["system catalogues", "other schemas", "query and table functions", "replacement scans", "changes"])
+@pytest.mark.parametrize(
+    "family",
+    ["system catalogues", "other schemas", "query and table functions", "replacement scans", "changes"],
+)
 def test_what_is_not_offered_is_refused(caller: Session, family: str) -> None:
     for statement in ATTACKS[family]:
         with pytest.raises(StrongroomError) as e:
@@ -118,7 +121,9 @@ def test_the_audit_log_holds_a_digest_and_no_word_of_the_statement(room: Any, ca
 
 
 # -- each layer alone -----------------------------------------------------------------------------------
-def test_the_second_look_stops_a_statement_that_the_walk_let_through(room: Any, caller: Session, monkeypatch: Any) -> None:
+def test_the_second_look_stops_a_statement_that_the_walk_let_through(
+    room: Any, caller: Session, monkeypatch: Any
+) -> None:
     from strongroom.recall.sql import walk
 
     monkeypatch.setattr(walk.Walk, "_base_table", lambda self, node, scope: [])
@@ -144,11 +149,11 @@ def test_the_engines_plan_stops_a_statement_that_both_looks_let_through(
 def test_a_name_that_cannot_be_guessed_stops_a_statement_that_every_look_let_through(
     room: Any, caller: Session, monkeypatch: Any
 ) -> None:
-    from strongroom.recall.sql import plan, run, walk
+    from strongroom.recall.sql import binding, plan, walk
 
     monkeypatch.setattr(walk.Walk, "_base_table", lambda self, node, scope: [])
     monkeypatch.setattr(plan, "_is_meant", lambda *a: True)
-    monkeypatch.setattr(run, "_check_scans", lambda *a: None)
+    monkeypatch.setattr(binding, "check_scans", lambda *a: None)
     for number in range(1, 6):
         with pytest.raises(SqlUndefinedError):
             caller.sql(f"SELECT * FROM n{number}.mem")

@@ -11,7 +11,7 @@ from tests.sql.selects import Selects
 
 from strongroom.engine.session import Session
 from strongroom.errors import StrongroomError
-from strongroom.recall.sql import to_rows
+from strongroom.model.sql_values import to_rows
 
 STATEMENTS = 600
 

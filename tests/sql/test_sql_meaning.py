@@ -41,7 +41,9 @@ def test_semantic_rank_is_the_cosine_of_every_memory(caller: Session, oracle: Or
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_the_best_k_with_any_filter_are_those_of_brute_force(caller: Session, oracle: Oracle, seed: int) -> None:
+def test_the_best_k_with_any_filter_are_those_of_brute_force(
+    caller: Session, oracle: Oracle, seed: int
+) -> None:
     random = Random(seed)
     text, k, least = random.choice(TEXTS), random.randrange(1, 12), random.random() * 0.8
     offset = random.choice([0, 0, 3])
@@ -65,8 +67,12 @@ def test_every_place_of_an_expression_takes_a_function_of_meaning(caller: Sessio
         return caller.sql(statement, parameters).fetch()[0][0]
 
     assert one("SELECT count(*) FROM memories WHERE semantic_match(content, 'billing', 0.3)") == len(near)
-    assert one("SELECT max(semantic_rank(content, 'rome')) FROM memories") == pytest.approx(max(rome.values()), abs=1e-5)
-    assert one("SELECT count(*) FILTER (WHERE semantic_match(content, ?, ?)) FROM memories", "billing", 0.3) == len(near)
+    assert one("SELECT max(semantic_rank(content, 'rome')) FROM memories") == pytest.approx(
+        max(rome.values()), abs=1e-5
+    )
+    assert one(
+        "SELECT count(*) FILTER (WHERE semantic_match(content, ?, ?)) FROM memories", "billing", 0.3
+    ) == len(near)
     both = sum(1 for i in near if rome[i] > billing[i])
     assert one("SELECT count(*) FROM memories WHERE semantic_rank(content, 'rome') > semantic_rank(content, 'billing')"
                " AND semantic_match(content, 'billing', 0.3)") == both  # fmt: skip
@@ -79,9 +85,14 @@ def test_every_place_of_an_expression_takes_a_function_of_meaning(caller: Sessio
                " SELECT count(*) FROM d AS e WHERE semantic_match(e.c, 'billing', 0.3)") == len(near)  # fmt: skip
     assert one("SELECT count(*) FROM memories m WHERE EXISTS (SELECT 1 FROM range(1) WHERE semantic_match(m.content, 'billing', 0.3))"
                ) == len(near)  # fmt: skip
-    assert one("SELECT CASE WHEN semantic_match(content, 'billing', -1) THEN 'yes' END FROM memories LIMIT 1") == "yes"
+    assert (
+        one("SELECT CASE WHEN semantic_match(content, 'billing', -1) THEN 'yes' END FROM memories LIMIT 1")
+        == "yes"
+    )
     assert one("SELECT count(*) FROM memories QUALIFY row_number() OVER (ORDER BY count(*)) = 1") == 120
-    ranked = caller.sql("SELECT memory_id FROM memories QUALIFY row_number() OVER (ORDER BY semantic_rank(content, 'rome') DESC) <= 3")
+    ranked = caller.sql(
+        "SELECT memory_id FROM memories QUALIFY row_number() OVER (ORDER BY semantic_rank(content, 'rome') DESC) <= 3"
+    )
     assert {r[0] for r in ranked.rows()} == set(sorted(rome, key=lambda i: -rome[i])[:3])
 
 
@@ -114,7 +125,9 @@ def test_a_memory_without_an_embedding_gives_null(open_room: OpenRoom) -> None:
     )
     count, ranked, matched, null = room.sql(statement).fetch()[0]
     assert count == 11 and ranked == matched and ranked + null == 11
-    assert room.sql("SELECT keyword_match(content, 'rome') FROM memories WHERE content LIKE 'never%'").fetch() == [(True,)]
+    assert room.sql(
+        "SELECT keyword_match(content, 'rome') FROM memories WHERE content LIKE 'never%'"
+    ).fetch() == [(True,)]
 
 
 def test_a_text_is_embedded_once_for_a_statement(open_room: OpenRoom) -> None:
@@ -128,17 +141,37 @@ def test_a_text_is_embedded_once_for_a_statement(open_room: OpenRoom) -> None:
     assert sorted(model.texts) == ["pasta", "rome"]
 
 
-def test_keyword_and_hybrid_order_as_search_does(room: Any, caller: Session) -> None:
-    for mode, function in (("keyword", "keyword_rank"), ("hybrid", "hybrid_rank")):
-        for text in TEXTS[:3]:
-            hits = caller.search(text, namespaces=["company_a/*"], k=5, mode=mode)
-            rows = caller.sql(f"SELECT memory_id, {function}(content, ?) AS r FROM memories ORDER BY r DESC LIMIT 5", [text])
-            scores = [r for _, r in rows.rows()]
-            assert scores == sorted(scores, reverse=True)
-            if mode == "keyword":
-                assert scores == pytest.approx([h.score for h in hits], rel=1e-5)
-            else:
-                assert scores[0] == pytest.approx(hits[0].score, rel=0.05)
+def test_keyword_rank_is_the_score_of_search(caller: Session) -> None:
+    for text in TEXTS[:3]:
+        hits = caller.search(text, namespaces=["company_a/*"], k=5, mode="keyword")
+        rows = caller.sql(
+            "SELECT keyword_rank(content, ?) AS r FROM memories ORDER BY r DESC LIMIT 5", [text]
+        )
+        assert [r for (r,) in rows.rows()] == pytest.approx([h.score for h in hits], rel=1e-5)
+        found = caller.sql(
+            "SELECT count(*) FROM memories WHERE keyword_match(content, $1) <> (keyword_rank(content, $1) > 0)",
+            [text],
+        )
+        assert found.fetch() == [(0,)]
+
+
+def test_hybrid_rank_is_the_fusion_of_both_ranks_over_all_memories(caller: Session, oracle: Oracle) -> None:
+    for text in TEXTS[:3]:
+        rows = list(caller.sql("SELECT memory_id, content, created_at, keyword_rank(content, $1), semantic_rank(content, $1),"
+                               " hybrid_rank(content, $1) FROM memories", [text]).rows())  # fmt: skip
+        lanes = [[r for r in rows if r[3] > 0], [r for r in rows if r[4] is not None]]
+        places = [
+            {
+                r[0]: n
+                for n, r in enumerate(sorted(lane, key=lambda r: (-r[score], -r[2].timestamp())), start=1)
+            }
+            for lane, score in zip(lanes, (3, 4), strict=True)
+        ]
+        for memory_id, *_, hybrid in rows:
+            parts = [
+                w / (60 + p[memory_id]) for w, p in zip((0.6, 1.0), places, strict=True) if memory_id in p
+            ]
+            assert hybrid == pytest.approx(sum(parts), rel=1e-9)
 
 
 def test_a_model_that_does_not_answer_is_an_error_of_its_own(open_room: OpenRoom) -> None:
@@ -160,16 +193,27 @@ def test_a_model_that_does_not_answer_is_an_error_of_its_own(open_room: OpenRoom
         ("SELECT semantic_rank('a', 'x')", SqlSyntaxError),
         ("SELECT semantic_rank(content, kind) FROM memories", SqlSyntaxError),
         ("SELECT semantic_rank(content, 'x') FROM (SELECT DISTINCT content FROM memories)", SqlSyntaxError),
-        ("SELECT semantic_rank(content, 'x') FROM (SELECT content FROM memories UNION SELECT kind FROM memories)", SqlSyntaxError),
-        ("SELECT semantic_rank(content, 'x') FROM (SELECT max(content) AS content FROM memories)", SqlSyntaxError),
+        (
+            "SELECT semantic_rank(content, 'x') FROM (SELECT content FROM memories UNION SELECT kind FROM memories)",
+            SqlSyntaxError,
+        ),
+        (
+            "SELECT semantic_rank(content, 'x') FROM (SELECT max(content) AS content FROM memories)",
+            SqlSyntaxError,
+        ),
         ("SELECT semantic_rank(content, 'x') FROM (VALUES ('a')) AS v(content)", SqlSyntaxError),
         ("SELECT semantic_rank(content) FROM memories", SqlError),
         ("SELECT semantic_match(content, 'x', 0.1, 3) FROM memories", SqlError),
-        ("SELECT count(DISTINCT semantic_rank(content, 'x') ORDER BY 1) OVER () FROM memories GROUP BY content", SqlError),
+        (
+            "SELECT count(DISTINCT semantic_rank(content, 'x') ORDER BY 1) OVER () FROM memories GROUP BY content",
+            SqlError,
+        ),
         ("SELECT m FROM memories m WHERE semantic_match(content, 'x')", SqlForbiddenError),
     ],
 )
-def test_an_argument_that_is_no_memorys_content_is_refused(caller: Session, statement: str, cls: type[Exception]) -> None:
+def test_an_argument_that_is_no_memorys_content_is_refused(
+    caller: Session, statement: str, cls: type[Exception]
+) -> None:
     with pytest.raises(cls):
         caller.sql(statement)
 
@@ -178,7 +222,9 @@ def test_explain_shows_whether_the_index_answers(caller: Session) -> None:
     def plan(statement: str) -> str:
         return caller.sql("EXPLAIN " + statement).fetch()[0][0]
 
-    assert plan("SELECT content FROM memories WHERE kind = 'fact' ORDER BY semantic_rank(content, 'x') DESC LIMIT 2").startswith("vector index")
+    assert plan(
+        "SELECT content FROM memories WHERE kind = 'fact' ORDER BY semantic_rank(content, 'x') DESC LIMIT 2"
+    ).startswith("vector index")
     for exact in (
         "SELECT content FROM memories ORDER BY semantic_rank(content, 'x') LIMIT 2",
         "SELECT content FROM memories ORDER BY semantic_rank(content, 'x') DESC",

@@ -16,7 +16,7 @@ from uuid import UUID
 
 import httpx
 
-from strongroom.client import _wire
+from strongroom.client import _sql, _wire
 from strongroom.client._tls import client_context
 from strongroom.errors import OperationTimeoutError, TransportError
 from strongroom.model import (
@@ -31,6 +31,7 @@ from strongroom.model import (
     QueueEntry,
     Scope,
     SearchMode,
+    SqlResult,
     StoreStats,
 )
 from strongroom.model.memory import UNSET, Unset
@@ -374,6 +375,32 @@ class RemoteRoom:
         raw = self._send("GET", "/v1/audit", params=params, repeatable=True)
         return [entry.noun() for entry in _wire.decode(_wire.Entries, raw).entries]
 
+    def sql(
+        self,
+        statement: str,
+        parameters: Sequence[object] = (),
+        *,
+        namespaces: Sequence[str] | None = None,
+        rows_max: int | None = None,
+    ) -> SqlResult:
+        """Answer one SELECT over the caller's memories (docs/sql.md).
+
+        Args:
+            parameters: values for ``?`` or ``$1``, ``$2``, ...; numbers, texts, booleans, None.
+            namespaces: names or patterns; None: everything that the key may read.
+            rows_max: an answer with more rows is refused.
+
+        Raises:
+            SqlSyntaxError, SqlForbiddenError, SqlUndefinedError, SqlDataError: see ``sqlstate``.
+            LimitExceededError, OperationTimeoutError, EmbeddingError.
+        """
+        body = {"statement": statement, "parameters": list(parameters)}
+        body |= _wire.present({"namespaces": namespaces, "rows_max": rows_max})
+        raw = self._send(
+            "POST", "/v1/sql", _wire.encode(body), repeatable=True, accept=_sql.ARROW_STREAM
+        )
+        return _sql.result_of(raw)
+
     def close(self) -> None:
         """Close the connections. May be called twice."""
         self._http.close()
@@ -396,6 +423,7 @@ class RemoteRoom:
         params: Mapping[str, Any] | None = None,
         repeatable: bool = False,
         wait_s: float = 0.0,
+        accept: str = "",
     ) -> bytes:
         """The body of the answer.
 
@@ -403,8 +431,7 @@ class RemoteRoom:
             StrongroomError: the server answered with an error. TransportError, OperationTimeoutError.
         """
         request = self._http.build_request(method, self._url + path, content=body, params=params)
-        if body is not None:
-            request.headers["content-type"] = "application/json"
+        request.headers.update(_wire.headers(body, accept))
         if wait_s:
             request.extensions["timeout"] = {**request.extensions["timeout"], "read": wait_s + _FLUSH_STEP_S}
         for pause_s in (*_RETRY_PAUSES_S, None):

@@ -197,6 +197,12 @@ def bearer(api_key: str) -> str:
     return f"Bearer {api_key}"
 
 
+def headers(body: bytes | None, accept: str) -> dict[str, str]:
+    """What a request says of its body and of the answer that it wants."""
+    out = {} if body is None else {"content-type": "application/json"}
+    return {**out, "accept": accept} if accept else out
+
+
 def _hook(value: object) -> Any:
     if isinstance(value, Mapping):
         return dict(value)

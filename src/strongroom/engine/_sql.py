@@ -24,6 +24,7 @@ from strongroom.engine._validate import check_count, check_text
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import InvalidInputError, InvalidVectorError, LimitExceededError
 from strongroom.model import Action, SqlCancel, SqlDescription, SqlResult
+from strongroom.model.sql_values import to_rows
 from strongroom.recall import sql
 from strongroom.recall.columnar import ColumnarTable
 
@@ -125,7 +126,7 @@ def describe_sql(
 
 
 def _rows(types: tuple[str, ...], table: Any, start: int, count: int) -> list[tuple[Any, ...]]:
-    return sql.to_rows(table, start, count, types)
+    return to_rows(table, start, count, types)
 
 
 def _authorized(call: Call, statement: str, patterns: Sequence[str] | None) -> list[NamespaceEntry]:
@@ -269,7 +270,10 @@ def _queue_rows(call: Call, entries: Sequence[NamespaceEntry]) -> list[tuple[Any
 
 
 def _audit_rows(call: Call) -> list[tuple[Any, ...]]:
-    """The newest entries of the log: all for who administers the store, else the caller's own."""
+    """The newest entries of the log: all for who administers the store, else the caller's own.
+
+    Those come without their number in the log, which would count what others do.
+    """
     engine = call.engine
     everything = access.decide(call.principal, Action.ADMINISTER, None).allowed
     newest = engine.ledger.audit_count()
@@ -280,7 +284,7 @@ def _audit_rows(call: Call) -> list[tuple[Any, ...]]:
             e = audit.decode(engine.vault.open_audit(seq, sealed), seq)
             if everything or e.principal == call.caller:
                 rows.append(
-                    (e.seq, e.at_us, e.request_id, e.principal, e.surface, e.action, list(e.namespaces),
+                    (e.seq if everything else None, e.at_us, e.request_id, e.principal, e.surface, e.action, list(e.namespaces),
                      e.outcome, e.reason, list(e.memory_ids), e.count)
                 )  # fmt: skip
         after = page[-1][0]

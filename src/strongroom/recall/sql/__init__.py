@@ -7,7 +7,6 @@ from strongroom.recall.sql.plan import Plan
 from strongroom.recall.sql.run import Answer, Member, Request, SqlEngine
 from strongroom.recall.sql.scope import Score, Text
 from strongroom.recall.sql.scoring import Scorer, hybrid_scorers, keyword_scorers, semantic_scorers
-from strongroom.recall.sql.values import to_rows
 from strongroom.recall.sql.walk import Offer
 
 __all__ = [
@@ -27,5 +26,4 @@ __all__ = [
     "parameter_types",
     "sample",
     "semantic_scorers",
-    "to_rows",
 ]

@@ -16,7 +16,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
-from uuid import UUID
 
 import duckdb
 import numpy as np
@@ -26,35 +25,27 @@ from numpy.typing import NDArray
 from strongroom.config import LimitsConfig
 from strongroom.errors import InternalError, LimitExceededError, OperationTimeoutError, SqlSyntaxError
 from strongroom.model import SqlCancel, SqlColumn
-from strongroom.recall._columns import text_key
 from strongroom.recall._watchdog import Watchdog
 from strongroom.recall.columnar import ColumnarStore, ColumnarTable
 from strongroom.recall.functions import COLUMNS
 from strongroom.recall.index import NamespaceIndex
 from strongroom.recall.search import _reading as reading
+from strongroom.recall.sql import binding
+from strongroom.recall.sql.binding import narrowed, number_of, rows_condition
 from strongroom.recall.sql.describe import sample
 from strongroom.recall.sql.faults import translate
 from strongroom.recall.sql.front import Front
 from strongroom.recall.sql.plan import KEYS, Plan, Variant, handles, narrowings
-from strongroom.recall.sql.scope import Score, Text
+from strongroom.recall.sql.scope import Score
 from strongroom.recall.sql.scoring import Scorer
-from strongroom.recall.sql.tree import words
 
 _Nearest = list[tuple[int, int]]  # (number of the member, rid)
-
-_LEAVES: Final = words(
-    """ARROW_SCAN PYTHON_ARROW_SCAN DUMMY_SCAN EMPTY_RESULT COLUMN_DATA_SCAN CTE_SCAN RECURSIVE_CTE_SCAN
-    REC_CTE_SCAN DELIM_SCAN RANGE GENERATE_SERIES UNNEST JSON_EACH JSON_TREE EXPRESSION_SCAN"""
-)
-"""Leaves of a plan that read no table of the engine."""
 
 __all__ = ["Answer", "Member", "Request", "SqlEngine"]
 
 GROUPS_MAX: Final = 64  # groups of callers whose cursors are kept
 IDLE_MAX: Final = 4  # cursors kept for each
 BATCH_ROWS: Final = 10_000
-RID_MAX: Final = 2**62
-KEY_MIN, KEY_MAX = -(2**63), 2**63 - 1
 _SERIALIZE: Final = (
     "json_serialize_sql(CAST({} AS VARCHAR), skip_default := true, skip_empty := true, skip_null := true)"
 )
@@ -241,7 +232,7 @@ class SqlEngine:
         shown = cursor.execute("EXPLAIN (FORMAT json) " + variant.text, values).fetchall()
         allowed = frozenset(m.table.qualified for m in request.members)
         for _, plan in shown:
-            _check_scans(json.loads(plan), allowed)
+            binding.check_scans(json.loads(plan), allowed)
         if len(request.plan.tables_seen) < GROUPS_MAX:
             request.plan.tables_seen.add(key)
 
@@ -311,7 +302,7 @@ class SqlEngine:
         rows: dict[int, list[int]] = {}
         for number, rid in nearest:
             rows.setdefault(number, []).append(rid)
-        return _rows_condition(self.front.names.rid, self.front.names.place, rows)
+        return rows_condition(self.front.names.rid, self.front.names.place, rows)
 
     def _pools(
         self, cursor: Any, request: Request, parameters: dict[str, Any], *, expiring: bool
@@ -333,7 +324,7 @@ class SqlEngine:
         """(member, rid) of the nearest rows, all that share the last one's score; None: not enough."""
         top = request.plan.top
         assert top is not None and request.vectors is not None
-        wanted = _number(top.limit, request.parameters) + _number(top.offset, request.parameters)
+        wanted = number_of(top.limit, request.parameters) + number_of(top.offset, request.parameters)
         if not 0 < wanted <= self._limits.results_max:
             return None
         best: list[tuple[float, int, int]] = []
@@ -363,7 +354,7 @@ class SqlEngine:
         for number in needed:
             bound[f"p{number}"] = request.parameters[number - 1]
         for number, (column, text) in enumerate(narrowings(plan)):
-            bound |= _narrowed(number, column, text, request)
+            bound |= narrowed(number, column, text, request.parameters, [m.index for m in request.members])
         mine: list[int] = []
         try:
             for name, score in handles(plan).items():
@@ -464,24 +455,6 @@ def _columns(relation: Any) -> tuple[SqlColumn, ...]:
     )
 
 
-def _check_scans(nodes: Any, allowed: frozenset[str]) -> None:
-    """Every leaf of the engine's plan reads one of ``allowed``, or no table at all.
-
-    Raises:
-        InternalError: it does not.
-    """
-    for node in nodes if isinstance(nodes, list) else [nodes]:
-        table = node.get("extra_info", {}).get("Table")
-        name = str(node.get("name")).strip().upper()
-        children = node.get("children", [])
-        if table is not None:
-            if table not in allowed:
-                raise InternalError("a statement would have read what is not the caller's")
-        elif not children and name not in _LEAVES:
-            raise InternalError(f"a statement would have read by {name[:40]}")
-        _check_scans(children, allowed)
-
-
 def _key(members: Sequence[Member]) -> tuple[object, ...]:
     return tuple((m.table.qualified, m.table.namespace) for m in members)
 
@@ -499,39 +472,6 @@ def _close_all(cursors: deque[Any]) -> None:
 def _forget(cursor: Any, name: str) -> None:
     with suppress(duckdb.Error):
         cursor.unregister(name)
-
-
-def _number(value: int | Text, parameters: Sequence[Any]) -> int:
-    if isinstance(value, int):
-        return value
-    given = parameters[int(str(value.parameter)) - 1]
-    return given if type(given) is int else -1
-
-
-def _narrowed(number: int, column: str, text: Text, request: Request) -> dict[str, Any]:
-    """Values for the conditions of ``plan._narrow``; such that all rows pass where nothing follows."""
-    value = text.literal
-    if text.parameter is not None:
-        value = request.parameters[int(text.parameter) - 1]
-    if column != "memory_id":
-        if not isinstance(value, str):
-            return {f"l{number}": KEY_MIN, f"h{number}": KEY_MAX}
-        return dict.fromkeys((f"l{number}", f"h{number}"), text_key(value))
-    try:
-        memory_id = value if isinstance(value, UUID) else UUID(value)
-    except (ValueError, TypeError, AttributeError):
-        return {f"l{number}": 0, f"h{number}": RID_MAX}
-    rids = [r for m in request.members if (r := m.index.rid_of(memory_id.bytes)) is not None]
-    return {f"l{number}": min(rids, default=-1), f"h{number}": max(rids, default=-1)}
-
-
-def _rows_condition(rid: str, place: str, rows: Mapping[int, Sequence[int]]) -> str:
-    """Integers of ours and names of ours, as SQL."""
-    parts = [
-        f'("{place}" = {int(number)} AND "{rid}" IN ({", ".join(str(int(r)) for r in rids)}))'
-        for number, rids in rows.items()
-    ]
-    return "(" + " OR ".join(parts) + ")" if parts else "(1 = 0)"
 
 
 def _explained(relation: Any, how: str) -> Answer:

@@ -2,9 +2,9 @@
 
 Everything here is exact. ``semantic``: the cosine with the text's vector, NULL without a vector.
 ``keyword``: BM25 with the statistics of all namespaces of the statement together, 0 without a match.
-``hybrid``: the sum over both lanes of weight / (constant + rank), where a memory's rank in a lane is 1
-plus the number of memories of the statement's namespaces that are better there; a lane that does not find
-a memory adds nothing.
+``hybrid``: the sum over both lanes of weight / (constant + rank), where a memory's rank in a lane counts
+from 1 over all memories of the statement's namespaces, the best first and of equal ones the newer; a lane
+that does not find a memory adds nothing.
 """
 
 from __future__ import annotations
@@ -79,8 +79,9 @@ def hybrid_scorers(
     alive = [index.everything() for index in indexes]
     meaning = [scorer(rids) for scorer, rids in zip(semantic_scorers(indexes, vectors), alive, strict=True)]
     found = [_lookup(scores)(rids) for scores, rids in zip(bm25, alive, strict=True)]
-    ranks_meaning = _ranks(meaning, [~np.isnan(m) for m in meaning])
-    ranks_keyword = _ranks(found, [f > 0 for f in found])
+    newest = [index.created_at(rids) for index, rids in zip(indexes, alive, strict=True)]
+    ranks_meaning = _ranks(meaning, [~np.isnan(m) for m in meaning], newest, alive)
+    ranks_keyword = _ranks(found, [f > 0 for f in found], newest, alive)
     out: list[Scorer] = []
     for number, index in enumerate(indexes):
         known = index.settings
@@ -94,12 +95,16 @@ def hybrid_scorers(
 
 
 def _ranks(
-    scores: Sequence[NDArray[np.float64]], found: Sequence[NDArray[np.bool_]]
+    scores: Sequence[NDArray[np.float64]],
+    found: Sequence[NDArray[np.bool_]],
+    created: Sequence[NDArray[np.int64]],
+    rids: Sequence[Rids],
 ) -> list[NDArray[np.int64]]:
-    """Ranks from 1 over all parts together, equal scores with equal ranks; 0: not found."""
-    ordered = np.sort(np.concatenate([s[f] for s, f in zip(scores, found, strict=True)]))
-    out = []
-    for score, have in zip(scores, found, strict=True):
-        better = len(ordered) - np.searchsorted(ordered, score, side="right")
-        out.append(np.where(have, better + 1, 0))
-    return out
+    """Ranks from 1 over all parts together, of equal scores the newer memory first; 0: not found."""
+    have = np.concatenate(found)
+    ranks = np.zeros(len(have), dtype=np.int64)
+    places = np.flatnonzero(have)
+    keys = (np.concatenate(rids), np.concatenate(created), np.concatenate(scores))
+    order = np.lexsort(tuple(-key[places] for key in keys))
+    ranks[places[order]] = np.arange(1, len(places) + 1)
+    return np.split(ranks, np.cumsum([len(f) for f in found])[:-1])

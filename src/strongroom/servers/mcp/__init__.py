@@ -1,4 +1,4 @@
-"""MCP by the official SDK: streamable HTTP at ``/mcp`` and stdio, seven tools (docs/mcp.md)."""
+"""MCP by the official SDK: streamable HTTP at ``/mcp`` and stdio, eight tools (docs/mcp.md)."""
 
 from strongroom.servers.mcp._errors import ADVICE, tool_error
 from strongroom.servers.mcp._http import McpEndpoint

@@ -249,3 +249,38 @@ class StatsResult(BaseModel):
     pending: Annotated[int, Field(description="Stored, and not yet found by meaning.")]
     dead: Annotated[int, Field(description="Could not be embedded; found by words alone.")]
     namespaces: list[NamespaceResult]
+
+
+class QueryArguments(Arguments):
+    """One statement."""
+
+    statement: Annotated[
+        str,
+        Field(
+            description="One SELECT, for example: SELECT kind, count(*) FROM memories WHERE importance > 0.5 "
+            "GROUP BY kind. ? stands for a parameter."
+        ),
+    ]
+    parameters: Annotated[
+        list[Any] | None, BeforeValidator(_from_text), Field(description="Values for ?, in order.")
+    ] = None
+    namespaces: Annotated[
+        Texts | None,
+        Field(description="Where to look; left out: all that you may read."),
+    ] = None
+
+
+class QueryColumn(BaseModel):
+    """A column of an answer."""
+
+    name: str
+    type: str
+
+
+class QueryResult(BaseModel):
+    """The answer to a statement."""
+
+    columns: list[QueryColumn]
+    rows: list[list[Any]]
+    row_count: int
+    plan: str

@@ -1,4 +1,4 @@
-"""The seven tools: what an agent is told of each, and what each does with a session."""
+"""The eight tools: what an agent is told of each, and what each does with a session."""
 
 from __future__ import annotations
 
@@ -88,6 +88,17 @@ def _stats(session: Session, a: m.StatsArguments) -> object:
     }
 
 
+def _query(session: Session, a: m.QueryArguments) -> object:
+    from strongroom.servers.sql_rows import to_plain_rows
+
+    given = a.given()
+    return to_plain_rows(
+        session.sql(
+            a.statement, given.get("parameters", ()), namespaces=given.get("namespaces"), rows_max=m.LIMIT_MAX
+        )
+    )
+
+
 TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(
         "store_memory",
@@ -163,6 +174,22 @@ TOOLS: tuple[ToolSpec, ...] = (
         m.StatsArguments,
         m.StatsResult,
         _stats,
+        reads_only=True,
+        idempotent=True,
+    ),
+    ToolSpec(
+        "query_memories",
+        "Ask by SQL",
+        "Answer one SELECT over the table memories, for counts, groups, joins and exact conditions that "
+        "search_memory cannot express. Columns: memory_id, namespace, kind, content, metadata (JSON), tags, "
+        "subject, agent_id, session_id, sensitivity, importance, source, derived_from, created_at, "
+        "updated_at, expires_at, access_count, last_accessed_at, has_embedding, version. "
+        "semantic_rank(content, 'text') gives the nearness in meaning, semantic_match(content, 'text') "
+        "whether it is near. The dialect is DuckDB's. "
+        f"It only reads; at most {m.LIMIT_MAX} rows, so add a LIMIT.",
+        m.QueryArguments,
+        m.QueryResult,
+        _query,
         reads_only=True,
         idempotent=True,
     ),

@@ -22,6 +22,7 @@ from strongroom.servers.rest._call import Caller, as_errors, error_to_response, 
 from strongroom.servers.rest._health import health
 from strongroom.servers.rest._memories import memories
 from strongroom.servers.rest._spec import describe
+from strongroom.servers.rest._sql import statements
 
 if TYPE_CHECKING:
     from strongroom.engine import Engine
@@ -61,6 +62,7 @@ def create_app(
     )
     routers = [
         memories(caller),
+        statements(caller),
         store(caller),
         administration(caller),
         health(caller, metrics_on_loopback=metrics_on_loopback),

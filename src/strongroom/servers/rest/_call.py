@@ -86,6 +86,8 @@ class Caller:
         *,
         status: int = 200,
         waits: Callable[[bytes], bool] | None = None,
+        encode: Callable[[object], bytes] = to_json,
+        media_type: str = "application/json",
     ) -> Response:
         """The answer to an operation whose body ``model`` parses; ``waits`` tells those that take long."""
         key = _presented_key(request)
@@ -100,10 +102,10 @@ class Caller:
 
         def hop() -> bytes:
             session = self._session(request, key)
-            return to_json(work(session, model(raw)))
+            return encode(work(session, model(raw)))
 
         pool = self._waiters if waits is not None and waits(raw) else self.workers
-        return Response(await pool.run(hop), status, media_type="application/json")
+        return Response(await pool.run(hop), status, media_type=media_type)
 
     def _session(self, request: Request, key: str) -> Session:
         return self.engine.authenticate(key, surface=_SURFACE, request_id=request_id_of(request.scope))

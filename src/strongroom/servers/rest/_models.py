@@ -159,6 +159,21 @@ class ListQuestion(Conditions):
     cursor: str | None = None
 
 
+class SqlStatement(Input):
+    """One SELECT over the memories that the key may read; docs/sql.md describes the language."""
+
+    statement: Annotated[
+        Text,
+        Field(
+            description="One SELECT; ? or $1, $2, ... stand for parameters.",
+            examples=["SELECT kind, count(*) FROM memories GROUP BY kind"],
+        ),
+    ]
+    parameters: list[JsonValue] = []
+    namespaces: Annotated[list[Pattern], Field(min_length=1)] | None = None
+    rows_max: Annotated[int, Field(ge=1)] | None = None
+
+
 class FlushOrder(Input):
     """How long to wait for the embedding of everything stored so far."""
 
@@ -233,6 +248,22 @@ class HitOut(Output):
     score: float
     similarity: float | None
     keyword_score: float | None
+
+
+class SqlColumnOut(Output):
+    """A column of an answer."""
+
+    name: str
+    type: Annotated[str, Field(description="A type of DuckDB.", examples=["VARCHAR"])]
+
+
+class SqlOut(Output):
+    """The answer to a statement. ``plan`` tells whether the vector index answered (``index``, ``exact``)."""
+
+    columns: list[SqlColumnOut]
+    rows: list[list[JsonValue]]
+    row_count: int
+    plan: str
 
 
 class HitsOut(Output):
@@ -369,6 +400,7 @@ class ErrorBody(Output):
     code: str
     message: str
     hint: str | None = None
+    sqlstate: Annotated[str, Field(description="Of SQL statements: the SQLSTATE.")] | None = None
 
 
 class ErrorOut(Output):

@@ -25,6 +25,7 @@ BODIES: dict[str, type[m.Input]] = {
         m.NewNamespace,
         m.NewKey,
         m.RequeueOrder,
+        m.SqlStatement,
     )
 }
 _ERRORS: dict[int | str, str] = {

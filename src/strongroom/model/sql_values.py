@@ -7,8 +7,6 @@ from datetime import timedelta
 from typing import Any, Final
 from uuid import UUID
 
-import pyarrow as pa
-
 from strongroom.errors import SqlDataError
 
 __all__ = ["to_rows"]
@@ -43,6 +41,8 @@ def to_rows(table: Any, start: int, count: int, types: tuple[str, ...]) -> list[
 
 
 def _converter(type_: str, arrow: Any) -> Convert | None:
+    import pyarrow as pa  # only whoever asks for SQL pays for it
+
     if pa.types.is_decimal(arrow) and type_ in ("HUGEINT", "UHUGEINT"):
         return int
     if type_ == "UUID":
@@ -65,6 +65,8 @@ def _converter(type_: str, arrow: Any) -> Convert | None:
 
 def _struct(arrow: Any) -> Convert | None:
     """Structs keep the forms of Arrow inside, but for whole numbers and intervals."""
+    import pyarrow as pa
+
     changes: dict[str, Convert] = {}
     for field in arrow:
         if pa.types.is_decimal(field.type) and field.type.scale == 0 and field.type.precision == 38:
