@@ -168,6 +168,20 @@ class AccessConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditConfig:
+    """The transparency log, and the places outside the store where its heads are kept (docs/audit.md)."""
+
+    integrate_ms: int = 500  # how often committed entries are taken into the tree
+    head_files: tuple[str, ...] = ()  # absolute paths outside the store; only ever appended to
+    head_webhook: str = ""  # https address; each new head is posted to it
+    head_ca_file: str = ""  # authorities to trust for it; empty: those of the system
+    head_bucket: str = ""  # s3://bucket/prefix; needs boto3
+    head_endpoint: str = ""  # https://host of an S3-compatible service
+    head_interval_s: int = 60  # at most one head in so many seconds
+    head_timeout_ms: int = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
     level: str = "info"
     format: str = "json"
@@ -183,6 +197,7 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     pgwire: PgwireConfig = field(default_factory=PgwireConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
+    audit: AuditConfig = field(default_factory=AuditConfig)
     log: LogConfig = field(default_factory=LogConfig)
     models: dict[str, EmbeddingConfig] = field(default_factory=dict)  # [models.NAME]: further models
 

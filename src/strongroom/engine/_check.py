@@ -121,9 +121,11 @@ def _checked_subset(subset: object) -> tuple[int, int] | None:
 
 def _check_audit(engine: Engine, depth: Depth, findings: list[Finding]) -> int:
     after = seen = 0
+    tree = engine.audit_log.checker()
     while page := engine.ledger.audit_entries(after, _AUDIT_PAGE):
         for seq, sealed in page:
             seen += 1
+            tree.add(sealed)
             if not (depth.read_data or depth.subset):
                 continue
             try:
@@ -138,6 +140,7 @@ def _check_audit(engine: Engine, depth: Depth, findings: list[Finding]) -> int:
                     )
                 )
         after = page[-1][0]
+    findings += tree.findings()
     return seen
 
 

@@ -19,6 +19,7 @@ from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config, 
 from strongroom.embedding import EmbeddingProvider
 from strongroom.engine import _scram
 from strongroom.engine._access_stats import AccessStats
+from strongroom.engine._audit_log import AuditLog
 from strongroom.engine._call import Call
 from strongroom.engine._indexes import Indexes
 from strongroom.engine._key_health import KeyHealth
@@ -180,12 +181,14 @@ class Engine:
         heads.bind(self.vault)
         self.registry = Registry(ledger, self.vault, self.heads)
         self.registry.verify()
+        self.audit_log = AuditLog(self)
         self.models = Models(self, worker=worker, provider=provider)
         self.indexes = Indexes(self)
         self.recall = Recall()
         self.access_stats = AccessStats(self)
         self.key_health = KeyHealth(self)
         self.models.start()
+        self.audit_log.start()
         self._housekeeper = Thread(target=self._keep_house, name="strongroom-housekeeper", daemon=True)
         self._housekeeper.start()
 
@@ -394,8 +397,9 @@ class Engine:
             self._closed.set()
         self._housekeeper.join(timeout=10)
         with ExitStack() as rooms:  # the last one first; one that fails keeps no other open
-            for close in (self.kms.close, self.vault.keyring.close, self.ledger.close, self.indexes.close):
+            for close in (self.kms.close, self.vault.keyring.close, self.ledger.close, self.audit_log.close):
                 rooms.callback(close)
+            rooms.callback(self.indexes.close)
             rooms.callback(self._flush_counters)
             rooms.callback(self.models.close)
 

@@ -64,6 +64,20 @@ class Metrics:
             "Namespaces whose rows were found not to match their head",
             registry=self.registry,
         )
+        self.audit_size = Gauge(
+            "strongroom_audit_integrated", "Audit entries in the Merkle tree", registry=self.registry
+        )
+        self.audit_trouble = Gauge(
+            "strongroom_audit_not_integrated",
+            "1 while audit entries cannot be taken into the Merkle tree",
+            registry=self.registry,
+        )
+        self.audit_heads = Counter(
+            "strongroom_audit_heads",
+            "Heads of the audit log kept outside the store",
+            ["place", "outcome"],
+            registry=self.registry,
+        )
         self._operation_children: dict[tuple[str, str], Histogram] = {}
         self._step_children: dict[str, Histogram] = {}
 

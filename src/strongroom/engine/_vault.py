@@ -93,6 +93,13 @@ class Vault:
         context = SealContext(SYSTEM_TENANT, SYSTEM_NS, _NO_ID, _AUDIT_FIELD, seq, PAYLOAD_SCHEMA)
         return self._audit().seal(context, entry)
 
+    def seal_audit_row(
+        self, tenant: str, memory_id: bytes, field: int, version: int, plaintext: bytes
+    ) -> tuple[int, bytes]:
+        """A row of the audit log's own, under the key of its entries: ``(key id, sealed)``."""
+        key = self._audit()
+        return key.key_id, self.seal(key, tenant, memory_id, field, version, plaintext)
+
     def open_audit(self, seq: int, sealed: bytes) -> bytes:
         context = SealContext(SYSTEM_TENANT, SYSTEM_NS, _NO_ID, _AUDIT_FIELD, seq, PAYLOAD_SCHEMA)
         return self._audit().open(context, sealed)

@@ -62,6 +62,7 @@ _ENQUEUE = (
 )
 _LAST_AUDIT = "SELECT coalesce(max(seq), 0) FROM audit"
 _AUDIT = "INSERT INTO audit (seq, sealed) VALUES (?, ?)"
+_AUDIT_NODE = "INSERT OR REPLACE INTO audit_node (level, position, hash) VALUES (?, ?, ?)"
 
 
 # What is wrong with the device or the file, and not with one batch.
@@ -284,6 +285,8 @@ class Transaction:
         for item in batch.enqueue:
             plan.enqueue(item)
         last_audit = plan.audit(batch.audit) if batch.audit else None
+        for node in batch.audit_nodes:
+            plan.emit(_AUDIT_NODE, node)
         try:
             self._execute(plan)
         except _STORAGE:

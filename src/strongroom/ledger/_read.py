@@ -109,6 +109,13 @@ def read_audit_count(connection: apsw.Connection) -> int:
     return int(connection.execute("SELECT coalesce(max(seq), 0) FROM audit").get)
 
 
+def read_audit_nodes(
+    connection: apsw.Connection, wanted: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], bytes]:
+    sql = "SELECT level, position, hash FROM audit_node WHERE level = ? AND position = ?"
+    return {(level, position): h for level, position, h in connection.executemany(sql, wanted)}
+
+
 class ReadPool:
     """Connections for reading, handed out last in first out; as many as there are readers at once."""
 

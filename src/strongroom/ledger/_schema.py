@@ -58,8 +58,23 @@ def _first_version(connection: apsw.Connection) -> None:
     connection.execute(_V1)
 
 
+# The Merkle tree over the audit log: hashes of complete subtrees of 2^level leaves (spec/audit-log.md).
+_V2 = """
+CREATE TABLE audit_node (
+  level INTEGER NOT NULL,
+  position INTEGER NOT NULL,
+  hash BLOB NOT NULL,
+  PRIMARY KEY (level, position)
+) STRICT, WITHOUT ROWID;
+"""
+
+
+def _audit_tree(connection: apsw.Connection) -> None:
+    connection.execute(_V2)
+
+
 # MIGRATIONS[n] leads from version n to version n + 1. Only ever append.
-MIGRATIONS: tuple[Migration, ...] = (_first_version,)
+MIGRATIONS: tuple[Migration, ...] = (_first_version, _audit_tree)
 
 
 def create_file(directory: Path, store_id: UUID) -> Path:

@@ -270,6 +270,10 @@ class SqliteLedger:
         """The number of the last audit entry, which is how many there are."""
         return self._pool.run(_read.read_audit_count)
 
+    def audit_nodes(self, wanted: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
+        """The hashes of those subtrees ``(level, position)`` of the audit log that are stored."""
+        return self._pool.run(_read.read_audit_nodes, wanted)
+
     def check(self) -> list[Finding]:
         """Examine the structure of the whole file; reads everything, changes nothing."""
         connection = self._pool.take()

@@ -63,9 +63,17 @@ class QueueRow(NamedTuple):
         return QueueItem(self.ns, self.memory_id, self.content_version)
 
 
+class AuditNode(NamedTuple):
+    """The hash (32 bytes) of the complete subtree number ``position`` of 2^``level`` audit entries."""
+
+    level: int
+    position: int
+    hash: bytes
+
+
 @dataclass(slots=True)
 class WriteBatch:
-    """All or nothing. Applied in this order: namespaces, puts, dequeue, enqueue, audit.
+    """All or nothing. Applied in this order: namespaces, puts, dequeue, enqueue, audit, audit_nodes.
 
     ``audit`` holds plain entries; the hook seals each under its number. ``dequeue`` removes an item
     only when its version matches. ``enqueue`` replaces the item of an older version, and does nothing
@@ -77,6 +85,7 @@ class WriteBatch:
     dequeue: list[QueueItem] = field(default_factory=list)
     new_namespaces: list[int] = field(default_factory=list)
     audit: list[bytes] = field(default_factory=list)
+    audit_nodes: list[AuditNode] = field(default_factory=list)
 
 
 class RowHeader(NamedTuple):
@@ -161,6 +170,8 @@ class Ledger(LedgerReader, Protocol):
     def audit_entries(self, after: int, limit: int) -> list[tuple[int, bytes]]: ...
 
     def audit_count(self) -> int: ...
+
+    def audit_nodes(self, wanted: Sequence[tuple[int, int]]) -> dict[tuple[int, int], bytes]: ...
 
     def namespaces(self) -> list[int]: ...
 

@@ -15,6 +15,8 @@ class Field(IntEnum):
     NAMESPACE = 16  # namespace 0 (system): a namespace's name and settings
     CREDENTIAL = 17  # namespace 0: an API key
     MODEL = 18  # namespace 0: an embedding model known to this store
+    AUDIT_SIGNER = 19  # namespace 0: the seeds that sign checkpoints of the audit log
+    AUDIT_HEAD = 20  # namespace 0: size and root of the audit log as far as it is integrated
 
 
 class State(IntEnum):
