@@ -60,8 +60,7 @@ class LocalKeystore:
     The master key is read once, at ``open``. Each ``wrap`` and ``unwrap`` first looks whether the
     file is still there, private and the same (one ``lstat``; the content is read again only when
     that differs), so that a key file that was taken away stops new namespaces, and namespaces not
-    yet in use, at once. Keys that the keyring has unwrapped before go on working until the process
-    closes the keyring: that is the bound.
+    yet in use, at once. Namespaces in use are asked for again by the keyring (spec/keyring.md, "Leases").
     """
 
     def __init__(
