@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
@@ -50,6 +51,7 @@ from strongroom.recall import LANGUAGES, Recall
 
 OWNER = Principal(id="owner", name="owner", scope=Scope.ADMIN, grants=(NamespacePattern("*"),), is_owner=True)
 KEYRING_NAME = "keyring.db"
+_WARM_NAMESPACES_MAX = 64
 LEDGER_NAME = "ledger.db"
 _DRAFT_NAME = CONFIG_NAME + ".draft"
 _QUEUE_GAUGE_S = 5.0
@@ -76,7 +78,7 @@ def _refuse_inherited(directory: Path) -> None:
 
 
 def init_store(
-    directory: Path,
+    path: Path | str,
     *,
     config: Config | None = None,
     passphrase: str | None = None,
@@ -90,6 +92,7 @@ def init_store(
         StoreExistsError: the directory holds a store, or keys that belong to one. StorageError: it
         cannot be written.
     """
+    directory = Path(path)
     config = config or Config()
     if (directory / CONFIG_NAME).exists() or (directory / LEDGER_NAME).exists():
         raise StoreExistsError(f"{directory} holds a store already")
@@ -233,6 +236,25 @@ class Engine:
             if kms is not None:
                 kms.close()
             raise
+
+    def warm_up(self) -> None:
+        """Load the model and the namespaces in the background, so that no first question waits for it.
+
+        For a server. What fails is logged and will be met by the first operation that needs it.
+        """
+        Thread(target=self._warm_up, name="strongroom-warm-up", daemon=True).start()
+
+    def _warm_up(self) -> None:
+        entries = self.registry.entries()[:_WARM_NAMESPACES_MAX]
+        work: list[Callable[[], object]] = [partial(self.models.provider, DEFAULT_MODEL)]
+        work += [partial(self.indexes.ready, entry) for entry in entries]
+        for load in work:
+            if self._closed.is_set():
+                return
+            try:
+                load()
+            except StrongroomError as e:
+                self.log.warning("not_warmed_up", code=e.code)
 
     # -- sessions -----------------------------------------------------------------------------------
     def owner_session(self, surface: str = "python") -> Session:

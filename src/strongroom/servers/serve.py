@@ -156,6 +156,7 @@ def run_server(
             log.info(
                 "serving", port=bound.getsockname()[1], pgwire_port=wire[1].getsockname()[1] if wire else None
             )
+            engine.warm_up()
             server.run(sockets=[bound])
         if not server.started:
             raise InternalError("the server did not start")
