@@ -31,10 +31,11 @@ if TYPE_CHECKING:
 
 _REST_S_MAX = 0.25
 _GRACE_S = 1.0
+_START_S = 0.5  # the first answer goes before its verification
 _SWEEP_PARTS = 8  # of the time that a stale snapshot may stay
 _DUTY = 20  # a snapshot is not written more often than this many times as long as it took
 _HEADERS_PAGE = 2000
-_OPEN_PAGE = 500
+_OPEN_PAGE = 100
 
 
 class _GivenUpError(Exception):
@@ -137,9 +138,11 @@ class Keeper:
     # -- verification ---------------------------------------------------------------------------------
     def _verify(self, entry: NamespaceEntry, index: NamespaceIndex, restored: Restored) -> None:
         engine = self._engine
+        self._hurry.wait(_START_S)
         started = perf_counter()
         pace = _Pace(self._stop, self._hurry)
         try:
+            pace(0.0)
             survey = take_survey(engine.ledger, engine.heads, entry, pace)
             if not survey.matches:
                 self._indexes.mark_tampered(entry.ns, index)
@@ -320,6 +323,7 @@ class Keeper:
             writing[1].deadline = deadline
         with self._lock:
             self._stop.set()
+            self._hurry.set()
         for thread in list(self._verifying.values()):
             thread.join()
         if self._writer is not None:
