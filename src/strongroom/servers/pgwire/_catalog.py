@@ -151,6 +151,7 @@ _EXTRA: Final = frozenset(
         "list_concat",
         "to_char",
         "json_object",
+        "current_setting",
         "row",
         "quote_ident",
     ]
@@ -316,12 +317,16 @@ class CatalogSession:
                 made = re.sub(r"\$[123]", lambda m: values[m[0]], body)
                 self._cursor.execute(f"CREATE TEMP TABLE {name} AS {made}")
             self._cursor.execute(_SETTINGS_TABLE)
+            self._cursor.execute(
+                "CREATE TEMP MACRO current_setting(a, b := false) AS"
+                " (SELECT setting FROM pg_settings WHERE name = a)"
+            )
         if text not in self._checked:
             if len(self._checked) >= _CHECKED_MAX:
                 self._checked.clear()
             _check(self._cursor, text)
             self._checked[text] = True
-        if "pg_settings" in text:
+        if "pg_settings" in text or "current_setting" in text:
             self._fill_settings()
         return self._cursor
 

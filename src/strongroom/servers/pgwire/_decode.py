@@ -23,6 +23,7 @@ _EPOCH: Final = datetime(2000, 1, 1)  # noqa: DTZ001  # of PostgreSQL, in UTC
 _EPOCH_DAY: Final = date(2000, 1, 1).toordinal()
 _ARRAY_ITEMS_MAX: Final = 100_000
 _DIGITS_MAX: Final = 4_000
+_SPACE: Final = " \t\n\r\v\f"
 _UNITS: Final = {
     "us": 1, "microsecond": 1, "ms": 1_000, "millisecond": 1_000, "s": 1_000_000, "sec": 1_000_000,
     "second": 1_000_000, "m": 60_000_000, "min": 60_000_000, "minute": 60_000_000, "h": 3_600_000_000,
@@ -160,25 +161,25 @@ def _months() -> PgError:
 
 def _array_text(text: str, element: int) -> list[Any]:
     """One dimension: ``{1,NULL,"a b"}``."""
-    body = text.strip()
+    body = text.strip(_SPACE)
     if not (body.startswith("{") and body.endswith("}")):
         raise ValueError
     items: list[Any] = []
     at, end = 1, len(body) - 1
-    if not body[1:end].strip():
+    if not body[1:end].strip(_SPACE):
         return items
     while True:
-        while at < end and body[at].isspace():
+        while at < end and body[at] in _SPACE:
             at += 1
         if at < end and body[at] == '"':
             item, at = _quoted(body, at + 1, end)
             items.append(decode(item.encode(), element, False))
-            while at < end and body[at].isspace():
+            while at < end and body[at] in _SPACE:
                 at += 1
         else:
             stop = body.find(",", at, end)
             stop = end if stop < 0 else stop
-            word = body[at:stop].strip()
+            word = body[at:stop].strip(_SPACE)
             if not word or any(c in word for c in '{}"'):
                 raise ValueError
             plain = word.replace("\\", "")

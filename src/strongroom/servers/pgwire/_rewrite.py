@@ -238,6 +238,8 @@ class _Writer:
         while end < len(self._tokens) and self._text(end) != ")":
             if self._text(end) == "(":
                 return index + 1
+            if name == "current_setting" and self._catalog and self._tokens[end].kind == "param":
+                return index + 1  # the catalogue looks it up
             if self._text(end) != ",":
                 token = self._tokens[end]
                 arguments.append(string_value(token) if token.kind == "string" else token.upper.lower())

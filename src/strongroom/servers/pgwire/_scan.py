@@ -106,7 +106,7 @@ def split(sql: str) -> list[Statement]:
         if token.kind == "space":
             continue
         if token.text == ";" and token.kind == "other":
-            close(token.start)
+            close(part[-1].end if part else 0)
         else:
             part.append(token)
     close(part[-1].end if part else 0)

@@ -56,6 +56,7 @@ _KEPT: Final = {
     "client_min_messages": "notice",
     "cursor_tuple_fraction": "0.1",
     "default_statistics_target": "100",
+    "default_table_access_method": "heap",
     "default_tablespace": "",
     "default_transaction_deferrable": "off",
     "default_transaction_isolation": "read committed",

@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from tests.pgwire.wired import Wired, wired
+
+
+@pytest.fixture(scope="module")
+def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wired]:
+    """One store behind the wire for a file of tests, with sixty memories."""
+    with wired(tmp_path_factory.mktemp("wired") / "data") as out:
+        yield out
