@@ -135,8 +135,8 @@ def test_statements_are_described_with_inferred_types(raw: Raw) -> None:
 
 def test_names_of_columns_are_those_of_postgresql(raw: Raw) -> None:
     sql = (
-        "SELECT 1, upper('x') AS up, 'a'::text, importance::int, max(m.importance) OVER (), lower(kind), m.content,"
-        " CASE WHEN true THEN 1 END, (SELECT 1), true, DATE '2024-01-01' FROM memories m"
+        "SELECT 1, upper('x') AS up, 'a'::text, importance::int, max(m.importance) OVER (), lower(kind),"
+        " m.content, CASE WHEN true THEN 1 END, (SELECT 1), true, DATE '2024-01-01' FROM memories m"
     )
     found = dict(query(raw, sql))
     body, names = found[b"T"][2:], []

@@ -286,8 +286,8 @@ def converse(data: list[bytes]) -> None:
 
 SQLS = st.sampled_from(
     ["SELECT 1", "BEGIN", "COMMIT", "ROLLBACK TO a", "SAVEPOINT a", "SHOW ALL", "SET x TO y", "", "FETCH a",
-     "CLOSE ALL", "DECLARE a CURSOR FOR SELECT 1", "COPY (SELECT 1) TO STDOUT", "SELECT oid FROM pg_class", "DISCARD ALL",
-     ";;", "'"]
+     "CLOSE ALL", "DECLARE a CURSOR FOR SELECT 1", "COPY (SELECT 1) TO STDOUT", "SELECT oid FROM pg_class",
+     "DISCARD ALL", ";;", "'"]
 ) | st.text(max_size=30)  # fmt: skip
 FRAMES = st.builds(
     lambda kind, body: bytes([kind]) + struct.pack("!I", len(body) + 4) + body,
