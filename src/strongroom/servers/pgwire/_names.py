@@ -45,7 +45,7 @@ _LITERALS: Final = frozenset({"DATE", "TIME", "TIMESTAMP", "TIMESTAMPTZ", "INTER
 
 def shown_names(statement: Statement, names: Sequence[str]) -> list[str]:
     """``names`` with those that the engine made up replaced."""
-    doubtful = [i for i, n in enumerate(names) if not _PLAIN.fullmatch(n)]
+    doubtful = [i for i, n in enumerate(names) if not _PLAIN.fullmatch(n) or n.upper() in _WORDS]
     if not doubtful:
         return list(names)
     items = _select_list(statement)
