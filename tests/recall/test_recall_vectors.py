@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from tests.recall.lane_tools import clustered, unit
 
 from strongroom.errors import InvalidVectorError
+from strongroom.recall import check_vector
 from strongroom.recall import vectors as module
 from strongroom.recall._matrix import BLOCK_ROWS
-from strongroom.recall.vectors import VectorLane, check_vector
+from strongroom.recall.vectors import VectorLane
 
 D = 16
 

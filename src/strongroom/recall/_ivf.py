@@ -129,3 +129,15 @@ def pieces(slots: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """``slots`` in runs of at most ``ADD_ROWS``."""
     for start in range(0, len(slots), ADD_ROWS):
         yield slots[start : start + ADD_ROWS]
+
+
+def slot_mask(slots: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
+    """True at each of ``slots``, shape (count,)."""
+    mask = np.zeros(count, dtype=np.bool_)
+    mask[slots] = True
+    return mask
+
+
+def packed(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """The bitmap that ``InvertedLists.search`` takes."""
+    return np.packbits(mask, bitorder="little")

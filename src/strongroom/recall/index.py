@@ -25,10 +25,11 @@ from strongroom.recall._columns import to_us
 from strongroom.recall._frozen import LAYOUT_VERSION, ColumnsToDump, FrozenIndex
 from strongroom.recall._roster import Pending, Roster
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
+from strongroom.recall._unit import check_vector
 from strongroom.recall.analyze import Analyzer
 from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
 from strongroom.recall.keywords import Blind, KeywordLane
-from strongroom.recall.vectors import VectorLane, check_vector
+from strongroom.recall.vectors import VectorLane
 
 PENDING_BACKGROUND = 512  # changes that wait before the background takes them over
 PENDING_MAX = 8_192  # changes that wait before ``apply`` itself takes them over

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from strongroom.errors import InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, SearchMode
+from strongroom.recall._unit import check_vector
 from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
 from strongroom.recall.index import ListItem, NamespaceIndex
 from strongroom.recall.keywords import matching
-from strongroom.recall.vectors import check_vector
 
 Key = tuple[int, int]  # position of the index, rid
 

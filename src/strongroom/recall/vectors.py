@@ -12,57 +12,36 @@ tables, 2.3 GB in all. A rebuild needs the lists twice for its duration.
 from __future__ import annotations
 
 import logging
-import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from strongroom.errors import IntegrityError, InvalidVectorError
 from strongroom.recall._blocks import BlockReader, BlockWriter
-from strongroom.recall._ivf import ADD_ROWS, PROBES_MIN, InvertedLists, build, pieces
+from strongroom.recall._ivf import (
+    ADD_ROWS,
+    PROBES_MIN,
+    InvertedLists,
+    build,
+    packed,
+    pieces,
+    slot_mask,
+)
 from strongroom.recall._matrix import BlockMatrix, at_most, one_thread
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall._top import best
+from strongroom.recall._unit import NORM_TOLERANCE
 
-NORM_TOLERANCE = 1e-3
-NORM_EXACT = 1e-5  # a vector with a norm this close to 1 is taken as it is
-NARROW_ROWS = 20_000  # allowed sets up to this size are scored one by one ...
+NARROW_ROWS = 12_000  # allowed sets up to this size are scored one by one ...
 NARROW_SHARE = 0.05  # ... and up to this share of all vectors
+WIDE_SHARE = 0.2  # from here on a filter is applied to what the lists have found
 COMPACT_DEAD_MIN = 1024  # dead rows that make a compaction worth while ...
 COMPACT_DEAD_SHARE = 0.3  # ... when they are this share of all rows
 RETRY_GROWTH = 1.25  # after a failed build: the growth before the next attempt
 
 _log = logging.getLogger(__name__)
-
-
-def check_vector(vector: ArrayLike, dimensions: int | None = None) -> NDArray[np.float32]:
-    """``vector`` as float32 of norm 1, shape (dimensions,).
-
-    Raises:
-        InvalidVectorError: not one-dimensional, another length, not finite, or all zero.
-    """
-    if isinstance(vector, np.ndarray) and vector.dtype == np.float32 and vector.shape == (dimensions,):
-        norm = float(vector @ vector)
-        if abs(norm - 1.0) < NORM_EXACT:  # false for NaN as well
-            return np.ascontiguousarray(vector)
-    try:
-        wide = np.asarray(vector, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise InvalidVectorError("a vector is a sequence of numbers") from None
-    if wide.ndim != 1 or not wide.size:
-        raise InvalidVectorError("a vector has one dimension and at least one component")
-    if dimensions is not None and wide.size != dimensions:
-        raise InvalidVectorError(f"the vector has {wide.size} components, expected {dimensions}")
-    largest = float(np.max(np.abs(wide)))
-    if not math.isfinite(largest):
-        raise InvalidVectorError("the vector holds NaN or infinity")
-    if largest == 0.0:
-        raise InvalidVectorError("the vector is all zero")
-    wide = wide / largest  # so that the squares neither overflow nor vanish
-    return np.ascontiguousarray(wide / np.sqrt(wide @ wide), dtype=np.float32)
 
 
 class _Rows:
@@ -314,9 +293,16 @@ class VectorLane:
             return None
         if pool is not None and size <= max(NARROW_ROWS, NARROW_SHARE * rows.live):
             return None
-        bitmap = self._live_bitmap() if pool is None else _bitmap(pool, rows.matrix.count)
         share = size / rows.live
-        probes = int(PROBES_MIN * max(1.0, k / 50) ** 0.5 / share)
+        # The k-th of the allowed rows is about the k / share-th of all: as far out the lists must reach.
+        probes = int(PROBES_MIN * max(1.0, k / share / 50) ** 0.5)
+        allowed = None if pool is None else slot_mask(pool, rows.matrix.count)
+        if allowed is not None and share >= WIDE_SHARE:  # asking for more and dropping some is quicker
+            found = lists.search(query, int(fetch / share * 1.25) + 16, probes, self._live_bitmap())
+            found = found[allowed[found]]
+            if len(found) >= fetch:
+                return found
+        bitmap = self._live_bitmap() if allowed is None else packed(allowed)
         while True:
             found = lists.search(query, fetch, probes, bitmap)
             if len(found) >= fetch:
@@ -331,7 +317,7 @@ class VectorLane:
             return None
         bitmap = rows.bitmap
         if bitmap is None:  # several readers may make it at once: they make the same
-            bitmap = rows.bitmap = _bitmap(rows.live_slots(), rows.matrix.count)
+            bitmap = rows.bitmap = packed(slot_mask(rows.live_slots(), rows.matrix.count))
         return bitmap
 
     def similarity(self, query: NDArray[np.float32], rids: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -352,30 +338,10 @@ class VectorLane:
             out[have] = self._rows.matrix.scores_of(query, slots[have])
             return out
 
-    def reader(self, query: NDArray[np.float32]) -> Callable[[NDArray[np.int64]], NDArray[np.float32]]:
-        """``similarity`` to ``query`` as of now, whatever changes later. Rows of the matrix never change.
-
-        Raises:
-            InvalidVectorError: ``query`` has another length.
-        """
-        if query.shape != (self.dimensions,):
-            raise InvalidVectorError(
-                f"the query vector has {query.size} components, expected {self.dimensions}"
-            )
-        query = np.ascontiguousarray(query, dtype=np.float32)
+    def moment(self) -> tuple[BlockMatrix, NDArray[np.int64]]:
+        """The matrix, whose rows never change, and the slot of each rid (-1: none) as of now."""
         with self._lock.read:
-            matrix, slot_of = self._rows.matrix, self._rows.slot_of.copy()
-
-        def read(rids: NDArray[np.int64]) -> NDArray[np.float32]:
-            out = np.full(len(rids), np.nan, dtype=np.float32)
-            places = np.flatnonzero((rids >= 0) & (rids < len(slot_of)))
-            slots = slot_of[rids[places]]
-            places, slots = places[slots >= 0], slots[slots >= 0]
-            with one_thread():
-                out[places] = matrix.scores_of(query, slots)
-            return out
-
-        return read
+            return self._rows.matrix, self._rows.slot_of.copy()
 
     def vectors(self, rids: NDArray[np.int64]) -> NDArray[np.float32]:
         """A copy of the vectors of ``rids``, shape (len(rids), dimensions); NaN rows where there is none."""
@@ -492,9 +458,3 @@ class VectorLane:
         rows = self._rows
         lists = rows.lists.memory_bytes() if rows.lists is not None else 0
         return rows.matrix.memory_bytes() + lists + rows.rid_of.nbytes + rows.slot_of.nbytes
-
-
-def _bitmap(slots: NDArray[np.int64], count: int) -> NDArray[np.uint8]:
-    mask = np.zeros(count, dtype=np.bool_)
-    mask[slots] = True
-    return np.packbits(mask, bitorder="little")
