@@ -24,7 +24,7 @@ from strongroom.model import Memory, MemoryDraft, Scope
 
 NS = "client/basics"
 ROOT = Path(__file__).resolve().parents[2]
-LOCAL = {"check", "repair"}  # they work on the files of the directory
+LOCAL = {"check", "repair", "sql_describe"}  # they work on the files of the directory
 
 
 def test_the_blocking_client_is_up_to_date_with_its_source():
@@ -39,6 +39,8 @@ def test_the_methods_and_their_parameters_are_those_of_a_session(cls):
     methods = {n for n in vars(Session) if not n.startswith("_")} - LOCAL
     for name in methods:
         ours, theirs = inspect.signature(getattr(cls, name)), inspect.signature(getattr(Session, name))
+        if name == "sql":  # a statement on its way through the network is stopped by its time limit alone
+            theirs = theirs.replace(parameters=[p for n, p in theirs.parameters.items() if n != "cancel"])
         assert list(ours.parameters) == list(theirs.parameters), name
         for p, q in zip(ours.parameters.values(), theirs.parameters.values(), strict=True):
             assert (p.kind, p.default) == (q.kind, q.default), (name, p.name)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - statements are read best as they are
 """Random SELECT statements over ``memories`` whose answers are determined by the rows alone."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - statements are read best as they are
 """No statement of the families gives a foreign row, a foreign name, or an error that tells."""
 
 from __future__ import annotations

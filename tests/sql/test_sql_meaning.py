@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - statements are read best as they are
 """Functions of meaning against brute force over the model's own vectors."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - statements are read best as they are
 """SQL over REST, the client, MCP's form and the command line: the same answers and refusals."""
 
 from __future__ import annotations

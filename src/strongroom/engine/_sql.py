@@ -283,8 +283,9 @@ def _audit_rows(call: Call) -> list[tuple[Any, ...]]:
         for seq, sealed in page:
             e = audit.decode(engine.vault.open_audit(seq, sealed), seq)
             if everything or e.principal == call.caller:
+                number = e.seq if everything else None
                 rows.append(
-                    (e.seq if everything else None, e.at_us, e.request_id, e.principal, e.surface, e.action, list(e.namespaces),
+                    (number, e.at_us, e.request_id, e.principal, e.surface, e.action, list(e.namespaces),
                      e.outcome, e.reason, list(e.memory_ids), e.count)
                 )  # fmt: skip
         after = page[-1][0]

@@ -65,6 +65,7 @@ class Session:
         self._caller = caller
         self._surface = surface
         self._request_id = request_id
+        self.sql_extension: SqlExtension = NO_EXTENSION  # a surface may offer more, a catalogue for example
 
     def _run(self, action: str, work: Callable[[Call], T]) -> T:
         request_id = self._request_id or secrets.token_hex(8)
@@ -287,7 +288,6 @@ class Session:
         namespaces: Sequence[str] | None = None,
         rows_max: int | None = None,
         cancel: SqlCancel | None = None,
-        extension: SqlExtension = NO_EXTENSION,
     ) -> SqlResult:
         """Answer one SELECT over the caller's memories (docs/sql.md).
 
@@ -303,16 +303,10 @@ class Session:
             LimitExceededError, OperationTimeoutError. NamespaceNotFoundError: as ``list``.
             EmbeddingError: a text of the statement cannot be embedded.
         """
-        request = _sql.SqlRequest(statement, parameters, namespaces, rows_max, cancel, extension)
+        request = _sql.SqlRequest(statement, parameters, namespaces, rows_max, cancel, self.sql_extension)
         return self._run("sql", lambda call: _sql.run_sql(call, request))
 
-    def sql_describe(
-        self,
-        statement: str,
-        parameter_types: Sequence[str] = (),
-        *,
-        extension: SqlExtension = NO_EXTENSION,
-    ) -> SqlDescription:
+    def sql_describe(self, statement: str, parameter_types: Sequence[str] = ()) -> SqlDescription:
         """The parameters and columns of a statement, without running it.
 
         ``parameter_types``: types of DuckDB that are known already, an empty text for one that is not.
@@ -321,7 +315,8 @@ class Session:
             As ``sql``.
         """
         return self._run(
-            "sql_describe", lambda call: _sql.describe_sql(call, statement, parameter_types, extension)
+            "sql_describe",
+            lambda call: _sql.describe_sql(call, statement, parameter_types, self.sql_extension),
         )
 
     # -- the store ------------------------------------------------------------------------------------

@@ -32,6 +32,11 @@ _KINDS: Final[Mapping[str, Any]] = {
     "keyword_rank": "keyword",
     "hybrid_rank": "hybrid",
 }
+_FRACTION: Final = {
+    "class": "CONSTANT",
+    "type": "VALUE_CONSTANT",
+    "literal": {"kind": "NUMERIC", "text": "0.5"},
+}
 _REDUCERS: Final = frozenset({"list_reduce", "array_reduce", "reduce"})
 
 
@@ -295,7 +300,7 @@ class Expressions:
         if len(arguments) == 3:
             self._expr(arguments[2], scope)
             threshold = arguments[2]
-            self._note_parameters(t.compare("COMPARE_EQUAL", value, threshold), threshold, scope)
+            self._note_parameters(t.compare("COMPARE_EQUAL", _FRACTION, threshold), threshold, scope)
         expr.clear()
         if name == "semantic_match":
             least = threshold or {

@@ -14,6 +14,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.errors import InvalidVectorError
+from strongroom.recall._matrix import one_thread
 from strongroom.recall.index import NamespaceIndex
 
 __all__ = ["Scorer", "hybrid_scorers", "keyword_scorers", "semantic_scorers"]
@@ -34,10 +36,19 @@ def _cosine(index: NamespaceIndex, vector: NDArray[np.float32] | None) -> Scorer
     lane = index.vectors
     if lane is None or vector is None:
         return lambda rids: np.full(len(rids), np.nan)
-    frozen = lane.reader(vector)
+    if vector.shape != (lane.dimensions,):
+        raise InvalidVectorError(f"the text gives {vector.size} components, expected {lane.dimensions}")
+    query = np.ascontiguousarray(vector, dtype=np.float32)
+    matrix, slot_of = lane.moment()
 
     def score(rids: Rids) -> NDArray[np.float64]:
-        return frozen(rids).astype(np.float64)
+        out = np.full(len(rids), np.nan)
+        places = np.flatnonzero((rids >= 0) & (rids < len(slot_of)))
+        slots = slot_of[rids[places]]
+        places, slots = places[slots >= 0], slots[slots >= 0]
+        with one_thread():
+            out[places] = matrix.scores_of(query, slots)
+        return out
 
     return score
 
