@@ -36,7 +36,7 @@ def spawn(code: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)],
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
         env=env,
     )
@@ -67,8 +67,10 @@ def test_no_acknowledged_memory_is_lost_when_writers_are_killed(data: Path, open
     while kills < 25:
         writers = [spawn(WRITER, data, f"w{round_no}-{i}", 100_000) for i in range(4)]
         for w in writers:
-            assert w.stdout is not None
-            acknowledged.add(w.stdout.readline().strip())
+            assert w.stdout is not None and w.stderr is not None
+            first = w.stdout.readline().strip()
+            assert len(first) == 36, f"a writer did not come to write: {w.stderr.read()[-2000:]}"
+            acknowledged.add(first)
         time.sleep(0.07 * (1 + round_no % 5))
         for victim in writers:
             victim.send_signal(signal.SIGKILL)
