@@ -122,6 +122,7 @@ def test_an_outage_shorter_than_the_lease_is_not_felt_and_a_longer_one_is_told(
     ns = ring.create_namespace("company_a")
     key = ring.data_key(ns, None, create=False)
     sealed = key.seal(context(ns), b"content")
+    ring.purpose_key(ns, "head")
     kms.error = KmsUnavailableError
     for part in (0.3, 0.5, 0.7, 0.9, 0.999):
         clock.now = 5_000.0 + CACHE_S * part
@@ -130,8 +131,8 @@ def test_an_outage_shorter_than_the_lease_is_not_felt_and_a_longer_one_is_told(
     assert state(ring, ns) is LeaseState.DUE
     clock.now = 5_000.0 + CACHE_S
     for use in (
-        lambda: key.open(context(ns), sealed),
         lambda: ring.purpose_key(ns, "head"),
+        lambda: key.open(context(ns), sealed),
         lambda: ring.require_usable(ns),
     ):
         with pytest.raises(KmsUnavailableError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,17 @@ from tests.kms.vault_service import VaultService
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig, KeysConfig
+from strongroom.crypto import SecretKey
 from strongroom.engine import Room
 from strongroom.errors import (
+    KmsDeniedError,
     KmsKeyDisabledError,
     KmsThrottledError,
     KmsUnavailableError,
     StoreExistsError,
     StrongroomError,
 )
+from strongroom.kms import KmsProvider
 
 __all__ = ["aws_credentials"]
 
@@ -146,6 +149,50 @@ def test_a_disabled_master_key_stops_reading_of_what_is_in_memory(service: Servi
         clock.now += 2
         for use in uses:
             use()
+
+
+class Picky:
+    """Refuses the keys of one namespace, as a policy on the encryption context does."""
+
+    def __init__(self, inner: KmsProvider) -> None:
+        self.wrap, self.refused = inner.wrap, ""
+        self._inner = inner
+
+    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> SecretKey:
+        if context["namespace"] == self.refused:
+            raise KmsDeniedError
+        return self._inner.unwrap(wrapped, context)
+
+
+@pytest.mark.parametrize("service", ["vault"], indirect=True)
+def test_one_tenant_that_takes_its_permission_back_stops_alone(service: Service, tmp_path: Path) -> None:
+    """Its namespace is not searched any more, its index leaves the memory, and the others go on."""
+    strongroom.init(tmp_path / "data", config=config_of(service.config(service.new_key())))
+    with strongroom.open(tmp_path / "data") as room:
+        fill(room, 2)
+        for n in range(2):
+            room.search(namespaces=[f"company_{n}/a"], embedding=VECTOR)
+        clock = clocked(room)
+        entry = room.engine.registry.get("company_0/a")
+        assert entry is not None
+        namespaces = room.engine.vault.keyring._cache.namespaces
+        namespaces._kms = picky = Picky(room.engine.kms)  # type: ignore[assignment]
+        picky.refused = str(entry.ns)
+        assert room.engine.indexes._slots[entry.ns].index is not None
+        clock.now += 1_001
+        for use in (
+            lambda: room.search(namespaces=["company_0/a"], embedding=VECTOR),
+            lambda: room.list(namespaces=["company_0/a"]),
+            lambda: room.search(namespaces=["company_0/a"], query="m1", mode="keyword"),
+        ):
+            with pytest.raises(KmsDeniedError):
+                use()
+        assert room.engine.indexes._slots[entry.ns].index is None
+        assert len(room.search(namespaces=["company_1/a"], embedding=VECTOR, k=100)) == 20
+        picky.refused = ""
+        settle(room)
+        clock.now += 2
+        assert len(room.search(namespaces=["company_0/a"], embedding=VECTOR, k=100)) == 20
 
 
 @pytest.mark.parametrize("service", SERVICES, indirect=True)
