@@ -1,10 +1,10 @@
-"""keys, namespaces, queue, stats, audit, flush."""
+"""keys, namespaces, queue, stats, flush."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
@@ -13,7 +13,7 @@ from strongroom.cli._app import App
 from strongroom.cli._params import AHEAD, Command, Group, pass_app, patterns_option, timeout_option
 
 if TYPE_CHECKING:
-    from strongroom.model import ApiKeyInfo, AuditEntry, NamespaceInfo
+    from strongroom.model import ApiKeyInfo, NamespaceInfo
 
 
 # -- API keys ---------------------------------------------------------------------------------------
@@ -221,36 +221,4 @@ def flush(app: App, timeout_s: float) -> None:
         out.write(f"{found.embedded} of {found.memories} memories are embedded, {found.dead} were given up\n")
 
 
-@click.command(cls=Command)
-@click.option("--limit", default=100, show_default=True, help="How many at most.")
-@click.option("--after", default=0, show_default=True, help="Only entries after this number; 0: the newest.")
-@pass_app
-def audit(app: App, limit: int, after: int) -> None:
-    """Show the audit log, oldest first; with --json each entry is a line of its own."""
-    with app.session() as session:
-        entries = session.audit(limit, after)
-    if app.as_json:
-        from strongroom.servers.wire import audit_out
-
-        for entry in entries:
-            out.write_json(audit_out(entry))
-        return
-    out.table(
-        ("entry", "time", "who", "by", "action", "outcome", "count", "where"),
-        (_audit_row(e) for e in entries),
-        wide="where",
-        right="entry count",
-    )
-
-
-def _audit_row(e: AuditEntry) -> tuple[Any, ...]:
-    from datetime import UTC, timedelta
-
-    at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=e.at_us)
-    where = ", ".join(e.namespaces)
-    if e.reason:
-        where = f"{where} ({e.reason})" if where else e.reason
-    return e.seq, at, e.principal, e.surface, e.action, e.outcome, e.count, where
-
-
-COMMANDS: Final = (keys, namespaces, queue, stats, flush, audit)
+COMMANDS: Final = (keys, namespaces, queue, stats, flush)

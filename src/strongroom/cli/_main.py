@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from strongroom import __version__
-from strongroom.cli import _admin, _import, _kms, _memories, _serve, _sql, _store
+from strongroom.cli import _admin, _audit, _import, _kms, _memories, _serve, _sql, _store
 from strongroom.cli._app import App
 from strongroom.cli._errors import BROKEN_PIPE, INTERRUPTED, UNEXPECTED_HINT, exit_status, show_error
 from strongroom.cli._params import Group
@@ -131,7 +131,7 @@ def cli(
     app.url_given = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
 
 
-for _module in (_store, _serve, _memories, _sql, _import, _kms, _admin):
+for _module in (_store, _serve, _memories, _sql, _import, _kms, _admin, _audit):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

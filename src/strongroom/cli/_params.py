@@ -28,21 +28,18 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params.append(
-            click.Option(
-                ["--json"],
-                is_flag=True,
-                expose_value=False,
-                callback=_set_json,
-                help="Print JSON.",
-            )
-        )
+        self.params.append(json_option())
 
 
 class Group(click.Group):
     """A group of such commands."""
 
     command_class = Command
+
+
+def json_option() -> click.Option:
+    """``--json`` of a command."""
+    return click.Option(["--json"], is_flag=True, expose_value=False, callback=_set_json, help="Print JSON.")
 
 
 def _set_json(context: click.Context, _: click.Parameter, value: bool) -> None:
