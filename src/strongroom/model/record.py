@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 from enum import IntEnum
 
 
@@ -45,7 +46,7 @@ class SealedRecord:
     key_id: int
     state: int
     model: int
-    sealed: bytes = field(repr=False)
+    sealed: bytes = dataclass_field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
