@@ -26,6 +26,12 @@ from strongroom.servers.tls import create_local_ca
 DIMENSIONS = 64
 
 
+try:  # the loop that uvicorn takes when it is there
+    from uvloop import new_event_loop
+except ImportError:
+    from asyncio import new_event_loop  # type: ignore[assignment]
+
+
 class WireThread:
     """A ``PgwireServer`` with an event loop in a thread."""
 
@@ -33,7 +39,7 @@ class WireThread:
         self.server = server
         self._bound = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._bound.getsockname()[1]
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._run, name="wire", daemon=True)
         self._started = threading.Event()
 

@@ -7,8 +7,8 @@ import hmac
 import ssl
 from collections import Counter as Tally
 from pathlib import Path
-from socket import IPPROTO_TCP, TCP_NODELAY, socket
-from typing import TYPE_CHECKING, Any, Final
+from socket import socket
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from strongroom.config import Config, PgwireConfig, keys_directory
 from strongroom.errors import ConfigurationError, StrongroomError
@@ -190,13 +190,9 @@ class _Connection(asyncio.Protocol):
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # create_server gives nothing else
-        self.transport = transport
-        raw: socket | None = transport.get_extra_info("socket")
-        if raw is not None:
-            raw.setsockopt(IPPROTO_TCP, TCP_NODELAY, 1)
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's own classes are none of asyncio's
         if self._server.stopping or not self._server.enter(self):
-            transport.abort()
+            self.transport.abort()
             return
         self.task = asyncio.get_running_loop().create_task(self._live())
 
