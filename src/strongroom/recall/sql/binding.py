@@ -67,10 +67,20 @@ def narrowed(
     return {f"l{number}": min(rids, default=-1), f"h{number}": max(rids, default=-1)}
 
 
-def rows_condition(rid: str, place: str, rows: Mapping[int, Sequence[int]]) -> str:
-    """Integers of ours and names of ours, as SQL."""
+def rows_condition(rid: str, place: str, rows: Mapping[int, Sequence[int]], *, single: bool) -> str:
+    """A condition for the rows ``{member: rids}``: integers of ours and names of ours, as SQL.
+
+    The engine turns ``IN (VALUES ...)`` into a join that skips what it does not need; a list it would
+    compare with every row.
+    """
+    if not rows:
+        return "(1 = 0)"
+    every = sorted({int(r) for rids in rows.values() for r in rids})
+    values = f'("{rid}" IN (VALUES {", ".join(f"({r})" for r in every)}))'
+    if single:
+        return values
     parts = [
         f'("{place}" = {int(number)} AND "{rid}" IN ({", ".join(str(int(r)) for r in rids)}))'
         for number, rids in rows.items()
     ]
-    return "(" + " OR ".join(parts) + ")" if parts else "(1 = 0)"
+    return f"({values} AND ({' OR '.join(parts)}))"

@@ -212,6 +212,7 @@ class SqlEngine:
             chosen = self._chosen(cursor, request, parameters, nearest, expiring=expiring)
             if chosen is not None:
                 variant = self.front.variant(plan, "chosen", expiring=expiring)
+                self._check_tables(cursor, request, variant, parameters)
                 mark = f"('{self.front.names.chosen}' = '{self.front.names.chosen}')"
                 if variant.text.count(mark) != 1:
                     raise InternalError("a statement was not rewritten as it should have been")
@@ -302,7 +303,8 @@ class SqlEngine:
         rows: dict[int, list[int]] = {}
         for number, rid in nearest:
             rows.setdefault(number, []).append(rid)
-        return rows_condition(self.front.names.rid, self.front.names.place, rows)
+        names = self.front.names
+        return rows_condition(names.rid, names.place, rows, single=len(request.members) == 1)
 
     def _pools(
         self, cursor: Any, request: Request, parameters: dict[str, Any], *, expiring: bool
