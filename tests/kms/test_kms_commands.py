@@ -23,7 +23,7 @@ from strongroom.cli import _kms
 from strongroom.cli._main import cli
 from strongroom.config import Config, EmbeddingConfig, KeysConfig, load_config
 from strongroom.errors import UnwrapError
-from strongroom.kms import PROVIDERS, make_kms, policy, prove
+from strongroom.kms import PROVIDERS, LocalKeystore, make_kms, policy, prove
 
 __all__ = ["aws_credentials"]
 
@@ -140,6 +140,16 @@ def test_a_service_that_ignores_the_context_is_found_out(vault: VaultService) ->
 
     proof = prove(Careless, STORE)
     assert [f.where for f in proof.findings] == ["another context", "a changed byte"]
+    assert not proof.ok
+
+
+def test_a_key_that_only_this_process_knows_is_found_out(tmp_path: Path) -> None:
+    """A client that wraps under a key of its own unwraps well, until another one has to."""
+    made = iter(range(10))
+    proof = prove(
+        lambda: LocalKeystore.create(tmp_path / f"{next(made)}" / "master.key", store_id=STORE), STORE
+    )
+    assert [f.where for f in proof.findings] == ["unwrap by a second connection"]
     assert not proof.ok
 
 
