@@ -413,20 +413,27 @@ class SqlEngine:
     def _new_cursor(self, members: Sequence[Member]) -> Any:
         names = self.front.names
         cursor = self._store.sql_cursor()
-        public = ", ".join(f'"{c}"' for c in COLUMNS if c != "namespace")
+        columns = ", ".join(f'"{c}"' for c in COLUMNS if c != "namespace")
         keys = ", ".join(f'{key} AS "{names.key(column)}"' for column, key in KEYS.items())
         # Names of ours, numbers, and namespaces in quotes enter these texts; nothing of the statement does.
-        parts = [
-            f'SELECT {public}, {_quoted(m.table.namespace)} AS "namespace", {keys},'  # noqa: S608
+        public = [
+            f'SELECT {columns}, {_quoted(m.table.namespace)} AS "namespace" FROM {m.table.qualified}'  # noqa: S608
+            for m in members
+        ]
+        everything = [
+            f'SELECT {columns}, {_quoted(m.table.namespace)} AS "namespace", {keys},'  # noqa: S608
             f' rid AS "{names.rid}", {number} AS "{names.place}" FROM {m.table.qualified}'
             for number, m in enumerate(members)
-        ] or [self._empty()]
+        ]
         shown = ", ".join(f'"{c}"' for c in COLUMNS)
         try:
-            cursor.execute(f'CREATE TEMP VIEW "{names.everything}" AS ' + " UNION ALL ".join(parts))
-            cursor.execute(
-                f'CREATE TEMP VIEW "{names.memories}" AS SELECT {shown} FROM "{names.everything}"'  # noqa: S608
-            )
+            for name, parts, order in (
+                (names.everything, everything, "*"),
+                (names.memories, public, shown),
+            ):
+                union = " UNION ALL ".join(parts or [self._empty()])
+                text = f"SELECT {order} FROM ({union})" if len(parts) != 1 or order != "*" else union  # noqa: S608
+                cursor.execute(f'CREATE TEMP VIEW "{name}" AS {text}')
         except BaseException:
             cursor.close()
             raise

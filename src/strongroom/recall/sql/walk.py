@@ -35,7 +35,7 @@ from strongroom.recall.sql.tree import Tree
 
 __all__ = ["Offer", "Walk"]
 
-NARROWED: Final = frozenset({"memory_id", "agent_id", "subject", "session_id", "kind"})
+NARROWED: Final = frozenset({"memory_id", "agent_id", "subject", "session_id"})
 
 
 @dataclass(slots=True)
