@@ -428,6 +428,7 @@ MACROS: Final = (
     " || '\"' END",
     "quote_literal(a) AS '''' || replace(CAST(a AS VARCHAR), '''', '''''') || ''''",
     "quote_nullable(a) AS coalesce('''' || replace(CAST(a AS VARCHAR), '''', '''''') || '''', 'NULL')",
+    "pg_format(f, a, b := '') AS regexp_replace(regexp_replace(f, '%[IsL]', a), '%[IsL]', b)",
     "_pg_expandarray(a) AS unnest(list_transform(a, lambda v, i: {'x': v, 'n': i}))",
     "array_upper(a, b) AS len(a)",
     "array_lower(a, b) AS 1",

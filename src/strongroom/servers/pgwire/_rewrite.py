@@ -69,6 +69,7 @@ _TYPES: Final = {
         "varchar",
     ),
 }  # fmt: skip
+_RENAMED: Final = {"json_build_object": "json_object", "format": "pg_format"}
 _KIND: Final = {"regprocedure": "regproc"}
 _FROM: Final = frozenset({"FROM", "JOIN"})
 
@@ -226,8 +227,8 @@ class _Writer:
             return index + 1
         if not called and name in _BARE and self._tokens[index].kind == "word":
             self._put(index, quoted(self._constants.values(name)))
-        elif called and self._catalog and name == "json_build_object":
-            self._put(index, "json_object")
+        elif called and self._catalog and name in _RENAMED:
+            self._put(index, _RENAMED[name])
         elif called and name in _INLINE:
             return self._inline(index, name)
         return index + 1

@@ -1,0 +1,231 @@
+"""What tools ask about a database, in the form in which they ask it, and what must be in the answer."""
+
+# ruff: noqa: E501  # statements as tools write them
+from __future__ import annotations
+
+import psycopg
+import pytest
+from tests.pgwire.wired import Wired
+
+# name -> (statement, a text that stands in some row of the answer; "" for: may be empty)
+QUERIES = {
+    "grafana: version": ("SELECT current_setting('server_version_num')::int/100 as version", "1500"),
+    "grafana: tables": (
+        """SELECT CASE WHEN quote_ident(table_schema) IN (SELECT CASE WHEN trim(s[i]) = '"$user"' THEN user
+        ELSE trim(s[i]) END FROM (SELECT string_to_array('public', ',') AS s, 1 AS i) x)
+        THEN quote_ident(table_name) ELSE quote_ident(table_schema) || '.' || quote_ident(table_name) END AS "table"
+        FROM information_schema.tables WHERE quote_ident(table_schema) NOT IN ('information_schema', 'pg_catalog')
+        ORDER BY 1""",
+        "memories",
+    ),
+    "grafana: columns": (
+        """SELECT quote_ident(column_name) AS "column", data_type AS "type" FROM information_schema.columns
+        WHERE quote_ident(table_name) = 'memories'""",
+        "created_at",
+    ),
+    "metabase: schemas": (
+        """SELECT nspname FROM pg_namespace n WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+        AND has_schema_privilege(n.nspname, 'USAGE')""",
+        "public",
+    ),
+    "metabase: tables": (
+        """SELECT n.nspname AS schema, c.relname AS name, CASE c.relkind WHEN 'r' THEN 'TABLE' WHEN 'p' THEN
+        'PARTITIONED TABLE' WHEN 'v' THEN 'VIEW' WHEN 'f' THEN 'FOREIGN TABLE' WHEN 'm' THEN 'MATERIALIZED VIEW'
+        END AS type, d.description, c.reltuples AS estimated_row_count FROM pg_catalog.pg_class AS c
+        INNER JOIN pg_catalog.pg_namespace AS n ON c.relnamespace = n.oid
+        LEFT JOIN pg_catalog.pg_description AS d ON c.oid = d.objoid AND d.objsubid = 0
+        AND d.classoid = 'pg_class'::regclass WHERE n.nspname !~ '^information_schema|catalog_history|pg_'
+        AND c.relkind IN ('r', 'p', 'v', 'f', 'm') ORDER BY type ASC, schema ASC, name ASC""",
+        "memories",
+    ),
+    "metabase: columns": (
+        """SELECT c.column_name AS name, c.udt_name AS "database-type", c.ordinal_position - 1 AS
+        "database-position", c.table_schema AS "table-schema", c.table_name AS "table-name", pk.column_name IS NOT
+        NULL AS "pk?", col_description(CAST(CAST(format('%I.%I', CAST(c.table_schema AS TEXT),
+        CAST(c.table_name AS TEXT)) AS REGCLASS) AS OID), c.ordinal_position) AS "field-comment",
+        ((c.column_default IS NULL OR LOWER(c.column_default) = 'null') AND (c.is_nullable = 'NO')
+        AND NOT ((c.column_default IS NOT NULL AND c.column_default LIKE '%nextval(%') OR c.is_identity <> 'NO'))
+        AS "database-required" FROM information_schema.columns AS c LEFT JOIN (SELECT tc.table_schema,
+        tc.table_name, kc.column_name FROM information_schema.table_constraints AS tc
+        INNER JOIN information_schema.key_column_usage AS kc ON tc.constraint_name = kc.constraint_name
+        AND tc.table_schema = kc.table_schema AND tc.table_name = kc.table_name
+        WHERE tc.constraint_type = 'PRIMARY KEY') AS pk ON c.table_schema = pk.table_schema
+        AND c.table_name = pk.table_name AND c.column_name = pk.column_name
+        WHERE c.table_schema !~ '^information_schema|catalog_history|pg_' ORDER BY 4, 5, 3""",
+        "memory_id",
+    ),
+    "metabase: enums": (
+        """SELECT nspname, typname FROM pg_type t LEFT JOIN pg_namespace n ON n.oid = t.typnamespace
+        WHERE t.oid IN (SELECT DISTINCT enumtypid FROM pg_enum e)""",
+        "",
+    ),
+    "metabase: foreign keys": (
+        """SELECT fk_ns.nspname AS "fk-table-schema", fk_table.relname AS "fk-table-name", fk_column.attname
+        FROM pg_constraint AS c INNER JOIN pg_class AS fk_table ON c.conrelid = fk_table.oid
+        INNER JOIN pg_namespace AS fk_ns ON c.connamespace = fk_ns.oid
+        INNER JOIN pg_attribute AS fk_column ON c.conrelid = fk_column.attrelid
+        WHERE fk_ns.nspname !~ '^information_schema|catalog_history|pg_' AND c.contype = 'f'
+        AND fk_column.attnum = ANY(c.conkey)""",
+        "",
+    ),
+    "metabase: privileges": (
+        """SELECT NULL AS role, t.schemaname AS schema, t.objectname AS "table", true AS update FROM
+        (SELECT schemaname, tablename AS objectname FROM pg_catalog.pg_tables UNION SELECT schemaname, viewname
+        AS objectname FROM pg_views UNION SELECT schemaname, matviewname AS objectname FROM pg_matviews) t
+        WHERE t.schemaname !~ '^pg_' AND t.schemaname <> 'information_schema'
+        AND pg_catalog.has_schema_privilege(t.schemaname, 'USAGE')
+        AND pg_catalog.has_table_privilege(current_user, '"' || t.schemaname || '"."' || t.objectname || '"', 'SELECT')""",
+        "memories",
+    ),
+    "dbeaver: databases": (
+        """SELECT db.oid, db.* FROM pg_catalog.pg_database db WHERE datallowconn AND NOT datistemplate
+        OR db.datname = 'strongroom' ORDER BY db.datname""",
+        "strongroom",
+    ),
+    "dbeaver: session": ("SELECT current_schema(), session_user", "public"),
+    "dbeaver: schemas": (
+        """SELECT n.oid, n.*, d.description FROM pg_catalog.pg_namespace n LEFT OUTER JOIN
+        pg_catalog.pg_description d ON d.objoid = n.oid AND d.objsubid = 0 AND d.classoid = 'pg_namespace'::regclass
+        ORDER BY nspname""",
+        "public",
+    ),
+    "dbeaver: tables": (
+        """SELECT c.oid, c.*, d.description, pg_catalog.pg_get_expr(c.relpartbound, c.oid) AS partition_expr,
+        pg_catalog.pg_get_partkeydef(c.oid) AS partition_key FROM pg_catalog.pg_class c
+        LEFT OUTER JOIN pg_catalog.pg_description d ON d.objoid = c.oid AND d.objsubid = 0
+        AND d.classoid = 'pg_class'::regclass WHERE c.relnamespace = 2200 AND c.relkind NOT IN ('i', 'I', 'c')""",
+        "memories",
+    ),
+    "dbeaver: columns": (
+        """SELECT c.relname, a.*, pg_catalog.pg_get_expr(ad.adbin, ad.adrelid, true) AS def_value, dsc.description,
+        dep.objid FROM pg_catalog.pg_attribute a INNER JOIN pg_catalog.pg_class c ON (a.attrelid = c.oid)
+        LEFT OUTER JOIN pg_catalog.pg_attrdef ad ON (a.attrelid = ad.adrelid AND a.attnum = ad.adnum)
+        LEFT OUTER JOIN pg_catalog.pg_description dsc ON (c.oid = dsc.objoid AND a.attnum = dsc.objsubid)
+        LEFT OUTER JOIN pg_depend dep ON dep.refobjid = a.attrelid AND dep.deptype = 'i'
+        AND dep.refobjsubid = a.attnum AND dep.classid = dep.refclassid WHERE NOT a.attisdropped
+        AND c.relkind NOT IN ('i', 'I', 'c') AND c.oid = 16384 ORDER BY a.attnum""",
+        "content",
+    ),
+    "dbeaver: types": (
+        """SELECT t.oid, t.*, c.relkind, format_type(nullif(t.typbasetype, 0), t.typtypmod) AS base_type_name,
+        d.description FROM pg_catalog.pg_type t LEFT OUTER JOIN pg_catalog.pg_type et ON et.oid = t.typelem
+        LEFT OUTER JOIN pg_catalog.pg_class c ON c.oid = t.typrelid
+        LEFT OUTER JOIN pg_catalog.pg_description d ON t.oid = d.objoid WHERE t.typname IS NOT NULL
+        AND (c.relkind IS NULL OR c.relkind = 'c') AND (et.typcategory IS NULL OR et.typcategory <> 'C')""",
+        "timestamptz",
+    ),
+    "dbeaver: keys": (
+        """SELECT c.oid, c.*, t.relname AS tabrelname, rt.relnamespace AS refnamespace, d.description,
+        CASE WHEN c.contype = 'c' THEN 'x' ELSE NULL END AS consrc_copy FROM pg_catalog.pg_constraint c
+        INNER JOIN pg_catalog.pg_class t ON t.oid = c.conrelid
+        LEFT OUTER JOIN pg_catalog.pg_class rt ON rt.oid = c.confrelid
+        LEFT OUTER JOIN pg_catalog.pg_description d ON d.objoid = c.oid AND d.objsubid = 0
+        AND d.classoid = 'pg_constraint'::regclass WHERE c.conrelid = 16384 ORDER BY c.oid""",
+        "memories_pkey",
+    ),
+    "dbeaver: settings": ("SELECT * FROM pg_catalog.pg_settings", "server_version"),
+    "dbeaver: roles": ("SELECT a.oid, a.* FROM pg_catalog.pg_roles a ORDER BY a.rolname", "{user}"),
+    "dbeaver: extensions": ("SELECT e.oid, e.* FROM pg_catalog.pg_extension e ORDER BY e.extname", ""),
+    "prisma: keys": (
+        """SELECT rawindex.indrelid, rawindex.indexrelid, rawindex.indisunique, rawindex.indisprimary,
+        (rawindex.indkey)[1] AS first_column, indexinfo.relname FROM pg_index rawindex
+        INNER JOIN pg_class AS indexinfo ON rawindex.indexrelid = indexinfo.oid WHERE rawindex.indisprimary""",
+        "memories_pkey",
+    ),
+    "pgadmin: session": (
+        """SELECT roles.oid AS id, roles.rolname AS name, roles.rolsuper AS is_superuser,
+        CASE WHEN roles.rolsuper THEN true ELSE roles.rolcreaterole END AS can_create_role
+        FROM pg_catalog.pg_roles AS roles WHERE rolname = current_user""",
+        "{user}",
+    ),
+    "pgjdbc: keywords": (
+        """SELECT string_agg(word, ',') FROM pg_catalog.pg_get_keywords()
+        WHERE word <> ALL ('{a,abs,absolute}'::text[])""",
+        "qualify",
+    ),
+    "sequelize: tables": (
+        """SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'
+        AND table_type LIKE '%TABLE' AND table_name != 'spatial_ref_sys'""",
+        "memories",
+    ),
+    "rails: primary key": (
+        """SELECT a.attname FROM (SELECT indrelid, indkey, generate_subscripts(indkey, 1) idx FROM pg_index
+        WHERE indrelid = '"memories"'::regclass AND indisprimary) i JOIN pg_attribute a ON a.attrelid = i.indrelid
+        AND a.attnum = i.indkey[i.idx] ORDER BY i.idx""",
+        "memory_id",
+    ),
+    "rails: columns": (
+        """SELECT a.attname, format_type(a.atttypid, a.atttypmod), pg_get_expr(d.adbin, d.adrelid), a.attnotnull,
+        a.atttypid, a.atttypmod, c.collname, col_description(a.attrelid, a.attnum) AS comment, attidentity AS
+        identity, attgenerated AS attgenerated FROM pg_attribute a LEFT JOIN pg_attrdef d ON a.attrelid = d.adrelid
+        AND a.attnum = d.adnum LEFT JOIN pg_type t ON a.atttypid = t.oid LEFT JOIN pg_collation c
+        ON a.attcollation = c.oid AND a.attcollation <> t.typcollation
+        WHERE a.attrelid = '"memories"'::regclass AND a.attnum > 0 AND NOT a.attisdropped ORDER BY a.attnum""",
+        "double precision",
+    ),
+    "a regtype": ("SELECT 'int4'::regtype::oid, 23::oid::regtype::text, to_regtype('text')", "integer"),
+    "privileges": (
+        "SELECT has_table_privilege('memories', 'SELECT'), NOT has_table_privilege('memories', 'INSERT')",
+        "True",
+    ),
+    "activity": ("SELECT pid = pg_backend_pid() FROM pg_stat_activity", "True"),
+    "recovery": ("SELECT pg_is_in_recovery()", "False"),
+}
+
+
+@pytest.fixture(scope="module")
+def connection(wire: Wired):  # type: ignore[no-untyped-def]
+    with psycopg.connect(wire.dsn(), autocommit=True) as c:
+        yield c
+
+
+@pytest.mark.parametrize("name", QUERIES)
+def test_tools_get_an_answer(wire: Wired, connection: psycopg.Connection, name: str) -> None:
+    """Each both in the simple protocol and described beforehand, as drivers do."""
+    sql, expected = QUERIES[name]
+    expected = expected.format(user=wire.key_id(wire.admin_key))
+    simple = psycopg.ClientCursor(connection).execute(sql).fetchall()
+    prepared = connection.execute(sql, prepare=True).fetchall()
+    assert len(simple) == len(prepared)
+    if expected:
+        assert any(expected in str(value) for row in prepared for value in row)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT * FROM pg_catalog.pg_class, duckdb_secrets()",
+        "SELECT * FROM pg_class WHERE relname = getenv('HOME')",
+        "SELECT pg_read_file('/etc/passwd')",
+        "SELECT * FROM pg_class, read_text('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd' p, pg_class",
+        "SELECT * FROM query('SELECT 1'), pg_class",
+        "SELECT * FROM m_type, pg_class",
+        "SELECT * FROM system.main.pg_class",
+        "SELECT pg_catalog.version(), * FROM duckdb_tables",
+        "WITH pg_class AS (SELECT * FROM duckdb_settings()) SELECT * FROM pg_class",
+        "SELECT pg_sleep(100)",
+        "SELECT pg_terminate_backend(1)",
+        "SELECT lo_import('/etc/passwd'), pg_backend_pid()",
+        "SELECT * FROM pg_authid",
+        "SELECT * FROM pg_shadow",
+        "ATTACH ':memory:' AS pg_x",
+        "CREATE MACRO pg_x() AS 1",
+        "SET GLOBAL enable_external_access = true; SELECT 1 FROM pg_class",
+    ],
+)
+def test_the_catalogue_gives_nothing_but_the_catalogue(connection: psycopg.Connection, sql: str) -> None:
+    with pytest.raises(psycopg.Error) as refused:
+        psycopg.ClientCursor(connection).execute(sql)
+    assert refused.value.sqlstate not in (None, "XX000")
+    assert "root:" not in str(refused.value)
+
+
+def test_the_catalogue_names_no_other_key_and_no_namespace(
+    wire: Wired, connection: psycopg.Connection
+) -> None:
+    other = wire.key("read-only", "company_b/*")
+    for table in ("pg_roles", "pg_user", "pg_stat_activity", "pg_namespace", "pg_settings", "pg_class"):
+        rows = str(connection.execute(f"SELECT * FROM {table}").fetchall())
+        assert wire.key_id(other) not in rows
+        assert "company_" not in rows
