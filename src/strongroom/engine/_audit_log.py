@@ -372,6 +372,31 @@ class AuditLog:
                 return
             after = page[-1][0]
 
+    def rebuild(self) -> int:
+        """Store again each subtree that is missing or wrong; how many. 0 when the entries themselves are.
+
+        Raises:
+            TamperedError: what is integrated cannot be read.
+        """
+        with self._lock:
+            head = self._read_head()
+            tree, wrong = Frontier(0, ()), []
+            page: list[bytes] = []
+            for seq, sealed in self.entries(0, head.size):
+                if seq != tree.size + len(page) + 1:
+                    return 0
+                page.append(audit.leaf_hash(sealed))
+                if len(page) == _PAGE or seq == head.size:
+                    nodes = tree.extend(page)
+                    stored = self._engine.ledger.audit_nodes([(level, at) for level, at, _ in nodes])
+                    wrong += [AuditNode(*n) for n in nodes if stored.get((n[0], n[1])) != n[2]]
+                    page.clear()
+            if tree.size != head.size or tree.root() != head.root:
+                return 0
+            for start in range(0, len(wrong), CHUNK):
+                self._engine.ledger.commit(WriteBatch(audit_nodes=wrong[start : start + CHUNK]))
+            return len(wrong)
+
     def checker(self) -> TreeCheck:
         """Collects the leaves of a check that reads all entries anyway."""
         return TreeCheck(self)
@@ -411,7 +436,11 @@ class TreeCheck:
         if self._tree.size < self._head.size:
             self._add("audit_entries_missing", f"{self._head.size - self._tree.size} entries are missing")
         if self._wrong:
-            self._add("audit_tree_damaged", f"{self._wrong} hashes of the stored tree are wrong or missing")
+            self._add(
+                "audit_tree_damaged",
+                f"{self._wrong} hashes of the stored tree are wrong or missing",
+                "if nothing else is wrong with the log: strongroom repair makes the tree anew",
+            )
         return self._findings + self._log.compare_heads()
 
     def _compare(self) -> None:
@@ -419,8 +448,9 @@ class TreeCheck:
         self._wrong += sum(stored.get((lv, pos)) != value for lv, pos, value in self._pending)
         self._pending.clear()
 
-    def _add(self, code: str, message: str) -> None:
-        hint = "keep the store as evidence, and restore a backup"
+    def _add(
+        self, code: str, message: str, hint: str = "keep the store as evidence, and restore a backup"
+    ) -> None:
         self._findings.append(Finding(Severity.ERROR, code, message, "audit log", hint))
 
 

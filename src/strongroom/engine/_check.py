@@ -189,6 +189,9 @@ def repair(call: Call, accept_loss: bool) -> Sequence[Finding]:
         done += _queue_missing(engine, entry)
         engine.indexes.drop(entry.ns)
     engine.models.wake()
+    if rebuilt := engine.audit_log.rebuild():
+        text = f"{rebuilt} hashes of the audit log's tree were made anew from its entries"
+        done.append(Finding(Severity.INFO, "audit_tree_made_anew", text, "audit log"))
     call.count = len(done)
     return done
 
