@@ -30,7 +30,7 @@ from strongroom.errors import (
     TamperedError,
 )
 from strongroom.ledger import QueueItem, WriteBatch, element_of
-from strongroom.model import Field, SealedRecord, State
+from strongroom.model import Field, Filter, SealedRecord, State
 from strongroom.recall import (
     AccessPut,
     Change,
@@ -148,6 +148,15 @@ class Indexes:
         except InternalError:
             return False
         return True
+
+    def check_where(self, wanted: Filter) -> None:
+        """Refuse a malformed expression, whether or not there is anything to filter.
+
+        Raises:
+            InvalidFilterError: it is not one boolean expression over the columns of a memory.
+        """
+        if isinstance(wanted.where, str) and wanted.where.strip():
+            self._columnar.checker.check(wanted.where)
 
     def seq_seen(self, ns: int, memory_id: bytes) -> int | None:
         """The newest number of a live memory that a loaded index knows; None when none is loaded."""

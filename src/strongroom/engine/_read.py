@@ -154,6 +154,7 @@ def list_page(
 ) -> ListPage:
     engine = call.engine
     check_count(limit, "limit", 1, engine.config.limits.results_max)
+    engine.indexes.check_where(wanted)
     entries = chosen_namespaces(call, Action.LIST, patterns, limited=True)
     before = None if cursor is None else _decode_cursor(cursor)
     for _ in range(ATTEMPTS):

@@ -54,6 +54,7 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
         raise InvalidInputError("a keyword search needs a query text")
     if request.min_similarity is not None:
         check_number(request.min_similarity, "min_similarity", -1.0, 1.0)
+    engine.indexes.check_where(request.wanted)
     entries = chosen_namespaces(call, Action.SEARCH, request.namespaces, limited=True)
     if not entries:
         return []
