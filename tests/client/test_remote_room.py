@@ -24,7 +24,19 @@ from strongroom.model import Memory, MemoryDraft, Scope
 
 NS = "client/basics"
 ROOT = Path(__file__).resolve().parents[2]
-LOCAL = {"check", "repair", "sql_describe"}  # they work on the files of the directory
+# They work on the files of the directory, beside which the operator sits.
+LOCAL = {
+    "audit_checkpoint",
+    "audit_consistency",
+    "audit_export",
+    "audit_follow",
+    "audit_key",
+    "audit_proof",
+    "audit_query",
+    "check",
+    "repair",
+    "sql_describe",
+}
 
 
 def test_the_blocking_client_is_up_to_date_with_its_source():

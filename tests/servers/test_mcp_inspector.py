@@ -20,6 +20,7 @@ from tests.support.word_model import WordModel
 
 from strongroom.engine import Engine
 from strongroom.servers.http import make_log
+from strongroom.servers.mcp import TOOLS
 from strongroom.servers.serve import ServerThread, build_application, server_files
 from strongroom.servers.tls import renew_server_certificate
 
@@ -41,7 +42,7 @@ def inspector(server: Served, key: str, *arguments: str) -> tuple[int, str, str]
 def test_the_inspector_lists_the_tools_over_https_with_a_key_and_finds_no_fault_in_their_schemas(server):
     code, out, err = inspector(server, server.admin_key, "--method", "tools/list", "--strict")
     assert code == 0, err
-    assert len(json.loads(out)["tools"]) == 7
+    assert len(json.loads(out)["tools"]) == len(TOOLS)
     assert " 0 errors" in f" {err}" or "error" not in err.lower()
 
 

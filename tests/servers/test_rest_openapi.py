@@ -18,7 +18,19 @@ from strongroom.engine import Session
 from strongroom.servers.rest import create_app
 
 DESCRIPTION = create_app(None, Config(), version="test").openapi()  # type: ignore[arg-type]  # nothing is called
-LOCAL = {"check", "repair", "sql_describe"}  # they work on the files of the directory, beside which the operator sits
+# They work on the files of the directory, beside which the operator sits.
+LOCAL = {
+    "audit_checkpoint",
+    "audit_consistency",
+    "audit_export",
+    "audit_follow",
+    "audit_key",
+    "audit_proof",
+    "audit_query",
+    "check",
+    "repair",
+    "sql_describe",
+}
 OPERATIONS = [(m, p, o) for p, ms in DESCRIPTION["paths"].items() for m, o in ms.items()]
 
 

@@ -93,12 +93,12 @@ class MemoryPatch:
     kind: str | Unset = UNSET
     metadata: Mapping[str, JsonValue] | Unset = UNSET
     tags: Sequence[str] | Unset = UNSET
-    agent_id: str | None | Unset = UNSET
-    session_id: str | None | Unset = UNSET
+    agent_id: str | Unset | None = UNSET
+    session_id: str | Unset | None = UNSET
     sensitivity: str | Unset = UNSET
     importance: float | Unset = UNSET
-    source: str | None | Unset = UNSET
-    expires_at: datetime | None | Unset = UNSET
+    source: str | Unset | None = UNSET
+    expires_at: datetime | Unset | None = UNSET
     embedding: Any = UNSET
 
     def __repr__(self) -> str:
