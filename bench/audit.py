@@ -34,11 +34,17 @@ def run(options: Options) -> list[Row]:
 def _entry(number: int) -> bytes:
     return audit.encode(
         AuditEntry(
-            at_us=1_700_000_000_000_000 + number, request_id="0123456789abcdef",
-            principal="sr_0123456789abcdef", surface="rest", action="search", namespaces=("company_a/support",), outcome="ok", count=10,
+            at_us=1_700_000_000_000_000 + number,
+            request_id="0123456789abcdef",
+            principal="sr_0123456789abcdef",
+            surface="rest",
+            action="search",
+            namespaces=("company_a/support",),
+            outcome="ok",
+            count=10,
             memory_ids=(bytes(16),) * 10,
         )
-    )  # fmt: skip
+    )
 
 
 def _append(room: Room, options: Options) -> Row:

@@ -326,6 +326,21 @@ def test_an_old_head_row_put_back_is_refused(data: Path, open_room: OpenRoom) ->
         open_room()
 
 
+def test_an_old_head_row_under_a_running_process_signs_nothing(data: Path, room: Room) -> None:
+    """The process remembers the version that it has seen."""
+    room.store("one", namespace=NS)
+    room.audit_checkpoint()
+    find = "SELECT version, seq, sealed FROM record WHERE ns = 0 AND field = 20"
+    db = apsw.Connection(str(data / "ledger.db"))
+    old = db.execute(find).fetchone()
+    db.close()
+    assert old is not None
+    room.audit_checkpoint()
+    edit(data, "UPDATE record SET version = ?, seq = ?, sealed = ? WHERE ns = 0 AND field = 20", *old)
+    with pytest.raises(TamperedError):
+        room.audit_checkpoint()
+
+
 def test_only_a_head_kept_elsewhere_shows_a_whole_store_put_back(
     data: Path, open_room: OpenRoom, filled: tuple[Keys, str], tmp_path: Path
 ) -> None:

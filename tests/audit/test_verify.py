@@ -158,6 +158,10 @@ def truncate_and_keep_the_end(lines: list[bytes], dice: random.Random) -> list[b
     return [audit.export_header("strongroom/audit/test", n - 1).encode(), *lines[1:n], lines[-1]]
 
 
+def append(lines: list[bytes], dice: random.Random) -> list[bytes]:
+    return [*lines, dice.choice(lines)]
+
+
 def cut_bytes(lines: list[bytes], dice: random.Random) -> list[bytes]:
     whole = b"".join(lines)
     return whole[: dice.randrange(len(whole) - 1)].splitlines(keepends=True)
@@ -170,7 +174,7 @@ def sign_with_other_keys(lines: list[bytes], dice: random.Random) -> list[bytes]
 
 ATTACKS: list[Attack] = [
     flip, drop, drop_and_renumber, reorder, reorder_and_renumber, repeat, insert, truncate,
-    truncate_and_keep_the_end, cut_bytes, sign_with_other_keys,
+    truncate_and_keep_the_end, append, cut_bytes, sign_with_other_keys,
 ]  # fmt: skip
 
 
@@ -186,6 +190,16 @@ def test_a_changed_export_is_refused(attack: Attack) -> None:
         with pytest.raises(IntegrityError):
             verify.verify_export(changed, KEYS)
     assert verify.verify_export(lines, KEYS).size == 150
+
+
+def test_base64_has_one_form() -> None:
+    """The unused bits of the last character are zero, so that no two exports hold the same bytes."""
+    leaves = [b"x"]
+    lines = export(leaves)
+    assert b'"sealed":"eA=="' in lines[1]
+    lines[1] = lines[1].replace(b"eA==", b"eB==")
+    with pytest.raises(IntegrityError, match="canonical"):
+        verify.verify_export(lines, KEYS)
 
 
 def test_an_older_export_passes_alone_and_not_beside_a_newer_head() -> None:
