@@ -36,6 +36,7 @@ LOCAL = {
     "check",
     "repair",
     "sql_describe",
+    "whoami",
 }
 
 

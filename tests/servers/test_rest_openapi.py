@@ -30,6 +30,7 @@ LOCAL = {
     "check",
     "repair",
     "sql_describe",
+    "whoami",
 }
 OPERATIONS = [(m, p, o) for p, ms in DESCRIPTION["paths"].items() for m, o in ms.items()]
 

@@ -6,7 +6,7 @@ import json
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 LIMIT_MAX = 100  # answers to one call: what fits into a context window
 
@@ -251,6 +251,11 @@ class StatsResult(BaseModel):
     namespaces: list[NamespaceResult]
 
 
+Parameter = str | int | float | bool | None
+_CELL_TYPES = ["string", "number", "boolean", "null", "array", "object"]
+Cell = Annotated[Any, WithJsonSchema({"type": _CELL_TYPES})]  # whatever JSON makes of a value of a row
+
+
 class QueryArguments(Arguments):
     """One statement."""
 
@@ -262,7 +267,7 @@ class QueryArguments(Arguments):
         ),
     ]
     parameters: Annotated[
-        list[Any] | None, BeforeValidator(_from_text), Field(description="Values for ?, in order.")
+        list[Parameter] | None, BeforeValidator(_from_text), Field(description="Values for ?, in order.")
     ] = None
     namespaces: Annotated[
         Texts | None,
@@ -281,6 +286,6 @@ class QueryResult(BaseModel):
     """The answer to a statement."""
 
     columns: list[QueryColumn]
-    rows: list[list[Any]]
+    rows: list[list[Cell]]
     row_count: int
     plan: str
