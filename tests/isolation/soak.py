@@ -1,0 +1,100 @@
+"""``script/soak``: the fuzzer for minutes, and the whole corpus at every surface. Exit status 1: a hole."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from time import monotonic
+
+from tests.isolation.corpus import corpus
+from tests.isolation.grammar import Grammar
+from tests.isolation.matrix import same
+from tests.isolation.surfaces import surfaces
+from tests.isolation.worlds import SECRET, Outcome, World, make_world
+
+OF_THE_SERVER = ("pg_backend_pid", "postmaster_start", "inet_server", "pg_stat_activity", "conf_load_time")
+Twins = tuple[World, World]
+
+
+def hole(where: str, statement: str, one: Outcome, two: Outcome) -> bool:
+    """Whether the twins differ or a canary is there; says so."""
+    if SECRET not in one.told and same(one, two) and one.state != "internal":
+        return False
+    print(f"HOLE {where}: {statement!r}\n  {one}\n  {two}", flush=True)
+    return True
+
+
+def fuzz(twins: Twins, minutes: float, seed: int) -> int:
+    """Statements of the grammar, embedded."""
+    planted, clean = twins
+    grammar = Grammar(seed, planted.names)
+    states: Counter[str] = Counter()
+    holes = 0
+    end = monotonic() + 60 * minutes
+    while monotonic() < end:
+        statement = grammar.statement()
+        one, two = planted.fuzzed(statement), clean.fuzzed(statement)
+        holes += hole("fuzz", statement, one, two)
+        states[one.state] += 1
+    print(f"isolation-fuzz: seed {seed}, {sum(states.values())} statements, {holes} holes; {dict(states)}")
+    return holes
+
+
+def attack(twins: Twins, minutes: float, seed: int) -> int:
+    """The corpus at every surface, as far as the time reaches."""
+    end = monotonic() + 60 * minutes
+    holes = played = 0
+    with ExitStack() as stack:
+        doors = [stack.enter_context(surfaces(world)) for world in twins]
+        for name in doors[0]:
+            for one in corpus():
+                statement, values = one.statement(twins[0].names), one.values(twins[0].names)
+                if one.heavy or any(word in statement for word in OF_THE_SERVER):
+                    continue
+                if monotonic() > end:
+                    break
+                holes += hole(name, statement, *(door[name](statement, values) for door in doors))
+                played += 1
+    print(f"isolation-surfaces: {played} of {len(corpus()) * len(doors[0])} plays, {holes} holes")
+    return holes
+
+
+SOAKS = {"isolation-fuzz": fuzz, "isolation-surfaces": attack}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="script/soak", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOAKS))
+    parser.add_argument("--minutes", type=float, default=1.0, help="for each (default 1)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--list", action="store_true", help="show what there is")
+    given = parser.parse_args(arguments)
+    if given.list:
+        print("\n".join(SOAKS))
+        return 0
+    if unknown := set(given.names) - set(SOAKS):
+        parser.error(f"there is no {', '.join(sorted(unknown))}")
+    holes = 0
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("planted", "clean"):
+            (Path(folder) / name).mkdir()
+        made = [
+            make_world(Path(folder) / n / "data", planted=n == "planted", folder=Path(folder) / "loot")
+            for n in ("planted", "clean")
+        ]
+        try:
+            for name in given.names or SOAKS:
+                holes += SOAKS[name]((made[0], made[1]), given.minutes, given.seed)
+        finally:
+            for world in made:
+                world.close()
+    return 1 if holes else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
