@@ -252,8 +252,9 @@ class StatsResult(BaseModel):
 
 
 Parameter = str | int | float | bool | None
-_CELL_TYPES = ["string", "number", "boolean", "null", "array", "object"]
-Cell = Annotated[Any, WithJsonSchema({"type": _CELL_TYPES})]  # whatever JSON makes of a value of a row
+# Whatever JSON makes of a value of a row.
+_CELL_TYPES = [{"type": t} for t in ("string", "number", "boolean", "null", "array", "object")]
+Cell = Annotated[Any, WithJsonSchema({"anyOf": _CELL_TYPES})]
 
 
 class QueryArguments(Arguments):
