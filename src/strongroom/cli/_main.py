@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 from click.core import ParameterSource
+from click.exceptions import NoArgsIsHelpError
 
 from strongroom import __version__
 from strongroom.cli import _admin, _audit, _import, _kms, _memories, _serve, _sql, _store
@@ -53,6 +54,9 @@ class Root(Group):
             return BROKEN_PIPE
         except StrongroomError as e:
             return _fail(e, app)
+        except NoArgsIsHelpError as e:  # a group without its command: its help is the answer
+            sys.stderr.write(e.format_message() + "\n")
+            return exit_status(InvalidInputError())
         except click.UsageError as e:
             return _fail(InvalidInputError(e.format_message(), hint=_usage_hint(e)), app)
         except click.ClickException as e:
