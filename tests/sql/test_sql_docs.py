@@ -57,7 +57,16 @@ def test_every_function_of_the_allow_list_is_known_to_the_engine(room: Any) -> N
         for r in cursor.execute("SELECT DISTINCT function_name FROM duckdb_functions()").fetchall()
     }
     cursor.close()
-    syntax = {"coalesce", "ifnull", "grouping", "grouping_id", "percentile_cont", "percentile_disc", "if", "nullif"}
+    syntax = {
+        "coalesce",
+        "ifnull",
+        "grouping",
+        "grouping_id",
+        "percentile_cont",
+        "percentile_disc",
+        "if",
+        "nullif",
+    }
     offered = {
         n.lower() for n in set().union(*FUNCTION_GROUPS.values()) | AGGREGATES | WINDOWS | TABLE_FUNCTIONS
     }

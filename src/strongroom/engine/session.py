@@ -296,7 +296,6 @@ class Session:
             namespaces: names or patterns; None: everything that the caller may read.
             rows_max: an answer with more rows is refused; never more than ``limits.sql_rows_max``.
             cancel: a handle that stops the statement from another thread.
-            extension: what a surface offers beside; for surfaces only.
 
         Raises:
             SqlSyntaxError, SqlForbiddenError, SqlUndefinedError, SqlDataError: see ``sqlstate``.
