@@ -37,7 +37,8 @@ Ask = Callable[[str, Sequence[Any]], Outcome]
 def surfaces(world: World) -> Iterator[dict[str, Ask]]:
     """Every surface of one store, each with the attacker's key."""
     keys = world.directory.with_name(world.directory.name + ".keys")
-    create_local_ca(keys / "tls")
+    if not (keys / "tls").exists():
+        create_local_ca(keys / "tls")
     certificate, private_key = server_files(world.directory, world.config)
     ca = certificate.with_name("ca.pem")
     log = make_log(world.config.log, io.StringIO())

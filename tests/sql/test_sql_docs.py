@@ -1,4 +1,4 @@
-# ruff: noqa: E501 - statements are read best as they are
+
 """docs/sql.md says what is so."""
 
 from __future__ import annotations
