@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -11,7 +12,7 @@ from tests.isolation.corpus import Attack, corpus
 from tests.isolation.grammar import Grammar
 from tests.isolation.matrix import SCENARIOS, STOPPED, same
 from tests.isolation.surfaces import Ask, surfaces
-from tests.isolation.worlds import SECRET, World
+from tests.isolation.worlds import SECRET, World, make_world
 
 FAMILIES = sorted({a.family for a in corpus()})
 SURFACES = ("rest", "client", "mcp", "wire", "cli")
@@ -112,9 +113,9 @@ def test_a_namespace_made_later_is_as_foreign(twins: Twins) -> None:
     assert planted.attack(statement) == twins[1].attack(statement) != before
 
 
-def test_the_revoked_key_of_an_open_connection_reads_no_more(twins: Twins) -> None:
+def test_the_revoked_key_of_an_open_connection_reads_no_more(tmp_path: Path) -> None:
     """Statements prepared over HTTPS and the Postgres wire before a revoke end with it."""
-    planted = twins[0]
+    planted = make_world(tmp_path / "data", planted=True)
     info, key = planted.room.keys_create("passing", "read-only", ["aa/*"])
     statement = "SELECT count(*) AS n FROM memories"
     with surfaces(dataclasses.replace(planted, key=key, key_id=info.key_id)) as doors:
@@ -128,3 +129,4 @@ def test_the_revoked_key_of_an_open_connection_reads_no_more(twins: Twins) -> No
             except psycopg.OperationalError:
                 continue  # the connection was closed, and no other is made
             assert not outcome.answered, surface
+    planted.close()
