@@ -1,4 +1,3 @@
-
 """docs/sql.md says what is so."""
 
 from __future__ import annotations
