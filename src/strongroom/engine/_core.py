@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import secrets
 import time
@@ -184,6 +185,7 @@ class Engine:
         heads.bind(self.vault)
         self.registry = Registry(ledger, self.vault, self.heads)
         self.registry.verify()
+        self._frozen = False
         self.audit_log = AuditLog(self)
         self.models = Models(self, worker=worker, provider=provider)
         self.indexes = Indexes(self)
@@ -255,6 +257,10 @@ class Engine:
                 load()
             except StrongroomError as e:
                 self.log.warning("not_warmed_up", code=e.code)
+        # What is loaded now stays: the cyclic collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        self._frozen = True
 
     # -- sessions -----------------------------------------------------------------------------------
     def owner_session(self, surface: str = "python") -> Session:
@@ -417,6 +423,8 @@ class Engine:
             if self._closed.is_set():
                 return
             self._closed.set()
+        if self._frozen:
+            gc.unfreeze()
         self._housekeeper.join(timeout=10)
         with ExitStack() as rooms:  # the last one first; one that fails keeps no other open
             for close in (self.kms.close, self.vault.keyring.close, self.ledger.close, self.audit_log.close):
