@@ -11,7 +11,7 @@ from uuid import UUID
 
 from strongroom import crypto
 from strongroom.config import Config
-from strongroom.errors import StrongroomError
+from strongroom.errors import InternalError, StrongroomError
 from strongroom.governance._case import WORKER_LOCK_NAME, Case
 from strongroom.keyring import Keyring
 from strongroom.kms import LOCAL, make_kms
@@ -31,10 +31,10 @@ class _NoWriting:
         removed: list[bytes],
         added: list[bytes],
     ) -> bytes:
-        raise NotImplementedError
+        raise InternalError("a ledger that is only read was written")
 
     def seal_audit(self, seq: int, entry: bytes) -> bytes:
-        raise NotImplementedError
+        raise InternalError("a ledger that is only read was written")
 
 
 def check_crypto(case: Case) -> Iterator[Finding]:
