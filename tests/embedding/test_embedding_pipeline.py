@@ -184,14 +184,14 @@ def test_a_memory_deleted_while_it_waits_or_is_embedded_gets_no_vector(
     first, second, third = (source.store(n) for n in range(3))
     source.delete(first)
     model.before = lambda texts: source.delete(second)
-    pipeline = make()
+    pipeline = make(sweeper=lambda: False)  # a sweep may list the second just before it is deleted
     for ref in (first, second, third):
         pipeline.offer(ref)
     assert pipeline.wait_idle(WAIT_S)
     assert set(source.vectors) == {third}
     assert ["text 1", "text 2"] in model.batches or ["text 1"] in model.batches
     assert not any("text 0" in batch for batch in model.batches), "no placeholder is embedded for it"
-    assert pipeline.stats().skipped in (1, 2)  # the sweep may have listed the second before it was deleted
+    assert pipeline.stats().skipped == 1
 
 
 def test_orphans_of_an_earlier_process_are_found_at_the_start(source: FakeSource, make: Make) -> None:
