@@ -91,7 +91,37 @@ def test_a_list_that_is_too_long_is_refused_on_reading():
 
 def test_a_newer_version_is_told_apart_from_damage():
     with pytest.raises(SchemaVersionError):
-        audit.decode(msgspec.msgpack.encode([2, "something else"]))
+        audit.decode(msgspec.msgpack.encode([3, "something else"]))
+    items = msgspec.msgpack.decode(audit.encode(make(details=(("purpose", "audit"),))))
+    with pytest.raises(SchemaVersionError):
+        audit.decode(msgspec.msgpack.encode([3, *items[1:]]))
+
+
+def test_details_make_a_version_2_entry_in_the_order_of_their_names():
+    """Facts beyond the fixed ones are in the bytes once, sorted, and come back as they were."""
+    entry = make(details=(("purpose", "quarterly review"), ("elevation", "e-1")))
+    data = audit.encode(entry)
+    items = msgspec.msgpack.decode(data)
+    assert items[0] == 2 and list(items[11].items()) == [
+        ("elevation", "e-1"),
+        ("purpose", "quarterly review"),
+    ]
+    assert audit.decode(data).details == (("elevation", "e-1"), ("purpose", "quarterly review"))
+
+
+@pytest.mark.parametrize("details", [{}, {"b": "1", "a": "2"}, {"x" * 300: "1"}])
+def test_details_that_are_empty_unsorted_or_too_long_are_refused_on_reading(details):
+    """There is one form of the bytes for an entry."""
+    items = msgspec.msgpack.decode(audit.encode(make(details=(("a", "1"),))))
+    with pytest.raises(IntegrityError):
+        audit.decode(msgspec.msgpack.encode([*items[:11], details]))
+
+
+def test_details_beyond_their_limits_are_cut_and_never_refused():
+    """An operation does not escape the log by having much to say."""
+    many = tuple((f"name{i:04}", "ü" * 2000) for i in range(100))
+    found = audit.decode(audit.encode(make(details=many))).details
+    assert len(found) == 32 and all(len(text.encode()) <= audit.REASON_BYTES_MAX for _, text in found)
 
 
 def test_leaf_hash_is_that_of_rfc_9162():

@@ -1,7 +1,10 @@
 """One audit entry as bytes (spec/audit-entry.md): one msgpack array, sealed by the ledger's hook.
 
-    [version=1, at_us, request_id, principal, surface, action, [namespace, ...], outcome, reason,
-     [memory_id (16 bytes), ...], count]
+    [version, at_us, request_id, principal, surface, action, [namespace, ...], outcome, reason,
+     [memory_id (16 bytes), ...], count]                                                  version 1
+    [..., {name: text, ...}]                                                              version 2
+
+An entry without details is written as version 1.
 
 ``seq`` is not among them: the ledger gives it and the sealing binds it. An entry is never refused for
 being too long, because an operation must not escape the log by being big: long texts are cut, lists
@@ -17,11 +20,13 @@ import msgspec
 from strongroom.errors import IntegrityError, InvalidInputError, SchemaVersionError
 from strongroom.model import AuditEntry
 
-VERSION = 1
+VERSION = 2
+_VERSION_BARE = 1  # without details
 TEXT_BYTES_MAX = 256  # request_id, principal, surface, action, outcome
 REASON_BYTES_MAX = 512
 NAMESPACES_MAX = 1024
 MEMORY_IDS_MAX = 1024
+DETAILS_MAX = 32
 _TIME_US_MAX = 1 << 60
 _CUT = "…"
 
@@ -40,8 +45,13 @@ class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=
     count: int
 
 
+class _DetailedWire(_Wire, array_like=True, forbid_unknown_fields=True, frozen=True):
+    details: dict[str, str]
+
+
 _ENCODER = msgspec.msgpack.Encoder()
 _DECODER = msgspec.msgpack.Decoder(_Wire, strict=True)
+_DETAILED_DECODER = msgspec.msgpack.Decoder(_DetailedWire, strict=True)
 _RAW_DECODER = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
@@ -49,7 +59,8 @@ def encode(entry: AuditEntry) -> bytes:
     """The canonical bytes of an entry, at most about 300 KiB.
 
     Of more than 1024 memory ids the first 1024 are kept and ``count`` tells how many there were; of
-    more than 1024 namespaces the first 1023, and ``+N more`` (no namespace can have that name).
+    more than 1024 namespaces the first 1023, and ``+N more`` (no namespace can have that name). Of more
+    than 32 details the first 32 by name.
 
     Raises:
         InvalidInputError: a time or count is out of range, or a memory id has not 16 bytes.
@@ -61,21 +72,21 @@ def encode(entry: AuditEntry) -> bytes:
     names = list(entry.namespaces)
     if len(names) > NAMESPACES_MAX:
         names = [*names[: NAMESPACES_MAX - 1], f"+{len(names) - NAMESPACES_MAX + 1} more"]
-    return _ENCODER.encode(
-        _Wire(
-            VERSION,
-            entry.at_us,
-            _cut(entry.request_id, TEXT_BYTES_MAX),
-            _cut(entry.principal, TEXT_BYTES_MAX),
-            _cut(entry.surface, TEXT_BYTES_MAX),
-            _cut(entry.action, TEXT_BYTES_MAX),
-            [_cut(n, TEXT_BYTES_MAX) for n in names],
-            _cut(entry.outcome, TEXT_BYTES_MAX),
-            _cut(entry.reason, REASON_BYTES_MAX),
-            list(entry.memory_ids[:MEMORY_IDS_MAX]),
-            max(entry.count, len(entry.memory_ids)),
-        )
+    values = (
+        entry.at_us,
+        _cut(entry.request_id, TEXT_BYTES_MAX),
+        _cut(entry.principal, TEXT_BYTES_MAX),
+        _cut(entry.surface, TEXT_BYTES_MAX),
+        _cut(entry.action, TEXT_BYTES_MAX),
+        [_cut(n, TEXT_BYTES_MAX) for n in names],
+        _cut(entry.outcome, TEXT_BYTES_MAX),
+        _cut(entry.reason, REASON_BYTES_MAX),
+        list(entry.memory_ids[:MEMORY_IDS_MAX]),
+        max(entry.count, len(entry.memory_ids)),
     )
+    if not entry.details:
+        return _ENCODER.encode(_Wire(_VERSION_BARE, *values))
+    return _ENCODER.encode(_DetailedWire(VERSION, *values, _cut_details(entry.details)))
 
 
 def decode(data: bytes, seq: int = 0) -> AuditEntry:
@@ -84,13 +95,10 @@ def decode(data: bytes, seq: int = 0) -> AuditEntry:
     Raises:
         SchemaVersionError: a newer version wrote it. IntegrityError: it is nothing that this room wrote.
     """
-    try:
-        wire = _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        _refuse_newer(data)
-        raise IntegrityError("an audit entry is not of the form that was written") from None
-    if wire.version != VERSION:
+    wire = _read(data)
+    if wire.version > VERSION:
         raise SchemaVersionError
+    details = tuple(sorted(wire.details.items())) if isinstance(wire, _DetailedWire) else ()
     entry = AuditEntry(
         at_us=wire.at_us,
         request_id=wire.request_id,
@@ -102,6 +110,7 @@ def decode(data: bytes, seq: int = 0) -> AuditEntry:
         reason=wire.reason,
         memory_ids=tuple(wire.memory_ids),
         count=wire.count,
+        details=details,
         seq=seq,
     )
     try:
@@ -126,6 +135,20 @@ def _cut(text: str, bytes_max: int) -> str:
     if len(raw) <= bytes_max:
         return raw.decode("utf-8")
     return raw[: bytes_max - len(_CUT.encode())].decode("utf-8", "ignore") + _CUT
+
+
+def _cut_details(details: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    cut = {_cut(name, TEXT_BYTES_MAX): _cut(text, REASON_BYTES_MAX) for name, text in details}
+    return dict(sorted(cut.items())[:DETAILS_MAX])
+
+
+def _read(data: bytes) -> _Wire:
+    decoder = _DECODER if data[1:2] == bytes([_VERSION_BARE]) else _DETAILED_DECODER
+    try:
+        return decoder.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        _refuse_newer(data)
+        raise IntegrityError("an audit entry is not of the form that was written") from None
 
 
 def _refuse_newer(data: bytes) -> None:

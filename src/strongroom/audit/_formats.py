@@ -15,7 +15,7 @@ from strongroom.model import AuditEntry, NamespacePattern
 
 COLUMNS: Final = (
     "seq", "at", "request_id", "principal", "surface", "action", "namespaces", "outcome", "reason",
-    "memory_ids", "count",
+    "memory_ids", "count", "details",
 )  # fmt: skip
 OCSF_VERSION: Final = "1.3.0"
 AUTHENTICATE: Final = "authenticate"
@@ -78,6 +78,7 @@ def as_json(entry: AuditEntry) -> str:
             "reason": entry.reason,
             "memory_ids": [str(UUID(bytes=i)) for i in entry.memory_ids],
             "count": entry.count,
+            "details": dict(entry.details),
         }
     )
 
@@ -104,6 +105,7 @@ def as_csv(entry: AuditEntry) -> str:
             _plain(entry.reason),
             " ".join(str(UUID(bytes=i)) for i in entry.memory_ids),
             str(entry.count),
+            _plain(" ".join(f"{name}={text}" for name, text in entry.details)),
         )
     )
 
@@ -124,7 +126,7 @@ def as_ocsf(entry: AuditEntry) -> str:
     event["resources"] = [{"type": "namespace", "name": n} for n in entry.namespaces] + [
         {"type": "memory", "uid": str(UUID(bytes=i))} for i in entry.memory_ids
     ]
-    event["unmapped"] = {"count": entry.count}
+    event["unmapped"] = {"count": entry.count, **dict(entry.details)}
     return _dumps(event)
 
 
@@ -133,6 +135,8 @@ def _authentication(entry: AuditEntry) -> dict[str, Any]:
     event["user"] = {"uid": entry.principal}
     event["service"] = {"name": f"strongroom {entry.surface}"}
     event["metadata"]["correlation_uid"] = entry.request_id
+    if entry.details:
+        event["unmapped"] = dict(entry.details)
     return event
 
 

@@ -109,6 +109,7 @@ class Entry(msgspec.Struct):
     reason: str
     memory_ids: list[UUID]
     count: int
+    details: dict[str, str]
 
     def noun(self) -> AuditEntry:
         return AuditEntry(
@@ -122,6 +123,7 @@ class Entry(msgspec.Struct):
             reason=self.reason,
             memory_ids=tuple(i.bytes for i in self.memory_ids),
             count=self.count,
+            details=tuple(self.details.items()),
             seq=self.seq,
         )
 

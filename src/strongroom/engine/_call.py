@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar
 from strongroom import access, audit
 from strongroom.errors import AccessDeniedError, InternalError, StrongroomError, UnauthenticatedError
 from strongroom.ledger import WriteBatch
-from strongroom.model import Action, AuditEntry, Principal
+from strongroom.model import IN_PROCESS, Action, AuditEntry, Principal, RequestContext
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -38,6 +38,8 @@ class Call:
     reason: str = ""
     written: bool = field(default=False)
     authenticate: Callable[[], Principal] | None = None
+    context: RequestContext = IN_PROCESS
+    details: dict[str, str] = field(default_factory=dict)  # further facts for the audit entry
     _principal: Principal | None = None
 
     @property
@@ -82,8 +84,22 @@ class Call:
                 reason=reason or self.reason,
                 memory_ids=tuple(self.memory_ids),
                 count=self.count,
+                details=self._details(),
             )
         )
+
+    def _details(self) -> tuple[tuple[str, str], ...]:
+        context = self.context
+        if context is IN_PROCESS and not self.details:
+            return ()
+        facts = {
+            "source": context.source_address,
+            "tls_group": context.tls_group,
+            "purpose": context.purpose,
+            "purpose_reason": context.reason,
+        }
+        known = {name: text for name, text in facts.items() if text}
+        return tuple(sorted({**known, **self.details}.items()))
 
     def audit_ok(self) -> list[bytes]:
         """The entry of a write, to share the transaction of the write."""

@@ -47,10 +47,29 @@ from strongroom.keyring import Keyring
 from strongroom.kms import LOCAL, KmsProvider, create_kms, make_kms
 from strongroom.kms.files import fsync_directory, fsync_file, storage_error
 from strongroom.ledger import SqliteLedger, WriteBatch
-from strongroom.model import Field, NamespacePattern, Principal, Scope, SealedRecord, State
+from strongroom.model import (
+    IN_PROCESS,
+    Authentication,
+    Field,
+    NamespacePattern,
+    Principal,
+    PrincipalKind,
+    RequestContext,
+    Scope,
+    SealedRecord,
+    State,
+)
 from strongroom.recall import LANGUAGES, Recall
 
-OWNER = Principal(id="owner", name="owner", scope=Scope.ADMIN, grants=(NamespacePattern("*"),), is_owner=True)
+OWNER = Principal(
+    id="owner",
+    name="owner",
+    scope=Scope.ADMIN,
+    grants=(NamespacePattern("*"),),
+    is_owner=True,
+    kind=PrincipalKind.PERSON,
+    authentication=Authentication.OWNER,
+)
 KEYRING_NAME = "keyring.db"
 _WARM_NAMESPACES_MAX = 64
 LEDGER_NAME = "ledger.db"
@@ -263,12 +282,17 @@ class Engine:
         self._frozen = True
 
     # -- sessions -----------------------------------------------------------------------------------
-    def owner_session(self, surface: str = "python") -> Session:
+    def owner_session(self, surface: str = "python", context: RequestContext = IN_PROCESS) -> Session:
         """A session of whoever holds the directory and its keys: everything is allowed."""
-        return Session(self, lambda: OWNER, surface)
+        return Session(self, lambda: OWNER, surface, context=context)
 
     def authenticate(
-        self, key_text: str, *, surface: str = "python", request_id: str | None = None
+        self,
+        key_text: str,
+        *,
+        surface: str = "python",
+        request_id: str | None = None,
+        context: RequestContext = IN_PROCESS,
     ) -> Session:
         """A session held to an API key's scope and grants, checked anew at each operation.
 
@@ -296,14 +320,21 @@ class Engine:
             reason = access.assess_credential(credential, presented, self.now_us()).reason
             self.audit_refusal(parsed.key_id, surface, request, reason)
             raise
-        return Session(self, principal, surface, request_id, caller=parsed.key_id)
+        return Session(self, principal, surface, request_id, caller=parsed.key_id, context=context)
 
     def scram_offer(self, user: str) -> _scram.ScramOffer:
         """What SCRAM-SHA-256 says first to ``user``, a key id: salt and iterations; made up for others."""
         return _scram.offer(self, user)
 
     def authenticate_scram(
-        self, user: str, message: bytes, proof: bytes, *, surface: str, request_id: str | None = None
+        self,
+        user: str,
+        message: bytes,
+        proof: bytes,
+        *,
+        surface: str,
+        request_id: str | None = None,
+        context: RequestContext = IN_PROCESS,
     ) -> tuple[Session, bytes]:
         """A session held to the key ``user``, for whoever proves to know its text (RFC 5802).
 
@@ -313,7 +344,7 @@ class Engine:
             UnauthenticatedError: unknown, wrong, expired or revoked; nothing tells which.
         """
         found = _scram.authenticate(self, user, message, proof, surface=surface, request_id=request_id)
-        session = Session(self, found.principal, surface, request_id, caller=user)
+        session = Session(self, found.principal, surface, request_id, caller=user, context=context)
         return session, found.server_signature
 
     def audit_refusal(self, caller: str, surface: str, request_id: str, reason: str) -> None:

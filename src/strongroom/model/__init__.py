@@ -15,14 +15,26 @@ from strongroom.model.memory import (
     StoreStats,
 )
 from strongroom.model.namespace import NamespaceInfo, NamespacePattern, check_namespace, tenant_of
-from strongroom.model.principal import Action, ApiKeyInfo, Decision, Principal, Scope
+from strongroom.model.principal import (
+    IN_PROCESS,
+    Action,
+    ApiKeyInfo,
+    Authentication,
+    Decision,
+    Principal,
+    PrincipalKind,
+    RequestContext,
+    Scope,
+)
 from strongroom.model.record import AuditEntry, Field, SealedRecord, State
 from strongroom.model.sql import SqlCancel, SqlColumn, SqlDescription, SqlResult
 
 __all__ = [
+    "IN_PROCESS",
     "Action",
     "ApiKeyInfo",
     "AuditEntry",
+    "Authentication",
     "Decision",
     "Field",
     "Filter",
@@ -36,8 +48,10 @@ __all__ = [
     "NamespaceInfo",
     "NamespacePattern",
     "Principal",
+    "PrincipalKind",
     "QueueEntry",
     "QueueStats",
+    "RequestContext",
     "Scope",
     "SealedRecord",
     "SearchMode",

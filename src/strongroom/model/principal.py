@@ -30,15 +30,59 @@ class Action(StrEnum):
     ADMINISTER = "administer"
 
 
+class PrincipalKind(StrEnum):
+    """What sort of caller it is; attribute policies may tell them apart."""
+
+    AGENT = "agent"
+    PERSON = "person"
+    SERVICE = "service"
+
+
+class Authentication(StrEnum):
+    """How a caller has proved who it is."""
+
+    OWNER = "owner"  # holds the directory and its keys
+    API_KEY = "api-key"
+    SCRAM = "scram"  # an API key, proved without showing it
+    TOKEN = "token"  # noqa: S105 - a word, not a secret
+    CERTIFICATE = "certificate"
+    OIDC = "oidc"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
-    """An authenticated caller. ``grants`` is empty for nobody-may-touch-anything."""
+    """An authenticated caller. ``grants`` is empty for nobody-may-touch-anything.
+
+    ``tenant``, ``agent_id`` and ``labels`` are attributes for policies; "" and () say that there are none.
+    """
 
     id: str
     name: str
     scope: Scope
     grants: tuple[NamespacePattern, ...]
     is_owner: bool = False
+    kind: PrincipalKind = PrincipalKind.AGENT
+    tenant: str = ""
+    agent_id: str = ""
+    labels: tuple[str, ...] = ()
+    authentication: Authentication = Authentication.API_KEY
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestContext:
+    """How an operation came in; attribute policies may ask about it. Holds no content and no secret.
+
+    ``source_address``: the address of the peer as text, "" inside the process. ``tls_group``: the group of
+    the key exchange, for example ``X25519MLKEM768``. ``purpose`` and ``reason`` are the caller's words.
+    """
+
+    source_address: str = ""
+    tls_group: str = ""
+    purpose: str = ""
+    reason: str = ""
+
+
+IN_PROCESS = RequestContext()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

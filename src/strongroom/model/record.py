@@ -55,6 +55,8 @@ class AuditEntry:
 
     ``at_us``: microseconds since the epoch, UTC. ``outcome``: ``ok``, ``denied`` or an error code.
     ``namespaces`` are names (the entry is sealed); ``count`` is the number of memories touched.
+    ``details`` are further facts by name, in the order of the names: the deciding policies, the
+    elevation, the purpose, the TLS group, ...
     """
 
     at_us: int
@@ -67,4 +69,5 @@ class AuditEntry:
     reason: str = ""
     memory_ids: tuple[bytes, ...] = ()
     count: int = 0
+    details: tuple[tuple[str, str], ...] = ()
     seq: int = 0

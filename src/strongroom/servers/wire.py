@@ -53,4 +53,5 @@ def audit_out(entry: AuditEntry) -> dict[str, Any]:
     del fields["at_us"]
     fields["at"] = _EPOCH + timedelta(microseconds=entry.at_us)
     fields["memory_ids"] = [UUID(bytes=i) for i in entry.memory_ids]
+    fields["details"] = dict(entry.details)
     return fields

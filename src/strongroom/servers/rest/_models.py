@@ -380,6 +380,7 @@ class AuditEntryOut(Output):
     reason: str
     memory_ids: list[UUID]
     count: int
+    details: dict[str, str]
 
 
 class AuditOut(Output):

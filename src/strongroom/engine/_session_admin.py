@@ -1,0 +1,111 @@
+"""The operations on the store: namespaces, API keys, the embedding queue, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+
+from strongroom.engine import _admin, _check
+from strongroom.engine._session_base import Operations
+from strongroom.model import (
+    ApiKeyInfo,
+    Finding,
+    NamespaceInfo,
+    Principal,
+    QueueEntry,
+    Scope,
+    StoreStats,
+)
+
+
+class StoreOperations(Operations):
+    """Look after the store."""
+
+    def whoami(self) -> Principal:
+        """Who the caller is, if the credential is still good."""
+        return self._run("whoami", lambda call: call.principal)
+
+    def flush(self, timeout_s: float = 60.0) -> None:
+        """Wait until everything stored so far is embedded or given up as dead.
+
+        Raises:
+            OperationTimeoutError: it took longer than ``timeout_s`` seconds.
+        """
+        self._run("flush", lambda call: _admin.flush(call, timeout_s))
+
+    def stats(self, namespaces: Sequence[str] = ("*",)) -> StoreStats:
+        """Counts over the namespaces that the caller may see."""
+        return self._run("stats", lambda call: _admin.stats(call, namespaces))
+
+    def namespaces(self) -> Sequence[NamespaceInfo]:
+        """The namespaces that the caller may see, by name."""
+        return self._run("stats", _admin.namespaces)
+
+    def create_namespace(
+        self, name: str, *, model: str | None = None, language: str | None = None
+    ) -> NamespaceInfo:
+        """Make a namespace with keys of its own; needs the admin scope.
+
+        Raises:
+            ConflictError: it exists. UnknownModelError: no such model is configured.
+        """
+        return self._run("administer", lambda call: _admin.create_namespace(call, name, model, language))
+
+    def update_namespace(
+        self, name: str, *, model: str | None = None, language: str | None = None
+    ) -> NamespaceInfo:
+        """Change a namespace's embedding model (its memories are embedded anew) or language.
+
+        Raises:
+            NamespaceNotFoundError, UnknownModelError, InvalidInputError.
+        """
+        return self._run("administer", lambda call: _admin.update_namespace(call, name, model, language))
+
+    def keys_create(
+        self,
+        name: str,
+        scope: Scope | str,
+        grants: Sequence[str],
+        expires_at: datetime | None = None,
+    ) -> tuple[ApiKeyInfo, str]:
+        """Make an API key; its text is in the answer and nowhere else."""
+        return self._run("administer", lambda call: _admin.keys_create(call, name, scope, grants, expires_at))
+
+    def keys_list(self) -> Sequence[ApiKeyInfo]:
+        """The API keys that the caller may manage, without their secrets."""
+        return self._run("administer", _admin.keys_list)
+
+    def keys_revoke(self, key_id: str) -> ApiKeyInfo:
+        """Revoke an API key, at once and for good.
+
+        Raises:
+            CredentialNotFoundError: there is none that the caller may manage.
+        """
+        return self._run("administer", lambda call: _admin.keys_revoke(call, key_id))
+
+    def queue(
+        self, namespaces: Sequence[str] = ("*",), *, dead: bool | None = None, limit: int = 100
+    ) -> Sequence[QueueEntry]:
+        """Memories that wait for their embedding (``dead=True``: those given up)."""
+        return self._run("stats", lambda call: _admin.queue(call, namespaces, dead, limit))
+
+    def requeue(self, namespaces: Sequence[str] = ("*",)) -> int:
+        """Give the dead letters another chance; how many there were."""
+        return self._run("update", lambda call: _admin.requeue(call, namespaces))
+
+    def check(
+        self,
+        *,
+        read_data: bool = False,
+        subset: tuple[int, int] | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> _check.CheckReport:
+        """Compare rows, heads, vectors, queue and projection; with ``read_data`` open every sealed row.
+
+        ``subset`` = (n, t) opens part n of t; ``progress`` is called with (rows done, rows about).
+        """
+        return self._run("check", lambda call: _check.check(call, read_data, subset, progress))
+
+    def repair(self, *, accept_loss: bool = False) -> Sequence[Finding]:
+        """Queue lost vectors; with ``accept_loss`` also accept that rows are missing. What was done."""
+        return self._run("repair", lambda call: _check.repair(call, accept_loss))

@@ -1,0 +1,50 @@
+"""What every group of operations stands on: the caller, and the frame that each operation runs in."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from strongroom.engine._call import Call, run
+from strongroom.engine._sql import NO_EXTENSION, SqlExtension
+from strongroom.model import IN_PROCESS, Principal, RequestContext
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+T = TypeVar("T")
+
+
+class Operations:
+    """One caller of an opened store, and the frame of the operations."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        principal: Callable[[], Principal],
+        surface: str,
+        request_id: str | None = None,
+        caller: str = "owner",
+        context: RequestContext = IN_PROCESS,
+    ) -> None:
+        self._engine = engine
+        self._principal = principal
+        self._caller = caller
+        self._surface = surface
+        self._request_id = request_id
+        self._context = context
+        self.sql_extension: SqlExtension = NO_EXTENSION  # a surface may offer more, a catalogue for example
+
+    def _run(self, action: str, work: Callable[[Call], T]) -> T:
+        request_id = self._request_id or secrets.token_hex(8)
+        call = Call(
+            self._engine,
+            self._caller,
+            self._surface,
+            request_id,
+            action,
+            authenticate=self._principal,
+            context=self._context,
+        )
+        return run(call, work)

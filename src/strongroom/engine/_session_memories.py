@@ -1,0 +1,275 @@
+"""The operations on memories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from strongroom.engine import _read, _search, _sql, _write
+from strongroom.engine._session_base import Operations
+from strongroom.model import (
+    Filter,
+    Hit,
+    JsonValue,
+    ListPage,
+    Memory,
+    MemoryDraft,
+    MemoryPatch,
+    SearchMode,
+    SqlCancel,
+    SqlDescription,
+    SqlResult,
+)
+from strongroom.model.memory import UNSET, Unset
+
+Memories = list[Memory]  # Session has a method of the name list
+Hits = list[Hit]
+
+
+class MemoryOperations(Operations):
+    """Store, search, read, change and delete memories, and ask them by SQL."""
+
+    def store(
+        self,
+        content: str,
+        *,
+        namespace: str,
+        memory_id: UUID | str | None = None,
+        kind: str = "observation",
+        metadata: Mapping[str, JsonValue] | None = None,
+        tags: Sequence[str] = (),
+        subject: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        sensitivity: str = "internal",
+        importance: float = 0.5,
+        source: str | None = None,
+        derived_from: Sequence[UUID] = (),
+        created_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        embedding: Any = None,
+    ) -> Memory:
+        """Seal and keep one memory; durable when this returns, found by meaning once embedded.
+
+        Args:
+            content: the text, not empty, at most ``limits.content_bytes_max`` UTF-8 bytes.
+            namespace: where it belongs, for example ``company_a/support``.
+            importance: in [0, 1].
+            embedding: optional vector, numbers of shape (dimensions,); made a unit vector.
+
+        Raises:
+            InvalidInputError: a value is not of its form. DuplicateMemoryError: the id is taken.
+        """
+        draft = MemoryDraft(
+            content=content,
+            namespace=namespace,
+            memory_id=memory_id,  # type: ignore[arg-type]  # text is checked by the engine
+            kind=kind,
+            metadata=metadata,
+            tags=tags,
+            subject=subject,
+            agent_id=agent_id,
+            session_id=session_id,
+            sensitivity=sensitivity,
+            importance=importance,
+            source=source,
+            derived_from=derived_from,
+            created_at=created_at,
+            expires_at=expires_at,
+            embedding=embedding,
+        )
+        return self._run("store", lambda call: _write.store(call, draft))
+
+    def store_many(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> Memories:
+        """Keep many memories, in chunks that are each durable wholly or not at all.
+
+        When an item is refused, what came before its chunk is kept and the error names its position.
+
+        Raises:
+            InvalidInputError, DuplicateMemoryError: as ``store``.
+        """
+        return self._run("store", lambda call: _write.store_many(call, items))
+
+    def search(
+        self,
+        query: str | None = None,
+        *,
+        namespaces: Sequence[str],
+        k: int = 10,
+        mode: SearchMode = "hybrid",
+        embedding: Any = None,
+        where: str | None = None,
+        min_similarity: float | None = None,
+        kinds: Sequence[str] = (),
+        tags_all: Sequence[str] = (),
+        tags_any: Sequence[str] = (),
+        subjects: Sequence[str] = (),
+        agent_ids: Sequence[str] = (),
+        session_ids: Sequence[str] = (),
+        importance_min: float | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> Hits:
+        """The ``k`` best memories for a question, among those that the filters allow.
+
+        Args:
+            query: the question as text; may be None when ``embedding`` is given.
+            namespaces: names or patterns (``company_a/*``); a pattern selects what the caller may read.
+            mode: ``hybrid``, ``semantic`` or ``keyword``.
+            embedding: a vector to use instead of embedding ``query``, shape (dimensions,).
+            where: one boolean SQL expression over the memory columns (docs/filters.md).
+            min_similarity: least cosine in [-1, 1]; memories without an embedding then drop out.
+
+        Raises:
+            InvalidFilterError, InvalidVectorError, InvalidInputError: the question is malformed.
+            NamespaceNotFoundError: an exact name is granted but does not exist.
+            EmbeddingUnavailableError: mode ``semantic`` and the model does not answer.
+        """
+        wanted = Filter(
+            kinds=kinds,
+            tags_all=tags_all,
+            tags_any=tags_any,
+            subjects=subjects,
+            agent_ids=agent_ids,
+            session_ids=session_ids,
+            importance_min=importance_min,
+            created_after=created_after,
+            created_before=created_before,
+            metadata=metadata,
+            where=where,
+        )
+        request = _search.SearchRequest(query, namespaces, k, mode, embedding, min_similarity, wanted)
+        return self._run("search", lambda call: _search.search(call, request))
+
+    def get(self, memory_id: UUID | str, *, namespace: str) -> Memory:
+        """One memory by its id.
+
+        Raises:
+            MemoryNotFoundError: it is not there (also when the namespace does not exist).
+        """
+        return self._run("read", lambda call: _read.get(call, memory_id, namespace))
+
+    def list(
+        self,
+        *,
+        namespaces: Sequence[str],
+        limit: int = 50,
+        cursor: str | None = None,
+        where: str | None = None,
+        kinds: Sequence[str] = (),
+        tags_all: Sequence[str] = (),
+        tags_any: Sequence[str] = (),
+        subjects: Sequence[str] = (),
+        agent_ids: Sequence[str] = (),
+        session_ids: Sequence[str] = (),
+        importance_min: float | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> ListPage:
+        """Memories by filter alone, newest first, in pages.
+
+        Raises:
+            InvalidFilterError, InvalidInputError: the filter or cursor is malformed.
+            NamespaceNotFoundError: an exact name is granted but does not exist.
+        """
+        wanted = Filter(
+            kinds=kinds,
+            tags_all=tags_all,
+            tags_any=tags_any,
+            subjects=subjects,
+            agent_ids=agent_ids,
+            session_ids=session_ids,
+            importance_min=importance_min,
+            created_after=created_after,
+            created_before=created_before,
+            metadata=metadata,
+            where=where,
+        )
+        return self._run("list", lambda call: _read.list_page(call, namespaces, wanted, limit, cursor))
+
+    def update(
+        self,
+        memory_id: UUID | str,
+        *,
+        namespace: str,
+        expected_version: int | None = None,
+        content: str | Unset = UNSET,
+        kind: str | Unset = UNSET,
+        metadata: Mapping[str, JsonValue] | Unset = UNSET,
+        tags: Sequence[str] | Unset = UNSET,
+        agent_id: str | Unset | None = UNSET,
+        session_id: str | Unset | None = UNSET,
+        sensitivity: str | Unset = UNSET,
+        importance: float | Unset = UNSET,
+        source: str | Unset | None = UNSET,
+        expires_at: datetime | Unset | None = UNSET,
+        embedding: Any = UNSET,
+    ) -> Memory:
+        """Change some fields of a memory; new content is embedded anew.
+
+        Raises:
+            MemoryNotFoundError: it is not there. VersionConflictError: its version is not
+            ``expected_version``. InvalidInputError: a value is not of its form.
+        """
+        patch = MemoryPatch(
+            content=content,
+            kind=kind,
+            metadata=metadata,
+            tags=tags,
+            agent_id=agent_id,
+            session_id=session_id,
+            sensitivity=sensitivity,
+            importance=importance,
+            source=source,
+            expires_at=expires_at,
+            embedding=embedding,
+        )
+        return self._run(
+            "update", lambda call: _write.update(call, memory_id, namespace, patch, expected_version)
+        )
+
+    def delete(self, memory_id: UUID | str, *, namespace: str) -> bool:
+        """Remove a memory, its vector and its counters; False when it was not there."""
+        return self._run("delete", lambda call: _write.delete(call, memory_id, namespace))
+
+    def sql(
+        self,
+        statement: str,
+        parameters: Sequence[object] = (),
+        *,
+        namespaces: Sequence[str] | None = None,
+        rows_max: int | None = None,
+        cancel: SqlCancel | None = None,
+    ) -> SqlResult:
+        """Answer one SELECT over the caller's memories (docs/sql.md).
+
+        Args:
+            parameters: values for ``?`` or ``$1``, ``$2``, ...
+            namespaces: names or patterns; None: everything that the caller may read.
+            rows_max: an answer with more rows is refused; never more than ``limits.sql_rows_max``.
+            cancel: a handle that stops the statement from another thread.
+
+        Raises:
+            SqlSyntaxError, SqlForbiddenError, SqlUndefinedError, SqlDataError: see ``sqlstate``.
+            LimitExceededError, OperationTimeoutError. NamespaceNotFoundError: as ``list``.
+            EmbeddingError: a text of the statement cannot be embedded.
+        """
+        request = _sql.SqlRequest(statement, parameters, namespaces, rows_max, cancel, self.sql_extension)
+        return self._run("sql", lambda call: _sql.run_sql(call, request))
+
+    def sql_describe(self, statement: str, parameter_types: Sequence[str] = ()) -> SqlDescription:
+        """The parameters and columns of a statement, without running it.
+
+        ``parameter_types``: types of DuckDB that are known already, an empty text for one that is not.
+
+        Raises:
+            As ``sql``.
+        """
+        return self._run(
+            "sql_describe",
+            lambda call: _sql.describe_sql(call, statement, parameter_types, self.sql_extension),
+        )

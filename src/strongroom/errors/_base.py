@@ -1,0 +1,28 @@
+"""The root of the error tree."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class StrongroomError(Exception):
+    """Anything that Strongroom refuses or fails to do."""
+
+    code: ClassVar[str] = "error"
+    default_hint: ClassVar[str | None] = None
+
+    def __init__(self, message: str | None = None, *, hint: str | None = None) -> None:
+        text = message if message is not None else (type(self).__doc__ or self.code).strip()
+        super().__init__(text)
+        self.message: str = text
+        self.hint: str | None = hint if hint is not None else self.default_hint
+
+    def __str__(self) -> str:
+        return self.message
+
+    def as_dict(self) -> dict[str, str]:
+        """``{"code", "message"[, "hint"]}``: the form in which every surface shows an error."""
+        out = {"code": self.code, "message": self.message}
+        if self.hint:
+            out["hint"] = self.hint
+        return out

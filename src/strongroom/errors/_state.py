@@ -1,0 +1,101 @@
+"""What is not there, what is in the way, who may do what, and the bounds of the service."""
+
+from __future__ import annotations
+
+from strongroom.errors._base import StrongroomError
+
+
+# -- what is not there -----------------------------------------------------------------------------
+class NotFoundError(StrongroomError):
+    """What was asked for does not exist, or the caller may not see it."""
+
+    code = "not_found"
+
+
+class MemoryNotFoundError(NotFoundError):
+    """There is no such memory in that namespace."""
+
+    code = "memory_not_found"
+
+
+class NamespaceNotFoundError(NotFoundError):
+    """There is no such namespace."""
+
+    code = "namespace_not_found"
+
+
+class CredentialNotFoundError(NotFoundError):
+    """There is no API key with that id."""
+
+    code = "credential_not_found"
+
+
+class StoreNotFoundError(NotFoundError):
+    """There is no store in that directory."""
+
+    code = "store_not_found"
+    default_hint = "create one with: strongroom --data DIR init"
+
+
+# -- what is in the way ----------------------------------------------------------------------------
+class ConflictError(StrongroomError):
+    """The operation does not fit the present state."""
+
+    code = "conflict"
+
+
+class DuplicateMemoryError(ConflictError):
+    """A memory with that id exists already."""
+
+    code = "duplicate_memory"
+
+
+class VersionConflictError(ConflictError):
+    """The memory was changed by someone else in the meantime."""
+
+    code = "version_conflict"
+    default_hint = "read the memory again and repeat the change"
+
+
+class StoreExistsError(ConflictError):
+    """The directory holds a store already."""
+
+    code = "store_exists"
+
+
+# -- who may do what -------------------------------------------------------------------------------
+class UnauthenticatedError(StrongroomError):
+    """The credential is missing, malformed, expired, revoked or unknown."""
+
+    code = "unauthenticated"
+
+
+class AccessDeniedError(StrongroomError):
+    """The credential does not allow this operation."""
+
+    code = "access_denied"
+
+
+# -- bounds of the service -------------------------------------------------------------------------
+class LimitExceededError(StrongroomError):
+    """A configured limit was reached."""
+
+    code = "limit_exceeded"
+
+
+class OperationTimeoutError(StrongroomError):
+    """The operation took longer than its limit."""
+
+    code = "timeout"
+
+
+class ClosedError(StrongroomError):
+    """The store was closed."""
+
+    code = "closed"
+
+
+class ConfigurationError(StrongroomError):
+    """The configuration is wrong or incomplete."""
+
+    code = "configuration"
