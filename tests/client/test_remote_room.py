@@ -49,7 +49,7 @@ def test_the_blocking_client_is_up_to_date_with_its_source():
 @pytest.mark.parametrize("cls", [RemoteRoom, AsyncRemoteRoom])
 def test_the_methods_and_their_parameters_are_those_of_a_session(cls):
     """Code moves between ``open`` and ``connect`` without a change: names, kinds and defaults agree."""
-    methods = {n for n in vars(Session) if not n.startswith("_")} - LOCAL
+    methods = {n for n in dir(Session) if not n.startswith("_")} - LOCAL
     for name in methods:
         ours, theirs = inspect.signature(getattr(cls, name)), inspect.signature(getattr(Session, name))
         if name == "sql":  # a statement on its way through the network is stopped by its time limit alone

@@ -97,7 +97,7 @@ def test_every_method_of_a_session_has_its_route():
         "audit": "GET /v1/audit",
         "sql": "POST /v1/sql",
     }
-    public = {n for n in vars(Session) if not n.startswith("_")}
+    public = {n for n in dir(Session) if not n.startswith("_")}
     assert set(routes) == public - LOCAL
     assert set(routes.values()) <= {f"{m.upper()} {p}" for m, p, _ in OPERATIONS}
 
