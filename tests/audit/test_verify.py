@@ -261,7 +261,7 @@ def test_a_checkpoint_has_the_form_of_the_specification() -> None:
     ids = [base64.b64decode(line.split(" ")[2])[:4].hex() for line in tail.splitlines()]
     assert [k.split("+")[1] for k in SIGNER.public_keys()] == ids
     sizes = [len(base64.b64decode(line.split(" ")[2])) for line in tail.splitlines()]
-    assert sizes == [4 + 64, 4 + 8 + 3309]
+    assert sizes == [4 + 64, 4 + 8 + 2420]
     assert all(line.startswith("— strongroom/audit/test ") for line in tail.splitlines())
 
 

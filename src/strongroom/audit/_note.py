@@ -5,11 +5,10 @@
     CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=     root hash
                                           (no extension lines)
     — strongroom/audit/<store id> <base64: key id (4) | Ed25519 signature (64)>
-    — strongroom/audit/<store id> <base64: key id (4) | time (8) | ML-DSA-65 signature (3309)>
+    — strongroom/audit/<store id> <base64: key id (4) | time (8) | ML-DSA-44 signature (2420)>
 
 Sources: c2sp.org/signed-note, c2sp.org/tlog-checkpoint, c2sp.org/tlog-cosignature; RFC 8032, FIPS 204.
-C2SP has an identifier byte for ML-DSA-44 cosignatures (0x06) and none for ML-DSA-65; ours is 0xff and a name,
-as signed-note asks of types without a byte.
+The ML-DSA-44 line is a cosignature by the log itself, type 0x06 of tlog-cosignature.
 """
 
 from __future__ import annotations
@@ -26,13 +25,13 @@ from uuid import UUID
 import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PrivateKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from strongroom.errors import ConfigurationError, IntegrityError
 
 ED25519_TYPE: Final = b"\x01"
-ML_DSA_65_TYPE: Final = b"\xffstrongroom/ml-dsa-65-cosignature/v1"
+ML_DSA_44_TYPE: Final = b"\x06"
 _LABEL: Final = b"subtree/v1\n\x00"
 _SEED_BYTES: Final = 32
 _FORM: Final = 1
@@ -70,11 +69,11 @@ class Signer:
             if form != _FORM or len(ed25519) != _SEED_BYTES or len(ml_dsa) != _SEED_BYTES:
                 raise ValueError
             self._ed25519 = Ed25519PrivateKey.from_private_bytes(ed25519)
-            self._ml_dsa = MLDSA65PrivateKey.from_seed_bytes(ml_dsa)
+            self._ml_dsa = MLDSA44PrivateKey.from_seed_bytes(ml_dsa)
         except (msgspec.DecodeError, ValueError):
             raise IntegrityError("the signing key of the audit log is not of its form") from None
         except UnsupportedAlgorithm:
-            raise ConfigurationError("the installed cryptography cannot sign with ML-DSA-65") from None
+            raise ConfigurationError("the installed cryptography cannot sign with ML-DSA-44") from None
 
     @staticmethod
     def new_payload(random: Callable[[int], bytes] = os.urandom) -> bytes:
@@ -82,10 +81,10 @@ class Signer:
         return msgspec.msgpack.encode((_FORM, random(_SEED_BYTES), random(_SEED_BYTES)))
 
     def public_keys(self) -> tuple[str, str]:
-        """The verifier keys, ``name+key id+base64(type | public key)``: Ed25519, ML-DSA-65."""
+        """The verifier keys, ``name+key id+base64(type | public key)``: Ed25519, ML-DSA-44."""
         return (
             _vkey(self.origin, ED25519_TYPE, self._ed25519_public()),
-            _vkey(self.origin, ML_DSA_65_TYPE, self._ml_dsa_public()),
+            _vkey(self.origin, ML_DSA_44_TYPE, self._ml_dsa_public()),
         )
 
     def sign(self, size: int, root: bytes, at_s: int) -> Checkpoint:
@@ -96,7 +95,7 @@ class Signer:
         second = time + self._ml_dsa.sign(cosigned_message(self.origin, time, size, root))
         note = text + "\n"
         note += self._line(ED25519_TYPE, self._ed25519_public(), first)
-        note += self._line(ML_DSA_65_TYPE, self._ml_dsa_public(), second)
+        note += self._line(ML_DSA_44_TYPE, self._ml_dsa_public(), second)
         return Checkpoint(self.origin, size, root, note)
 
     def _line(self, kind: bytes, public: bytes, signature: bytes) -> str:

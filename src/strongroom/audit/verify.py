@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA65PublicKey
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey
 
 from strongroom.errors import IntegrityError, InvalidInputError, TamperedError
 
@@ -30,7 +30,7 @@ CONSISTENCY_FORMAT: Final = "strongroom-audit-consistency/v1"
 LINE_BYTES_MAX: Final = 4 * 1024 * 1024
 SIGNATURES_MAX: Final = 64
 _ED25519: Final = b"\x01"
-_ML_DSA_65: Final = b"\xffstrongroom/ml-dsa-65-cosignature/v1"
+_ML_DSA_44: Final = b"\x06"
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _HASH_BYTES: Final = 32
 _DASH: Final = "\N{EM DASH} "
@@ -84,7 +84,7 @@ def _parse_key(line: str) -> VerifierKey:
         name, key_id, material = parts[0], bytes.fromhex(parts[1]), base64.b64decode(parts[2], validate=True)
     except (IndexError, ValueError):
         raise InvalidInputError("a public key is not of the form NAME+ID+BASE64") from None
-    for kind in (_ED25519, _ML_DSA_65):
+    for kind in (_ED25519, _ML_DSA_44):
         public = material[len(kind) :]
         if (
             not material.startswith(kind)
@@ -99,13 +99,13 @@ def _parse_key(line: str) -> VerifierKey:
     raise InvalidInputError("a public key is of an unknown type, or its id is not its own")
 
 
-def _load(kind: bytes, public: bytes) -> Ed25519PublicKey | MLDSA65PublicKey:
+def _load(kind: bytes, public: bytes) -> Ed25519PublicKey | MLDSA44PublicKey:
     try:
         if kind == _ED25519:
             return Ed25519PublicKey.from_public_bytes(public)
-        return MLDSA65PublicKey.from_public_bytes(public)
+        return MLDSA44PublicKey.from_public_bytes(public)
     except UnsupportedAlgorithm:
-        raise InvalidInputError("the installed cryptography does not know ML-DSA-65") from None
+        raise InvalidInputError("the installed cryptography does not know ML-DSA-44") from None
 
 
 def open_checkpoint(note: str, keys: Sequence[VerifierKey]) -> Head:

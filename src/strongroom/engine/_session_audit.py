@@ -20,7 +20,7 @@ class AuditOperations(Operations):
         return self._run("administer", lambda call: _admin.audit_entries(call, limit, after))
 
     def audit_key(self) -> tuple[str, str]:
-        """The public keys of the audit log, as C2SP verifier keys: Ed25519, ML-DSA-65."""
+        """The public keys of the audit log, as C2SP verifier keys: Ed25519, ML-DSA-44."""
         return self._run("administer", _audit.key)
 
     def audit_checkpoint(self) -> Checkpoint:
