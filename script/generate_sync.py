@@ -1,23 +1,22 @@
 #!/usr/bin/env python3
-"""Make ``client/_sync.py`` from ``client/_async.py``; with ``--check``, fail when it is not up to date."""
+"""Make ``client/_sync/`` from ``client/_async/``; with ``--check``, fail when it is not up to date."""
 
 import re
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent / "src" / "strongroom" / "client"
-HEAD = '''"""The client of a Strongroom server, blocking.
-
-Generated from _async.py by script/generate_sync.py; do not edit.
-"""
-'''
+NOTE = "# Generated from _async/{name} by script/generate_sync.py; do not edit.\n"
 REPLACEMENTS = (
     (r"\basync def\b", "def"),
     (r"\basync with\b", "with"),
+    (r"\basync for\b", "for"),
     (r"\bawait ", ""),
-    (r"\bAsyncRemoteRoom\b", "RemoteRoom"),
-    (r"\bhttpx\.AsyncClient\b", "httpx.Client"),
+    (r"\bAsync(?=[A-Z])", ""),
+    (r"\b_async\b", "_sync"),
+    (r", asynchronous:", ", blocking:"),
     (r"\baclose\b", "close"),
+    (r"\baiter_lines\b", "iter_lines"),
     (r"\b__aenter__\b", "__enter__"),
     (r"\b__aexit__\b", "__exit__"),
     (r"\baconnect\b", "connect"),
@@ -26,24 +25,25 @@ REPLACEMENTS = (
 )
 
 
-def generate(source: str) -> str:
-    """The blocking client as text."""
-    _, rest = source.split("\n", 1)  # the first line is the docstring of the asynchronous one
-    out = HEAD + rest
+def generate(name: str, source: str) -> str:
+    """A module of the blocking client as text."""
     for pattern, new in REPLACEMENTS:
-        out = re.sub(pattern, new, out)
-    return out
+        source = re.sub(pattern, new, source)
+    return NOTE.format(name=name) + source
 
 
 def main() -> int:
-    wanted = generate((HERE / "_async.py").read_text("utf-8"))
-    target = HERE / "_sync.py"
+    wanted = {p.name: generate(p.name, p.read_text("utf-8")) for p in sorted((HERE / "_async").glob("*.py"))}
+    made = {p.name: p for p in (HERE / "_sync").glob("*.py")}
     if "--check" in sys.argv[1:]:
-        if target.read_text("utf-8") != wanted:
-            print("src/strongroom/client/_sync.py is not up to date; run script/generate_sync.py")
+        if wanted != {name: p.read_text("utf-8") for name, p in made.items()}:
+            print("src/strongroom/client/_sync is not up to date; run script/generate_sync.py")
             return 1
         return 0
-    target.write_text(wanted, "utf-8")
+    for name in made.keys() - wanted.keys():
+        made[name].unlink()
+    for name, text in wanted.items():
+        (HERE / "_sync" / name).write_text(text, "utf-8")
     return 0
 
 

@@ -1,6 +1,6 @@
 """The Python client: the methods of an opened store, over HTTPS, blocking or asynchronous.
 
-``_async`` is written by hand; ``_sync`` is made from it by ``script/generate_sync.py``.
+``_async`` is written by hand; ``_sync`` is made from it, module by module, by ``script/generate_sync.py``.
 """
 
 from strongroom.client._async import AsyncRemoteRoom, aconnect

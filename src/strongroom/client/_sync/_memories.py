@@ -1,68 +1,33 @@
-"""The client of a Strongroom server, blocking.
-
-Generated from _async.py by script/generate_sync.py; do not edit.
-"""
+# Generated from _async/_memories.py by script/generate_sync.py; do not edit.
+"""The methods on memories."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
-from time import monotonic
-from types import TracebackType
 from typing import Any
 from uuid import UUID
 
-import httpx
-
 from strongroom.client import _sql, _wire
-from strongroom.client._tls import client_context
-from strongroom.errors import OperationTimeoutError, TransportError
+from strongroom.client._sync._calls import Calls
 from strongroom.model import (
-    ApiKeyInfo,
-    AuditEntry,
     Hit,
     JsonValue,
     ListPage,
     Memory,
     MemoryDraft,
-    NamespaceInfo,
-    QueueEntry,
-    Scope,
     SearchMode,
     SqlResult,
-    StoreStats,
 )
 from strongroom.model.memory import UNSET, Unset
 
 Memories = list[Memory]  # the class has a method of the name list
 Hits = list[Hit]
 
-_CONNECT_S = 5.0
-_FLUSH_STEP_S = 30.0  # one request waits at most this long
-_RETRY_PAUSES_S = (0.05, 0.25)
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
 
+class MemoryCalls(Calls):
+    """Store, search, read, change and delete memories, and ask them by SQL."""
 
-class RemoteRoom:
-    """A store behind a server, with the methods of an opened one. Close it, or use ``with``.
-
-    All methods raise what an embedded store raises, and TransportError when the server cannot be
-    reached or is not trusted. Calls that change nothing, and ``delete``, are repeated twice when the
-    connection breaks; the others only when it could not be made, so that nothing is done twice.
-    """
-
-    def __init__(self, url: str, http: httpx.Client, batch_items: int) -> None:
-        self._url = url
-        self._http = http
-        self._batch_items = batch_items
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._url}>"
-
-    # -- memories -----------------------------------------------------------------------------------
     def store(
         self,
         content: str,
@@ -277,104 +242,6 @@ class RemoteRoom:
         raw = self._send("DELETE", _path(memory_id), params=params, repeatable=True)
         return _wire.decode(_wire.Deleted, raw).deleted
 
-    # -- the store ------------------------------------------------------------------------------------
-    def flush(self, timeout_s: float = 60.0) -> None:
-        """Wait until everything stored so far is embedded or given up as dead.
-
-        Raises:
-            OperationTimeoutError: it took longer than ``timeout_s`` seconds.
-        """
-        deadline = monotonic() + timeout_s
-        while True:
-            step = max(0.001, min(_FLUSH_STEP_S, deadline - monotonic()))
-            body = _wire.encode({"timeout_s": step})
-            try:
-                self._send("POST", "/v1/flush", body, repeatable=True, wait_s=step)
-            except OperationTimeoutError:
-                if monotonic() >= deadline:
-                    raise
-            else:
-                return
-
-    def stats(self, namespaces: Sequence[str] = ("*",)) -> StoreStats:
-        """Counts over the namespaces that the caller may see."""
-        params = {"namespaces": [*namespaces]}
-        return _wire.decode(StoreStats, self._send("GET", "/v1/stats", params=params, repeatable=True))
-
-    def namespaces(self) -> Sequence[NamespaceInfo]:
-        """The namespaces that the caller may see, by name."""
-        raw = self._send("GET", "/v1/namespaces", repeatable=True)
-        return _wire.decode(_wire.Namespaces, raw).namespaces
-
-    def create_namespace(
-        self, name: str, *, model: str | None = None, language: str | None = None
-    ) -> NamespaceInfo:
-        """Make a namespace with keys of its own; needs the admin scope.
-
-        Raises:
-            ConflictError: it exists. UnknownModelError: no such model is configured.
-        """
-        body = _wire.encode({"name": name, "model": model, "language": language})
-        return _wire.decode(NamespaceInfo, self._send("POST", "/v1/namespaces", body))
-
-    def update_namespace(
-        self, name: str, *, model: str | None = None, language: str | None = None
-    ) -> NamespaceInfo:
-        """Change a namespace's embedding model (its memories are embedded anew) or language.
-
-        Raises:
-            NamespaceNotFoundError, UnknownModelError, InvalidInputError.
-        """
-        body = _wire.encode({"name": name, "model": model, "language": language})
-        return _wire.decode(NamespaceInfo, self._send("PATCH", "/v1/namespaces", body))
-
-    def keys_create(
-        self,
-        name: str,
-        scope: Scope | str,
-        grants: Sequence[str],
-        expires_at: datetime | None = None,
-    ) -> tuple[ApiKeyInfo, str]:
-        """Make an API key; its text is in the answer and nowhere else."""
-        body = _wire.encode({"name": name, "scope": scope, "grants": grants, "expires_at": expires_at})
-        made = _wire.decode(_wire.NewKey, self._send("POST", "/v1/keys", body))
-        return made.key.noun(), made.api_key
-
-    def keys_list(self) -> Sequence[ApiKeyInfo]:
-        """The API keys that the caller may manage, without their secrets."""
-        raw = self._send("GET", "/v1/keys", repeatable=True)
-        return [key.noun() for key in _wire.decode(_wire.Keys, raw).keys]
-
-    def keys_revoke(self, key_id: str) -> ApiKeyInfo:
-        """Revoke an API key, at once and for good.
-
-        Raises:
-            CredentialNotFoundError: there is none that the caller may manage.
-        """
-        raw = self._send("DELETE", f"/v1/keys/{_wire.quoted(key_id)}", repeatable=True)
-        return _wire.decode(_wire.Key, raw).noun()
-
-    def queue(
-        self, namespaces: Sequence[str] = ("*",), *, dead: bool | None = None, limit: int = 100
-    ) -> Sequence[QueueEntry]:
-        """Memories that wait for their embedding (``dead=True``: those given up)."""
-        params: dict[str, Any] = {"namespaces": [*namespaces], "limit": limit}
-        if dead is not None:
-            params["dead"] = "true" if dead else "false"
-        raw = self._send("GET", "/v1/queue", params=params, repeatable=True)
-        return _wire.decode(_wire.Queue, raw).entries
-
-    def requeue(self, namespaces: Sequence[str] = ("*",)) -> int:
-        """Give the dead letters another chance; how many there were."""
-        raw = self._send("POST", "/v1/queue:requeue", _wire.encode({"namespaces": namespaces}))
-        return _wire.decode(_wire.Requeued, raw).requeued
-
-    def audit(self, limit: int = 100, after: int = 0) -> Sequence[AuditEntry]:
-        """Entries of the audit log; ``after=0``: the newest ``limit``, oldest of them first."""
-        params = {"limit": limit, "after": after}
-        raw = self._send("GET", "/v1/audit", params=params, repeatable=True)
-        return [entry.noun() for entry in _wire.decode(_wire.Entries, raw).entries]
-
     def sql(
         self,
         statement: str,
@@ -401,98 +268,6 @@ class RemoteRoom:
         )
         return _sql.result_of(raw)
 
-    def close(self) -> None:
-        """Close the connections. May be called twice."""
-        self._http.close()
-
-    def __enter__(self) -> RemoteRoom:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    # -- the wire -------------------------------------------------------------------------------------
-    def _send(
-        self,
-        method: str,
-        path: str,
-        body: bytes | None = None,
-        *,
-        params: Mapping[str, Any] | None = None,
-        repeatable: bool = False,
-        wait_s: float = 0.0,
-        accept: str = "",
-    ) -> bytes:
-        """The body of the answer.
-
-        Raises:
-            StrongroomError: the server answered with an error. TransportError, OperationTimeoutError.
-        """
-        request = self._http.build_request(method, self._url + path, content=body, params=params)
-        request.headers.update(_wire.headers(body, accept))
-        if wait_s:
-            request.extensions["timeout"] = {**request.extensions["timeout"], "read": wait_s + _FLUSH_STEP_S}
-        for pause_s in (*_RETRY_PAUSES_S, None):
-            try:
-                response = self._http.send(request)
-            except _NOT_SENT as e:
-                if pause_s is None:
-                    raise TransportError(_reason(e)) from None
-            except _BROKEN as e:
-                if pause_s is None or not repeatable:
-                    raise TransportError(_reason(e)) from None
-            except httpx.TimeoutException:
-                raise OperationTimeoutError("the server did not answer in time") from None
-            except (httpx.HTTPError, httpx.InvalidURL) as e:
-                raise TransportError(_reason(e)) from None
-            except RuntimeError:
-                raise TransportError("the client was closed") from None
-            else:
-                if response.is_success:
-                    return response.content
-                raise _wire.error_of(response.status_code, response.content)
-            time.sleep(pause_s)
-        raise TransportError
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "the certificate of the server is not trusted; give its authority as ca="
-    return f"the server could not be reached ({type(error).__name__})"
-
 
 def _path(memory_id: UUID | str) -> str:
     return f"/v1/memories/{_wire.quoted(str(memory_id))}"
-
-
-def connect(
-    url: str,
-    *,
-    api_key: str,
-    ca: str | Path | None = None,
-    timeout_s: float = 30.0,
-    batch_items: int = 1000,
-) -> RemoteRoom:
-    """A store behind a server.
-
-    Args:
-        url: ``https://host:port``; there is no other way than TLS 1.3.
-        api_key: ``sr_live_...``.
-        ca: a PEM file of the authorities to trust; without it those of the system.
-        timeout_s: how long to wait for an answer, seconds.
-        batch_items: how many memories ``store_many`` sends in one request.
-
-    Raises:
-        ConfigurationError: the address is not https, or ``ca`` cannot be read. UnauthenticatedError: the
-        key cannot be one. Nothing is sent before the first call.
-    """
-    http = httpx.Client(
-        verify=client_context(ca),
-        headers={"authorization": _wire.bearer(api_key), "accept": "application/json"},
-        timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
-        follow_redirects=False,
-        trust_env=False,
-    )
-    return RemoteRoom(_wire.base_url(url), http, max(1, batch_items))

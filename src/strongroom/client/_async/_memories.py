@@ -1,0 +1,272 @@
+"""The methods on memories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from strongroom.client import _sql, _wire
+from strongroom.client._async._calls import AsyncCalls
+from strongroom.model import (
+    Hit,
+    JsonValue,
+    ListPage,
+    Memory,
+    MemoryDraft,
+    SearchMode,
+    SqlResult,
+)
+from strongroom.model.memory import UNSET, Unset
+
+Memories = list[Memory]  # the class has a method of the name list
+Hits = list[Hit]
+
+
+class AsyncMemoryCalls(AsyncCalls):
+    """Store, search, read, change and delete memories, and ask them by SQL."""
+
+    async def store(
+        self,
+        content: str,
+        *,
+        namespace: str,
+        memory_id: UUID | str | None = None,
+        kind: str = "observation",
+        metadata: Mapping[str, JsonValue] | None = None,
+        tags: Sequence[str] = (),
+        subject: str | None = None,
+        agent_id: str | None = None,
+        session_id: str | None = None,
+        sensitivity: str = "internal",
+        importance: float = 0.5,
+        source: str | None = None,
+        derived_from: Sequence[UUID] = (),
+        created_at: datetime | None = None,
+        expires_at: datetime | None = None,
+        embedding: Any = None,
+    ) -> Memory:
+        """Seal and keep one memory; durable when this returns, found by meaning once embedded.
+
+        Raises:
+            InvalidInputError: a value is not of its form. DuplicateMemoryError: the id is taken.
+        """
+        body = _wire.present(
+            {
+                "content": content,
+                "namespace": namespace,
+                "memory_id": memory_id,
+                "kind": kind,
+                "metadata": metadata,
+                "tags": tags,
+                "subject": subject,
+                "agent_id": agent_id,
+                "session_id": session_id,
+                "sensitivity": sensitivity,
+                "importance": importance,
+                "source": source,
+                "derived_from": derived_from,
+                "created_at": created_at,
+                "expires_at": expires_at,
+                "embedding": embedding,
+            }
+        )
+        return _wire.decode(Memory, await self._send("POST", "/v1/memories", _wire.encode(body)))
+
+    async def store_many(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> Memories:
+        """Keep many memories, sent in chunks that are each durable wholly or not at all.
+
+        When an item is refused, the chunks before its own are kept.
+
+        Raises:
+            InvalidInputError, DuplicateMemoryError: as ``store``.
+        """
+        stored: Memories = []
+        for body in _wire.chunks(items, self._batch_items):
+            stored += _wire.decode(_wire.Memories, await self._send("POST", "/v1/memories", body)).memories
+        return stored
+
+    async def search(
+        self,
+        query: str | None = None,
+        *,
+        namespaces: Sequence[str],
+        k: int = 10,
+        mode: SearchMode = "hybrid",
+        embedding: Any = None,
+        where: str | None = None,
+        min_similarity: float | None = None,
+        kinds: Sequence[str] = (),
+        tags_all: Sequence[str] = (),
+        tags_any: Sequence[str] = (),
+        subjects: Sequence[str] = (),
+        agent_ids: Sequence[str] = (),
+        session_ids: Sequence[str] = (),
+        importance_min: float | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> Hits:
+        """The ``k`` best memories for a question, among those that the filters allow.
+
+        Raises:
+            InvalidFilterError, InvalidVectorError, InvalidInputError: the question is malformed.
+            NamespaceNotFoundError: an exact name is granted but does not exist.
+            EmbeddingUnavailableError: mode ``semantic`` and the model does not answer.
+        """
+        body = _wire.present(
+            {
+                "query": query,
+                "namespaces": namespaces,
+                "k": k,
+                "mode": mode,
+                "embedding": embedding,
+                "where": where,
+                "min_similarity": min_similarity,
+                "kinds": kinds,
+                "tags_all": tags_all,
+                "tags_any": tags_any,
+                "subjects": subjects,
+                "agent_ids": agent_ids,
+                "session_ids": session_ids,
+                "importance_min": importance_min,
+                "created_after": created_after,
+                "created_before": created_before,
+                "metadata": metadata,
+            }
+        )
+        raw = await self._send("POST", "/v1/memories:search", _wire.encode(body), repeatable=True)
+        return _wire.decode(_wire.Hits, raw).hits
+
+    async def get(self, memory_id: UUID | str, *, namespace: str) -> Memory:
+        """One memory by its id.
+
+        Raises:
+            MemoryNotFoundError: it is not there (also when the namespace does not exist).
+        """
+        params = {"namespace": namespace}
+        return _wire.decode(Memory, await self._send("GET", _path(memory_id), params=params, repeatable=True))
+
+    async def list(
+        self,
+        *,
+        namespaces: Sequence[str],
+        limit: int = 50,
+        cursor: str | None = None,
+        where: str | None = None,
+        kinds: Sequence[str] = (),
+        tags_all: Sequence[str] = (),
+        tags_any: Sequence[str] = (),
+        subjects: Sequence[str] = (),
+        agent_ids: Sequence[str] = (),
+        session_ids: Sequence[str] = (),
+        importance_min: float | None = None,
+        created_after: datetime | None = None,
+        created_before: datetime | None = None,
+        metadata: Mapping[str, JsonValue] | None = None,
+    ) -> ListPage:
+        """Memories by filter alone, newest first, in pages.
+
+        Raises:
+            InvalidFilterError, InvalidInputError: the filter or cursor is malformed.
+            NamespaceNotFoundError: an exact name is granted but does not exist.
+        """
+        body = _wire.present(
+            {
+                "namespaces": namespaces,
+                "limit": limit,
+                "cursor": cursor,
+                "where": where,
+                "kinds": kinds,
+                "tags_all": tags_all,
+                "tags_any": tags_any,
+                "subjects": subjects,
+                "agent_ids": agent_ids,
+                "session_ids": session_ids,
+                "importance_min": importance_min,
+                "created_after": created_after,
+                "created_before": created_before,
+                "metadata": metadata,
+            }
+        )
+        raw = await self._send("POST", "/v1/memories:list", _wire.encode(body), repeatable=True)
+        return _wire.decode(ListPage, raw)
+
+    async def update(
+        self,
+        memory_id: UUID | str,
+        *,
+        namespace: str,
+        expected_version: int | None = None,
+        content: str | Unset = UNSET,
+        kind: str | Unset = UNSET,
+        metadata: Mapping[str, JsonValue] | Unset = UNSET,
+        tags: Sequence[str] | Unset = UNSET,
+        agent_id: str | Unset | None = UNSET,
+        session_id: str | Unset | None = UNSET,
+        sensitivity: str | Unset = UNSET,
+        importance: float | Unset = UNSET,
+        source: str | Unset | None = UNSET,
+        expires_at: datetime | Unset | None = UNSET,
+        embedding: Any = UNSET,
+    ) -> Memory:
+        """Change some fields of a memory; new content is embedded anew.
+
+        Raises:
+            MemoryNotFoundError: it is not there. VersionConflictError: its version is not
+            ``expected_version``. InvalidInputError: a value is not of its form.
+        """
+        body = {
+            "expected_version": UNSET if expected_version is None else expected_version,
+            "content": content,
+            "kind": kind,
+            "metadata": metadata,
+            "tags": tags,
+            "agent_id": agent_id,
+            "session_id": session_id,
+            "sensitivity": sensitivity,
+            "importance": importance,
+            "source": source,
+            "expires_at": expires_at,
+            "embedding": embedding,
+        }
+        params = {"namespace": namespace}
+        raw = await self._send("PATCH", _path(memory_id), _wire.encode(body), params=params)
+        return _wire.decode(Memory, raw)
+
+    async def delete(self, memory_id: UUID | str, *, namespace: str) -> bool:
+        """Remove a memory, its vector and its counters; False when it was not there."""
+        params = {"namespace": namespace}
+        raw = await self._send("DELETE", _path(memory_id), params=params, repeatable=True)
+        return _wire.decode(_wire.Deleted, raw).deleted
+
+    async def sql(
+        self,
+        statement: str,
+        parameters: Sequence[object] = (),
+        *,
+        namespaces: Sequence[str] | None = None,
+        rows_max: int | None = None,
+    ) -> SqlResult:
+        """Answer one SELECT over the caller's memories (docs/sql.md).
+
+        Args:
+            parameters: values for ``?`` or ``$1``, ``$2``, ...; numbers, texts, booleans, None.
+            namespaces: names or patterns; None: everything that the key may read.
+            rows_max: an answer with more rows is refused.
+
+        Raises:
+            SqlSyntaxError, SqlForbiddenError, SqlUndefinedError, SqlDataError: see ``sqlstate``.
+            LimitExceededError, OperationTimeoutError, EmbeddingError.
+        """
+        body = {"statement": statement, "parameters": list(parameters)}
+        body |= _wire.present({"namespaces": namespaces, "rows_max": rows_max})
+        raw = await self._send(
+            "POST", "/v1/sql", _wire.encode(body), repeatable=True, accept=_sql.ARROW_STREAM
+        )
+        return _sql.result_of(raw)
+
+
+def _path(memory_id: UUID | str) -> str:
+    return f"/v1/memories/{_wire.quoted(str(memory_id))}"

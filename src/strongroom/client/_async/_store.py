@@ -1,0 +1,114 @@
+"""The methods on the store: namespaces, API keys, the embedding queue."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from time import monotonic
+from typing import Any
+
+from strongroom.client import _wire
+from strongroom.client._async._calls import FLUSH_STEP_S, AsyncCalls
+from strongroom.errors import OperationTimeoutError
+from strongroom.model import (
+    ApiKeyInfo,
+    NamespaceInfo,
+    QueueEntry,
+    Scope,
+    StoreStats,
+)
+
+
+class AsyncStoreCalls(AsyncCalls):
+    """Look after the store."""
+
+    async def flush(self, timeout_s: float = 60.0) -> None:
+        """Wait until everything stored so far is embedded or given up as dead.
+
+        Raises:
+            OperationTimeoutError: it took longer than ``timeout_s`` seconds.
+        """
+        deadline = monotonic() + timeout_s
+        while True:
+            step = max(0.001, min(FLUSH_STEP_S, deadline - monotonic()))
+            body = _wire.encode({"timeout_s": step})
+            try:
+                await self._send("POST", "/v1/flush", body, repeatable=True, wait_s=step)
+            except OperationTimeoutError:
+                if monotonic() >= deadline:
+                    raise
+            else:
+                return
+
+    async def stats(self, namespaces: Sequence[str] = ("*",)) -> StoreStats:
+        """Counts over the namespaces that the caller may see."""
+        params = {"namespaces": [*namespaces]}
+        return _wire.decode(StoreStats, await self._send("GET", "/v1/stats", params=params, repeatable=True))
+
+    async def namespaces(self) -> Sequence[NamespaceInfo]:
+        """The namespaces that the caller may see, by name."""
+        raw = await self._send("GET", "/v1/namespaces", repeatable=True)
+        return _wire.decode(_wire.Namespaces, raw).namespaces
+
+    async def create_namespace(
+        self, name: str, *, model: str | None = None, language: str | None = None
+    ) -> NamespaceInfo:
+        """Make a namespace with keys of its own; needs the admin scope.
+
+        Raises:
+            ConflictError: it exists. UnknownModelError: no such model is configured.
+        """
+        body = _wire.encode({"name": name, "model": model, "language": language})
+        return _wire.decode(NamespaceInfo, await self._send("POST", "/v1/namespaces", body))
+
+    async def update_namespace(
+        self, name: str, *, model: str | None = None, language: str | None = None
+    ) -> NamespaceInfo:
+        """Change a namespace's embedding model (its memories are embedded anew) or language.
+
+        Raises:
+            NamespaceNotFoundError, UnknownModelError, InvalidInputError.
+        """
+        body = _wire.encode({"name": name, "model": model, "language": language})
+        return _wire.decode(NamespaceInfo, await self._send("PATCH", "/v1/namespaces", body))
+
+    async def keys_create(
+        self,
+        name: str,
+        scope: Scope | str,
+        grants: Sequence[str],
+        expires_at: datetime | None = None,
+    ) -> tuple[ApiKeyInfo, str]:
+        """Make an API key; its text is in the answer and nowhere else."""
+        body = _wire.encode({"name": name, "scope": scope, "grants": grants, "expires_at": expires_at})
+        made = _wire.decode(_wire.NewKey, await self._send("POST", "/v1/keys", body))
+        return made.key.noun(), made.api_key
+
+    async def keys_list(self) -> Sequence[ApiKeyInfo]:
+        """The API keys that the caller may manage, without their secrets."""
+        raw = await self._send("GET", "/v1/keys", repeatable=True)
+        return [key.noun() for key in _wire.decode(_wire.Keys, raw).keys]
+
+    async def keys_revoke(self, key_id: str) -> ApiKeyInfo:
+        """Revoke an API key, at once and for good.
+
+        Raises:
+            CredentialNotFoundError: there is none that the caller may manage.
+        """
+        raw = await self._send("DELETE", f"/v1/keys/{_wire.quoted(key_id)}", repeatable=True)
+        return _wire.decode(_wire.Key, raw).noun()
+
+    async def queue(
+        self, namespaces: Sequence[str] = ("*",), *, dead: bool | None = None, limit: int = 100
+    ) -> Sequence[QueueEntry]:
+        """Memories that wait for their embedding (``dead=True``: those given up)."""
+        params: dict[str, Any] = {"namespaces": [*namespaces], "limit": limit}
+        if dead is not None:
+            params["dead"] = "true" if dead else "false"
+        raw = await self._send("GET", "/v1/queue", params=params, repeatable=True)
+        return _wire.decode(_wire.Queue, raw).entries
+
+    async def requeue(self, namespaces: Sequence[str] = ("*",)) -> int:
+        """Give the dead letters another chance; how many there were."""
+        raw = await self._send("POST", "/v1/queue:requeue", _wire.encode({"namespaces": namespaces}))
+        return _wire.decode(_wire.Requeued, raw).requeued

@@ -1,0 +1,72 @@
+# Generated from _async/_room.py by script/generate_sync.py; do not edit.
+"""A store behind a server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+
+import httpx
+
+from strongroom.client import _wire
+from strongroom.client._sync._audit import AuditCalls
+from strongroom.client._sync._memories import MemoryCalls
+from strongroom.client._sync._store import StoreCalls
+from strongroom.client._tls import client_context
+
+_CONNECT_S = 5.0
+
+
+class RemoteRoom(MemoryCalls, StoreCalls, AuditCalls):
+    """A store behind a server, with the methods of an opened one. Close it, or use ``with``.
+
+    All methods raise what an embedded store raises, and TransportError when the server cannot be
+    reached or is not trusted. Calls that change nothing, and ``delete``, are repeated twice when the
+    connection breaks; the others only when it could not be made, so that nothing is done twice.
+    """
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._url}>"
+
+    def close(self) -> None:
+        """Close the connections. May be called twice."""
+        self._http.close()
+
+    def __enter__(self) -> RemoteRoom:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def connect(
+    url: str,
+    *,
+    api_key: str,
+    ca: str | Path | None = None,
+    timeout_s: float = 30.0,
+    batch_items: int = 1000,
+) -> RemoteRoom:
+    """A store behind a server.
+
+    Args:
+        url: ``https://host:port``; there is no other way than TLS 1.3.
+        api_key: ``sr_live_...``.
+        ca: a PEM file of the authorities to trust; without it those of the system.
+        timeout_s: how long to wait for an answer, seconds.
+        batch_items: how many memories ``store_many`` sends in one request.
+
+    Raises:
+        ConfigurationError: the address is not https, or ``ca`` cannot be read. UnauthenticatedError: the
+        key cannot be one. Nothing is sent before the first call.
+    """
+    http = httpx.Client(
+        verify=client_context(ca),
+        headers={"authorization": _wire.bearer(api_key), "accept": "application/json"},
+        timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
+        follow_redirects=False,
+        trust_env=False,
+    )
+    return RemoteRoom(_wire.base_url(url), http, max(1, batch_items))
