@@ -453,14 +453,15 @@ def test_migration_from_an_older_version(keys: Keys, monkeypatch: pytest.MonkeyP
     ring = keys.create()
     sealed = ring.data_key(0, None, create=False).seal(context(0), b"x")
     ring.close()
-    more = {**_schema.MIGRATIONS, 2: ("CREATE TABLE extra (id INTEGER PRIMARY KEY) STRICT",)}
+    now = _schema.schema_version()
+    more = {**_schema.MIGRATIONS, now + 1: ("CREATE TABLE extra (id INTEGER PRIMARY KEY) STRICT",)}
     monkeypatch.setattr(_schema, "MIGRATIONS", more)
     for _ in range(2):
         ring = keys.open()
         assert ring.data_key(0, None, create=False).open(context(0), sealed) == b"x"
         assert ring.check() == []
         ring.close()
-    assert [v for v, _ in keys.sql("SELECT * FROM migrations")] == [1, 2]
+    assert [v for v, _ in keys.sql("SELECT * FROM migrations")] == [*range(1, now + 2)]
     monkeypatch.undo()
     with pytest.raises(SchemaVersionError):
         keys.open()

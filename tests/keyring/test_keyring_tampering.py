@@ -65,7 +65,7 @@ def test_every_flipped_byte_of_a_data_row(made: Keys, column: str) -> None:
     assert ring.check() == []
 
 
-@pytest.mark.parametrize("column", ["wrapped", "mac", "tenant"])
+@pytest.mark.parametrize("column", ["mac", "tenant"])
 def test_every_flipped_byte_of_a_namespace_row(made: Keys, column: str) -> None:
     """Every flipped byte of a wrapped namespace key, its MAC or its sealed tenant is refused."""
     (good,) = made.sql(f"SELECT {column} FROM namespace_keys WHERE ns = 1")[0]
@@ -79,15 +79,38 @@ def test_every_flipped_byte_of_a_namespace_row(made: Keys, column: str) -> None:
     ring.data_key(1, None, create=False)
 
 
-NUMBERS = [
-    ("data_keys", column, value)
-    for column in ("ns", "epoch", "state", "namespace_version", "created_us")
-    for value in (0, 3, 5, 7, -1, 2**62)
-] + [
-    ("namespace_keys", column, value)
-    for column in ("state", "master_version", "created_us")
-    for value in (0, 3, 7, -1, 2**62)
-]
+@pytest.mark.parametrize("column", ["wrapped", "mac"])
+@pytest.mark.parametrize("ns", [1, -1])
+def test_every_flipped_byte_of_a_wrap(made: Keys, column: str, ns: int) -> None:
+    """Every flipped byte of a wrapped namespace key, of the integrity key, or of their MACs is refused."""
+    (good,) = made.sql(f"SELECT {column} FROM wraps WHERE ns = ?", (ns,))[0]
+    ring = made.open()
+    for at in range(len(good)):
+        made.sql(f"UPDATE wraps SET {column} = ? WHERE ns = ?", (flipped(good, at), ns))
+        with pytest.raises(UnwrapError):
+            ring.data_key(1, None, create=False) if ns == 1 else made.open()
+    assert_told(ring, "unwrap_failed")
+    made.sql(f"UPDATE wraps SET {column} = ? WHERE ns = ?", (good, ns))
+    made.open().data_key(1, None, create=False)
+
+
+NUMBERS = (
+    [
+        ("data_keys", column, value)
+        for column in ("ns", "epoch", "state", "namespace_version", "created_us")
+        for value in (0, 3, 5, 7, -1, 2**62)
+    ]
+    + [
+        ("namespace_keys", column, value)
+        for column in ("state", "master_version", "created_us")
+        for value in (1, 3, 7, -1, 2**62)
+    ]
+    + [
+        ("wraps", column, value)
+        for column in ("version", "place", "master_version", "created_us")
+        for value in (0, 7, -1, 2**62)
+    ]
+)
 
 
 @pytest.mark.parametrize(("table", "column", "value"), NUMBERS)
@@ -152,20 +175,23 @@ def test_forged_mac_alone_does_not_help(made: Keys) -> None:
 
 
 def test_swapped_namespace_keys(made: Keys) -> None:
-    """Two namespace keys that changed places are refused, also when tenant and MAC move along."""
-    for columns in ("wrapped", "tenant", "wrapped, tenant", "wrapped, tenant, mac"):
-        rows = dict(
-            enumerate(made.sql(f"SELECT {columns} FROM namespace_keys WHERE ns IN (1, 2) ORDER BY ns"), 1)
-        )
+    """Two namespace keys that changed places are refused, also when tenant or MAC move along."""
+    for table, columns in (
+        ("wraps", "wrapped"),
+        ("wraps", "wrapped, mac"),
+        ("namespace_keys", "tenant"),
+        ("namespace_keys", "tenant, mac"),
+    ):
+        rows = dict(enumerate(made.sql(f"SELECT {columns} FROM {table} WHERE ns IN (1, 2) ORDER BY ns"), 1))
         sets = ", ".join(f"{c.strip()} = ?" for c in columns.split(","))
         for ns in (1, 2):
-            made.sql(f"UPDATE namespace_keys SET {sets} WHERE ns = {ns}", rows[3 - ns])
+            made.sql(f"UPDATE {table} SET {sets} WHERE ns = {ns}", rows[3 - ns])
         ring = made.open()
         for ns in (1, 2):
             with pytest.raises(UnwrapError):
                 ring.data_key(ns, None, create=False)
         for ns in (1, 2):
-            made.sql(f"UPDATE namespace_keys SET {sets} WHERE ns = {ns}", rows[ns])
+            made.sql(f"UPDATE {table} SET {sets} WHERE ns = {ns}", rows[ns])
     assert made.open().check() == []
 
 

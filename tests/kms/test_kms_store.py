@@ -28,7 +28,7 @@ from strongroom.errors import (
     StoreExistsError,
     StrongroomError,
 )
-from strongroom.kms import KmsProvider
+from strongroom.kms import DEFAULT, Entry, KmsDirectory, KmsProvider
 
 __all__ = ["aws_credentials"]
 
@@ -155,7 +155,7 @@ class Picky:
     """Refuses the keys of one namespace, as a policy on the encryption context does."""
 
     def __init__(self, inner: KmsProvider) -> None:
-        self.wrap, self.refused = inner.wrap, ""
+        self.wrap, self.describe, self.refused = inner.wrap, inner.describe, ""
         self._inner = inner
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> SecretKey:
@@ -176,7 +176,8 @@ def test_one_tenant_that_takes_its_permission_back_stops_alone(service: Service,
         entry = room.engine.registry.get("company_0/a")
         assert entry is not None
         namespaces = room.engine.vault.keyring._cache.namespaces
-        namespaces._kms = picky = Picky(room.engine.kms)  # type: ignore[assignment]
+        picky = Picky(room.engine.kms)
+        namespaces._kms = KmsDirectory({DEFAULT: Entry("vault", lambda: picky)})  # type: ignore[arg-type,return-value]
         picky.refused = str(entry.ns)
         assert room.engine.indexes._slots[entry.ns].index is not None
         clock.now += 1_001

@@ -7,7 +7,7 @@ from strongroom.keyring._handles import DataKey
 from strongroom.keyring._keyring import Keyring
 from strongroom.keyring._leases import LeaseState
 from strongroom.keyring._namespaces import NamespaceKeyHealth
-from strongroom.keyring._rows import KeyRecord, KeyState, NamespaceKeyRecord
+from strongroom.keyring._rows import KeyRecord, KeyState, NamespaceKeyRecord, WrapRecord
 
 __all__ = [
     "DataKey",
@@ -17,4 +17,5 @@ __all__ = [
     "LeaseState",
     "NamespaceKeyHealth",
     "NamespaceKeyRecord",
+    "WrapRecord",
 ]

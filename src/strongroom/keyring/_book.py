@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from hmac import compare_digest
 from pathlib import Path
 from typing import Any, Final
@@ -21,31 +19,41 @@ from strongroom.crypto import SecretKey, unwrap_key, wrap_key
 from strongroom.crypto.danger import expose
 from strongroom.errors import (
     ClosedError,
+    InvalidInputError,
     KeyringMismatchError,
     KeyringMissingError,
-    SchemaVersionError,
     StorageCorruptError,
     UnwrapError,
 )
 from strongroom.keyring import _schema
+from strongroom.keyring._masters import Wrap, unwrap_first, wrap_all
+from strongroom.keyring._meta import (
+    RESTORE,
+    WRAP_COLUMNS,
+    Meta,
+    integrity_context,
+    integrity_wraps,
+    read_meta,
+    version_of,
+)
 from strongroom.keyring._rows import (
+    INTEGRITY_NS,
     OWN,
     DataRow,
     MasterRow,
     NamespaceRow,
+    WrapRow,
     altered,
     head_context,
-    kms_context,
     meta_message,
 )
 from strongroom.keyring._sqlite import connect, immediate, translated
-from strongroom.kms import KmsProvider
+from strongroom.kms import DEFAULT, KmsDirectory, KmsKeyInfo
 from strongroom.kms.files import require_private_file
 
 _SUM_MODULUS: Final = 1 << 256
 _DATA_COLUMNS: Final = "key_id, ns, subject, epoch, state, namespace_version, created_us, wrapped, mac"
 _NAMESPACE_COLUMNS: Final = "ns, version, state, master_version, created_us, tenant, wrapped, mac"
-_HINT: Final = "restore the keyring from the key backup"
 
 
 class Book:
@@ -67,15 +75,15 @@ class Book:
         self._file = (found.st_dev, found.st_ino)
 
     @classmethod
-    def initialise(cls, path: Path, store_id: UUID, kms: KmsProvider, now_us: int) -> None:
+    def initialise(
+        cls, path: Path, store_id: UUID, kms: KmsDirectory, now_us: int, names: Sequence[str] = (DEFAULT,)
+    ) -> None:
         """Fill the empty file ``path`` with the tables, the meta row and an empty head."""
         integrity = SecretKey.generate()
-        wrapped = kms.wrap(integrity, kms_context(store_id, "", 0, 1, "keyring-integrity"))
-        info = kms.describe()
-        master = MasterRow(1, info.provider, info.key_uri, info.version, now_us)
+        context = integrity_context(store_id)
+        made = wrap_all(kms, names, integrity, context, registered=None)
         schema = _schema.schema_version()
-        message = meta_message(schema, store_id.bytes, now_us, wrapped, [master])
-        mac = integrity.derive("keyring-meta").mac(message)
+        mac = integrity.derive("keyring-meta").mac(meta_message(schema, store_id.bytes, now_us, b"", []))
         total = wrap_key(integrity.derive("keyring-head"), bytes(32), head_context(store_id, 0, 0))
         db = connect(path)
         try:
@@ -89,15 +97,17 @@ class Book:
                         db.execute(statement)
                     db.execute("INSERT INTO migrations VALUES (?, ?)", (version, now_us))
                 db.execute(f"PRAGMA user_version = {schema}")
-                db.execute("INSERT INTO meta VALUES (1, ?, ?, ?, ?)", (store_id.bytes, now_us, wrapped, mac))
-                db.execute("INSERT INTO master_keys VALUES (?, ?, ?, ?, ?)", master)
+                db.execute("INSERT INTO meta VALUES (1, ?, ?, ?, ?)", (store_id.bytes, now_us, b"", mac))
                 db.execute("INSERT INTO head VALUES (1, 0, 0, ?)", (total,))
                 db.execute("INSERT INTO sessions VALUES (1, 0)")
+            book = cls(path, store_id, db, integrity)
+            with book.write() as change:
+                change.put_wraps(INTEGRITY_NS, 1, made, now_us)
         finally:
             db.close()
 
     @classmethod
-    def open(cls, path: Path, store_id: UUID, kms: KmsProvider) -> Book:
+    def open(cls, path: Path, store_id: UUID, kms: KmsDirectory) -> Book:
         """Open and authenticate ``path``, and bring its tables to this program's version.
 
         Raises:
@@ -107,15 +117,17 @@ class Book:
         require_private_file(path, KeyringMissingError)
         db = connect(path)
         try:
-            meta = _read_meta(db, path)
+            meta = read_meta(db, path)
             if meta.store_id != store_id.bytes:
                 raise KeyringMismatchError
-            integrity = kms.unwrap(meta.integrity_key, kms_context(store_id, "", 0, 1, "keyring-integrity"))
+            wraps, masters = integrity_wraps(db, path, meta), {m.version: m for m in meta.masters}
+            integrity = unwrap_first(kms, wraps, masters, integrity_context(store_id))
             book = cls(path, store_id, db, integrity)
             integrity.wipe()
             book.require_genuine()
             book._migrate(meta.schema)
             book._require_schema()
+            book.wraps(INTEGRITY_NS, 1)
         except BaseException:
             db.close()
             raise
@@ -194,8 +206,27 @@ class Book:
         found = self.rows(sql, (ns,) if version is None else (ns, version))
         return NamespaceRow(*found[0]).verified(self.row_key) if found else None
 
-    def stream(self) -> Iterator[DataRow | NamespaceRow]:
-        """Every key row, unverified; hold ``lock`` and a transaction."""
+    def wraps(self, ns: int, version: int) -> list[WrapRow]:
+        """The wraps of one version of a namespace key (ns -1: of the integrity key), in order; verified.
+
+        Raises:
+            UnwrapError: a row was altered.
+        """
+        sql = f"SELECT {WRAP_COLUMNS} FROM wraps WHERE ns = ?1 AND version = ?2 ORDER BY place"  # noqa: S608
+        return [WrapRow(*row).verified(self.row_key) for row in self.rows(sql, (ns, version))]
+
+    def masters(self) -> dict[int, MasterRow]:
+        """The master keys that have ever wrapped something, by their number here; authenticated.
+
+        Raises:
+            KeyringMismatchError: they were altered.
+        """
+        return {m.version: m for m in self.require_genuine().masters}
+
+    def stream(self) -> Iterator[DataRow | NamespaceRow | WrapRow]:
+        """Every key row, unverified; wraps first. Hold ``lock`` and a transaction."""
+        for row in self.db.execute(f"SELECT {WRAP_COLUMNS} FROM wraps ORDER BY ns, version, place"):  # noqa: S608
+            yield WrapRow(*row)
         for row in self.db.execute(f"SELECT {_NAMESPACE_COLUMNS} FROM namespace_keys"):  # noqa: S608
             yield NamespaceRow(*row)
         for row in self.db.execute(f"SELECT {_DATA_COLUMNS} FROM data_keys"):  # noqa: S608
@@ -224,20 +255,21 @@ class Book:
         """The number that a row with this MAC adds to the sum (MSet-Add-Hash, Clarke et al. 2003)."""
         return int.from_bytes(self.element_key.mac(mac), "big")
 
-    def require_genuine(self) -> None:
+    def require_genuine(self) -> Meta:
         """Authenticate the description of the keyring: store, schema version, master keys.
 
         Raises:
             KeyringMismatchError: it was altered.
         """
         with self.lock:
-            meta = _read_meta(self.db, self.path)
+            meta = read_meta(self.db, self.path)
         try:
             genuine = compare_digest(self._meta_key.mac(meta.message()), meta.mac)
         except (OverflowError, ValueError, TypeError, struct.error):  # a range that was never written
             genuine = False
         if not genuine or meta.store_id != self.store_id.bytes:
-            raise KeyringMismatchError("the description of the keyring was altered", hint=_HINT)
+            raise KeyringMismatchError("the description of the keyring was altered", hint=RESTORE)
+        return meta
 
     def require_same_file(self) -> None:
         """Raise unless the name still leads to the file that is open: what is written elsewhere is lost.
@@ -292,14 +324,42 @@ class Book:
             return
         with immediate(self.db, self.path):
             now_us = time.time_ns() // 1000
-            for step in range(_version_of(self.db, self.path) + 1, target + 1):
+            for step in range(version_of(self.db, self.path) + 1, target + 1):
                 for statement in _schema.MIGRATIONS[step]:
                     self.db.execute(statement)
                 self.db.execute("INSERT INTO migrations VALUES (?, ?)", (step, now_us))
-            meta = _read_meta(self.db, self.path)
-            mac = self._meta_key.mac(dataclasses.replace(meta, schema=target).message())
-            self.db.execute("UPDATE meta SET mac = ?", (mac,))
+            if version < _schema.WRAPS_VERSION:
+                self._move_wraps()
             self.db.execute(f"PRAGMA user_version = {target}")
+            self._seal_meta()
+
+    def _move_wraps(self) -> None:
+        """What version 1 of the file had in ``meta`` and ``namespace_keys`` becomes rows of ``wraps``."""
+        meta, change = read_meta(self.db, self.path), Change(self)
+        change.insert_wraps([WrapRow(INTEGRITY_NS, 1, 1, 1, meta.created_us, meta.integrity_key)])
+        self.db.execute("UPDATE meta SET integrity_key = x''")
+        for found in self.rows(f"SELECT {_NAMESPACE_COLUMNS} FROM namespace_keys"):  # noqa: S608
+            old = NamespaceRow(*found).verified(self.row_key)
+            change.insert_wraps([WrapRow(old.ns, old.version, 1, 1, old.created_us, old.wrapped)])
+            change.replace_namespace(old, old._replace(master_version=0, wrapped=b""))
+        change.finish()
+
+    def _seal_meta(self) -> None:
+        """Authenticate the description anew; hold a write transaction."""
+        mac = self._meta_key.mac(read_meta(self.db, self.path).message())
+        self.db.execute("UPDATE meta SET mac = ?", (mac,))
+
+    def register(self, master: KmsKeyInfo, now_us: int) -> int:
+        """The number of a master key in this keyring; a new one when it is not known. Hold a transaction."""
+        known = read_meta(self.db, self.path).masters
+        for row in known:
+            if (row.provider, row.key_uri) == (master.provider, master.key_uri):
+                return row.version
+        number = max((m.version for m in known), default=0) + 1
+        row = MasterRow(number, master.provider, master.key_uri, master.version, now_us)
+        self.db.execute("INSERT INTO master_keys VALUES (?, ?, ?, ?, ?)", row)
+        self._seal_meta()
+        return number
 
     def _require_schema(self) -> None:
         """Foreign tables, indexes, views or triggers are refused: a trigger could drop what is written."""
@@ -307,7 +367,7 @@ class Book:
         found = {row[0] for row in self.rows("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL")}
         if found != {s for s in wanted if s.startswith("CREATE ")}:
             raise StorageCorruptError(
-                "the tables of the keyring are not those that this program made", hint=_HINT
+                "the tables of the keyring are not those that this program made", hint=RESTORE
             )
 
 
@@ -339,6 +399,49 @@ class Change:
         self._rows += 1
         self._touched = True
 
+    def replace_namespace(self, old: NamespaceRow, new: NamespaceRow) -> None:
+        """Change what stands in the row of a namespace key, but not which one it is."""
+        new = new.authenticated(self._book.row_key)
+        self._book.db.execute(
+            "UPDATE namespace_keys SET state = ?, master_version = ?, wrapped = ?, mac = ? "
+            "WHERE ns = ? AND version = ?",
+            (new.state, new.master_version, new.wrapped, new.mac, new.ns, new.version),
+        )
+        self._sum += self._book.element(new.mac) - self._book.element(old.mac)
+        self.generation += 1
+        self._touched = True
+
+    def insert_wraps(self, rows: Sequence[WrapRow]) -> None:
+        """Add wraps, with their MACs made here."""
+        marks = ", ".join("?" * 7)
+        for row in rows:
+            made = row.authenticated(self._book.row_key)
+            self._book.db.execute(f"INSERT INTO wraps VALUES ({marks})", made)  # noqa: S608
+            self._sum += self._book.element(made.mac)
+        self._rows += len(rows)
+        self._touched = True
+
+    def put_wraps(self, ns: int, version: int, made: Sequence[Wrap], now_us: int) -> None:
+        """Make these the wraps of one version of a namespace key, instead of those that it had."""
+        self.remove_wraps(ns, version)
+        masters = [self._book.register(wrap.master, now_us) for wrap in made]
+        if len(set(masters)) != len(masters):
+            raise InvalidInputError("two of the providers hold the same master key")
+        self.insert_wraps(
+            [
+                WrapRow(ns, version, place, master, now_us, wrap.wrapped)
+                for place, (master, wrap) in enumerate(zip(masters, made, strict=True), 1)
+            ]
+        )
+
+    def remove_wraps(self, ns: int, version: int) -> None:
+        """Take away the wraps of one version of a namespace key: to destroy it, or to put others there."""
+        old = self._book.wraps(ns, version)
+        self._book.db.execute("DELETE FROM wraps WHERE ns = ? AND version = ?", (ns, version))
+        self._sum -= sum(self._book.element(row.mac) for row in old)
+        self._rows -= len(old)
+        self._touched = True
+
     def replace_data(self, old: DataRow, new: DataRow) -> None:
         """Change state (and wrapped bytes) of a data key; other processes notice by the generation."""
         self._book.db.execute(
@@ -364,38 +467,3 @@ class Change:
 def own_or(subject: bytes | None) -> bytes:
     """The stored form of a subject; None is the namespace itself."""
     return OWN if subject is None else subject
-
-
-@dataclass(frozen=True, slots=True)
-class _Meta:
-    schema: int
-    store_id: bytes
-    created_us: int
-    integrity_key: bytes
-    mac: bytes
-    masters: tuple[MasterRow, ...]
-
-    def message(self) -> bytes:
-        return meta_message(self.schema, self.store_id, self.created_us, self.integrity_key, self.masters)
-
-
-def _read_meta(db: apsw.Connection, path: Path) -> _Meta:
-    with translated(path):
-        version = _version_of(db, path)
-        found = db.execute("SELECT store_id, created_us, integrity_key, mac FROM meta").get
-        masters = tuple(MasterRow(*row) for row in db.execute("SELECT * FROM master_keys ORDER BY version"))
-    if found is None:
-        raise StorageCorruptError(f"{path.name} is damaged", hint=_HINT)
-    store_id, created_us, integrity_key, mac = found
-    return _Meta(version, store_id, created_us, integrity_key, mac, masters)
-
-
-def _version_of(db: apsw.Connection, path: Path) -> int:
-    if db.execute("PRAGMA application_id").get != _schema.APPLICATION_ID:
-        raise StorageCorruptError(f"{path.name} is no keyring, or damaged", hint=_HINT)
-    version = int(db.execute("PRAGMA user_version").get)
-    if version > _schema.schema_version():
-        raise SchemaVersionError("the keyring was written by a newer version of this program")
-    if version < 1:
-        raise StorageCorruptError(f"{path.name} is damaged", hint=_HINT)
-    return version

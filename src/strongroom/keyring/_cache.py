@@ -23,7 +23,7 @@ from strongroom.keyring._handles import (
 from strongroom.keyring._namespaces import NamespaceKeys
 from strongroom.keyring._rows import ERASED, KEY_ID_MAX, DataRow, KeyState, altered, wrap_context
 from strongroom.keyring._uses import UseCounter
-from strongroom.kms import KmsProvider
+from strongroom.kms import KmsDirectory
 
 KEYS_CACHED_MAX: Final = 200_000
 SEALING: Final = frozenset({KeyState.ACTIVE})
@@ -36,7 +36,7 @@ class KeyCache:
     def __init__(
         self,
         book: Book,
-        kms: KmsProvider,
+        kms: KmsDirectory,
         *,
         suite: int,
         recheck_ms: int,

@@ -11,11 +11,12 @@ import apsw
 from strongroom.crypto import SecretKey, unwrap_key
 from strongroom.errors import KeystorePermissionError, StrongroomError, UnwrapError
 from strongroom.keyring._book import Book
+from strongroom.keyring._masters import same_key
 from strongroom.keyring._namespaces import unwrap_namespace
-from strongroom.keyring._rows import ERASED, DataRow, KeyState, NamespaceRow
+from strongroom.keyring._rows import ERASED, INTEGRITY_NS, DataRow, KeyState, MasterRow, NamespaceRow, WrapRow
 from strongroom.keyring._sqlite import translated
 from strongroom.keyring._uses import USES_BUFFERED_MAX, USES_MAX
-from strongroom.kms import KmsProvider
+from strongroom.kms import RECOVERY, KmsDirectory
 from strongroom.kms.files import require_private_file
 from strongroom.model.finding import Finding, Severity
 
@@ -24,7 +25,7 @@ FINDINGS_MAX: Final = 1000
 _RESTORE: Final = "restore the keyring from the key backup"
 
 
-def check_book(book: Book, kms: KmsProvider) -> list[Finding]:
+def check_book(book: Book, kms: KmsDirectory) -> list[Finding]:
     """Everything that is wrong with a keyring, at most 1000 findings."""
     out: list[Finding] = []
     with book.lock:
@@ -38,7 +39,7 @@ def check_book(book: Book, kms: KmsProvider) -> list[Finding]:
     return out
 
 
-def _findings(book: Book, kms: KmsProvider) -> Iterator[Finding]:
+def _findings(book: Book, kms: KmsDirectory) -> Iterator[Finding]:
     yield from _file(book)
     with translated(book.path):
         book.db.execute("BEGIN")
@@ -70,8 +71,10 @@ def _structure(book: Book) -> Iterator[Finding]:
         yield Finding(Severity.ERROR, e.code, e.message, "keyring", e.hint or _RESTORE)
 
 
-def _rows(book: Book, kms: KmsProvider) -> Iterator[Finding]:
+def _rows(book: Book, kms: KmsDirectory) -> Iterator[Finding]:
     keks: dict[tuple[int, int], SecretKey | None] = {}
+    wraps: dict[tuple[int, int], list[WrapRow]] = {}
+    masters = book.masters()
     count = total = 0
     for row in book.stream():
         count += 1
@@ -82,12 +85,14 @@ def _rows(book: Book, kms: KmsProvider) -> Iterator[Finding]:
             yield Finding(Severity.ERROR, e.code, e.message, where, e.hint)
             continue
         total += book.element(row.mac)
-        if isinstance(row, NamespaceRow):
-            try:
-                keks[row.ns, row.version] = unwrap_namespace(book, kms, row)
-            except StrongroomError as e:
-                keks[row.ns, row.version] = None
-                yield Finding(Severity.ERROR, e.code, e.message, where, e.hint)
+        if isinstance(row, WrapRow):
+            wraps.setdefault((row.ns, row.version), []).append(row)
+        elif isinstance(row, NamespaceRow):
+            keks[row.ns, row.version] = None
+            for wrap in wraps.get((row.ns, row.version), []):
+                yield from _wrap(book, kms, masters, row, wrap, keks)
+            if row.state != KeyState.DESTROYED and keks[row.ns, row.version] is None:
+                yield from _unwrappable(where, wraps.get((row.ns, row.version), []))
         else:
             yield from _data_key(book, keks, row, where)
     rows, _, expected = book.head()
@@ -99,6 +104,38 @@ def _rows(book: Book, kms: KmsProvider) -> Iterator[Finding]:
             "keyring",
             _RESTORE,
         )
+
+
+def _wrap(
+    book: Book,
+    kms: KmsDirectory,
+    masters: dict[int, MasterRow],
+    row: NamespaceRow,
+    wrap: WrapRow,
+    keks: dict[tuple[int, int], SecretKey | None],
+) -> Iterator[Finding]:
+    """Every wrap unwraps, and to the same key; those for a recovery key cannot be tried without it."""
+    master = masters.get(wrap.master_version)
+    if master is not None and master.provider == RECOVERY:
+        return
+    where = _place(wrap)
+    try:
+        found = unwrap_namespace(book, kms, row, [wrap])
+    except StrongroomError as e:
+        yield Finding(Severity.ERROR, e.code, e.message, where, e.hint)
+        return
+    first = keks[row.ns, row.version]
+    if first is None:
+        keks[row.ns, row.version] = found
+    elif not same_key(first, found):
+        text = "two master keys have wrapped different keys for the same place"
+        yield Finding(Severity.ERROR, UnwrapError.code, text, where, _RESTORE)
+
+
+def _unwrappable(where: str, wraps: list[WrapRow]) -> Iterator[Finding]:
+    if not wraps:
+        text = "the key has no wrap that could be unwrapped"
+        yield Finding(Severity.ERROR, UnwrapError.code, text, where, _RESTORE)
 
 
 def _data_key(
@@ -131,7 +168,10 @@ def _uses(book: Book) -> Iterator[Finding]:
             )
 
 
-def _place(row: DataRow | NamespaceRow) -> str:
+def _place(row: DataRow | NamespaceRow | WrapRow) -> str:
+    if isinstance(row, WrapRow):
+        what = "the integrity key" if row.ns == INTEGRITY_NS else f"key of namespace {row.ns}"
+        return f"{what}, version {row.version}, wrap {row.place}"
     if isinstance(row, NamespaceRow):
         return f"key of namespace {row.ns}, version {row.version}"
     return f"data key {row.key_id}"

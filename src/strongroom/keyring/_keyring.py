@@ -40,7 +40,8 @@ from strongroom.keyring._rows import (
     NamespaceKeyRecord,
 )
 from strongroom.keyring._uses import USES_MAX
-from strongroom.kms import KmsProvider
+from strongroom.keyring._wrapping import Wrapping
+from strongroom.kms import DEFAULT, KmsDirectory, KmsProvider, as_directory
 from strongroom.kms.files import (
     create_private_directory,
     fsync_file,
@@ -57,7 +58,7 @@ _SYSTEM_NS: Final = 0
 _ATTEMPTS_MAX: Final = 16
 
 
-class Keyring:
+class Keyring(Wrapping):
     """The keys of one store. Methods may be called from any thread; several processes may share the file.
 
     A namespace key is unwrapped by the KMS on first need, and asked for again, beside its use, when about a
@@ -69,7 +70,7 @@ class Keyring:
     def __init__(
         self,
         book: Book,
-        kms: KmsProvider,
+        kms: KmsDirectory,
         *,
         suite: int,
         recheck_ms: int,
@@ -89,20 +90,24 @@ class Keyring:
         cls,
         path: Path,
         store_id: UUID,
-        kms: KmsProvider,
+        kms: KmsProvider | KmsDirectory,
         *,
         suite: int = AES_256_GCM,
         recheck_ms: int = RECHECK_MS,
         uses_max: int = USES_MAX,
         cache_s: float = CACHE_S,
         clock: Callable[[], float] = boot_clock,
+        names: Sequence[str] = (DEFAULT,),
     ) -> Keyring:
         """Make a keyring with its system namespace, and open it. The file appears complete or not at all.
+
+        ``kms``: one provider, or several by name; ``names``: those that wrap what is the store's own.
 
         Raises:
             StoreExistsError: the file is there already. KeystorePermissionError: the directory is
             not private. StorageError, and what the KMS raises.
         """
+        kms = as_directory(kms)
         create_private_directory(path.parent)
         for suffix in ("", "-wal", "-journal"):  # SQLite would replay a log that somebody left behind
             if path.with_name(path.name + suffix).exists():
@@ -110,9 +115,9 @@ class Keyring:
         with temporary_name(path) as temporary:
             try:
                 touch_private_file(temporary)
-                Book.initialise(temporary, store_id, kms, now_us())
+                Book.initialise(temporary, store_id, kms, now_us(), names)
                 with cls.open(temporary, store_id, kms, suite=suite) as young:
-                    young._add_namespace("", _SYSTEM_NS)
+                    young._add_namespace("", _SYSTEM_NS, names)
                 fsync_file(temporary)
                 publish(temporary, path)
             finally:
@@ -140,7 +145,7 @@ class Keyring:
         cls,
         path: Path,
         store_id: UUID,
-        kms: KmsProvider,
+        kms: KmsProvider | KmsDirectory,
         *,
         suite: int = AES_256_GCM,
         recheck_ms: int = RECHECK_MS,
@@ -157,6 +162,7 @@ class Keyring:
             full, busy, corrupt), and what the KMS raises.
         """
         require_suite(suite)
+        kms = as_directory(kms)
         book = Book.open(path, store_id, kms)
         try:
             return cls(
@@ -184,12 +190,18 @@ class Keyring:
         return f"<Keyring of store {self._book.store_id}{', closed' if self._cache.closed else ''}>"
 
     # -- namespaces -----------------------------------------------------------------------------
-    def create_namespace(self, tenant: str) -> int:
+    def create_namespace(
+        self, tenant: str, *, names: Sequence[str] = (DEFAULT,), secret: SecretKey | None = None
+    ) -> int:
         """Make the next namespace with its keys; returns its number, 1 or higher.
 
+        ``names``: the providers that wrap its key, in the order in which they are asked; ``secret``: key
+        material from outside to be its namespace key, random without it.
+
         Raises:
-            InvalidInputError: the tenant is empty or longer than 1024 bytes. KmsError of the provider:
-            nothing was made. StorageError: nothing was made. ClosedError.
+            InvalidInputError: the tenant is empty or longer than 1024 bytes. ConfigurationError: a
+            name is not configured. KeyManagementError of a provider, StorageError: nothing was made.
+            ClosedError.
         """
         if not tenant or len(tenant.encode("utf-8", "surrogatepass")) > TENANT_BYTES_MAX:
             raise InvalidInputError(f"a tenant is a text of 1 to {TENANT_BYTES_MAX} bytes")
@@ -197,7 +209,7 @@ class Keyring:
         for _ in range(_ATTEMPTS_MAX):
             ns = int(self._book.rows("SELECT ifnull(max(ns), 0) + 1 FROM namespace_keys")[0][0])
             with contextlib.suppress(ConflictError):  # another process took the number meanwhile
-                self._add_namespace(tenant, ns)
+                self._add_namespace(tenant, ns, names, secret)
                 return ns
         raise StorageBusyError("other processes create namespaces all the time")
 
@@ -448,12 +460,15 @@ class Keyring:
             self._book.close()
             self._cache.forget()
 
-    def _add_namespace(self, tenant: str, ns: int) -> None:
-        row, secret, asked_at = self._cache.namespaces.prepare(ns, tenant, now_us())
+    def _add_namespace(
+        self, tenant: str, ns: int, names: Sequence[str], secret: SecretKey | None = None
+    ) -> None:
+        fresh = self._cache.namespaces.prepare(ns, tenant, now_us(), names=names, secret=secret)
         with self._book.write() as change:
-            change.insert_namespace(row)
-            made = self._cache.new_rows(change, ns, {OWN: 1}, row.version, secret)
-        self._cache.namespaces.adopt(row, tenant, secret, asked_at)
+            change.insert_namespace(fresh.row)
+            change.put_wraps(ns, fresh.row.version, fresh.wraps, fresh.row.created_us)
+            made = self._cache.new_rows(change, ns, {OWN: 1}, fresh.row.version, fresh.secret)
+        self._cache.namespaces.adopt(fresh)
         self._cache.keep(made)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from strongroom.crypto import SealContext, SecretKey, open_sealed, seal
@@ -16,18 +16,21 @@ from strongroom.errors import (
     KmsUnavailableError,
     NamespaceNotFoundError,
     StrongroomError,
+    UnwrapError,
 )
 from strongroom.keyring._book import Book
 from strongroom.keyring._leases import Leases, LeaseState
+from strongroom.keyring._masters import Wrap, names_of, unwrap_first, wrap_all
 from strongroom.keyring._rows import (
     KeyState,
     NamespaceKeyRecord,
     NamespaceRow,
+    WrapRow,
     altered,
     kms_context,
     time_of,
 )
-from strongroom.kms import KmsProvider
+from strongroom.kms import DEFAULT, KmsDirectory
 
 _PURPOSE = "namespace-key"
 
@@ -53,6 +56,17 @@ class NamespaceKeyHealth:
     error: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class FreshKey:
+    """A namespace key that was made and wrapped, and is not yet written."""
+
+    row: NamespaceRow
+    wraps: list[Wrap]
+    tenant: str
+    secret: SecretKey
+    asked_at: float
+
+
 class NamespaceKeys:
     """The namespace keys that this process has unwrapped. The KMS is never asked under the file's lock.
 
@@ -62,7 +76,7 @@ class NamespaceKeys:
     def __init__(
         self,
         book: Book,
-        kms: KmsProvider,
+        kms: KmsDirectory,
         *,
         cache_s: float,
         clock: Callable[[], float] = boot_clock,
@@ -115,21 +129,47 @@ class NamespaceKeys:
         found = self._keys.get((ns, version))
         return self._unwrapped(self._row(ns, version)) if found is None else found
 
-    def prepare(self, ns: int, tenant: str, now_us: int) -> tuple[NamespaceRow, SecretKey, float]:
-        """A new namespace key, its row, not yet written, and when the KMS was asked."""
-        asked_at = self._clock()
-        secret = SecretKey.generate()
-        wrapped = self._kms.wrap(secret, kms_context(self._book.store_id, tenant, ns, 1, _PURPOSE))
-        sealed = seal(self._book.tenant_key, 0, _tenant_context(ns, 1), tenant.encode())
-        row = NamespaceRow(ns, 1, int(KeyState.ACTIVE), 1, now_us, sealed, wrapped)
-        return row.authenticated(self._book.row_key), secret, asked_at
+    def prepare(
+        self,
+        ns: int,
+        tenant: str,
+        now_us: int,
+        *,
+        version: int = 1,
+        names: Sequence[str] = (DEFAULT,),
+        secret: SecretKey | None = None,
+    ) -> FreshKey:
+        """A new namespace key under the named providers and the recovery recipients; not yet written.
 
-    def adopt(self, row: NamespaceRow, tenant: str, secret: SecretKey, asked_at: float) -> None:
-        """Note a namespace that was just written."""
+        ``version``: of the namespace key; ``secret``: key material from outside, random without it.
+
+        Raises:
+            What the KMS raises: nothing is left then.
+        """
+        asked_at = self._clock()
+        secret = SecretKey.generate() if secret is None else secret
+        context = kms_context(self._book.store_id, tenant, ns, version, _PURPOSE)
+        wraps = wrap_all(self._kms, names, secret, context, registered=self._book.masters().values())
+        sealed = seal(self._book.tenant_key, 0, _tenant_context(ns, version), tenant.encode())
+        row = NamespaceRow(ns, version, int(KeyState.ACTIVE), 0, now_us, sealed, b"")
+        return FreshKey(row.authenticated(self._book.row_key), wraps, tenant, secret, asked_at)
+
+    def adopt(self, fresh: FreshKey) -> None:
+        """Note a namespace key that was just written."""
+        row = fresh.row
         with self._lock:
-            self._keys[(row.ns, row.version)], self._tenants[row.ns] = secret, tenant
+            self._keys[(row.ns, row.version)], self._tenants[row.ns] = fresh.secret, fresh.tenant
             self._newest[row.ns] = row.version
-            self._leases.begin(row.ns, asked_at)
+            self._leases.begin(row.ns, fresh.asked_at)
+
+    def names(self, ns: int) -> tuple[str, ...]:
+        """The providers whose master keys wrap the newest key of the namespace, in order.
+
+        Raises:
+            NamespaceNotFoundError, UnwrapError, StorageError, KeyringMismatchError.
+        """
+        row = self._row(ns, None)
+        return names_of(self._kms, self._book.wraps(ns, row.version), self._book.masters())
 
     def tenant(self, ns: int) -> str:
         """The tenant of a namespace.
@@ -265,7 +305,7 @@ class NamespaceKeys:
         if refusal is not None:
             raise refusal
         try:
-            secret = unwrap_namespace(self._book, self._kms, row)
+            secret = self._unwrap(row)
         except ClosedError:
             raise
         except StrongroomError as e:
@@ -280,6 +320,17 @@ class NamespaceKeys:
             if held is not secret:
                 secret.wipe()
             return held
+
+    def _unwrap(self, row: NamespaceRow) -> SecretKey:
+        """What the KMS gives; when it refuses a wrap that was just replaced, for the new one."""
+        wraps = self._book.wraps(row.ns, row.version)
+        try:
+            return unwrap_namespace(self._book, self._kms, row, wraps)
+        except (KeyManagementError, UnwrapError):
+            now = self._book.wraps(row.ns, row.version)
+            if now == wraps:
+                raise
+        return unwrap_namespace(self._book, self._kms, row, now)
 
     def _not_had(self, ns: int, error: StrongroomError) -> None:
         """Silence is borne until the end of the lease; a refusal ends it."""
@@ -308,14 +359,26 @@ class NamespaceKeys:
         return row
 
 
-def unwrap_namespace(book: Book, kms: KmsProvider, row: NamespaceRow) -> SecretKey:
-    """Ask the KMS.
+def unwrap_namespace(
+    book: Book, kms: KmsDirectory, row: NamespaceRow, wraps: Sequence[WrapRow] | None = None
+) -> SecretKey:
+    """Ask the KMS; ``wraps``: those to try, all of the key when left out.
 
     Raises:
         UnwrapError, and what the KMS raises.
     """
-    tenant = open_tenant(book, row)
-    return kms.unwrap(row.wrapped, kms_context(book.store_id, tenant, row.ns, row.version, _PURPOSE))
+    context = namespace_context(book, row)
+    wraps = book.wraps(row.ns, row.version) if wraps is None else wraps
+    return unwrap_first(kms, wraps, book.masters(), context)
+
+
+def namespace_context(book: Book, row: NamespaceRow) -> dict[str, str]:
+    """The context under which a namespace key is wrapped.
+
+    Raises:
+        UnwrapError: the tenant in the row was altered.
+    """
+    return kms_context(book.store_id, open_tenant(book, row), row.ns, row.version, _PURPOSE)
 
 
 def open_tenant(book: Book, row: NamespaceRow) -> str:

@@ -8,6 +8,9 @@ Integers are unsigned and big-endian, ``|`` joins, ``text`` is UTF-8 with its le
     namespace row
         "strongroom/keyring-ns@v1\\0" | ns 8 | version 4 | state 1 | master_version 4 | created_us 8
         | length of tenant 2 | sealed tenant | length of wrapped 2 | wrapped
+    wrap row (which master key has wrapped a namespace key; ns -1: the integrity key)
+        "strongroom/keyring-wrap@v1\\0" | ns 8, signed | version 4 | place 1 | master_version 4 | created_us 8
+        | length of wrapped 2 | wrapped
     context of a wrapped data key
         "strongroom/data-key@v1\\0" | store_id 16 | key_id 8 | ns 8 | namespace_version 4 | epoch 4
         | length of subject 1 | subject
@@ -38,14 +41,18 @@ OWN: Final = b""  # the "subject" of a namespace's own keys
 ERASED: Final = bytes(WRAPPED_BYTES)
 WRAPPED_NAMESPACE_BYTES_MAX: Final = 8192
 TENANT_BYTES_MAX: Final = 1024
+INTEGRITY_NS: Final = -1  # the "namespace" of the wraps of the integrity key
+PLACES_MAX: Final = 16  # wraps of one key
 
 _DATA: Final = struct.Struct(">QQIBIQB")
 _NAMESPACE: Final = struct.Struct(">QIBIQ")
+_WRAP: Final = struct.Struct(">qIBIQ")
 _CONTEXT: Final = struct.Struct(">16sQQIIB")
 _HEAD: Final = struct.Struct(">16sQQ")
 _META: Final = struct.Struct(">I16sQ")
 _MASTER: Final = struct.Struct(">IIQ")
 _DATA_LABEL: Final = b"strongroom/keyring-data@v1\0"
+_WRAP_LABEL: Final = b"strongroom/keyring-wrap@v1\0"
 _NAMESPACE_LABEL: Final = b"strongroom/keyring-ns@v1\0"
 _CONTEXT_LABEL: Final = b"strongroom/data-key@v1\0"
 _HEAD_LABEL: Final = b"strongroom/keyring-head@v1\0"
@@ -152,8 +159,26 @@ class DataRow(NamedTuple):
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrapRecord:
+    """One wrap of a namespace key, as ``Keyring.wraps`` shows it: which master key has wrapped it.
+
+    ``ns`` -1 is the keyring's integrity key. ``place``: the order in which master keys are asked.
+    """
+
+    ns: int
+    version: int
+    place: int
+    provider: str
+    key_uri: str
+    created_at: datetime
+
+
 class NamespaceRow(NamedTuple):
-    """A row of ``namespace_keys``, in the order of its columns; ``tenant`` is sealed."""
+    """A row of ``namespace_keys``, in the order of its columns; ``tenant`` is sealed.
+
+    ``wrapped`` is empty and ``master_version`` 0 since version 2 of the file: see ``WrapRow``.
+    """
 
     ns: int
     version: int
@@ -190,6 +215,38 @@ class NamespaceRow(NamedTuple):
         return self
 
 
+class WrapRow(NamedTuple):
+    """A row of ``wraps``, in the order of its columns."""
+
+    ns: int
+    version: int
+    place: int
+    master_version: int
+    created_us: int
+    wrapped: bytes
+    mac: bytes = b""
+
+    def __repr__(self) -> str:
+        return f"<WrapRow {self.ns}/{self.version}/{self.place}>"
+
+    def authenticated(self, row_key: SecretKey) -> WrapRow:
+        """This row with its MAC made anew."""
+        return self._replace(mac=row_key.mac(self.message()))
+
+    def message(self) -> bytes:
+        """The bytes under the row's MAC."""
+        return _WRAP_LABEL + _WRAP.pack(*self[:5]) + _counted(self.wrapped)
+
+    def verified(self, row_key: SecretKey) -> WrapRow:
+        """This row, when its MAC holds.
+
+        Raises:
+            UnwrapError: the row was altered.
+        """
+        _require(row_key, self, bool(self.wrapped))
+        return self
+
+
 class MasterRow(NamedTuple):
     """A row of ``master_keys``: which key of the KMS wraps the namespace keys."""
 
@@ -200,9 +257,11 @@ class MasterRow(NamedTuple):
     created_us: int
 
 
-def _require(row_key: SecretKey, row: DataRow | NamespaceRow, well_formed: bool) -> None:
+def _require(row_key: SecretKey, row: DataRow | NamespaceRow | WrapRow, well_formed: bool) -> None:
     try:
-        good = well_formed and compare_digest(row_key.mac(row.message()), row.mac) and KeyState(row.state) > 0
+        good = well_formed and compare_digest(row_key.mac(row.message()), row.mac)
+        if good and not isinstance(row, WrapRow):
+            good = KeyState(row.state) > 0
     except (struct.error, TypeError, ValueError, OverflowError):  # a type or range that was never written
         good = False
     if not good:

@@ -66,7 +66,23 @@ _VERSION_1: Final = (
 ) STRICT""",
 )
 
-MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: _VERSION_1}
+_VERSION_2: Final = (  # several master keys for one namespace key; ``_book`` moves what version 1 had
+    """CREATE TABLE wraps (
+  ns INTEGER NOT NULL,
+  version INTEGER NOT NULL,
+  place INTEGER NOT NULL,
+  master_version INTEGER NOT NULL,
+  created_us INTEGER NOT NULL,
+  wrapped BLOB NOT NULL,
+  mac BLOB NOT NULL,
+  PRIMARY KEY (ns, version, place)
+) STRICT, WITHOUT ROWID""",
+)
+
+WRAPS_VERSION: Final = 2
+"""Since this version of the file wrapped namespace keys are in ``wraps``."""
+
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: _VERSION_1, WRAPS_VERSION: _VERSION_2}
 """Statements that lead from the version before to this one. Never edit one that was released."""
 
 

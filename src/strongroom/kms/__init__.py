@@ -4,6 +4,7 @@ Only namespace keys come here. Formats: spec/keystore.md (local), spec/kms-wrapp
 """
 
 from strongroom.kms._contract import KmsKeyInfo, KmsProvider, encode_context
+from strongroom.kms._directory import DEFAULT, RECOVERY, Entry, KmsDirectory, as_directory
 from strongroom.kms._envelope import EnvelopeKms
 from strongroom.kms._guard import BreakerState, KmsHealth
 from strongroom.kms._policy import policy
@@ -12,16 +13,21 @@ from strongroom.kms._registry import LOCAL, PROVIDERS, check_keys_config, create
 from strongroom.kms.local import LocalKeystore, PassphraseCost
 
 __all__ = [
+    "DEFAULT",
     "LOCAL",
     "PROVIDERS",
+    "RECOVERY",
     "BreakerState",
+    "Entry",
     "EnvelopeKms",
+    "KmsDirectory",
     "KmsHealth",
     "KmsKeyInfo",
     "KmsProvider",
     "LocalKeystore",
     "PassphraseCost",
     "Proof",
+    "as_directory",
     "check_keys_config",
     "create_kms",
     "encode_context",

@@ -89,6 +89,10 @@ class EnvelopeKms:
         first = self._backends[0]
         return KmsKeyInfo(provider=first.provider, key_uri=first.key_uri, version=1)
 
+    def key_uris(self) -> tuple[str, ...]:
+        """The master keys that may unwrap, the present one first."""
+        return tuple(backend.key_uri for backend in self._backends)
+
     def health(self) -> KmsHealth:
         """Requests, failures, breaker. Asks nobody."""
         return self._guard.health()
