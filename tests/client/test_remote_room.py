@@ -26,13 +26,7 @@ NS = "client/basics"
 ROOT = Path(__file__).resolve().parents[2]
 # They work on the files of the directory, beside which the operator sits.
 LOCAL = {
-    "audit_checkpoint",
-    "audit_consistency",
-    "audit_export",
     "audit_follow",
-    "audit_key",
-    "audit_proof",
-    "audit_query",
     "check",
     "repair",
     "sql_describe",

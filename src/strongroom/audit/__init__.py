@@ -11,24 +11,16 @@ from strongroom.audit._entry import (
     encode,
     leaf_hash,
 )
+from strongroom.audit._export import export_end, export_header, export_leaf
 from strongroom.audit._formats import (
-    EVERYTHING,
     FORMATS,
-    AuditFilter,
     as_csv,
     as_json,
     as_ocsf,
     csv_header,
 )
 from strongroom.audit._heads import HeadSink, HeadSinks
-from strongroom.audit._note import Checkpoint, Signer, origin_of
-from strongroom.audit._proof import (
-    ConsistencyProof,
-    InclusionProof,
-    export_end,
-    export_header,
-    export_leaf,
-)
+from strongroom.audit._note import Signer, origin_of
 from strongroom.audit._tree import (
     EMPTY_ROOT,
     STORED_LEVEL_MIN,
@@ -41,6 +33,7 @@ from strongroom.audit._tree import (
     subtree_hash,
     subtrees,
 )
+from strongroom.model import EVERYTHING, AuditFilter, Checkpoint, ConsistencyProof, InclusionProof
 
 __all__ = [
     "EMPTY_ROOT",

@@ -6,12 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
-from strongroom.model import AuditEntry, NamespacePattern
+from strongroom.model import AuditEntry
 
 COLUMNS: Final = (
     "seq", "at", "request_id", "principal", "surface", "action", "namespaces", "outcome", "reason",
@@ -28,34 +27,6 @@ _ACTIVITIES: Final = {
     "delete": 4, "erase": 4,
 }  # fmt: skip
 _ACTIVITY_NAMES: Final = {1: "Create", 2: "Read", 3: "Update", 4: "Delete", 99: "Other"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuditFilter:
-    """Which entries: of a time (microseconds since the epoch, ``since`` included, ``until`` not), and whose
-    principal, action, outcome and namespace are among those named; nothing named: any."""
-
-    since_us: int | None = None
-    until_us: int | None = None
-    principals: Collection[str] = ()
-    actions: Collection[str] = ()
-    outcomes: Collection[str] = ()
-    namespaces: tuple[NamespacePattern, ...] = ()
-
-    def matches(self, entry: AuditEntry) -> bool:
-        if self.since_us is not None and entry.at_us < self.since_us:
-            return False
-        if self.until_us is not None and entry.at_us >= self.until_us:
-            return False
-        return (
-            (not self.principals or entry.principal in self.principals)
-            and (not self.actions or entry.action in self.actions)
-            and (not self.outcomes or entry.outcome in self.outcomes)
-            and (not self.namespaces or any(p.matches(n) for p in self.namespaces for n in entry.namespaces))
-        )
-
-
-EVERYTHING: Final = AuditFilter()
 
 
 def at(entry: AuditEntry) -> datetime:

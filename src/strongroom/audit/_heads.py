@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import urlsplit
 
-from strongroom.audit._note import Checkpoint
-from strongroom.audit._proof import export_end
+from strongroom.audit._export import export_end
 from strongroom.errors import ConfigurationError, StorageError, StorageFullError, TransportError
+from strongroom.model import Checkpoint
 
 _TAIL_BYTES: Final = 64 * 1024
 _FILE_MODE: Final = 0o644

@@ -18,7 +18,6 @@ import hashlib
 import os
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Final
 from uuid import UUID
 
@@ -29,22 +28,13 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from strongroom.errors import ConfigurationError, IntegrityError
+from strongroom.model import Checkpoint
 
 ED25519_TYPE: Final = b"\x01"
 ML_DSA_44_TYPE: Final = b"\x06"
 _LABEL: Final = b"subtree/v1\n\x00"
 _SEED_BYTES: Final = 32
 _FORM: Final = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A signed statement of the log: its size in entries, the root over them (32 bytes), and the note."""
-
-    origin: str
-    size: int
-    root: bytes
-    note: str = field(repr=False)
 
 
 def origin_of(store_id: UUID) -> str:

@@ -113,8 +113,7 @@ def _us(moment: datetime) -> int:
 @pass_app
 def query(app: App, /, limit: int, after: int, **filters: Any) -> None:
     """Show the first entries that the filters let through; with --json one a line."""
-    app.local_directory("audit query")
-    with app.local_session() as session:
+    with app.session() as session:
         entries = session.audit_query(_filter(**filters), limit=limit, after=after)
     if not app.as_json:
         _table(entries)
@@ -156,8 +155,7 @@ def tail(app: App, /, follow: bool, last: int, **filters: Any) -> None:
 @pass_app
 def key(app: App) -> None:
     """Print the public keys of the audit log, one a line. Keep them away from the store."""
-    app.local_directory("audit key")
-    with app.local_session() as session:
+    with app.session() as session:
         keys = session.audit_key()
     if app.as_json:
         out.write_json({"keys": keys})
@@ -169,8 +167,7 @@ def key(app: App) -> None:
 @pass_app
 def checkpoint(app: App) -> None:
     """Sign what is in the log now and print the checkpoint. Keep it away from the store."""
-    app.local_directory("audit checkpoint")
-    with app.local_session() as session:
+    with app.session() as session:
         found = session.audit_checkpoint()
     if app.as_json:
         out.write_json(
@@ -185,8 +182,7 @@ def checkpoint(app: App) -> None:
 @pass_app
 def prove(app: App, seq: int) -> None:
     """Print a proof that entry SEQ is in the log: one line of JSON for "audit verify"."""
-    app.local_directory("audit prove")
-    with app.local_session() as session:
+    with app.session() as session:
         proof = session.audit_proof(seq)
     out.write(proof.to_json() + "\n")
 
@@ -196,8 +192,7 @@ def prove(app: App, seq: int) -> None:
 @pass_app
 def consistency(app: App, old_size: int) -> None:
     """Print a proof that the log of OLD_SIZE entries is the beginning of today's."""
-    app.local_directory("audit consistency")
-    with app.local_session() as session:
+    with app.session() as session:
         proof = session.audit_consistency(old_size)
     out.write(proof.to_json() + "\n")
 
@@ -218,9 +213,8 @@ def consistency(app: App, old_size: int) -> None:
 @pass_app
 def export(app: App, /, file: Path, form: str, opened: bool, **filters: Any) -> None:
     """Write the log to a new FILE. Filters go with json, csv and ocsf; jsonl is whole."""
-    app.local_directory("audit export")
     wanted = _filter(**filters)
-    with _new_file(file) as write, app.local_session() as session:
+    with _new_file(file) as write, app.session() as session:
         count = session.audit_export(write, format=form, opened=opened, wanted=wanted)
     if app.as_json:
         out.write_json({"file": str(file), "entries": count})

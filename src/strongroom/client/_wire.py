@@ -25,14 +25,12 @@ from strongroom.model import (
     ApiKeyInfo,
     AuditEntry,
     Hit,
-    ListPage,
     Memory,
     MemoryDraft,
     NamespaceInfo,
     NamespacePattern,
     QueueEntry,
     Scope,
-    StoreStats,
 )
 from strongroom.model.memory import Unset
 
@@ -140,13 +138,7 @@ class _Error(msgspec.Struct):
     error: dict[str, str]
 
 
-_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {
-    kind: msgspec.json.Decoder(kind)
-    for kind in (
-        Hits, Memories, Deleted, Namespaces, Queue, Requeued, Key, NewKey, Keys, Entries, Nothing,
-        _Error, Memory, ListPage, StoreStats, NamespaceInfo,
-    )
-}  # fmt: skip
+_DECODERS: dict[type[Any], msgspec.json.Decoder[Any]] = {}  # made at first use
 
 
 def decode(kind: type[T], raw: bytes) -> T:
@@ -155,8 +147,9 @@ def decode(kind: type[T], raw: bytes) -> T:
     Raises:
         TransportError: it is not of the form that this client knows.
     """
+    decoder = _DECODERS.get(kind) or _DECODERS.setdefault(kind, msgspec.json.Decoder(kind))
     try:
-        value: T = _DECODERS[kind].decode(raw)
+        value: T = decoder.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise TransportError("the answer is not of the form that this client knows") from None
     return value

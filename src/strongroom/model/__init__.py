@@ -1,5 +1,12 @@
 """The nouns: frozen values that every room shares. No I/O, no keys, no clock."""
 
+from strongroom.model.audit import (
+    EVERYTHING,
+    AuditFilter,
+    Checkpoint,
+    ConsistencyProof,
+    InclusionProof,
+)
 from strongroom.model.filters import Filter
 from strongroom.model.finding import Finding, Severity
 from strongroom.model.memory import (
@@ -30,16 +37,21 @@ from strongroom.model.record import AuditEntry, Field, SealedRecord, State
 from strongroom.model.sql import SqlCancel, SqlColumn, SqlDescription, SqlResult
 
 __all__ = [
+    "EVERYTHING",
     "IN_PROCESS",
     "Action",
     "ApiKeyInfo",
     "AuditEntry",
+    "AuditFilter",
     "Authentication",
+    "Checkpoint",
+    "ConsistencyProof",
     "Decision",
     "Field",
     "Filter",
     "Finding",
     "Hit",
+    "InclusionProof",
     "JsonValue",
     "ListPage",
     "Memory",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -66,6 +66,30 @@ class AsyncCalls:
                 raise _wire.error_of(response.status_code, response.content)
             await asyncio.sleep(pause_s)
         raise TransportError
+
+    async def _stream(self, path: str, body: bytes, write: Callable[[str], object]) -> None:
+        """Give the body of an answer to ``write`` as it comes.
+
+        Raises:
+            StrongroomError: the server answered with an error. TransportError: the answer broke off.
+        """
+        request = self._http.build_request("POST", self._url + path, content=body)
+        request.headers.update(_wire.headers(body, "*/*"))
+        try:
+            response = await self._http.send(request, stream=True)
+            try:
+                if not response.is_success:
+                    raise _wire.error_of(response.status_code, await response.aread())
+                async for text in response.aiter_text():
+                    write(text)
+            finally:
+                await response.aclose()
+        except httpx.TimeoutException:
+            raise OperationTimeoutError("the server did not answer in time") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as e:
+            raise TransportError(_reason(e)) from None
+        except RuntimeError:
+            raise TransportError("the client was closed") from None
 
 
 def _reason(error: Exception) -> str:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import httpx
@@ -67,6 +67,30 @@ class Calls:
                 raise _wire.error_of(response.status_code, response.content)
             time.sleep(pause_s)
         raise TransportError
+
+    def _stream(self, path: str, body: bytes, write: Callable[[str], object]) -> None:
+        """Give the body of an answer to ``write`` as it comes.
+
+        Raises:
+            StrongroomError: the server answered with an error. TransportError: the answer broke off.
+        """
+        request = self._http.build_request("POST", self._url + path, content=body)
+        request.headers.update(_wire.headers(body, "*/*"))
+        try:
+            response = self._http.send(request, stream=True)
+            try:
+                if not response.is_success:
+                    raise _wire.error_of(response.status_code, response.read())
+                for text in response.iter_text():
+                    write(text)
+            finally:
+                response.close()
+        except httpx.TimeoutException:
+            raise OperationTimeoutError("the server did not answer in time") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as e:
+            raise TransportError(_reason(e)) from None
+        except RuntimeError:
+            raise TransportError("the client was closed") from None
 
 
 def _reason(error: Exception) -> str:

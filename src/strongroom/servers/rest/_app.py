@@ -18,6 +18,7 @@ from strongroom.config import Config
 from strongroom.errors import InternalError, InvalidInputError, NotFoundError, StrongroomError
 from strongroom.servers.http import Log, WorkerPool, make_log, request_id_of
 from strongroom.servers.rest._admin import administration, store
+from strongroom.servers.rest._audit import audit_log
 from strongroom.servers.rest._call import Caller, as_errors, error_to_response, input_error
 from strongroom.servers.rest._health import health
 from strongroom.servers.rest._memories import memories
@@ -65,6 +66,7 @@ def create_app(
         statements(caller),
         store(caller),
         administration(caller),
+        audit_log(caller),
         health(caller, metrics_on_loopback=metrics_on_loopback),
     ]
     for router in routers:

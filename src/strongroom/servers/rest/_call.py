@@ -65,8 +65,8 @@ class Caller:
         self.engine = engine
         self.limits = limits
         self.workers = workers
+        self.waiters = waiters
         self._log = log
-        self._waiters = waiters
 
     async def run(self, request: Request, work: Callable[[Session], T]) -> T:
         """The result of an operation, made in a worker thread for the caller that the key stands for."""
@@ -77,6 +77,10 @@ class Caller:
         """The answer to an operation that takes no body."""
         raw = await self.run(request, lambda s: to_json(work(s)))
         return Response(raw, media_type="application/json")
+
+    async def text(self, request: Request, work: Callable[[Session], str]) -> Response:
+        """The answer to an operation that takes no body and makes its JSON itself."""
+        return Response(await self.run(request, work), media_type="application/json")
 
     async def call_with(
         self,
@@ -91,21 +95,30 @@ class Caller:
     ) -> Response:
         """The answer to an operation whose body ``model`` parses; ``waits`` tells those that take long."""
         key = _presented_key(request)
-        _check_content_type(request)
-        length = request.headers.get("content-length")
-        if length is None or int(length) > _UNCHECKED_BODY_BYTES_MAX:
-            await self.workers.run(lambda: self._session(request, key))
-        try:
-            raw = await request.body()
-        except ClientDisconnect:
-            raise InvalidInputError("the request ended before its body was complete") from None
+        raw = await self._body(request, key)
 
         def hop() -> bytes:
             session = self._session(request, key)
             return encode(work(session, model(raw)))
 
-        pool = self._waiters if waits is not None and waits(raw) else self.workers
+        pool = self.waiters if waits is not None and waits(raw) else self.workers
         return Response(await pool.run(hop), status, media_type=media_type)
+
+    async def opened(self, request: Request, model: Callable[[bytes], M]) -> tuple[Session, M]:
+        """The caller's session and the parsed body, for an answer that is streamed."""
+        key = _presented_key(request)
+        raw = await self._body(request, key)
+        return await self.workers.run(lambda: (self._session(request, key), model(raw)))
+
+    async def _body(self, request: Request, key: str) -> bytes:
+        _check_content_type(request)
+        length = request.headers.get("content-length")
+        if length is None or int(length) > _UNCHECKED_BODY_BYTES_MAX:
+            await self.workers.run(lambda: self._session(request, key))
+        try:
+            return await request.body()
+        except ClientDisconnect:
+            raise InvalidInputError("the request ended before its body was complete") from None
 
     def _session(self, request: Request, key: str) -> Session:
         return self.engine.authenticate(key, surface=_SURFACE, request_id=request_id_of(request.scope))

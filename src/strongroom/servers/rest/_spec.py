@@ -9,8 +9,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
+from starlette.responses import Response
 
 from strongroom.servers.rest import _models as m
+from strongroom.servers.rest import _models_audit as ma
 
 _REF = "#/components/schemas/{model}"
 BODIES: dict[str, type[m.Input]] = {
@@ -26,6 +28,8 @@ BODIES: dict[str, type[m.Input]] = {
         m.NewKey,
         m.RequeueOrder,
         m.SqlStatement,
+        ma.AuditQuestion,
+        ma.AuditExportOrder,
     )
 }
 _ERRORS: dict[int | str, str] = {
@@ -41,15 +45,20 @@ _ERRORS: dict[int | str, str] = {
 
 
 def route(
-    answer: type[BaseModel] | UnionType,
+    answer: type[BaseModel] | UnionType | None,
     summary: str,
     *bodies: type[m.Input],
     status: int = 200,
     public: bool = False,
     tag: str = "memories",
+    content: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The keyword arguments of a route decorator: answer, errors, body and security in the description."""
-    responses: dict[int | str, dict[str, Any]] = {status: {"model": answer, "description": "Done"}}
+    """The keyword arguments of a route decorator: answer, errors, body and security in the description.
+
+    ``content``: for an answer that is not JSON, its media types; ``answer`` is None then.
+    """
+    done = {"model": answer} if content is None else {"content": content}
+    responses: dict[int | str, dict[str, Any]] = {status: {**done, "description": "Done"}}
     if public:
         responses["default"] = {"model": m.ErrorOut, "description": "An error"}
     else:
@@ -66,6 +75,7 @@ def route(
         "responses": responses,
         "openapi_extra": extra,
         "tags": [tag],
+        **({} if content is None else {"response_class": Response}),
     }
 
 
