@@ -22,6 +22,7 @@ __all__ = [
     "aconnect",
     "aopen",
     "connect",
+    "harden_process",
     "init",
     "open",
 ]
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from strongroom.engine import open_room as open  # noqa: A004 - strongroom.open is the public name
     from strongroom.errors import StrongroomError
     from strongroom.model import Hit, ListPage, Memory, MemoryDraft
+    from strongroom.pages import harden_process
 
 _LAZY = {
     "Hit": ("strongroom.model", "Hit"),
@@ -43,6 +45,7 @@ _LAZY = {
     "aconnect": ("strongroom.client", "aconnect"),
     "aopen": ("strongroom.engine", "aopen"),
     "connect": ("strongroom.client", "connect"),
+    "harden_process": ("strongroom.pages", "harden_process"),
     "init": ("strongroom.engine", "init_store"),
     "open": ("strongroom.engine", "open_room"),
 }

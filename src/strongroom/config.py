@@ -31,6 +31,7 @@ class KeysConfig:
     key_file: str = "master.key"  # local; relative to ``directory``
     passphrase: str = ""  # local; a reference; empty: the key file is not protected by a passphrase
     suite: str = "AES-256-GCM"
+    memory: str = "prefer"  # keys in locked memory: ``prefer`` it and say when it is not, or ``require`` it
     key: str = ""  # the master key, as its service names it
     unwrap_keys: tuple[str, ...] = ()  # former master keys that may still unwrap
     region: str = ""  # aws, gcp

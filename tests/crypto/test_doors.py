@@ -57,7 +57,7 @@ def test_no_room_reaches_behind_the_crypto_door() -> None:
         private = {name for name in imports_of(path) if name.startswith("strongroom.crypto._")}
         assert not private, path
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            assert not (isinstance(node, ast.Attribute) and node.attr == "_material"), path
+            assert not (isinstance(node, ast.Attribute) and node.attr == "_key_slot"), path
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ EXIT_STATUS: Final[dict[str, int]] = {
     "keyring_mismatch": 9,
     "key_state": 9,
     "key_exhausted": 9,
+    "key_memory": 9,
     "storage": 10,
     "storage_full": 10,
     "storage_read_only": 10,

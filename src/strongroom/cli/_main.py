@@ -17,6 +17,7 @@ from strongroom.cli._app import App
 from strongroom.cli._errors import BROKEN_PIPE, INTERRUPTED, UNEXPECTED_HINT, exit_status, show_error
 from strongroom.cli._params import Group
 from strongroom.errors import ConfigurationError, InternalError, InvalidInputError, StrongroomError
+from strongroom.pages import harden_process
 
 _PROGRAM = "strongroom"
 
@@ -141,5 +142,6 @@ for _module in (_store, _serve, _memories, _sql, _import, _kms, _admin, _audit):
 
 
 def main() -> None:
-    """The entry point of the installed command."""
+    """The entry point of the installed command. Nothing that it starts can be dumped (docs/memory.md)."""
+    harden_process()
     cli.main()

@@ -4,6 +4,7 @@ Formats: spec/sealed-record.md and spec/stream.md. The bytes of a key leave only
 ``strongroom.crypto.danger``, which this module does not import.
 """
 
+from strongroom.crypto._arena import KeyMemory, key_memory, require_locked_keys
 from strongroom.crypto._encoding import SealContext, encode_pairs
 from strongroom.crypto._keys import SecretKey
 from strongroom.crypto._password import PASSWORD_HEADER_BYTES, new_password_header, password_kdf
@@ -37,15 +38,18 @@ __all__ = [
     "PASSWORD_HEADER_BYTES",
     "PLAINTEXT_BYTES_MAX",
     "WRAPPED_BYTES",
+    "KeyMemory",
     "OpenStream",
     "SealContext",
     "SealStream",
     "SecretKey",
     "Suite",
     "encode_pairs",
+    "key_memory",
     "new_password_header",
     "open_sealed",
     "password_kdf",
+    "require_locked_keys",
     "seal",
     "sealed_header",
     "sealed_length",

@@ -1,4 +1,4 @@
-"""HMAC (RFC 2104) with its key schedule done once, and HKDF-Expand (RFC 5869, section 2.3).
+"""HMAC (RFC 2104) with its padded key blocks ready, and HKDF-Expand (RFC 5869, section 2.3).
 
 There is no HKDF-Extract: every input key of this package is 32 uniformly random bytes or itself the
 output of HKDF-Expand, which is what Expand asks for (RFC 5869, section 3.3; NIST SP 800-108).
@@ -8,40 +8,67 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from typing import Final, Literal
 
+from strongroom.crypto._arena import ARENA, PADS_SLOT_BYTES, forked_key
 from strongroom.crypto._suites import BytesLike
 from strongroom.errors import InvalidInputError
 
 HashName = Literal["sha256", "sha512"]
 
-_IPAD: Final = bytes(x ^ 0x36 for x in range(256))
-_OPAD: Final = bytes(x ^ 0x5C for x in range(256))
+_INNER: Final = 0x36
+_OUTER: Final = 0x5C
+_HASH: Final = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 _DIGEST_BYTES: Final[dict[HashName, int]] = {"sha256": 32, "sha512": 64}
 _BLOCK_BYTES: Final[dict[HashName, int]] = {"sha256": 64, "sha512": 128}
+_INNER_BLOCK: Final = bytes((_INNER,)) * 128
+_OUTER_BLOCK: Final = bytes((_OUTER,)) * 128
 
 
 class KeyedHash:
-    """HMAC under one key, with both padded key blocks hashed beforehand (RFC 2104, section 4).
+    """HMAC under one key. Its two padded blocks (RFC 2104, section 2) lie in the arena, and nowhere else.
 
-    More than twice as fast on short inputs as ``hmac.digest``. The two inner states are as secret as
-    the key. They are only ever copied, never updated, so that threads may share an object.
+    Hashing them beforehand would save half a microsecond a call, and would keep two states that are as
+    secret as the key in the heap of OpenSSL for as long as this object lives: so it is not done.
+    OpenSSL zeroes the states of a call when the call is over. Threads may share an object.
     """
 
-    __slots__ = ("_inner", "_outer")
+    __slots__ = ("_digest_bytes", "_epoch", "_inner", "_new", "_outer", "_slot")
 
     def __init__(self, key: BytesLike, name: HashName) -> None:
+        self._slot = 0
         block = _BLOCK_BYTES[name]
-        short = hashlib.new(name, key).digest() if len(key) > block else bytes(key)
-        padded = short.ljust(block, b"\0")
-        self._inner = hashlib.new(name, padded.translate(_IPAD))
-        self._outer = hashlib.new(name, padded.translate(_OPAD))
+        short = hashlib.new(name, key).digest() if len(key) > block else key
+        self._new = _HASH[name]
+        self._digest_bytes = _DIGEST_BYTES[name]
+        self._epoch = ARENA.epoch
+        self._slot = ARENA.take(PADS_SLOT_BYTES)
+        pads = ARENA.view(self._slot)
+        pads[:block] = _INNER_BLOCK[:block]
+        pads[block : 2 * block] = _OUTER_BLOCK[:block]
+        for i, byte in enumerate(short):  # numbers below 256 leave no copy: the interpreter has one of each
+            pads[i] = byte ^ _INNER
+            pads[block + i] = byte ^ _OUTER
+        self._inner = pads[:block]
+        self._outer = pads[block : 2 * block]
+
+    def __del__(self, give_back: Callable[[int], None] = ARENA.give_back) -> None:
+        if self._slot:
+            give_back(self._slot)
 
     def digest(self, data: BytesLike) -> bytes:
-        """HMAC of ``data``: 32 bytes for SHA-256, 64 bytes for SHA-512."""
-        inner = self._inner.copy()
+        """HMAC of ``data``: 32 bytes for SHA-256, 64 bytes for SHA-512.
+
+        Raises:
+            KeyStateError: the process was forked since; its pages hold zeros here.
+        """
+        if self._epoch != ARENA.epoch:
+            raise forked_key()
+        new = self._new
+        inner = new(self._inner)
         inner.update(data)
-        outer = self._outer.copy()
+        outer = new(self._outer)
         outer.update(inner.digest())
         return outer.digest()
 
@@ -51,8 +78,7 @@ class KeyedHash:
         Raises:
             InvalidInputError: ``length`` is not in 0..255 blocks.
         """
-        size = self._outer.digest_size
-        if not 0 <= length <= 255 * size:
+        if not 0 <= length <= 255 * self._digest_bytes:
             raise InvalidInputError("HKDF-Expand yields at most 255 blocks")
         out = block = b""
         counter = 0

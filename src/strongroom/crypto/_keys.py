@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import weakref
+from collections import deque
+from collections.abc import Callable
 from typing import Final, NoReturn, SupportsIndex, final
 
+from strongroom.crypto._arena import ARENA, KEY_SLOT_BYTES
 from strongroom.crypto._encoding import length_prefixed, utf8
 from strongroom.crypto._kdf import KeyedHash
 from strongroom.crypto._suites import KEY_BYTES, BytesLike
 from strongroom.errors import InvalidInputError, KeyStateError
+from strongroom.pages import overwrite
 
 _DERIVE_LABEL: Final = b"strongroom/derive@v1\0"
 _BLIND_LABEL: Final = "strongroom/blind@v1"
+_READY_MAX: Final = 256  # keys whose HMAC blocks are kept ready
 
 
 @final
@@ -19,13 +24,15 @@ class SecretKey:
     """32 secret bytes, held so that they do not slip out by accident.
 
     ``repr`` shows nothing; pickling, copying, formatting, ``bytes()``, ``==`` and hashing raise
-    TypeError. The bytes leave only through ``strongroom.crypto.danger``. Python cannot promise that
-    no copy stays in memory: see docs/limitations.md.
+    TypeError. The bytes leave only through ``strongroom.crypto.danger``. They lie in protected pages
+    (docs/memory.md), are zeroed when the handle is wiped or dies, and do not outlive a fork. What
+    Python cannot promise: docs/limitations.md.
     """
 
-    __slots__ = ("__weakref__", "_blind", "_mac", "_material", "_prf")
+    __slots__ = ("__weakref__", "_blind", "_key_slot", "_mac", "_prf", "_wiped")
 
-    _material: bytearray | None
+    _key_slot: int
+    _wiped: bool
     _prf: KeyedHash | None
     _mac: KeyedHash | None
     _blind: KeyedHash | None
@@ -35,26 +42,45 @@ class SecretKey:
 
     @classmethod
     def generate(cls) -> SecretKey:
-        """A new key of 32 random bytes from the operating system."""
-        return cls._of(os.urandom(KEY_BYTES))
+        """A new key of 32 random bytes from the operating system.
+
+        Raises:
+            KeyMemoryError: there is no room for it in protected memory.
+        """
+        self = cls._blank()
+        ARENA.randomize(self._key_slot)
+        return self
 
     @classmethod
     def from_bytes(cls, raw: bytes) -> SecretKey:
         """The key with exactly these 32 bytes, which must be uniformly random.
 
         Raises:
-            InvalidInputError: it is not 32 bytes.
+            InvalidInputError: it is not 32 bytes. KeyMemoryError: as ``generate``.
         """
         if not isinstance(raw, bytes | bytearray | memoryview) or len(raw) != KEY_BYTES:
             raise InvalidInputError("a secret key must be 32 bytes")
         return cls._of(raw)
 
     @classmethod
-    def _of(cls, raw: BytesLike) -> SecretKey:
+    def _blank(cls) -> SecretKey:
+        """A key of zeros, for whoever fills it in at once (``material_of``)."""
         self = object.__new__(cls)
-        self._material = bytearray(raw)
+        self._wiped = False
         self._prf = self._mac = self._blind = None
+        self._key_slot = ARENA.take(KEY_SLOT_BYTES)
         return self
+
+    @classmethod
+    def _of(cls, raw: BytesLike) -> SecretKey:
+        self = cls._blank()
+        ARENA.view(self._key_slot)[:] = raw
+        return self
+
+    def __del__(self, give_back: Callable[[int], None] = ARENA.give_back) -> None:
+        slot = getattr(self, "_key_slot", 0)
+        if slot:
+            give_back(slot)
 
     def derive(self, label: str, context: bytes = b"") -> SecretKey:
         """Another key, the same every time for the same label and context.
@@ -69,7 +95,10 @@ class SecretKey:
         if not label:
             raise InvalidInputError("a derived key needs a label")
         info = _DERIVE_LABEL + length_prefixed(utf8(label)) + length_prefixed(context)
-        return SecretKey._of(prf_of(self).expand(info, KEY_BYTES))
+        okm = prf_of(self).digest(info + b"\x01")  # HKDF-Expand, first block
+        derived = SecretKey._of(memoryview(okm)[:KEY_BYTES])
+        overwrite(okm)
+        return derived
 
     def mac(self, data: bytes) -> bytes:
         """HMAC-SHA256 (RFC 2104) of ``data`` under this key: 32 bytes.
@@ -82,6 +111,7 @@ class SecretKey:
         mac = self._mac
         if mac is None:
             mac = self._mac = KeyedHash(material_of(self), "sha256")
+            _made_ready(self)
         return mac.digest(data)
 
     def blind(self, data: bytes) -> bytes:
@@ -94,15 +124,18 @@ class SecretKey:
         """
         blind = self._blind
         if blind is None:
-            blind = self._blind = KeyedHash(material_of(self.derive(_BLIND_LABEL)), "sha256")
+            blind_key = self.derive(_BLIND_LABEL)
+            blind = self._blind = KeyedHash(material_of(blind_key), "sha256")
+            _made_ready(self)
         return blind.digest(data)
 
     def wipe(self) -> None:
         """Overwrite the bytes; every later use raises KeyStateError. May be called twice."""
-        material, self._material = self._material, None
-        self._prf = self._mac = self._blind = None
-        if material is not None:
-            material[:] = bytes(len(material))
+        if not self._wiped:
+            self._wiped = True
+            self._prf = self._mac = self._blind = None
+            if ARENA.holds(self._key_slot):  # the slot itself is given back when nobody can use it any more
+                ARENA.view(self._key_slot)[:] = bytes(KEY_SLOT_BYTES)
 
     def __repr__(self) -> str:
         return "<SecretKey>"
@@ -128,25 +161,37 @@ class SecretKey:
         raise TypeError("a secret key cannot be copied")
 
 
-def material_of(key: SecretKey) -> bytearray:
-    """The bytes themselves, for this room only.
+_ready: deque[weakref.ref[SecretKey]] = deque()
+
+
+def _made_ready(key: SecretKey) -> None:
+    """Note a key whose HMAC blocks were made; the one that was noted longest ago lets its own go."""
+    _ready.append(weakref.ref(key))
+    if len(_ready) > _READY_MAX:
+        oldest = _ready.popleft()()
+        if oldest is not None and oldest is not key:
+            oldest._prf = oldest._mac = oldest._blind = None
+
+
+def material_of(key: SecretKey) -> memoryview:
+    """The bytes themselves, for this room only. They are zeroed when ``key`` dies: hold on to it.
 
     Raises:
-        KeyStateError: the key was wiped.
+        KeyStateError: the key was wiped, or is of the process that this one was forked from.
     """
-    material = key._material
-    if material is None:
+    if key._wiped:
         raise KeyStateError("the key was wiped")
-    return material
+    return ARENA.view(key._key_slot)
 
 
 def prf_of(key: SecretKey) -> KeyedHash:
-    """HMAC-SHA512 under the key, for HKDF-Expand; made once per key.
+    """HMAC-SHA512 under the key, for HKDF-Expand; made once, and again after many other keys were used.
 
     Raises:
-        KeyStateError: the key was wiped.
+        KeyStateError: as ``material_of``.
     """
     prf = key._prf
     if prf is None:
         prf = key._prf = KeyedHash(material_of(key), "sha512")
+        _made_ready(key)
     return prf

@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from strongroom.crypto._encoding import utf8
 from strongroom.crypto._keys import SecretKey
 from strongroom.errors import InvalidInputError, KeystoreFormatError
+from strongroom.pages import overwrite
 
 PASSWORD_HEADER_BYTES: Final = 32
 PASSPHRASE_BYTES_MAX: Final = 4096
@@ -83,7 +84,11 @@ def password_kdf(passphrase: str, header: bytes) -> SecretKey:
     kdf = Argon2id(
         salt=salt, length=32, iterations=iterations, lanes=lanes, memory_cost=memory_kib, ad=bytes(header)
     )
-    return SecretKey.from_bytes(kdf.derive(password))
+    raw = kdf.derive(password)
+    key = SecretKey.from_bytes(raw)
+    overwrite(raw)
+    overwrite(password)
+    return key
 
 
 def _in_bounds(memory_kib: int, iterations: int, lanes: int) -> bool:

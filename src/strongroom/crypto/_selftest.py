@@ -150,7 +150,8 @@ def _formats() -> bool:
             return False
     inner = bytes(range(32, 64))
     wrapped = wrap_with(key, inner, b"ctx", AES_256_GCM, salt)
-    return wrapped.hex() == _WRAPPED and material_of(unwrap_key(key, wrapped, b"ctx")) == inner
+    unwrapped = unwrap_key(key, wrapped, b"ctx")
+    return wrapped.hex() == _WRAPPED and material_of(unwrapped) == inner
 
 
 def _stream() -> bool:

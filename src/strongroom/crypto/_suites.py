@@ -111,6 +111,18 @@ def open_once(suite: Suite, key: BytesLike, ciphertext: BytesLike, aad: BytesLik
         return None
 
 
+def open_once_into(
+    suite: Suite, key: BytesLike, ciphertext: BytesLike, aad: BytesLike, out: memoryview
+) -> bool:
+    """``open_once`` into ``out`` (16 bytes shorter than the ciphertext). False: ``out`` is all zero."""
+    try:
+        suite.cipher(key).decrypt_into(_ZERO_NONCE, ciphertext, aad, out)
+    except InvalidTag:
+        out[:] = bytes(len(out))
+        return False
+    return True
+
+
 def _known() -> str:
     return "one of: " + ", ".join(_BY_NAME)
 

@@ -22,12 +22,12 @@ from strongroom.crypto._suites import (
     AES_256_GCM,
     KEY_BYTES,
     SUITES,
-    TAG_BYTES,
-    open_once,
+    open_once_into,
     seal_once,
     suite_by_number,
 )
 from strongroom.errors import InvalidInputError, UnwrapError
+from strongroom.pages import overwrite
 
 FORMAT_WRAPPED: Final = 3
 WRAPPED_BYTES: Final = 106
@@ -53,10 +53,13 @@ def wrap_with(kek: SecretKey, key: SecretKey | bytes, context: bytes, suite: int
     _check_context(context)
     if len(salt) != _SALT_BYTES:
         raise InvalidInputError("a salt must be 24 bytes")
-    material = material_of(key if isinstance(key, SecretKey) else SecretKey.from_bytes(key))
-    okm = prf_of(kek).expand(_LABEL + bytes((suite,)) + salt + context, 2 * KEY_BYTES)
+    secret = key if isinstance(key, SecretKey) else SecretKey.from_bytes(key)
+    okm = prf_of(kek).digest(_LABEL + bytes((suite,)) + salt + context + b"\x01")  # HKDF-Expand, first block
     header = bytes((FORMAT_WRAPPED, suite)) + salt + okm[KEY_BYTES:]
-    return header + seal_once(spec, okm[:KEY_BYTES], material, header + context)
+    sealed = seal_once(spec, memoryview(okm)[:KEY_BYTES], material_of(secret), header + context)
+    overwrite(okm)
+    material_of(secret)  # wiped by another thread meanwhile? Then these are zeros that were wrapped
+    return header + sealed
 
 
 def unwrap_key(kek: SecretKey, wrapped: bytes, context: bytes) -> SecretKey:
@@ -68,15 +71,22 @@ def unwrap_key(kek: SecretKey, wrapped: bytes, context: bytes) -> SecretKey:
     """
     _check_context(context)
     prf = prf_of(kek)
-    opened: bytes | None = None
-    if len(wrapped) == WRAPPED_BYTES and wrapped[0] == FORMAT_WRAPPED and wrapped[1] in SUITES:
-        suite, header = wrapped[1], wrapped[:_HEADER_BYTES]
-        okm = prf.expand(_LABEL + header[1:26] + context, 2 * KEY_BYTES)
-        if compare_digest(okm[KEY_BYTES:], header[26:]):
-            opened = open_once(SUITES[suite], okm[:KEY_BYTES], wrapped[_HEADER_BYTES:], header + context)
-    if opened is None or len(opened) != WRAPPED_BYTES - _HEADER_BYTES - TAG_BYTES:
+    if len(wrapped) != WRAPPED_BYTES or wrapped[0] != FORMAT_WRAPPED or wrapped[1] not in SUITES:
         raise UnwrapError
-    return SecretKey.from_bytes(opened)
+    suite, header = wrapped[1], wrapped[:_HEADER_BYTES]
+    okm = prf.digest(_LABEL + header[1:26] + context + b"\x01")
+    opened = SecretKey._blank()
+    right = compare_digest(okm[KEY_BYTES:], header[26:]) and open_once_into(
+        SUITES[suite],
+        memoryview(okm)[:KEY_BYTES],
+        wrapped[_HEADER_BYTES:],
+        header + context,
+        material_of(opened),
+    )
+    overwrite(okm)
+    if not right:
+        raise UnwrapError
+    return opened
 
 
 def _check_context(context: bytes) -> None:

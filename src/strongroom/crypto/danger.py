@@ -6,12 +6,13 @@ A test reads every import of the package and fails when another room opens this 
 from __future__ import annotations
 
 from strongroom.crypto._keys import SecretKey, material_of
+from strongroom.pages import overwrite
 
-__all__ = ["expose"]
+__all__ = ["expose", "overwrite"]
 
 
 def expose(key: SecretKey) -> bytes:
-    """The 32 bytes of ``key``, a copy that nobody will ever overwrite. Do not log, store or return it.
+    """The 32 bytes of ``key``, a copy: ``overwrite`` it when it is used up. Do not log, store or return it.
 
     Raises:
         KeyStateError: the key was wiped.

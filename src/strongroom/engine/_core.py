@@ -230,14 +230,16 @@ class Engine:
         (an embedding model to use as the default one), ``clock_us``, ``debug``.
 
         Raises:
-            StoreNotFoundError: there is none. ConfigurationError, KeystoreMissingError,
-            KeystorePermissionError, UnwrapError,
+            StoreNotFoundError: there is none. KeyMemoryError: ``[keys] memory = "require"`` and none can
+            be locked. ConfigurationError, KeystoreMissingError, KeystorePermissionError, UnwrapError,
             KeyringMissingError, KeyringMismatchError, StorageError, TamperedError.
         """
         path = Path(directory)
         _refuse_inherited(path)
         crypto.self_test()
         config = load_config(path)
+        if config.keys.memory == "require":
+            crypto.require_locked_keys()
         keys = keys_directory(path, config)
         heads = Heads()
         ledger = SqliteLedger.open(path, heads, config.ledger)

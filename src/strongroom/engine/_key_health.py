@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING
 
 from prometheus_client import Counter, Gauge
 
+from strongroom.crypto import key_memory
 from strongroom.keyring import LeaseState
 from strongroom.kms import BreakerState, EnvelopeKms
+from strongroom.pages import Protection, process_memory
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -43,6 +45,16 @@ class KeyHealth:
             ["tenant"],
             registry=registry,
         )
+        self._memory = Gauge(
+            "strongroom_key_memory_bytes",
+            "Memory for keys in this process: secret, locked, unlocked (may be swapped), open (unprotected)",
+            ["protection"],
+            registry=registry,
+        )
+        self._dumpable = Gauge(
+            "strongroom_process_dumpable", "1: this process can be dumped to a core file", registry=registry
+        )
+        self._memory_told = False
         self._seen: dict[tuple[str, str], int] = {}
         self._seen_s: dict[str, float] = {}
         self._told: dict[int, str] = {}
@@ -52,6 +64,21 @@ class KeyHealth:
         self._observe_service()
         self._engine.vault.keyring.expire()
         self._observe_keys()
+        self._observe_memory()
+
+    def _observe_memory(self) -> None:
+        memory = key_memory()
+        for protection, held in (
+            (Protection.SECRET, memory.secret_bytes),
+            (Protection.LOCKED, memory.locked_bytes),
+            (Protection.UNLOCKED, memory.unlocked_bytes),
+            (Protection.OPEN, memory.open_bytes),
+        ):
+            self._memory.labels(protection.value).set(held)
+        self._dumpable.set(float(process_memory().dumpable))
+        if not self._memory_told and (memory.unlocked_bytes or memory.open_bytes):
+            self._memory_told = True
+            self._engine.log.warning("key_memory_not_locked", protection=memory.protection, why=memory.why)
 
     def _observe_service(self) -> None:
         kms = self._engine.kms

@@ -46,6 +46,7 @@
         KeyringMismatchError              keyring_mismatch
         KeyStateError                     key_state
         KeyExhaustedError                 key_exhausted
+        KeyMemoryError                    key_memory
       StorageError                        storage
         StorageFullError                  storage_full
         StorageReadOnlyError              storage_read_only
@@ -92,6 +93,7 @@ from strongroom.errors._integrity import (
 from strongroom.errors._keys import (
     KeyExhaustedError,
     KeyManagementError,
+    KeyMemoryError,
     KeyringMismatchError,
     KeyringMissingError,
     KeyStateError,
@@ -160,6 +162,7 @@ __all__ = [
     "InvalidVectorError",
     "KeyExhaustedError",
     "KeyManagementError",
+    "KeyMemoryError",
     "KeyStateError",
     "KeyringMismatchError",
     "KeyringMissingError",

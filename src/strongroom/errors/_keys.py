@@ -104,3 +104,10 @@ class KeyExhaustedError(KeyManagementError):
 
     code = "key_exhausted"
     default_hint = "rotate the key"
+
+
+class KeyMemoryError(KeyManagementError):
+    """There is no memory that keys may be held in."""
+
+    code = "key_memory"
+    default_hint = "raise RLIMIT_MEMLOCK (LimitMEMLOCK= of the service)"

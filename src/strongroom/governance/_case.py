@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from strongroom.config import Config
+from strongroom.crypto import KeyMemory, SecretKey, key_memory
+from strongroom.pages import ProcessMemory, process_memory
 
 KEYRING_NAME: Final = "keyring.db"
 WORKER_LOCK_NAME: Final = "worker.lock"
@@ -21,6 +23,11 @@ def _free_bytes(path: Path) -> tuple[int, int]:
     return found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize
 
 
+def _probed_key_memory() -> KeyMemory:
+    SecretKey.generate()  # so that there is memory to look at
+    return key_memory()
+
+
 @dataclass(frozen=True, slots=True)
 class System:
     """The machine, as far as the examination asks it; tests put another in its place."""
@@ -28,6 +35,8 @@ class System:
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     limit: Callable[[int], tuple[int, int]] = resource.getrlimit  # soft and hard limit, bytes
     free_bytes: Callable[[Path], tuple[int, int]] = _free_bytes  # free and total
+    key_memory: Callable[[], KeyMemory] = _probed_key_memory
+    process: Callable[[], ProcessMemory] = process_memory
     proc: Path = field(default_factory=lambda: Path("/proc"))
     sys: Path = field(default_factory=lambda: Path("/sys"))
 

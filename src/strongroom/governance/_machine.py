@@ -11,6 +11,7 @@ from typing import Final
 from strongroom.errors import StrongroomError
 from strongroom.governance._case import Case
 from strongroom.model import Finding, Severity
+from strongroom.pages import UNSAFE_VARIABLE, Protection
 
 BUILT_AFTER: Final = datetime(2026, 1, 1, tzinfo=UTC)  # this program did not exist before
 _AHEAD: Final = timedelta(minutes=5)
@@ -60,6 +61,37 @@ def check_opens(case: Case) -> Iterator[Finding]:
         )
 
 
+_KEPT: Final = {
+    Protection.SECRET: "secret pages: locked, and out of reach of debuggers, dumps and forked processes",
+    Protection.LOCKED: "locked pages: not swapped, not dumped, and empty in forked processes",
+    Protection.UNLOCKED: "pages that are not dumped, and that may be swapped to disk",
+    Protection.OPEN: "ordinary memory",
+}
+
+
+def check_key_memory(case: Case) -> Iterator[Finding]:
+    """What keys lie in, and whether this process can be dumped; told also when all is well."""
+    process, memory = case.system.process(), case.system.key_memory()
+    dumped = "cannot be dumped" if process.hardened else "can be dumped"
+    bad = memory.protection in (Protection.UNLOCKED, Protection.OPEN)
+    why = f" ({memory.why})" if memory.why else ""
+    yield Finding(
+        Severity.WARNING if bad else Severity.INFO,
+        "key_memory",
+        f"keys lie in {_KEPT[memory.protection]}{why}; this process {dumped}",
+        "memory",
+        "raise RLIMIT_MEMLOCK (LimitMEMLOCK= of the service)" if bad else "docs/memory.md",
+    )
+    if process.unsafe:
+        yield Finding(
+            Severity.WARNING,
+            "memory_unsafe",
+            "the protection of memory is switched off: keys can be dumped and swapped",
+            UNSAFE_VARIABLE,
+            f"unset {UNSAFE_VARIABLE}; it is for looking at a process in a test",
+        )
+
+
 def check_memory(case: Case) -> Iterator[Finding]:
     """Whether opened memories can get to a disk or to a debugger."""
     soft, _ = case.system.limit(resource.RLIMIT_MEMLOCK)
@@ -92,15 +124,15 @@ def _core_dumps(case: Case) -> Iterator[Finding]:
     soft, _ = case.system.limit(resource.RLIMIT_CORE)
     pattern = _read(case.system.proc / "sys/kernel/core_pattern")
     piped = pattern.startswith("|")  # core(5): the limit does not hold for these
-    if soft == 0 and not piped:
-        return
+    if not case.system.process().dumpable or (soft == 0 and not piped):
+        return  # the kernel writes no dump of a process that is not dumpable, to nowhere
     why = "goes to a program whatever the limit" if piped else "is not limited to nothing"
     yield Finding(
         Severity.WARNING,
         "core_dumps",
         f"a core dump would hold opened memories and keys, and it {why}",
         "kernel.core_pattern" if piped else "RLIMIT_CORE",
-        "LimitCORE=0 and a core_pattern without a pipe (or Storage=none in coredump.conf)",
+        "the command and the servers see to it themselves; a program of yours: strongroom.harden_process()",
     )
 
 

@@ -32,6 +32,7 @@ _MACHINE: Final[tuple[Check, ...]] = (
     _keys.check_crypto,
     _machine.check_clock,
     _machine.check_memory,
+    _machine.check_key_memory,
 )
 _STORE: Final[tuple[Check, ...]] = (
     _files.check_data,

@@ -20,7 +20,7 @@ from hmac import compare_digest
 from typing import Final, Protocol
 
 from strongroom.crypto import WRAPPED_BYTES, SecretKey, unwrap_key, wrap_key
-from strongroom.crypto.danger import expose
+from strongroom.crypto.danger import expose, overwrite
 from strongroom.errors import (
     ClosedError,
     InvalidInputError,
@@ -107,8 +107,8 @@ class EnvelopeKms:
         self._ensure_open()
         bound = encode_context(context)
         inner = SecretKey.generate()
+        raw = expose(inner)
         try:
-            raw = expose(inner)
             given = self._guard.call("wrap", lambda: self._backends[0].encrypt(raw, context, bound))
             if not 0 < len(given) <= SERVICE_BYTES_MAX:
                 raise KeyManagementError("the key management service gave a ciphertext of impossible length")
@@ -116,6 +116,7 @@ class EnvelopeKms:
             body = head + wrap_key(inner, key, head + bound)
         finally:
             inner.wipe()
+            overwrite(raw)
         return body + _checksum(body)
 
     def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> SecretKey:
@@ -133,6 +134,7 @@ class EnvelopeKms:
         if len(raw) != _INNER_BYTES:
             raise UnwrapError
         inner = SecretKey.from_bytes(raw)
+        overwrite(raw)
         try:
             return unwrap_key(inner, sealed, head + bound)
         finally:

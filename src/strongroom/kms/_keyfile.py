@@ -56,8 +56,10 @@ class KeyFile:
 
     def encode(self) -> bytes:
         """The bytes of the file."""
-        content = self.header() + self.body
-        return content + hashlib.sha256(content).digest()
+        header = self.header()
+        digest = hashlib.sha256(header)
+        digest.update(self.body)
+        return b"".join((header, self.body, digest.digest()))
 
 
 def parse(data: bytes) -> KeyFile:
@@ -68,7 +70,7 @@ def parse(data: bytes) -> KeyFile:
     """
     if len(data) < HEADER_BYTES + CHECKSUM_BYTES or not data.startswith(MAGIC):
         raise KeystoreFormatError("this is no key file of Strongroom, or it is damaged", hint=_RESTORE)
-    content, checksum = data[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
+    content, checksum = memoryview(data)[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if not compare_digest(hashlib.sha256(content).digest(), checksum):
         raise KeystoreFormatError("the key file is damaged", hint=_RESTORE)
     _, version, protection, zero, store_id, key_id, password_header = _HEADER.unpack_from(content)
@@ -77,7 +79,7 @@ def parse(data: bytes) -> KeyFile:
             f"the key file is of version {version}, which this program does not know",
             hint="install the version that wrote it, or a newer one",
         )
-    body = content[HEADER_BYTES:]
+    body = bytes(content[HEADER_BYTES:])
     file = KeyFile(store_id=store_id, key_id=key_id, password_header=password_header, body=body)
     if zero or len(body) != BODY_BYTES.get(protection) or file.protected != (protection == PASSPHRASE):
         raise KeystoreFormatError("the key file is not of a form that this program writes", hint=_RESTORE)

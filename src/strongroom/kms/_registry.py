@@ -23,6 +23,7 @@ TIMEOUT_MS_MIN: Final = 100
 TIMEOUT_MS_MAX: Final = 60_000
 FORMER_KEYS_MAX: Final = 8
 NAME_CHARACTERS_MAX: Final = 2_048
+MEMORY_POLICIES: Final = ("prefer", "require")
 
 _ALL: Final = (
     "key", "unwrap_keys", "region", "endpoint", "ca_file", "credentials", "algorithm", "mount", "namespace",
@@ -140,6 +141,8 @@ def check_keys_config(config: KeysConfig) -> None:
         if not getattr(config, name):
             raise ConfigurationError(f"the provider {config.provider} needs [keys] {name}")
     _check_texts(config)
+    if config.memory not in MEMORY_POLICIES:
+        raise ConfigurationError('[keys] memory must be "prefer" or "require"')
 
 
 def make_kms(

@@ -118,16 +118,19 @@ def read_private_file(path: Path, *, bytes_max: int) -> tuple[bytes, os.stat_res
     try:
         found = os.fstat(fd)
         _require_regular(found, path.name)
-        data = bytearray()
-        while len(data) <= bytes_max and (part := os.read(fd, bytes_max + 1 - len(data))):
-            data += part
+        room = memoryview(bytearray(bytes_max + 1))  # one place, so that a caller can overwrite what it gets
+        length = 0
+        while length <= bytes_max and (got := os.readv(fd, [room[length:]])):
+            length += got
     except OSError as e:
         raise storage_error(e, path.name) from None
     finally:
         os.close(fd)
-    if len(data) > bytes_max:
+    data = bytes(room[:length])
+    room[:] = bytes(len(room))
+    if length > bytes_max:
         raise KeystoreFormatError(f"{path.name} is too long")
-    return bytes(data), found
+    return data, found
 
 
 def create_private_file(path: Path, data: bytes) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 from uuid import UUID
 
 from strongroom.crypto import SecretKey, new_password_header, password_kdf, unwrap_key, wrap_key
-from strongroom.crypto.danger import expose
+from strongroom.crypto.danger import expose, overwrite
 from strongroom.errors import (
     ClosedError,
     InvalidInputError,
@@ -109,9 +109,13 @@ class LocalKeystore:
             wrapped = wrap_key(password_kdf(passphrase, password_header), master, file.header())
             file = dataclasses.replace(file, body=wrapped)
         data = file.encode()
+        overwrite(file.body)
         create_private_file(path, data)
-        _, found = read_private_file(path, bytes_max=KEY_FILE_BYTES_MAX)
-        return cls(path, file, master, hashlib.sha256(data).digest(), _identity(found))
+        again, found = read_private_file(path, bytes_max=KEY_FILE_BYTES_MAX)
+        digest = hashlib.sha256(data).digest()
+        overwrite(data)
+        overwrite(again)
+        return cls(path, file, master, digest, _identity(found))
 
     @classmethod
     def open(cls, path: Path, *, store_id: UUID, passphrase: str | None = None) -> LocalKeystore:
@@ -133,7 +137,9 @@ class LocalKeystore:
                 "the key file belongs to another store",
                 hint="point [keys] directory and key_file at the key file that was made with this store",
             )
-        return cls(path, file, _master(file, passphrase), hashlib.sha256(data).digest(), _identity(found))
+        digest = hashlib.sha256(data).digest()
+        overwrite(data)
+        return cls(path, file, _master(file, passphrase), digest, _identity(found))
 
     def describe(self) -> KmsKeyInfo:
         """The master key in use; ``key_uri`` is ``local:`` and 32 hexadecimal digits.
@@ -198,12 +204,14 @@ class LocalKeystore:
         if identity == self._identity:
             return
         data, found = read_private_file(self._path, bytes_max=KEY_FILE_BYTES_MAX)
-        if hashlib.sha256(data).digest() != self._digest:
+        same = hashlib.sha256(data).digest() == self._digest
+        if not same:
             _keyfile.parse(data)  # damage has its own error
             raise KeyringMismatchError(
                 "the key file was replaced while the store was open",
                 hint="put the right key file back, or close the store and open it again",
             )
+        overwrite(data)
         with self._lock:
             self._identity = _identity(found)
 
@@ -219,7 +227,9 @@ def _master(file: KeyFile, passphrase: str | None) -> SecretKey:
                 "the key file is not protected by a passphrase, but one was given",
                 hint="remove [keys] passphrase, or restore the protected key file",
             )
-        return SecretKey.from_bytes(file.body)
+        master = SecretKey.from_bytes(file.body)
+        overwrite(file.body)
+        return master
     if passphrase is None:
         raise UnwrapError(
             "the key file is protected by a passphrase and none was given",

@@ -55,6 +55,7 @@ HTTP_STATUS: Mapping[str, int] = {
     "keyring_mismatch": 500,
     "key_state": 409,
     "key_exhausted": 500,
+    "key_memory": 500,
     "storage": 500,
     "storage_full": 507,
     "storage_read_only": 500,

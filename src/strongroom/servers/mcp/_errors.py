@@ -62,6 +62,7 @@ ADVICE: Mapping[str, str] = {
     "keyring_mismatch": _OPERATOR,
     "key_state": _OPERATOR,
     "key_exhausted": _OPERATOR,
+    "key_memory": _OPERATOR,
     "storage": _OPERATOR,
     "storage_full": _OPERATOR,
     "storage_read_only": _OPERATOR,

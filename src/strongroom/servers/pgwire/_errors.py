@@ -57,6 +57,7 @@ SQLSTATE: Mapping[str, str] = {
     "keyring_mismatch": "58000",
     "key_state": "55000",
     "key_exhausted": "58000",
+    "key_memory": "53200",
     "storage": "58030",
     "storage_full": "53100",
     "storage_read_only": "58030",
