@@ -430,6 +430,7 @@ class Engine:
             self._measure_queue,
             self.key_health.observe,
             self.indexes.tend,
+            self.indexes.observe,
         )
         while not self._closed.wait(min(interval, _QUEUE_GAUGE_S)):
             for chore in chores:
