@@ -172,6 +172,9 @@ class AccessConfig:
 class AuditConfig:
     """The transparency log, and the places outside the store where its heads are kept (docs/audit.md)."""
 
+    record_memory_ids: bool = True  # above the floor: who, what, where, when, how it ended, how many
+    record_subjects: bool = True  # pseudonyms of the data subjects
+    record_source_address: bool = True
     integrate_ms: int = 500  # how often committed entries are taken into the tree
     head_files: tuple[str, ...] = ()  # absolute paths outside the store; only ever appended to
     head_webhook: str = ""  # https address; each new head is posted to it

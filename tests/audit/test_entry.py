@@ -102,10 +102,15 @@ def test_details_make_a_version_2_entry_in_the_order_of_their_names():
     entry = make(details=(("purpose", "quarterly review"), ("elevation", "e-1")))
     data = audit.encode(entry)
     items = msgspec.msgpack.decode(data)
-    assert items[0] == 2 and list(items[11].items()) == [
-        ("elevation", "e-1"),
-        ("purpose", "quarterly review"),
-    ]
+    assert (
+        items[0] == 2
+        and items[12] == []
+        and list(items[11].items())
+        == [
+            ("elevation", "e-1"),
+            ("purpose", "quarterly review"),
+        ]
+    )
     assert audit.decode(data).details == (("elevation", "e-1"), ("purpose", "quarterly review"))
 
 
@@ -114,7 +119,17 @@ def test_details_that_are_empty_unsorted_or_too_long_are_refused_on_reading(deta
     """There is one form of the bytes for an entry."""
     items = msgspec.msgpack.decode(audit.encode(make(details=(("a", "1"),))))
     with pytest.raises(IntegrityError):
-        audit.decode(msgspec.msgpack.encode([*items[:11], details]))
+        audit.decode(msgspec.msgpack.encode([*items[:11], details, []]))
+
+
+def test_subjects_are_kept_in_their_order_and_capped():
+    """More than fit are left out, and one that is no pseudonym is refused."""
+    entry = make(subjects=(b"b" * 8, b"a" * 8))
+    assert audit.decode(audit.encode(entry)) == entry
+    many = tuple(i.to_bytes(8) for i in range(2000))
+    assert audit.decode(audit.encode(make(subjects=many))).subjects == many[:1024]
+    with pytest.raises(InvalidInputError):
+        audit.encode(make(subjects=(b"short",)))
 
 
 def test_details_beyond_their_limits_are_cut_and_never_refused():

@@ -30,7 +30,7 @@ def test_json_holds_every_field_of_an_entry() -> None:
     assert found == {
         "seq": 7, "at": "2023-11-14T22:13:20.123456Z", "request_id": "r1", "principal": "sr_key",
         "surface": "rest", "action": "search", "namespaces": ["a/b", "c"], "outcome": "ok", "reason": "ü",
-        "memory_ids": [str(MEMORY)], "count": 1, "details": {},
+        "memory_ids": [str(MEMORY)], "count": 1, "details": {}, "subjects": [],
     }  # fmt: skip
 
 

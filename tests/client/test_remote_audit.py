@@ -58,12 +58,13 @@ def test_proofs_over_the_network_verify_offline(room, keys):
 
 def test_a_query_over_the_network_gives_what_the_store_gives(room, server):
     """The filter means the same on both sides, times included."""
-    room.store("to be found in the log", namespace=NS)
+    room.store("to be found in the log", namespace=NS, subject="user:1")
     newest = room.audit(limit=1)[0]
     for wanted in (
         AuditFilter(actions=("store",), outcomes=("ok",)),
         AuditFilter(since_us=newest.at_us, until_us=newest.at_us + 1),
         AuditFilter(principals=("nobody",)),
+        AuditFilter(subjects=("user:1",)),
     ):
         assert list(room.audit_query(wanted, limit=5)) == list(server.owner.audit_query(wanted, limit=5))
 

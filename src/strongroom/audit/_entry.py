@@ -2,9 +2,9 @@
 
     [version, at_us, request_id, principal, surface, action, [namespace, ...], outcome, reason,
      [memory_id (16 bytes), ...], count]                                                  version 1
-    [..., {name: text, ...}]                                                              version 2
+    [..., {name: text, ...}, [pseudonym (8 bytes), ...]]                                  version 2
 
-An entry without details is written as version 1.
+An entry without details and subjects is written as version 1.
 
 ``seq`` is not among them: the ledger gives it and the sealing binds it. An entry is never refused for
 being too long, because an operation must not escape the log by being big: long texts are cut, lists
@@ -21,12 +21,14 @@ from strongroom.errors import IntegrityError, InvalidInputError, SchemaVersionEr
 from strongroom.model import AuditEntry
 
 VERSION = 2
-_VERSION_BARE = 1  # without details
+_VERSION_BARE = 1  # without details and subjects
 TEXT_BYTES_MAX = 256  # request_id, principal, surface, action, outcome
 REASON_BYTES_MAX = 512
 NAMESPACES_MAX = 1024
 MEMORY_IDS_MAX = 1024
 DETAILS_MAX = 32
+SUBJECTS_MAX = 1024
+PSEUDONYM_BYTES = 8
 _TIME_US_MAX = 1 << 60
 _CUT = "…"
 
@@ -47,6 +49,7 @@ class _Wire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=
 
 class _DetailedWire(_Wire, array_like=True, forbid_unknown_fields=True, frozen=True):
     details: dict[str, str]
+    subjects: list[bytes]
 
 
 _ENCODER = msgspec.msgpack.Encoder()
@@ -60,15 +63,18 @@ def encode(entry: AuditEntry) -> bytes:
 
     Of more than 1024 memory ids the first 1024 are kept and ``count`` tells how many there were; of
     more than 1024 namespaces the first 1023, and ``+N more`` (no namespace can have that name). Of more
-    than 32 details the first 32 by name.
+    than 32 details the first 32 by name, of more than 1024 subjects the first 1024.
 
     Raises:
-        InvalidInputError: a time or count is out of range, or a memory id has not 16 bytes.
+        InvalidInputError: a time or count is out of range, or a memory id has not 16 bytes,
+        a pseudonym not 8.
     """
     if not 0 <= entry.at_us <= _TIME_US_MAX or not 0 <= entry.count <= _TIME_US_MAX:
         raise InvalidInputError("a time or count of an audit entry is out of range")
     if any(len(i) != 16 for i in entry.memory_ids):
         raise InvalidInputError("a memory id has 16 bytes")
+    if any(len(s) != PSEUDONYM_BYTES for s in entry.subjects):
+        raise InvalidInputError("the pseudonym of a data subject has 8 bytes")
     names = list(entry.namespaces)
     if len(names) > NAMESPACES_MAX:
         names = [*names[: NAMESPACES_MAX - 1], f"+{len(names) - NAMESPACES_MAX + 1} more"]
@@ -84,9 +90,10 @@ def encode(entry: AuditEntry) -> bytes:
         list(entry.memory_ids[:MEMORY_IDS_MAX]),
         max(entry.count, len(entry.memory_ids)),
     )
-    if not entry.details:
+    if not entry.details and not entry.subjects:
         return _ENCODER.encode(_Wire(_VERSION_BARE, *values))
-    return _ENCODER.encode(_DetailedWire(VERSION, *values, _cut_details(entry.details)))
+    details, subjects = _cut_details(entry.details), list(entry.subjects[:SUBJECTS_MAX])
+    return _ENCODER.encode(_DetailedWire(VERSION, *values, details, subjects))
 
 
 def decode(data: bytes, seq: int = 0) -> AuditEntry:
@@ -98,7 +105,7 @@ def decode(data: bytes, seq: int = 0) -> AuditEntry:
     wire = _read(data)
     if wire.version > VERSION:
         raise SchemaVersionError
-    details = tuple(sorted(wire.details.items())) if isinstance(wire, _DetailedWire) else ()
+    detailed = wire if isinstance(wire, _DetailedWire) else None
     entry = AuditEntry(
         at_us=wire.at_us,
         request_id=wire.request_id,
@@ -110,7 +117,8 @@ def decode(data: bytes, seq: int = 0) -> AuditEntry:
         reason=wire.reason,
         memory_ids=tuple(wire.memory_ids),
         count=wire.count,
-        details=details,
+        details=() if detailed is None else tuple(sorted(detailed.details.items())),
+        subjects=() if detailed is None else tuple(detailed.subjects),
         seq=seq,
     )
     try:

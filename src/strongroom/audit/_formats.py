@@ -14,7 +14,7 @@ from strongroom.model import AuditEntry
 
 COLUMNS: Final = (
     "seq", "at", "request_id", "principal", "surface", "action", "namespaces", "outcome", "reason",
-    "memory_ids", "count", "details",
+    "memory_ids", "count", "details", "subjects",
 )  # fmt: skip
 OCSF_VERSION: Final = "1.3.0"
 AUTHENTICATE: Final = "authenticate"
@@ -50,6 +50,7 @@ def as_json(entry: AuditEntry) -> str:
             "memory_ids": [str(UUID(bytes=i)) for i in entry.memory_ids],
             "count": entry.count,
             "details": dict(entry.details),
+            "subjects": [s.hex() for s in entry.subjects],
         }
     )
 
@@ -77,6 +78,7 @@ def as_csv(entry: AuditEntry) -> str:
             " ".join(str(UUID(bytes=i)) for i in entry.memory_ids),
             str(entry.count),
             _plain(" ".join(f"{name}={text}" for name, text in entry.details)),
+            " ".join(s.hex() for s in entry.subjects),
         )
     )
 
@@ -97,6 +99,7 @@ def as_ocsf(entry: AuditEntry) -> str:
     event["resources"] = [{"type": "namespace", "name": n} for n in entry.namespaces] + [
         {"type": "memory", "uid": str(UUID(bytes=i))} for i in entry.memory_ids
     ]
+    event["resources"] += [{"type": "data subject", "uid": s.hex()} for s in entry.subjects]
     event["unmapped"] = {"count": entry.count, **dict(entry.details)}
     return _dumps(event)
 

@@ -71,6 +71,9 @@ _FILTERS = (
         "--outcome", "outcomes", multiple=True, help='Only "ok", "denied" or an error code. May be repeated.'
     ),
     click.option("-n", "--namespace", "namespaces", multiple=True, help="Only in this namespace or pattern."),
+    click.option(
+        "--subject", "subjects", multiple=True, help="Only about this data subject. May be repeated."
+    ),
 )
 
 
@@ -87,6 +90,7 @@ def _filter(
     actions: Sequence[str],
     outcomes: Sequence[str],
     namespaces: Sequence[str],
+    subjects: Sequence[str],
 ) -> AuditFilter:
     from strongroom.audit import AuditFilter
     from strongroom.model import NamespacePattern
@@ -98,6 +102,7 @@ def _filter(
         actions=tuple(actions),
         outcomes=tuple(outcomes),
         namespaces=tuple(NamespacePattern.parse(n) for n in namespaces),
+        subjects=tuple(subjects),
     )
 
 

@@ -108,6 +108,7 @@ class Entry(msgspec.Struct):
     memory_ids: list[UUID]
     count: int
     details: dict[str, str]
+    subjects: list[str]
 
     def noun(self) -> AuditEntry:
         return AuditEntry(
@@ -122,6 +123,7 @@ class Entry(msgspec.Struct):
             memory_ids=tuple(i.bytes for i in self.memory_ids),
             count=self.count,
             details=tuple(self.details.items()),
+            subjects=tuple(bytes.fromhex(s) for s in self.subjects),
             seq=self.seq,
         )
 

@@ -87,6 +87,7 @@ def filter_fields(wanted: AuditFilter) -> dict[str, Any]:
         "actions": list(wanted.actions) or None,
         "outcomes": list(wanted.outcomes) or None,
         "namespaces": [n.text for n in wanted.namespaces] or None,
+        "subjects": list(wanted.subjects) or None,
     }
     return _wire.present(fields)
 

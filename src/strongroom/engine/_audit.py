@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from strongroom import audit
@@ -80,8 +81,20 @@ def _opened(call: Call, after: int, until: int) -> Iterator[AuditEntry]:
         yield audit.decode(vault.open_audit(seq, sealed), seq)
 
 
+def _resolved(call: Call, wanted: AuditFilter) -> AuditFilter:
+    """The filter with the pseudonyms of the subjects that it names, in the namespaces that it names."""
+    if not wanted.subjects:
+        return wanted
+    found: set[bytes] = set()
+    for entry in call.engine.registry.entries():
+        if not wanted.namespaces or any(p.matches(entry.name) for p in wanted.namespaces):
+            found.update(call.engine.pseudonyms.of(entry, wanted.subjects, create=False))
+    return replace(wanted, pseudonyms=frozenset(found))
+
+
 def query(call: Call, wanted: AuditFilter, limit: int, after: int) -> list[AuditEntry]:
     _admit(call, "query the audit log")
+    wanted = _resolved(call, wanted)
     check_count(limit, "limit", 1, call.engine.config.limits.results_max)
     check_count(after, "after", 0, _SEQ_MAX)
     found: list[AuditEntry] = []
@@ -102,6 +115,7 @@ def follow(
     stop: Callable[[], bool] | None,
 ) -> None:
     _admit(call, "follow the audit log")
+    wanted = _resolved(call, wanted)
     engine = call.engine
     check_count(last, "last", 0, engine.config.limits.results_max)
     _commit_entry(call)
@@ -134,7 +148,7 @@ def export(call: Call, write: Callable[[str], object], format: str, opened: bool
     log = call.engine.audit_log
     _commit_entry(call)
     if format != "jsonl":
-        return _export_opened(call, write, format, wanted)
+        return _export_opened(call, write, format, _resolved(call, wanted))
     try:
         head = log.integrate()
     except TamperedError:

@@ -7,7 +7,7 @@ transaction of the write itself (``audit_ok``); everything else gets it committe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
@@ -19,6 +19,7 @@ from strongroom.model import IN_PROCESS, Action, AuditEntry, Principal, RequestC
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
+    from strongroom.engine._registry import NamespaceEntry
 
 T = TypeVar("T")
 
@@ -40,6 +41,7 @@ class Call:
     authenticate: Callable[[], Principal] | None = None
     context: RequestContext = IN_PROCESS
     details: dict[str, str] = field(default_factory=dict)  # further facts for the audit entry
+    subjects: dict[bytes, None] = field(default_factory=dict)  # pseudonyms, in order
     _principal: Principal | None = None
 
     @property
@@ -82,24 +84,32 @@ class Call:
                 namespaces=tuple(self.namespaces),
                 outcome=outcome,
                 reason=reason or self.reason,
-                memory_ids=tuple(self.memory_ids),
+                memory_ids=tuple(self.memory_ids) if self.engine.config.audit.record_memory_ids else (),
                 count=self.count,
                 details=self._details(),
+                subjects=tuple(self.subjects),
             )
         )
 
     def _details(self) -> tuple[tuple[str, str], ...]:
-        context = self.context
+        context, record = self.context, self.engine.config.audit
         if context is IN_PROCESS and not self.details:
             return ()
         facts = {
-            "source": context.source_address,
+            "source": context.source_address if record.record_source_address else "",
             "tls_group": context.tls_group,
             "purpose": context.purpose,
             "purpose_reason": context.reason,
         }
         known = {name: text for name, text in facts.items() if text}
         return tuple(sorted({**known, **self.details}.items()))
+
+    def about(self, entry: NamespaceEntry, subjects: Iterable[str | None], *, create: bool = False) -> None:
+        """Note the data subjects that the operation is about; the audit entry has their pseudonyms."""
+        named = {s: None for s in subjects if s is not None}
+        if named and self.engine.config.audit.record_subjects:
+            found = self.engine.pseudonyms.of(entry, named, create=create)
+            self.subjects.update(dict.fromkeys(found))
 
     def audit_ok(self) -> list[bytes]:
         """The entry of a write, to share the transaction of the write."""

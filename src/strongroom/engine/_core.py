@@ -29,6 +29,7 @@ from strongroom.engine._log import Log, make_log
 from strongroom.engine._metrics import Metrics
 from strongroom.engine._models import DEFAULT_MODEL, Models
 from strongroom.engine._payload import from_us
+from strongroom.engine._pseudonyms import Pseudonyms
 from strongroom.engine._registry import NamespaceEntry, Registry
 from strongroom.engine._validate import check_text
 from strongroom.engine._vault import SYSTEM_NS, Heads, Vault
@@ -210,6 +211,7 @@ class Engine:
         self.indexes = Indexes(self)
         self.recall = Recall()
         self.access_stats = AccessStats(self)
+        self.pseudonyms = Pseudonyms(self)
         self.key_health = KeyHealth(self)
         self.models.start()
         self.audit_log.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from strongroom import access
 from strongroom.engine._call import Call
@@ -45,6 +45,7 @@ def get(call: Call, memory_id: object, namespace: object) -> Memory:
     if memory.expires_at is not None and memory.expires_at <= engine.now():
         raise MemoryNotFoundError
     call.count = 1
+    call.about(entry, (memory.subject,))
     engine.access_stats.touch(entry.ns, (raw_id,))
     return memory
 
@@ -92,6 +93,16 @@ def open_answer(
             call.engine.indexes.forget_unreadable(entry, index, row, e.code)
             return None  # the key was destroyed since the index was built: the others answer
     return memories
+
+
+def note_subjects(call: Call, entries: Iterable[NamespaceEntry], memories: Iterable[Memory]) -> None:
+    """Put the data subjects of an answer into its audit entry."""
+    of_namespace: dict[str, dict[str | None, None]] = {}
+    for memory in memories:
+        of_namespace.setdefault(memory.namespace, {})[memory.subject] = None
+    for entry in entries:
+        if entry.name in of_namespace:
+            call.about(entry, of_namespace[entry.name])
 
 
 def chosen_namespaces(
@@ -185,6 +196,7 @@ def _page(
         return None
     call.count = len(memories)
     call.memory_ids = tuple(i.memory_id for i in items)
+    note_subjects(call, entries, memories)
     last = items[-1] if more else None
     return ListPage(
         memories=tuple(memories),

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.engine._call import Call
-from strongroom.engine._read import ATTEMPTS, chosen_namespaces, open_answer
+from strongroom.engine._read import ATTEMPTS, chosen_namespaces, note_subjects, open_answer
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._validate import check_count, check_number, check_text, check_vector
 from strongroom.errors import (
@@ -72,6 +72,7 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
             engine.access_stats.touch(entry.ns, touched[entry.name])
     call.memory_ids = tuple(h.memory.memory_id.bytes for h in hits)
     call.count = len(hits)
+    note_subjects(call, entries, (h.memory for h in hits))
     return hits
 
 

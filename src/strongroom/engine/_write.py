@@ -25,7 +25,9 @@ from strongroom.engine._validate import (
 )
 from strongroom.errors import (
     DuplicateMemoryError,
+    IntegrityError,
     InvalidInputError,
+    KeyManagementError,
     MemoryNotFoundError,
     StrongroomError,
     VersionConflictError,
@@ -63,6 +65,7 @@ def store(call: Call, draft: MemoryDraft) -> Memory:
     call.memory_ids = (prepared.memory_id,)
     call.count = 1
     key = engine.vault.data_key(entry.ns, prepared.payload.subject)
+    call.about(entry, (prepared.payload.subject,), create=True)
     return _commit_new(call, [prepared], {prepared.payload.subject: key})[0]
 
 
@@ -89,6 +92,7 @@ def store_many(call: Call, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> 
         call.namespaces = tuple(names)
         call.memory_ids = tuple(p.memory_id for p in prepared)
         call.count = len(prepared)
+        call.subjects.clear()
         out.extend(_commit_chunk(call, prepared))
         chunk_no += 1
     if not chunk_no:
@@ -142,6 +146,7 @@ def _commit_chunk(call: Call, prepared: list[_Prepared]) -> list[Memory]:
             by_ns.setdefault(p.entry.ns, set()).add(subject)
     for ns, subjects in by_ns.items():
         keys.update({(ns, s): k for s, k in vault.data_keys(ns, subjects).items()})
+        call.about(call.engine.registry.by_ns(ns), subjects, create=True)
     return _commit_rows(call, prepared, [keys[(p.entry.ns, p.payload.subject)] for p in prepared])
 
 
@@ -259,6 +264,7 @@ def _update_once(call: Call, entry: NamespaceEntry, row: SealedRecord, patch: Me
     content_version = row.content_version + (1 if new_content or vector is not None else 0)
     version = row.version + 1
     key = engine.vault.data_key(entry.ns, payload.subject)
+    call.about(entry, (payload.subject,), create=True)
     call.count = 1
     live, memory_id = int(State.LIVE), row.memory_id
     sealed = engine.vault.seal(key, entry.tenant, memory_id, Field.MEMORY, version, encode(payload))
@@ -335,6 +341,7 @@ def delete(call: Call, memory_id: object, namespace: object) -> bool:
         if row is None:
             return False
         call.count = 1
+        call.about(entry, (_subject_of(engine, entry, row),))
         put = Put(
             entry.ns, raw_id, int(Field.MEMORY), row.version + 1, row.content_version, row.key_id,
             int(State.TOMBSTONE), 0, b"", row.version,
@@ -348,6 +355,14 @@ def delete(call: Call, memory_id: object, namespace: object) -> bool:
         engine.indexes.offer(entry.ns, Remove(raw_id, seqs[0]))
         return True
     raise VersionConflictError
+
+
+def _subject_of(engine: Engine, entry: NamespaceEntry, row: SealedRecord) -> str | None:
+    """For the audit entry; a row that does not open can still be deleted."""
+    try:
+        return decode_memory(engine.vault.open(entry.tenant, row)).subject
+    except (IntegrityError, KeyManagementError):
+        return None
 
 
 def _target(

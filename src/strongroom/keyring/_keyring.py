@@ -189,6 +189,12 @@ class Keyring(Wrapping):
     def __repr__(self) -> str:
         return f"<Keyring of store {self._book.store_id}{', closed' if self._cache.closed else ''}>"
 
+    @property
+    def generation(self) -> int:
+        """A number that has changed when a key may have changed its state."""
+        self._cache.fresh()
+        return self._cache.generation
+
     # -- namespaces -----------------------------------------------------------------------------
     def create_namespace(
         self, tenant: str, *, names: Sequence[str] = (DEFAULT,), secret: SecretKey | None = None

@@ -18,7 +18,11 @@ CONSISTENCY_FORMAT: Final = "strongroom-audit-consistency/v1"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditFilter:
     """Which entries: of a time (microseconds since the epoch, ``since`` included, ``until`` not), and whose
-    principal, action, outcome and namespace are among those named; nothing named: any."""
+    principal, action, outcome and namespace are among those named; nothing named: any.
+
+    ``subjects`` are data subjects by name; the store puts their pseudonyms into ``pseudonyms``, which is what
+    entries are compared with (None: any).
+    """
 
     since_us: int | None = None
     until_us: int | None = None
@@ -26,6 +30,8 @@ class AuditFilter:
     actions: Collection[str] = ()
     outcomes: Collection[str] = ()
     namespaces: tuple[NamespacePattern, ...] = ()
+    subjects: Collection[str] = ()
+    pseudonyms: frozenset[bytes] | None = None
 
     def matches(self, entry: AuditEntry) -> bool:
         if self.since_us is not None and entry.at_us < self.since_us:
@@ -36,6 +42,7 @@ class AuditFilter:
             (not self.principals or entry.principal in self.principals)
             and (not self.actions or entry.action in self.actions)
             and (not self.outcomes or entry.outcome in self.outcomes)
+            and (self.pseudonyms is None or not self.pseudonyms.isdisjoint(entry.subjects))
             and (not self.namespaces or any(p.matches(n) for p in self.namespaces for n in entry.namespaces))
         )
 

@@ -13,6 +13,7 @@ class Field(IntEnum):
     MEMORY = 0
     VECTOR = 1
     ACCESS = 2
+    SUBJECT = 3  # the pseudonym of a data subject in the audit log; the row's id is a blinded subject
     NAMESPACE = 16  # namespace 0 (system): a namespace's name and settings
     CREDENTIAL = 17  # namespace 0: an API key
     MODEL = 18  # namespace 0: an embedding model known to this store
@@ -56,7 +57,7 @@ class AuditEntry:
     ``at_us``: microseconds since the epoch, UTC. ``outcome``: ``ok``, ``denied`` or an error code.
     ``namespaces`` are names (the entry is sealed); ``count`` is the number of memories touched.
     ``details`` are further facts by name, in the order of the names: the deciding policies, the
-    elevation, the purpose, the TLS group, ...
+    elevation, the purpose, the TLS group, ... ``subjects`` are pseudonyms of data subjects, 8 bytes each.
     """
 
     at_us: int
@@ -70,4 +71,5 @@ class AuditEntry:
     memory_ids: tuple[bytes, ...] = ()
     count: int = 0
     details: tuple[tuple[str, str], ...] = ()
+    subjects: tuple[bytes, ...] = ()
     seq: int = 0

@@ -54,4 +54,5 @@ def audit_out(entry: AuditEntry) -> dict[str, Any]:
     fields["at"] = _EPOCH + timedelta(microseconds=entry.at_us)
     fields["memory_ids"] = [UUID(bytes=i) for i in entry.memory_ids]
     fields["details"] = dict(entry.details)
+    fields["subjects"] = [s.hex() for s in entry.subjects]
     return fields

@@ -381,6 +381,7 @@ class AuditEntryOut(Output):
     memory_ids: list[UUID]
     count: int
     details: dict[str, str]
+    subjects: Annotated[list[str], Field(description="Pseudonyms of the data subjects.")]
 
 
 class AuditOut(Output):

@@ -21,6 +21,7 @@ class _Wanted(Input):
     actions: list[Text] = []
     outcomes: list[Text] = []
     namespaces: list[Pattern] = []
+    subjects: list[Text] = []
 
     def filter(self) -> AuditFilter:
         return AuditFilter(
@@ -30,12 +31,13 @@ class _Wanted(Input):
             actions=tuple(self.actions),
             outcomes=tuple(self.outcomes),
             namespaces=tuple(NamespacePattern.parse(n) for n in self.namespaces),
+            subjects=tuple(self.subjects),
         )
 
 
 class AuditQuestion(_Wanted):
-    """Which entries: of a time (``since`` included, ``until`` not), and whose principal, action, outcome and
-    namespace are among those named; nothing named: any."""
+    """Which entries: of a time (``since`` included, ``until`` not), and whose principal, action, outcome,
+    namespace and data subject are among those named; nothing named: any."""
 
     limit: Annotated[int, Field(ge=1)] = 1000
     after: Annotated[int, Field(ge=0)] = 0
