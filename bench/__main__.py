@@ -14,7 +14,7 @@ from typing import Any
 
 from bench._harness import RESULTS, Options, Row, machine, options_of, table
 
-NAMES = ("store", "search", "remote", "fresh", "reopen", "audit")
+NAMES = ("store", "search", "remote", "fresh", "reopen", "audit", "tls")
 
 
 def main() -> int:

@@ -129,6 +129,12 @@ class ServerConfig:
     allowed_origins: tuple[str, ...] = ()
     certificate: str = "tls/server.pem"  # relative to the keys directory
     private_key: str = "tls/server.key"
+    post_quantum: str = "prefer"  # key exchange by X25519MLKEM768: off, prefer or require; [pgwire] too
+    client_certificate: str = "off"  # off, optional or required: REST and MCP
+    client_ca: str = (
+        "tls/client-ca.pem"  # authorities for certificates of clients; relative to the keys directory
+    )
+    client_crl: str = ""  # their revocation lists, PEM or DER; relative to the keys directory
     workers_max: int = 16  # threads that run engine operations
     metrics_namespace_labels: bool = False
 
@@ -139,7 +145,8 @@ class PgwireConfig:
 
     ``authentication``: ``scram`` (user name: the key id; password: the key), ``password`` (the key as
     password inside TLS, any user name) or ``both`` (SCRAM when the user name has the form of a key id).
-    ``client_certificate``: ``off``, ``optional`` or ``required``, checked against ``client_ca``.
+    ``client_certificate``: ``off``, ``optional`` or ``required``, checked against ``client_ca``. With
+    ``certificate_signs_in`` a certificate whose identity is known needs no password.
     """
 
     enabled: bool = True
@@ -148,7 +155,8 @@ class PgwireConfig:
     authentication: str = "both"
     channel_binding_required: bool = False  # scram without it is refused
     client_certificate: str = "off"
-    client_ca: str = ""  # PEM file; relative to the keys directory
+    client_ca: str = ""  # PEM file; relative to the keys directory; empty: that of [server]
+    certificate_signs_in: bool = True
     plaintext_cancel: bool = True  # cancel requests without TLS, as psql before 17 sends them
     connections_max: int = 100
     connections_per_key_max: int = 50

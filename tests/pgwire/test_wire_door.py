@@ -311,7 +311,6 @@ def test_scram_alone_and_binding_alone_can_be_demanded(tmp_path: Path) -> None:
     [
         {"authentication": "trust"},
         {"client_certificate": "maybe"},
-        {"client_certificate": "required"},
         {"channel_binding_required": True},
         {"connections_max": 0},
     ],

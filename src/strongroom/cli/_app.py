@@ -31,6 +31,8 @@ class App:
     url: str | None = None
     ca: str | None = None
     api_key_file: str | None = None
+    certificate: str | None = None
+    private_key: str | None = None
     as_json: bool = False
     debug: bool = False
     data_given: bool = False
@@ -121,9 +123,16 @@ class App:
         from strongroom.client import connect
 
         key = self.api_key()
-        if key is None:
+        if key is None and self.certificate is None:
             raise InvalidInputError(
-                "a server asks for an API key", hint=f"set {KEY_VARIABLE}, or give --api-key-file"
+                "a server asks for an API key",
+                hint=f"set {KEY_VARIABLE}, or give --api-key-file, or --certificate and --private-key",
             )
-        with connect(self.url or "", api_key=key, ca=self.ca) as room:
+        with connect(
+            self.url or "",
+            api_key=key,
+            ca=self.ca,
+            certificate=self.certificate,
+            private_key=self.private_key,
+        ) as room:
             yield room

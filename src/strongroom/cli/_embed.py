@@ -34,12 +34,12 @@ def tls_context(
     if (certificate is None) != (private_key is None):
         raise ConfigurationError("--certificate and --private-key belong together")
     if certificate is not None and private_key is not None:
-        return server_context(Path(certificate), Path(private_key))
+        return server_context(Path(certificate), Path(private_key), post_quantum=config.server.post_quantum)
     if directory is None:
         raise ConfigurationError(
             "there is no certificate", hint="give --certificate and --private-key, or --data DIR"
         )
-    return server_context(*server_files(directory, config))
+    return server_context(*server_files(directory, config), post_quantum=config.server.post_quantum)
 
 
 def run_embedding_server(
@@ -76,6 +76,7 @@ def run_embedding_server(
                     proxy_headers=False,
                     limit_concurrency=_CONNECTIONS_MAX,
                     timeout_graceful_shutdown=_DRAIN_S,
+                    loop="asyncio",
                     http="h11",
                     h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
                     ws="none",
@@ -97,6 +98,7 @@ def _bound(host: str, port: int) -> socket.socket:
         raise ConfigurationError("the address cannot be used") from None
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
         listening.bind(address)
         listening.listen(_BACKLOG)  # so that whoever reads the log may connect at once
     except OSError as e:

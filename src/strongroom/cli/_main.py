@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from click.exceptions import NoArgsIsHelpError
 
 from strongroom import __version__
-from strongroom.cli import _admin, _audit, _import, _kms, _memories, _serve, _sql, _store
+from strongroom.cli import _admin, _audit, _certificates, _import, _kms, _memories, _serve, _sql, _store
 from strongroom.cli._app import App
 from strongroom.cli._errors import BROKEN_PIPE, INTERRUPTED, UNEXPECTED_HINT, exit_status, show_error
 from strongroom.cli._params import Group
@@ -114,6 +114,18 @@ def _forget_stdout() -> None:
     help="Act with the API key in this file, or with that in STRONGROOM_API_KEY. "
     "With neither: as the owner of the directory.",
 )
+@click.option(
+    "--certificate",
+    envvar="STRONGROOM_CERTIFICATE",
+    metavar="FILE",
+    help="Client certificate to show to the server. [env: STRONGROOM_CERTIFICATE]",
+)
+@click.option(
+    "--private-key",
+    envvar="STRONGROOM_PRIVATE_KEY",
+    metavar="FILE",
+    help="Private key of the client certificate. [env: STRONGROOM_PRIVATE_KEY]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; errors too.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
 @click.version_option(__version__, prog_name=_PROGRAM)
@@ -124,19 +136,22 @@ def cli(
     url: str | None,
     ca: str | None,
     api_key_file: str | None,
+    certificate: str | None,
+    private_key: str | None,
     as_json: bool,
     debug: bool,
 ) -> None:
     """The encrypted memory store for AI agents."""
     app: App = context.obj
     app.data, app.url, app.ca, app.api_key_file = data, url, ca, api_key_file
+    app.certificate, app.private_key = certificate, private_key
     app.as_json = app.as_json or as_json
     app.debug = app.debug or debug
     app.data_given = context.get_parameter_source("data") is ParameterSource.COMMANDLINE
     app.url_given = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
 
 
-for _module in (_store, _serve, _memories, _sql, _import, _kms, _admin, _audit):
+for _module in (_store, _serve, _memories, _sql, _import, _kms, _admin, _certificates, _audit):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

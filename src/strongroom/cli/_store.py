@@ -63,13 +63,14 @@ def init(
     directory = app.local_directory("init")
     from strongroom.config import keys_directory
     from strongroom.engine import init_store
-    from strongroom.servers.tls import create_local_ca
+    from strongroom.identity import create_client_authority, create_local_ca
 
     config = _new_config(keys, passphrase_file, suite, embedding, hosts, keys_settings(**kms))
     init_store(directory, config=config)
     where = keys_directory(directory, config)
     try:
         create_local_ca(where / "tls", hosts)
+        create_client_authority(where / "tls")
     except StrongroomError as e:
         raise ConfigurationError(
             f"the store was made, but not its certificates: {e.message}",
@@ -226,7 +227,7 @@ def tls_renew(app: App, hosts: Sequence[str]) -> None:
     """
     directory = app.local_directory("tls renew")
     from strongroom.config import keys_directory, load_config
-    from strongroom.servers.tls import certificate_info, create_local_ca, renew_server_certificate
+    from strongroom.identity import certificate_info, create_local_ca, renew_server_certificate
 
     config = load_config(directory)
     place = keys_directory(directory, config) / "tls"

@@ -8,11 +8,13 @@ from pathlib import Path
 from strongroom.errors import ConfigurationError
 
 
-def client_context(ca: str | Path | None) -> ssl.SSLContext:
-    """``ca``: a PEM file of authorities to trust instead of the system's.
+def client_context(
+    ca: str | Path | None, certificate: str | Path | None = None, private_key: str | Path | None = None
+) -> ssl.SSLContext:
+    """``ca``: a PEM file of authorities to trust instead of the system's; the others: what to show.
 
     Raises:
-        ConfigurationError: the file is missing or holds no certificate.
+        ConfigurationError: a file is missing or holds no certificate or key.
     """
     try:
         context = ssl.create_default_context(cafile=str(ca) if ca is not None else None)
@@ -22,4 +24,16 @@ def client_context(ca: str | Path | None) -> ssl.SSLContext:
             hint="it is tls/ca.pem in the keys directory",
         ) from None
     context.minimum_version = ssl.TLSVersion.TLSv1_3
+    if certificate is not None:
+        try:
+            context.load_cert_chain(certificate, private_key, password=_no_password)
+        except (OSError, ssl.SSLError, ValueError):
+            raise ConfigurationError("certificate and private key of the client cannot be loaded") from None
+    elif private_key is not None:
+        raise ConfigurationError("a private key comes with its certificate")
     return context
+
+
+def _no_password() -> str:
+    """Refuses instead of asking on the terminal."""
+    raise ValueError("the private key is encrypted")

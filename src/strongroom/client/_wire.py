@@ -194,6 +194,19 @@ def bearer(api_key: str) -> str:
     return f"Bearer {api_key}"
 
 
+def authorization(api_key: str | None, certificate: bool) -> dict[str, str]:
+    """The header that says who calls; none when a certificate does.
+
+    Raises:
+        UnauthenticatedError: the key cannot be one, or there is neither.
+    """
+    if api_key is None:
+        if not certificate:
+            raise UnauthenticatedError
+        return {}
+    return {"authorization": bearer(api_key)}
+
+
 def headers(body: bytes | None, accept: str) -> dict[str, str]:
     """What a request says of its body and of the answer that it wants."""
     out = {} if body is None else {"content-type": "application/json"}

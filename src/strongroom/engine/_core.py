@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-import secrets
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -16,13 +15,14 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakSet
 
-from strongroom import access, crypto
+from strongroom import crypto
 from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config, to_toml
 from strongroom.embedding import EmbeddingProvider
 from strongroom.engine import _scram
 from strongroom.engine._access_stats import AccessStats
 from strongroom.engine._audit_log import AuditLog
 from strongroom.engine._call import Call
+from strongroom.engine._doors import Doors
 from strongroom.engine._indexes import Indexes
 from strongroom.engine._key_health import KeyHealth
 from strongroom.engine._log import Log, make_log
@@ -42,8 +42,8 @@ from strongroom.errors import (
     StoreExistsError,
     StrongroomError,
     TamperedError,
-    UnauthenticatedError,
 )
+from strongroom.identity import PeerCertificate
 from strongroom.keyring import Keyring
 from strongroom.kms import LOCAL, KmsProvider, create_kms, make_kms
 from strongroom.kms.files import fsync_directory, fsync_file, storage_error
@@ -205,6 +205,7 @@ class Engine:
         heads.bind(self.vault)
         self.registry = Registry(ledger, self.vault, self.heads)
         self.registry.verify()
+        self.doors = Doors(self)
         self._frozen = False
         self.audit_log = AuditLog(self)
         self.models = Models(self, worker=worker, provider=provider)
@@ -297,34 +298,38 @@ class Engine:
         surface: str = "python",
         request_id: str | None = None,
         context: RequestContext = IN_PROCESS,
+        peer: PeerCertificate | None = None,
     ) -> Session:
         """A session held to an API key's scope and grants, checked anew at each operation.
+
+        ``peer``: the certificate of the connection, when it has shown one; it is checked too.
 
         Raises:
             UnauthenticatedError: malformed, unknown, wrong, expired or revoked; nothing tells which.
         """
-        self.ensure_open()
-        request = request_id or secrets.token_hex(8)
-        try:
-            parsed = access.parse_key(key_text)
-        except UnauthenticatedError:
-            self.audit_refusal("unknown", surface, request, access.key_problem(key_text) or "")
-            raise
-        presented = self.registry.secret_hash(parsed.secret)
+        return self.doors.by_text(
+            key_text, surface=surface, request_id=request_id, context=context, peer=peer
+        )
 
-        def principal() -> Principal:
-            self.registry.refresh()
-            credential = self.registry.credential(parsed.key_id)
-            return access.check_credential(credential, presented, self.now_us())
+    def authenticate_certificate(
+        self,
+        peer: PeerCertificate,
+        *,
+        surface: str,
+        request_id: str | None = None,
+        context: RequestContext = IN_PROCESS,
+    ) -> Session:
+        """A session held to what the identity of a verified client certificate may do.
 
-        try:
-            principal()
-        except UnauthenticatedError:
-            credential = self.registry.credential(parsed.key_id)
-            reason = access.assess_credential(credential, presented, self.now_us()).reason
-            self.audit_refusal(parsed.key_id, surface, request, reason)
-            raise
-        return Session(self, principal, surface, request_id, caller=parsed.key_id, context=context)
+        Raises:
+            UnauthenticatedError: it stands for nobody, or is revoked or past its time; nothing tells which.
+        """
+        return self.doors.by_certificate(peer, surface=surface, request_id=request_id, context=context)
+
+    def knows_certificate(self, peer: PeerCertificate) -> bool:
+        """Whether an identity of the certificate is known; whether it is good, only signing in tells."""
+        self.registry.refresh()
+        return any(self.registry.identities.certificate(i) for i in peer.identities)
 
     def scram_offer(self, user: str) -> _scram.ScramOffer:
         """What SCRAM-SHA-256 says first to ``user``, a key id: salt and iterations; made up for others."""
@@ -339,6 +344,7 @@ class Engine:
         surface: str,
         request_id: str | None = None,
         context: RequestContext = IN_PROCESS,
+        peer: PeerCertificate | None = None,
     ) -> tuple[Session, bytes]:
         """A session held to the key ``user``, for whoever proves to know its text (RFC 5802).
 
@@ -347,15 +353,9 @@ class Engine:
         Raises:
             UnauthenticatedError: unknown, wrong, expired or revoked; nothing tells which.
         """
-        found = _scram.authenticate(self, user, message, proof, surface=surface, request_id=request_id)
-        session = Session(self, found.principal, surface, request_id, caller=user, context=context)
-        return session, found.server_signature
-
-    def audit_refusal(self, caller: str, surface: str, request_id: str, reason: str) -> None:
-        """Put a refused credential into the audit log."""
-        self.metrics.denied.labels(UnauthenticatedError.code).inc()
-        call = Call(self, caller, surface, request_id, "authenticate")
-        self.ledger.commit(WriteBatch(audit=[call.entry("denied", reason)]))
+        return self.doors.by_scram(
+            user, message, proof, surface=surface, request_id=request_id, context=context, peer=peer
+        )
 
     # -- for the operations -----------------------------------------------------------------------------
     def now_us(self) -> int:
@@ -432,7 +432,7 @@ class Engine:
             self._measure_queue,
             self.key_health.observe,
             self.indexes.tend,
-            self.indexes.observe,
+            self.doors.flush_notes,
         )
         while not self._closed.wait(min(interval, _QUEUE_GAUGE_S)):
             for chore in chores:
@@ -467,6 +467,7 @@ class Engine:
                 rooms.callback(close)
             rooms.callback(self.indexes.close)
             rooms.callback(self._flush_counters)
+            rooms.callback(self._flush_notes)
             rooms.callback(self.models.close)
 
     def _flush_counters(self) -> None:
@@ -474,3 +475,9 @@ class Engine:
             self.access_stats.flush()
         except StrongroomError as e:
             self.log.warning("counters_not_flushed", code=e.code)
+
+    def _flush_notes(self) -> None:
+        try:
+            self.doors.flush_notes()
+        except StrongroomError as e:
+            self.log.warning("notes_not_flushed", code=e.code)

@@ -15,6 +15,7 @@ from threading import RLock
 from strongroom.access import Credential
 from strongroom.access import decode as decode_credential
 from strongroom.access import encode as encode_credential
+from strongroom.engine._identities import Identities
 from strongroom.engine._payload import ModelPayload, NamespacePayload, decode_as, encode
 from strongroom.engine._vault import SYSTEM_NS, SYSTEM_TENANT, Heads, Vault
 from strongroom.errors import DuplicateMemoryError, TamperedError
@@ -52,6 +53,7 @@ class Registry:
         self._models: dict[str, ModelPayload] = {}
         self._models_by_no: dict[int, ModelPayload] = {}
         self._credentials: dict[str, tuple[Credential, int]] = {}
+        self.identities = Identities()
 
     # -- reading ----------------------------------------------------------------------------------
     def verify(self) -> None:
@@ -112,6 +114,8 @@ class Registry:
         elif row.field == Field.CREDENTIAL:
             credential = decode_credential(raw)
             self._credentials[credential.key_id] = (credential, row.version)
+        else:
+            self.identities.apply(row, raw)
 
     def get(self, name: str) -> NamespaceEntry | None:
         return self._by_name.get(name)
@@ -222,5 +226,16 @@ class Registry:
             put = self._put(
                 memory_id, Field.CREDENTIAL, (known[1] if known else 0) + 1, encode_credential(credential)
             )
+            self._ledger.commit(WriteBatch(puts=[put], audit=audit))
+            self.refresh()
+
+    def write_identity(self, field: Field, name: str, version: int, raw: bytes, audit: list[bytes]) -> None:
+        """Store a new or changed record of ``identities``; ``name`` is what it is found by.
+
+        Raises:
+            VersionConflictError, DuplicateMemoryError: somebody else changed or made it meanwhile.
+        """
+        with self._lock:
+            put = self._put(self._blind(f"identity-{field.value}", name), field, version, raw)
             self._ledger.commit(WriteBatch(puts=[put], audit=audit))
             self.refresh()

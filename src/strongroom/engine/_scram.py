@@ -10,16 +10,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from strongroom import access
 from strongroom.access import ScramVerifier
 from strongroom.engine._vault import SYSTEM_NS
-from strongroom.errors import UnauthenticatedError
-from strongroom.model import Principal
+from strongroom.model import Authentication, Principal
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -39,10 +37,11 @@ class ScramOffer:
 
 
 @dataclass(frozen=True, slots=True)
-class ScramOutcome:
-    """Who it is, asked anew at every operation, and the signature (32 bytes) of the server."""
+class ScramProof:
+    """Whose key it is about, the proof to ask at every operation, and the server's signature (32 bytes)."""
 
-    principal: Callable[[], Principal]
+    caller: str
+    proof: Callable[[], Principal | str]
     server_signature: bytes = field(repr=False)
 
 
@@ -81,20 +80,13 @@ def offer(engine: Engine, user: str) -> ScramOffer:
     return ScramOffer(verifier.salt, verifier.iterations)
 
 
-def authenticate(
-    engine: Engine, user: str, message: bytes, proof: bytes, *, surface: str, request_id: str | None
-) -> ScramOutcome:
-    """The caller, for whoever proves to know the text of the key ``user``.
+def examine(engine: Engine, user: str, message: bytes, proof: bytes) -> ScramProof:
+    """Compare a client's proof with the verifier of the key ``user``, in constant time.
 
     Args:
         message: the AuthMessage of RFC 5802, section 3.
         proof: the ClientProof, 32 bytes.
-
-    Raises:
-        UnauthenticatedError: unknown, without a verifier, wrong, expired or revoked; nothing tells which.
     """
-    engine.ensure_open()
-    request = request_id or secrets.token_hex(8)
     engine.registry.refresh()
     nobody = _nobody(engine, user)
     credential = engine.registry.credential(user)
@@ -107,26 +99,17 @@ def authenticate(
     same = same and len(proof) == _HASH_BYTES and known is not None
     answer = hmac.digest(verifier.server_key, message, "sha256")
 
-    def principal() -> Principal:
-        engine.registry.refresh()
+    def prove() -> Principal | str:
         now = engine.registry.credential(user)
-        if now is None or now.scram != known or not access.assess_standing(now, engine.now_us()).allowed:
-            raise UnauthenticatedError
-        return access.principal_of(now)
+        if now is None:
+            return "no key has this id"
+        if known is None:
+            return "the key has no SCRAM verifier"
+        if not same or now.scram != known:
+            return "the proof does not fit this key"
+        decision = access.assess_standing(now, engine.now_us())
+        if not decision.allowed:
+            return decision.reason
+        return replace(access.principal_of(now), authentication=Authentication.SCRAM)
 
-    try:
-        if not same:
-            raise UnauthenticatedError
-        principal()
-    except UnauthenticatedError:
-        if credential is None:
-            caller, reason = "unknown", "no key has this id"
-        elif known is None:
-            caller, reason = user, "the key has no SCRAM verifier"
-        elif not same:
-            caller, reason = user, "the proof does not fit this key"
-        else:
-            caller, reason = user, access.assess_standing(credential, engine.now_us()).reason
-        engine.audit_refusal(caller, surface, request, reason)
-        raise
-    return ScramOutcome(principal, answer)
+    return ScramProof("unknown" if credential is None else user, prove, answer)

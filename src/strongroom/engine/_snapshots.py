@@ -61,7 +61,7 @@ class Restored:
     index: NamespaceIndex
     seq: int
     made_us: int
-    ids: NDArray[np.uint8]  # shape (memories, 16)
+    ids: list[bytes]
     seqs: NDArray[np.int64]
     prints: NDArray[np.uint64]
 

@@ -107,7 +107,7 @@ def _keys_in_data(message: str) -> Finding:
 def check_private_keys(case: Case) -> Iterator[Finding]:
     """Key file, keyring, private keys of certificates, secrets of the configuration: mode 0600, our own."""
     tls = case.private_key.parent
-    paths = [case.key_file, case.keyring, case.private_key, tls / "ca.key"]
+    paths = [case.key_file, case.keyring, case.private_key, tls / "ca.key", tls / "client-ca.key"]
     for reference in (
         case.config.keys.passphrase,
         case.config.keys.credentials,

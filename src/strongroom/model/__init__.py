@@ -7,6 +7,7 @@ from strongroom.model.audit import (
     ConsistencyProof,
     InclusionProof,
 )
+from strongroom.model.credentials import ClientIdentity
 from strongroom.model.filters import Filter
 from strongroom.model.finding import Finding, Severity
 from strongroom.model.memory import (
@@ -45,6 +46,7 @@ __all__ = [
     "AuditFilter",
     "Authentication",
     "Checkpoint",
+    "ClientIdentity",
     "ConsistencyProof",
     "Decision",
     "Field",

@@ -19,6 +19,9 @@ class Field(IntEnum):
     MODEL = 18  # namespace 0: an embedding model known to this store
     AUDIT_SIGNER = 19  # namespace 0: the seeds that sign checkpoints of the audit log
     AUDIT_HEAD = 20  # namespace 0: size and root of the audit log as far as it is integrated
+    CERTIFICATE = 24  # namespace 0: an identity that certificates of clients may carry
+    REVOCATION = 25  # namespace 0: a certificate of a client that is not taken any more
+    ELEVATION = 26  # namespace 0: an elevation that was asked for, granted or ended
 
 
 class State(IntEnum):

@@ -278,6 +278,8 @@ class NamespaceIndex:
         self.keywords.remove(rids)
         if self.vectors is not None:
             self.vectors.remove(index)
+        for rid in rids:
+            self._roster.ids[rid] = None
 
     def _add_vectors(self, vectors: dict[int, NDArray[np.float32]]) -> None:
         if self.vectors is None:
@@ -341,7 +343,7 @@ class NamespaceIndex:
             raise IntegrityError("a snapshot is of another version")
         with self.lock.write:
             with self._mutex:
-                if self._roster.table.rows or self.watermark:
+                if self._roster.ids or self.watermark:
                     raise InternalError("an index that is in use cannot be restored")
                 self._roster.restore(blocks, rows, dimensions)
                 self._dimensions = self._dimensions or dimensions or None
@@ -357,10 +359,11 @@ class NamespaceIndex:
                 self.vectors.restore(blocks, rows)
             self.table.restore(blocks, rows, None if first == NEVER_US else first)
 
-    def known(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """The ids of all memories, shape (memories, 16), and the ``seq`` of each, int64."""
+    def known(self) -> tuple[list[bytes], NDArray[np.int64]]:
+        """The ids of all memories and the ``seq`` of each, int64, shape (memories,)."""
         with self._mutex:
-            return self._roster.known()
+            ids, rids = self._roster.known()
+            return ids, np.array(self._roster.seqs, dtype=np.int64)[rids]
 
     # -- questions about single memories ------------------------------------------------------------
     def has(self, memory_id: bytes) -> bool:
@@ -399,11 +402,6 @@ class NamespaceIndex:
     def dimensions(self) -> int | None:
         """The length of the vectors; None while it is not known."""
         return self._dimensions
-
-    @property
-    def sampled_recall(self) -> float | None:
-        """Share of the true ten nearest that searches by meaning find; None: not known (yet)."""
-        return self.vectors.recall if self.vectors is not None else None
 
     def memory_bytes(self) -> int:
         """Bytes of the lanes and tables here, without the columns."""
@@ -449,9 +447,10 @@ class NamespaceIndex:
 
     def id_at(self, rid: int) -> bytes:
         """The memory that a live row stands for."""
-        if not self._alive[rid]:
+        memory_id = self._roster.ids[rid]
+        if memory_id is None:
             raise InternalError("a search met a row that is gone")
-        return self._roster.table.id_at(rid)
+        return memory_id
 
     def seq_at(self, rid: int) -> int:
         return self._roster.seqs[rid]

@@ -23,11 +23,19 @@ import uvicorn
 
 from strongroom.config import Config, keys_directory
 from strongroom.errors import ConfigurationError, InternalError
-from strongroom.servers.http import Guard, Log, WorkerPool, capture_library_logs, make_log
+from strongroom.servers.http import (
+    Connection,
+    Guard,
+    Log,
+    WorkerPool,
+    capture_library_logs,
+    connection_protocol,
+    make_log,
+)
 from strongroom.servers.mcp import McpEndpoint
 from strongroom.servers.pgwire import PgwireServer
 from strongroom.servers.rest import create_app
-from strongroom.servers.tls import server_context
+from strongroom.servers.tls import CERTIFICATE_MODES, server_context
 
 if TYPE_CHECKING:
     from strongroom.engine import Engine
@@ -136,7 +144,7 @@ def run_server(
     log = make_log(config.log)
     capture_library_logs(log)
     try:
-        context = server_context(certificate, private_key)
+        context = _https_context(engine, config, certificate, private_key)
         with ExitStack() as stack:
             chosen = config.server.port if port is None else port
             bound = stack.enter_context(_bind(config.server.host if host is None else host, chosen))
@@ -152,7 +160,7 @@ def run_server(
             application = build_application(
                 engine, config, log=log, metrics_on_loopback=metrics_on_loopback, pgwire=wire
             )
-            server = _Server(_uvicorn_config(application, context))
+            server = _Server(_uvicorn_config(engine, application, context))
             log.info(
                 "serving", port=bound.getsockname()[1], pgwire_port=wire[1].getsockname()[1] if wire else None
             )
@@ -200,13 +208,13 @@ class ServerThread:
         metrics_on_loopback: bool = False,
         application: Any = None,
     ) -> None:
-        context = server_context(certificate, private_key)
+        context = _https_context(engine, config, certificate, private_key)
         self._socket = _bind(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"https://{host}:{self.port}"
         if application is None:
             application = build_application(engine, config, log=log, metrics_on_loopback=metrics_on_loopback)
-        self._server = _Server(_uvicorn_config(application, context))
+        self._server = _Server(_uvicorn_config(engine, application, context))
         self._thread = threading.Thread(target=self._run, name="strongroom-server", daemon=True)
 
     def _run(self) -> None:
@@ -244,6 +252,29 @@ class ServerThread:
         self.stop()
 
 
+def _https_context(engine: Engine, config: Config, certificate: Path, private_key: Path) -> ssl.SSLContext:
+    """The TLS of REST and MCP.
+
+    Raises:
+        ConfigurationError: a setting or a file cannot be used.
+    """
+    server = config.server
+    if server.client_certificate not in CERTIFICATE_MODES:
+        raise ConfigurationError(
+            "unknown [server] client_certificate", hint="one of: " + ", ".join(CERTIFICATE_MODES)
+        )
+    asks = server.client_certificate != "off"
+    engine.doors.prepare()
+    return server_context(
+        certificate,
+        private_key,
+        post_quantum=server.post_quantum,
+        client_ca=keys_directory(engine.directory, config) / server.client_ca if asks else None,
+        certificate_required=server.client_certificate == "required",
+        on_refused=lambda reason: engine.doors.note_handshake("https", reason),
+    )
+
+
 def _bind(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65_535:  # getaddrinfo would take it modulo 65536
         raise ConfigurationError("a port is a number from 0 to 65535")
@@ -256,6 +287,8 @@ def _bind(host: str, port: int) -> socket.socket:
         raise ConfigurationError("the address of the server cannot be used") from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Inherited by what is accepted: an answer in two pieces must not wait for an acknowledgement.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound.bind(address)
     except OSError as e:
         bound.close()
@@ -263,7 +296,10 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _uvicorn_config(application: Any, context: ssl.SSLContext) -> uvicorn.Config:
+def _uvicorn_config(engine: Engine, application: Any, context: ssl.SSLContext) -> uvicorn.Config:
+    def seen(connection: Connection) -> None:
+        engine.metrics.tls_connections.labels("https", connection.group or "unknown").inc()
+
     return uvicorn.Config(
         application,
         lifespan="on",
@@ -275,7 +311,10 @@ def _uvicorn_config(application: Any, context: ssl.SSLContext) -> uvicorn.Config
         limit_concurrency=_CONNECTIONS_MAX,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_DRAIN_S,
-        http="h11",  # unlike httptools it bounds the head of a request, before any authentication
+        loop="asyncio",  # the loop that our TLS is tried on
+        http=connection_protocol(
+            seen
+        ),  # h11: unlike httptools it bounds the head of a request, before any sign-in
         h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
         ws="none",
         ssl_context_factory=lambda *_: context,

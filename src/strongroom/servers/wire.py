@@ -13,9 +13,9 @@ from uuid import UUID
 
 import msgspec
 
-from strongroom.model import ApiKeyInfo, AuditEntry, NamespacePattern
+from strongroom.model import ApiKeyInfo, AuditEntry, ClientIdentity, NamespacePattern
 
-__all__ = ["audit_out", "key_out", "to_json", "to_plain"]
+__all__ = ["audit_out", "identity_out", "key_out", "to_json", "to_plain"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -45,6 +45,12 @@ def key_out(key: ApiKeyInfo) -> dict[str, Any]:
     """An API key with its grants as text."""
     fields = {f.name: getattr(key, f.name) for f in dataclasses.fields(key)}
     return {**fields, "grants": [g.text for g in key.grants]}
+
+
+def identity_out(identity: ClientIdentity) -> dict[str, Any]:
+    """An identity with its grants as text."""
+    fields = {f.name: getattr(identity, f.name) for f in dataclasses.fields(identity)}
+    return {**fields, "grants": [g.text for g in identity.grants]}
 
 
 def audit_out(entry: AuditEntry) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import httpx
 
 from strongroom.client import _wire
 from strongroom.client._async._audit import AsyncAuditCalls
+from strongroom.client._async._identity import AsyncIdentityCalls
 from strongroom.client._async._memories import AsyncMemoryCalls
 from strongroom.client._async._store import AsyncStoreCalls
 from strongroom.client._tls import client_context
@@ -16,7 +17,7 @@ from strongroom.client._tls import client_context
 _CONNECT_S = 5.0
 
 
-class AsyncRemoteRoom(AsyncMemoryCalls, AsyncStoreCalls, AsyncAuditCalls):
+class AsyncRemoteRoom(AsyncMemoryCalls, AsyncStoreCalls, AsyncAuditCalls, AsyncIdentityCalls):
     """A store behind a server, with the methods of an opened one. Close it, or use ``with``.
 
     All methods raise what an embedded store raises, and TransportError when the server cannot be
@@ -43,8 +44,10 @@ class AsyncRemoteRoom(AsyncMemoryCalls, AsyncStoreCalls, AsyncAuditCalls):
 async def aconnect(
     url: str,
     *,
-    api_key: str,
+    api_key: str | None = None,
     ca: str | Path | None = None,
+    certificate: str | Path | None = None,
+    private_key: str | Path | None = None,
     timeout_s: float = 30.0,
     batch_items: int = 1000,
 ) -> AsyncRemoteRoom:
@@ -52,18 +55,19 @@ async def aconnect(
 
     Args:
         url: ``https://host:port``; there is no other way than TLS 1.3.
-        api_key: ``sr_live_...``.
+        api_key: ``sr_live_...``; may be left out when ``certificate`` says who calls.
         ca: a PEM file of the authorities to trust; without it those of the system.
+        certificate, private_key: PEM files of a client certificate to show.
         timeout_s: how long to wait for an answer, seconds.
         batch_items: how many memories ``store_many`` sends in one request.
 
     Raises:
-        ConfigurationError: the address is not https, or ``ca`` cannot be read. UnauthenticatedError: the
-        key cannot be one. Nothing is sent before the first call.
+        ConfigurationError: the address is not https, or a file cannot be read. UnauthenticatedError: the
+        key cannot be one, or there is neither key nor certificate. Nothing is sent before the first call.
     """
     http = httpx.AsyncClient(
-        verify=client_context(ca),
-        headers={"authorization": _wire.bearer(api_key), "accept": "application/json"},
+        verify=client_context(ca, certificate, private_key),
+        headers={"accept": "application/json", **_wire.authorization(api_key, certificate is not None)},
         timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
         follow_redirects=False,
         trust_env=False,

@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types import CallToolResult
 
-from strongroom.access import key_problem
 from strongroom.config import Config
 from strongroom.errors import InvalidInputError, StrongroomError, UnauthenticatedError
-from strongroom.servers.http import Log, WorkerPool, bearer_key, error_response, request_id_of
+from strongroom.servers.http import Log, WorkerPool, error_response, presented, sign_in
 from strongroom.servers.mcp._server import Context, build_server
 
 if TYPE_CHECKING:
@@ -67,15 +66,8 @@ class McpEndpoint:
         await self._manager.handle_request(scope, receive, send)
 
     async def _authenticate(self, scope: Scope) -> Session:
-        key = bearer_key(scope)
-        problem = key_problem(key)
-        request_id = request_id_of(scope)
-        if key is None or problem is not None:
-            self._log.info("refused", reason=problem, request_id=request_id)
-            raise UnauthenticatedError
-        return await self._workers.run(
-            lambda: self._engine.authenticate(key, surface=_SURFACE, request_id=request_id)
-        )
+        shown = presented(scope, self._log)
+        return await self._workers.run(lambda: sign_in(self._engine, shown, scope, _SURFACE))
 
 
 def _session_of(context: Context) -> Session:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from strongroom.config import PgwireConfig
-from strongroom.model import Principal, SqlCancel, SqlDescription, SqlResult
+from strongroom.identity import PeerCertificate
+from strongroom.model import Principal, RequestContext, SqlCancel, SqlDescription, SqlResult
 
 __all__ = ["Authenticator", "Door", "SqlSession"]
 
@@ -35,13 +36,38 @@ class Authenticator(Protocol):
     """The engine's side of signing in. Refusals are ``UnauthenticatedError``, whatever the reason."""
 
     def authenticate(
-        self, key_text: str, *, surface: str = ..., request_id: str | None = ...
+        self,
+        key_text: str,
+        *,
+        surface: str = ...,
+        request_id: str | None = ...,
+        context: RequestContext = ...,
+        peer: PeerCertificate | None = ...,
     ) -> SqlSession: ...
+
+    def authenticate_certificate(
+        self,
+        peer: PeerCertificate,
+        *,
+        surface: str,
+        request_id: str | None = ...,
+        context: RequestContext = ...,
+    ) -> SqlSession: ...
+
+    def knows_certificate(self, peer: PeerCertificate) -> bool: ...
 
     def scram_offer(self, user: str) -> ScramOfferLike: ...
 
     def authenticate_scram(
-        self, user: str, message: bytes, proof: bytes, *, surface: str, request_id: str | None = ...
+        self,
+        user: str,
+        message: bytes,
+        proof: bytes,
+        *,
+        surface: str,
+        request_id: str | None = ...,
+        context: RequestContext = ...,
+        peer: PeerCertificate | None = ...,
     ) -> tuple[SqlSession, bytes]: ...
 
 

@@ -42,11 +42,15 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class TlsInfo:
-    """``certificate``: of the client, DER, verified. ``alpn``: the protocol both agreed on."""
+    """``certificate``: of the client, DER, verified. ``alpn``: the protocol both agreed on.
+
+    ``group``: of the key exchange; empty when the runtime cannot tell.
+    """
 
     version: str
     alpn: str | None
     certificate: bytes | None = field(default=None, repr=False)
+    group: str = ""
 
 
 Effect = Receive | Send | StartTls | Work

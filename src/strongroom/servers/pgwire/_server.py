@@ -69,15 +69,27 @@ class PgwireServer:
         self.log = log
         self.workers = workers
         self.metrics = WireMetrics(engine.metrics.registry)
+        self._tls_connections = engine.metrics.tls_connections
         ca = None
         if self.config.client_certificate != "off":
-            ca = keys_directory(engine.directory, config) / self.config.client_ca
-        self.context = make_context(certificate, private_key, ca)
+            ca = keys_directory(engine.directory, config) / (self.config.client_ca or config.server.client_ca)
+        engine.doors.prepare()
+        self.context = make_context(
+            certificate,
+            private_key,
+            ca,
+            post_quantum=config.server.post_quantum,
+            on_refused=lambda reason: engine.doors.note_handshake("pgwire", reason),
+        )
         self.door = Door(engine, self.config, end_point_binding(certificate), self, Catalog())
         self._connections: set[_Connection] = set()
         self._callers: Tally[str] = Tally()
         self._server: asyncio.Server | None = None
         self.stopping = False
+
+    def tls_seen(self, group: str) -> None:
+        """Count a connection by its key exchange."""
+        self._tls_connections.labels("pgwire", group or "unknown").inc()
 
     @property
     def engine(self) -> Authenticator:
@@ -157,8 +169,6 @@ def _checked(config: PgwireConfig) -> PgwireConfig:
         raise ConfigurationError(
             "unknown [pgwire] client_certificate", hint="one of: " + ", ".join(_CERTIFICATES)
         )
-    if config.client_certificate != "off" and not config.client_ca:
-        raise ConfigurationError("[pgwire] client_certificate needs client_ca")
     if config.channel_binding_required and config.authentication != "scram":
         raise ConfigurationError(
             "[pgwire] channel_binding_required needs SCRAM for everybody", hint='authentication = "scram"'
@@ -243,7 +253,7 @@ class _Connection(asyncio.Protocol):
     # -- the protocol -------------------------------------------------------------------------------------
     async def _live(self) -> None:
         server = self._server
-        start = StartUp(self._inbox, server.door)
+        start = StartUp(self._inbox, server.door, self._source())
         try:
             try:
                 async with asyncio.timeout(server.config.startup_timeout_ms / 1000):
@@ -276,6 +286,10 @@ class _Connection(asyncio.Protocol):
         finally:
             await self._close()
 
+    def _source(self) -> str:
+        address = None if self.transport is None else self.transport.get_extra_info("peername")
+        return str(address[0]) if isinstance(address, tuple) else ""
+
     @staticmethod
     def _caller_of(started: Started | None) -> str:
         return "" if started is None else started.session.whoami().id
@@ -288,6 +302,7 @@ class _Connection(asyncio.Protocol):
             caller=self.caller,
             request_id=start.request_id,
             certificate=None if tls is None or tls.certificate is None else certificate_name(tls.certificate),
+            group=None if tls is None else tls.group,
         )
 
     async def _refuse(self, error: PgError, start: StartUp) -> None:
@@ -432,7 +447,8 @@ class _Connection(asyncio.Protocol):
             self._push()
             if done:
                 break
-        return TlsInfo(pipe.version() or "", pipe.selected_alpn(), pipe.peer_certificate())
+        self._server.tls_seen(pipe.group())
+        return TlsInfo(pipe.version() or "", pipe.selected_alpn(), pipe.peer_certificate(), pipe.group())
 
     async def _close(self) -> None:
         self._server.leave(self)

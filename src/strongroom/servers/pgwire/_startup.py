@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from strongroom.access import is_key_id
 from strongroom.errors import StrongroomError, UnauthenticatedError
+from strongroom.identity import PeerCertificate, read_peer
+from strongroom.model import RequestContext
 from strongroom.servers.pgwire import _messages as m
 from strongroom.servers.pgwire import _scram
 from strongroom.servers.pgwire._contract import Door, SqlSession
@@ -42,12 +44,14 @@ class Started:
 class StartUp:
     """One start-up. ``run`` gives None when the connection only wanted something cancelled, or went."""
 
-    def __init__(self, inbox: m.Inbox, door: Door) -> None:
+    def __init__(self, inbox: m.Inbox, door: Door, source: str = "") -> None:
         self._inbox = inbox
         self._door = door
+        self._source = source
         self.tls: TlsInfo | None = None
         self.user = ""
         self.request_id = secrets.token_hex(8)
+        self._peer: PeerCertificate | None = None
 
     def run(self) -> Steps[Started | None]:
         first = True
@@ -116,6 +120,7 @@ class StartUp:
             raise PgError("28000", "no user name was given", fatal=True)
         if self._door.config.client_certificate == "required" and self.tls.certificate is None:
             raise PgError("28000", "connection requires a valid client certificate", fatal=True)
+        self._peer = self._read_peer(self.tls)
         if parameters.get("replication", "false").lower() not in ("false", "off", "no", "0"):
             raise PgError("0A000", "replication is not supported", fatal=True)
         minor = min(startup.minor, 2) if startup.minor != 1 else 0
@@ -137,9 +142,26 @@ class StartUp:
         )
 
     # -- who it is ------------------------------------------------------------------------------------
-    def _authenticate(self) -> Steps[SqlSession | None]:
-        mode = self._door.config.authentication
+    @staticmethod
+    def _read_peer(tls: TlsInfo) -> PeerCertificate | None:
+        if tls.certificate is None:
+            return None
         try:
+            return read_peer(tls.certificate)
+        except StrongroomError as e:
+            raise PgError("28000", e.message, fatal=True) from None
+
+    @property
+    def _context(self) -> RequestContext:
+        return RequestContext(source_address=self._source, tls_group=self.tls.group if self.tls else "")
+
+    def _authenticate(self) -> Steps[SqlSession | None]:
+        mode, engine, peer = self._door.config.authentication, self._door.engine, self._peer
+        try:
+            if peer is not None and self._door.config.certificate_signs_in and not is_key_id(self.user):
+                known: bool = yield Work(lambda: engine.knows_certificate(peer))
+                if known:
+                    return (yield from self._by_certificate(peer))
             if mode == "scram" or (mode == "both" and is_key_id(self.user)):
                 return (yield from self._by_scram())
             return (yield from self._by_password())
@@ -165,6 +187,15 @@ class StartUp:
             raise m.protocol_violation("expected an authentication response")
         return payload
 
+    def _by_certificate(self, peer: PeerCertificate) -> Steps[SqlSession | None]:
+        engine = self._door.engine
+        session: SqlSession = yield Work(
+            lambda: engine.authenticate_certificate(
+                peer, surface=_SURFACE, request_id=self.request_id, context=self._context
+            )
+        )
+        return session
+
     def _by_password(self) -> Steps[SqlSession | None]:
         yield Send(m.AUTH_CLEARTEXT)
         payload = yield from self._answer()
@@ -177,7 +208,13 @@ class StartUp:
             key = ""
         engine = self._door.engine
         session: SqlSession = yield Work(
-            lambda: engine.authenticate(key, surface=_SURFACE, request_id=self.request_id)
+            lambda: engine.authenticate(
+                key,
+                surface=_SURFACE,
+                request_id=self.request_id,
+                context=self._context,
+                peer=self._peer,
+            )
         )
         return session
 
@@ -204,7 +241,13 @@ class StartUp:
         message, proof = exchange.read_client_final(payload)
         session, signature = yield Work(
             lambda: engine.authenticate_scram(
-                user, message, proof, surface=_SURFACE, request_id=self.request_id
+                user,
+                message,
+                proof,
+                surface=_SURFACE,
+                request_id=self.request_id,
+                context=self._context,
+                peer=self._peer,
             )
         )
         yield Send(m.auth_sasl_final(_scram.server_final(signature)))

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from strongroom.errors import ConfigurationError
-from strongroom.servers.tls import server_context
+from strongroom.servers.tls import negotiated_group, server_context
 
 ALPN = "postgresql"
 _READ_BYTES = 65_536
@@ -89,12 +90,23 @@ class TlsPipe:
     def version(self) -> str | None:
         return self._ssl.version()
 
+    def group(self) -> str:
+        """The group of the key exchange; empty when the runtime cannot tell."""
+        return negotiated_group(self._ssl) or ""
+
     def peer_certificate(self) -> bytes | None:
         """The client's certificate in DER, when it showed one; the handshake has verified it."""
         return self._ssl.getpeercert(binary_form=True)
 
 
-def make_context(certificate: Path, private_key: Path, client_ca: Path | None) -> ssl.SSLContext:
+def make_context(
+    certificate: Path,
+    private_key: Path,
+    client_ca: Path | None,
+    *,
+    post_quantum: str,
+    on_refused: Callable[[str], None] | None = None,
+) -> ssl.SSLContext:
     """A TLS 1.3 context for this surface; with ``client_ca`` it asks for a certificate of the client.
 
     Whether one is required is decided after the handshake, where the refusal can carry a SQLSTATE.
@@ -102,17 +114,14 @@ def make_context(certificate: Path, private_key: Path, client_ca: Path | None) -
     Raises:
         ConfigurationError: a file cannot be used.
     """
-    context = server_context(certificate, private_key)
-    context.set_alpn_protocols([ALPN])
-    if client_ca is not None:
-        context.verify_mode = ssl.CERT_OPTIONAL
-        try:
-            context.load_verify_locations(client_ca)
-        except (OSError, ssl.SSLError):
-            raise ConfigurationError("[pgwire] client_ca cannot be loaded") from None
-        if not context.get_ca_certs():
-            raise ConfigurationError("[pgwire] client_ca holds no certificate of an authority")
-    return context
+    return server_context(
+        certificate,
+        private_key,
+        alpn=(ALPN,),
+        post_quantum=post_quantum,
+        client_ca=client_ca,
+        on_refused=on_refused,
+    )
 
 
 def end_point_binding(certificate: Path) -> bytes:

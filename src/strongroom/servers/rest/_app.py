@@ -21,6 +21,7 @@ from strongroom.servers.rest._admin import administration, store
 from strongroom.servers.rest._audit import audit_log
 from strongroom.servers.rest._call import Caller, as_errors, error_to_response, input_error
 from strongroom.servers.rest._health import health
+from strongroom.servers.rest._identity import identity
 from strongroom.servers.rest._memories import memories
 from strongroom.servers.rest._spec import describe
 from strongroom.servers.rest._sql import statements
@@ -67,6 +68,7 @@ def create_app(
         store(caller),
         administration(caller),
         audit_log(caller),
+        identity(caller),
         health(caller, metrics_on_loopback=metrics_on_loopback),
     ]
     for router in routers:

@@ -15,7 +15,6 @@ from pydantic import BaseModel, ValidationError
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
-from strongroom.access import key_problem
 from strongroom.config import LimitsConfig
 from strongroom.errors import (
     InvalidFilterError,
@@ -27,11 +26,13 @@ from strongroom.errors import (
 )
 from strongroom.servers.http import (
     Log,
+    Presented,
     WorkerPool,
-    bearer_key,
     error_response,
     http_status,
+    presented,
     request_id_of,
+    sign_in,
 )
 from strongroom.servers.rest._models import Input
 from strongroom.servers.wire import to_json
@@ -70,8 +71,8 @@ class Caller:
 
     async def run(self, request: Request, work: Callable[[Session], T]) -> T:
         """The result of an operation, made in a worker thread for the caller that the key stands for."""
-        key = _presented_key(request)
-        return await self.workers.run(lambda: work(self._session(request, key)))
+        shown = _presented(request)
+        return await self.workers.run(lambda: work(self._session(request, shown)))
 
     async def call(self, request: Request, work: Callable[[Session], object]) -> Response:
         """The answer to an operation that takes no body."""
@@ -94,11 +95,11 @@ class Caller:
         media_type: str = "application/json",
     ) -> Response:
         """The answer to an operation whose body ``model`` parses; ``waits`` tells those that take long."""
-        key = _presented_key(request)
-        raw = await self._body(request, key)
+        shown = _presented(request)
+        raw = await self._body(request, shown)
 
         def hop() -> bytes:
-            session = self._session(request, key)
+            session = self._session(request, shown)
             return encode(work(session, model(raw)))
 
         pool = self.waiters if waits is not None and waits(raw) else self.workers
@@ -106,46 +107,41 @@ class Caller:
 
     async def opened(self, request: Request, model: Callable[[bytes], M]) -> tuple[Session, M]:
         """The caller's session and the parsed body, for an answer that is streamed."""
-        key = _presented_key(request)
-        raw = await self._body(request, key)
-        return await self.workers.run(lambda: (self._session(request, key), model(raw)))
+        shown = _presented(request)
+        raw = await self._body(request, shown)
+        return await self.workers.run(lambda: (self._session(request, shown), model(raw)))
 
-    async def _body(self, request: Request, key: str) -> bytes:
+    async def _body(self, request: Request, shown: Presented) -> bytes:
         _check_content_type(request)
         length = request.headers.get("content-length")
         if length is None or int(length) > _UNCHECKED_BODY_BYTES_MAX:
-            await self.workers.run(lambda: self._session(request, key))
+            await self.workers.run(lambda: self._session(request, shown))
         try:
             return await request.body()
         except ClientDisconnect:
             raise InvalidInputError("the request ended before its body was complete") from None
 
-    def _session(self, request: Request, key: str) -> Session:
-        return self.engine.authenticate(key, surface=_SURFACE, request_id=request_id_of(request.scope))
+    def _session(self, request: Request, shown: Presented) -> Session:
+        return sign_in(self.engine, shown, request.scope, _SURFACE)
 
     def checks(self) -> list[Any]:
         """What a route with a key depends on, in this order: a key of the right form, known parameters."""
         return [Depends(self.require_key), known_parameters]
 
     async def require_key(self, request: Request) -> None:
-        """Take the key from the header.
+        """Take the credential from the header or the connection.
 
         Raises:
             UnauthenticatedError: there is none of the right form.
         """
-        key = bearer_key(request.scope)
-        problem = key_problem(key)
-        if problem is not None:
-            self._log.info("refused", reason=problem, request_id=request_id_of(request.scope))
-            raise UnauthenticatedError
-        request.scope["state"]["key"] = key
+        request.scope["state"]["presented"] = presented(request.scope, self._log)
 
 
-def _presented_key(request: Request) -> str:
-    key = request.scope["state"].get("key")
-    if not isinstance(key, str):
+def _presented(request: Request) -> Presented:
+    shown = request.scope["state"].get("presented")
+    if not isinstance(shown, Presented):
         raise UnauthenticatedError
-    return key
+    return shown
 
 
 async def _refuse_unknown_parameters(request: Request) -> None:

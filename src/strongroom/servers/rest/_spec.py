@@ -13,6 +13,7 @@ from starlette.responses import Response
 
 from strongroom.servers.rest import _models as m
 from strongroom.servers.rest import _models_audit as ma
+from strongroom.servers.rest import _models_identity as mi
 
 _REF = "#/components/schemas/{model}"
 BODIES: dict[str, type[m.Input]] = {
@@ -30,6 +31,9 @@ BODIES: dict[str, type[m.Input]] = {
         m.SqlStatement,
         ma.AuditQuestion,
         ma.AuditExportOrder,
+        mi.NewCertificate,
+        mi.RenewalOrder,
+        mi.CertificateRevocation,
     )
 }
 _ERRORS: dict[int | str, str] = {

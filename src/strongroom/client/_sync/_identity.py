@@ -1,0 +1,111 @@
+# Generated from _async/_identity.py by script/generate_sync.py; do not edit.
+"""The methods on who may come in: certificates of clients."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from strongroom.client import _wire, _wire_identity
+from strongroom.client._sync._calls import Calls
+from strongroom.model import ClientIdentity, PrincipalKind, Scope
+
+
+class IdentityCalls(Calls):
+    """Who may come in, besides the holders of API keys."""
+
+    def certificates_issue(
+        self,
+        request: str,
+        *,
+        identity: str,
+        name: str,
+        scope: Scope | str,
+        grants: Sequence[str],
+        hours: float = 24.0,
+        expires_at: datetime | None = None,
+        kind: PrincipalKind | str = PrincipalKind.AGENT,
+        agent_id: str = "",
+        labels: Sequence[str] = (),
+    ) -> tuple[ClientIdentity, str]:
+        """Let an identity in and sign its first certificate; with it comes the certificate in PEM.
+
+        ``request`` is a PKCS #10 request in PEM; the private key stays here.
+
+        Raises:
+            InvalidInputError: a value is not of its form. ConflictError: the identity is known already.
+        """
+        body = {
+            "identity": identity,
+            "name": name,
+            "scope": scope,
+            "grants": grants,
+            "request": request,
+            "hours": hours,
+            "expires_at": expires_at,
+            "kind": kind,
+            "agent_id": agent_id,
+            "labels": labels,
+        }
+        raw = self._send("POST", "/v1/certificates", _wire.encode(_wire.present(body)))
+        return _wire_identity.certificate(raw)
+
+    def certificates_allow(
+        self,
+        identity: str,
+        *,
+        name: str,
+        scope: Scope | str,
+        grants: Sequence[str],
+        expires_at: datetime | None = None,
+        kind: PrincipalKind | str = PrincipalKind.AGENT,
+        agent_id: str = "",
+        labels: Sequence[str] = (),
+    ) -> ClientIdentity:
+        """Let an identity in whose certificates another authority signs.
+
+        Raises:
+            As ``certificates_issue``.
+        """
+        body = {
+            "identity": identity,
+            "name": name,
+            "scope": scope,
+            "grants": grants,
+            "expires_at": expires_at,
+            "kind": kind,
+            "agent_id": agent_id,
+            "labels": labels,
+        }
+        raw = self._send("POST", "/v1/certificates", _wire.encode(_wire.present(body)))
+        return _wire_identity.certificate(raw)[0]
+
+    def certificates_renew(
+        self, request: str, *, identity: str | None = None, hours: float = 24.0
+    ) -> tuple[ClientIdentity, str]:
+        """A new certificate for a known identity: the caller's own, or for an admin a named one.
+
+        Raises:
+            CredentialNotFoundError: there is none that the caller may manage. ConflictError: it was revoked
+            or has expired. InvalidInputError: the request is malformed.
+        """
+        body = _wire.present({"request": request, "identity": identity, "hours": hours})
+        raw = self._send("POST", "/v1/certificates:renew", _wire.encode(body))
+        return _wire_identity.certificate(raw)
+
+    def certificates_list(self) -> Sequence[ClientIdentity]:
+        """The identities that the caller may manage, with their newest certificate."""
+        return _wire_identity.certificates(self._send("GET", "/v1/certificates", repeatable=True))
+
+    def certificates_revoke(
+        self, identity: str | None = None, *, serial: str | None = None
+    ) -> ClientIdentity | None:
+        """Revoke an identity (by id or name) with all its certificates, or one certificate by its serial.
+
+        Raises:
+            CredentialNotFoundError: there is no such identity that the caller may manage.
+        """
+        body = _wire.encode(_wire.present({"identity": identity, "serial": serial}))
+        return _wire_identity.revoked(
+            self._send("POST", "/v1/certificates:revoke", body, repeatable=True)
+        )

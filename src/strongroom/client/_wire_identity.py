@@ -1,0 +1,88 @@
+"""Answers about who may come in, without I/O."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+
+from strongroom.errors import TransportError
+from strongroom.model import ClientIdentity, NamespacePattern, PrincipalKind, Scope
+
+
+class _Identity(msgspec.Struct):
+    id: str
+    name: str
+    identity: str
+    scope: Scope
+    grants: list[str]
+    kind: PrincipalKind
+    agent_id: str
+    labels: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    serial: str
+    not_after: datetime | None
+
+    def noun(self) -> ClientIdentity:
+        return ClientIdentity(
+            id=self.id,
+            name=self.name,
+            identity=self.identity,
+            scope=self.scope,
+            grants=tuple(NamespacePattern.parse(g) for g in self.grants),
+            kind=self.kind,
+            agent_id=self.agent_id,
+            labels=tuple(self.labels),
+            created_at=self.created_at,
+            expires_at=self.expires_at,
+            revoked_at=self.revoked_at,
+            serial=self.serial,
+            not_after=self.not_after,
+        )
+
+
+class _Certificate(msgspec.Struct):
+    identity: _Identity
+    certificate: str | None
+
+
+class _Certificates(msgspec.Struct):
+    certificates: list[_Identity]
+
+
+class _Revoked(msgspec.Struct):
+    identity: _Identity | None
+
+
+_CERTIFICATE = msgspec.json.Decoder(_Certificate)
+_CERTIFICATES = msgspec.json.Decoder(_Certificates)
+_REVOKED = msgspec.json.Decoder(_Revoked)
+_NOT_KNOWN = "the answer is not of the form that this client knows"
+
+
+def certificate(raw: bytes) -> tuple[ClientIdentity, str]:
+    """Raises: TransportError: not of the form that this client knows."""
+    try:
+        found = _CERTIFICATE.decode(raw)
+        return found.identity.noun(), found.certificate or ""
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise TransportError(_NOT_KNOWN) from None
+
+
+def certificates(raw: bytes) -> list[ClientIdentity]:
+    """Raises: TransportError: not of the form that this client knows."""
+    try:
+        return [c.noun() for c in _CERTIFICATES.decode(raw).certificates]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise TransportError(_NOT_KNOWN) from None
+
+
+def revoked(raw: bytes) -> ClientIdentity | None:
+    """Raises: TransportError: not of the form that this client knows."""
+    try:
+        found = _REVOKED.decode(raw).identity
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise TransportError(_NOT_KNOWN) from None
+    return None if found is None else found.noun()

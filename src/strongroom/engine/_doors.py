@@ -1,0 +1,223 @@
+"""Who comes in: a session for whoever proves who it is, and the audit entry for whoever does not.
+
+Each kind of credential is a *proof*: a function that gives the caller as it stands now, or why there is
+none. It is asked when somebody comes in and again at every operation, so that a credential that expires
+or is revoked stops at the next call, on open connections too. A certificate of the connection is checked
+beside it, whatever else was presented. Refusals look the same to the caller; the reason is in the log.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from strongroom import access
+from strongroom.access import CertificateCredential
+from strongroom.config import keys_directory
+from strongroom.engine import _scram
+from strongroom.engine._call import Call
+from strongroom.engine.session import Session
+from strongroom.errors import UnauthenticatedError
+from strongroom.identity import PeerCertificate, RevocationFile
+from strongroom.ledger import WriteBatch
+from strongroom.model import IN_PROCESS, Principal, RequestContext
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+
+Proof: TypeAlias = Callable[[], Principal | str]  # the caller, or why there is none
+_NOTES_MAX: Final = 256
+_MORE: Final = ("more", "further reasons")
+
+
+class Doors:
+    """The ways into an opened store."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._crl: RevocationFile | None = None
+        self._notes: dict[tuple[str, str], int] = {}
+        self._notes_lock = Lock()
+
+    def prepare(self) -> None:
+        """Read what the checks of certificates need; a server calls it before it listens.
+
+        Raises:
+            ConfigurationError: the revocation list cannot be used.
+        """
+        server = self._engine.config.server
+        if server.client_crl and self._crl is None:
+            keys = keys_directory(self._engine.directory, self._engine.config)
+            self._crl = RevocationFile(keys / server.client_crl, keys / server.client_ca)
+
+    # -- the ways ---------------------------------------------------------------------------------------
+    def by_text(
+        self,
+        text: str,
+        *,
+        surface: str,
+        request_id: str | None,
+        context: RequestContext,
+        peer: PeerCertificate | None,
+    ) -> Session:
+        """For whoever shows an API key as a whole.
+
+        Raises:
+            UnauthenticatedError: malformed, unknown, wrong, expired or revoked; nothing tells which.
+        """
+        self._engine.ensure_open()
+        caller, proof = self._key_proof(text)
+        return self._admit(caller, proof, surface, request_id, context, peer)
+
+    def by_certificate(
+        self, peer: PeerCertificate, *, surface: str, request_id: str | None, context: RequestContext
+    ) -> Session:
+        """For whoever has shown the certificate ``peer`` in the handshake of its connection.
+
+        Raises:
+            UnauthenticatedError: it stands for nobody, or is revoked or past its time; nothing tells which.
+        """
+        self._engine.ensure_open()
+        found = self._certificate_of(peer)
+        caller = "unknown" if isinstance(found, str) else found.id
+        return self._admit(
+            caller, lambda: self._certificate_principal(peer), surface, request_id, context, peer
+        )
+
+    def by_scram(
+        self,
+        user: str,
+        message: bytes,
+        proof: bytes,
+        *,
+        surface: str,
+        request_id: str | None,
+        context: RequestContext,
+        peer: PeerCertificate | None,
+    ) -> tuple[Session, bytes]:
+        """For whoever proves to know the text of the key ``user`` (RFC 5802).
+
+        Raises:
+            UnauthenticatedError: unknown, wrong, expired or revoked; nothing tells which.
+        """
+        self._engine.ensure_open()
+        shown = _scram.examine(self._engine, user, message, proof)
+        session = self._admit(shown.caller, shown.proof, surface, request_id, context, peer)
+        return session, shown.server_signature
+
+    # -- the frame ------------------------------------------------------------------------------------
+    def _admit(
+        self,
+        caller: str,
+        proof: Proof,
+        surface: str,
+        request_id: str | None,
+        context: RequestContext,
+        peer: PeerCertificate | None,
+    ) -> Session:
+        def principal() -> Principal:
+            found = self._verdict(proof, peer)
+            if isinstance(found, str):
+                raise UnauthenticatedError
+            return found
+
+        request = request_id or secrets.token_hex(8)
+        found = self._verdict(proof, peer)
+        if isinstance(found, str):
+            self.refuse(caller, surface, request, found, context)
+            raise UnauthenticatedError
+        return Session(self._engine, principal, surface, request_id, caller=caller, context=context)
+
+    def _verdict(self, proof: Proof, peer: PeerCertificate | None) -> Principal | str:
+        self._engine.registry.refresh()
+        if peer is not None:
+            problem = self._peer_problem(peer)
+            if problem is not None:
+                return problem
+        return proof()
+
+    def refuse(
+        self, caller: str, surface: str, request_id: str, reason: str, context: RequestContext = IN_PROCESS
+    ) -> None:
+        """Put a refused credential into the audit log."""
+        engine = self._engine
+        engine.metrics.denied.labels(UnauthenticatedError.code).inc()
+        call = Call(engine, caller, surface, request_id, "authenticate", context=context)
+        engine.ledger.commit(WriteBatch(audit=[call.entry("denied", reason)]))
+
+    def note_handshake(self, surface: str, reason: str) -> None:
+        """Keep in mind that a TLS handshake failed; never blocks. ``flush_notes`` writes it down."""
+        self._engine.metrics.tls_refused.labels(surface).inc()
+        with self._notes_lock:
+            key = (surface, reason)
+            if key in self._notes or len(self._notes) < _NOTES_MAX:
+                self._notes[key] = self._notes.get(key, 0) + 1
+            else:
+                self._notes[_MORE] = self._notes.get(_MORE, 0) + 1
+
+    def flush_notes(self) -> None:
+        """Write the handshakes that failed since the last call into the audit log, one entry a reason."""
+        with self._notes_lock:
+            notes, self._notes = self._notes, {}
+        if not notes:
+            return
+        entries = []
+        for (surface, reason), times in notes.items():
+            call = Call(self._engine, "unknown", surface, secrets.token_hex(8), "handshake")
+            call.details["times"] = str(times)
+            entries.append(call.entry("denied", reason))
+        self._engine.ledger.commit(WriteBatch(audit=entries))
+
+    # -- proofs ---------------------------------------------------------------------------------------
+    def _key_proof(self, text: str) -> tuple[str, Proof]:
+        engine = self._engine
+        try:
+            parsed = access.parse_key(text)
+        except UnauthenticatedError:
+            problem = access.key_problem(text) or "not of the form of a key"
+            return "unknown", lambda: problem
+        presented = engine.registry.secret_hash(parsed.secret)
+
+        def proof() -> Principal | str:
+            credential = engine.registry.credential(parsed.key_id)
+            decision = access.assess_credential(credential, presented, engine.now_us())
+            if credential is None or not decision.allowed:
+                return decision.reason
+            return access.principal_of(credential)
+
+        return parsed.key_id, proof
+
+    def _certificate_principal(self, peer: PeerCertificate) -> Principal | str:
+        found = self._certificate_of(peer)
+        return found if isinstance(found, str) else access.certificate_principal(found)
+
+    def _certificate_of(self, peer: PeerCertificate) -> CertificateCredential | str:
+        """The credential of an identity that the certificate carries."""
+        known = [c for i in peer.identities if (c := self._engine.registry.identities.certificate(i))]
+        if not known:
+            return "no credential names an identity of the certificate"
+        if len(known) > 1:
+            return "the certificate carries the names of several identities"
+        decision = access.assess_certificate(known[0], self._engine.now_us())
+        return known[0] if decision.allowed else decision.reason
+
+    def _peer_problem(self, peer: PeerCertificate) -> str | None:
+        """Why the certificate of a connection is not taken any more; None when it is."""
+        engine = self._engine
+        now_us = engine.now_us()
+        if now_us < peer.not_before_us:
+            return "the certificate is not valid yet"
+        if now_us >= peer.not_after_us:
+            return "the certificate has expired"
+        identities = engine.registry.identities
+        if identities.revoked(peer.serial) is not None:
+            return "the certificate was revoked"
+        for identity in peer.identities:
+            credential = identities.certificate(identity)
+            if credential is not None and credential.revoked_at_us is not None:
+                return "the identity of the certificate was revoked"
+        if self._crl is not None:
+            return self._crl.problem(peer.issuer, peer.serial, now_us)
+        return None

@@ -1,0 +1,33 @@
+"""Who a caller is, proved by other means than an API key: certificates of clients and their authority."""
+
+from strongroom.identity._authority import (
+    CLIENT_CA,
+    CLIENT_HOURS_MAX,
+    CertificateInfo,
+    ClientAuthority,
+    Issued,
+    certificate_info,
+    create_client_authority,
+    create_local_ca,
+    new_request,
+    renew_server_certificate,
+)
+from strongroom.identity._crl import RevocationFile
+from strongroom.identity._peer import PeerCertificate, check_identity, read_peer
+
+__all__ = [
+    "CLIENT_CA",
+    "CLIENT_HOURS_MAX",
+    "CertificateInfo",
+    "ClientAuthority",
+    "Issued",
+    "PeerCertificate",
+    "RevocationFile",
+    "certificate_info",
+    "check_identity",
+    "create_client_authority",
+    "create_local_ca",
+    "new_request",
+    "read_peer",
+    "renew_server_certificate",
+]

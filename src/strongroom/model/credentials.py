@@ -1,0 +1,32 @@
+"""Credentials other than API keys, as listings show them. None holds a secret."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from strongroom.model.namespace import NamespacePattern
+from strongroom.model.principal import PrincipalKind, Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientIdentity:
+    """An identity that certificates of clients may carry, and what it may do.
+
+    ``identity`` is ``spiffe://trust.domain/path`` or ``dns:host``. ``serial`` (hexadecimal) and ``not_after``
+    are those of the newest certificate that the embedded authority has signed for it, if it has.
+    """
+
+    id: str
+    name: str
+    identity: str
+    scope: Scope
+    grants: tuple[NamespacePattern, ...]
+    kind: PrincipalKind
+    agent_id: str
+    labels: tuple[str, ...]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    serial: str
+    not_after: datetime | None

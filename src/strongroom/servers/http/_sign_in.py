@@ -1,0 +1,67 @@
+"""What a request over HTTP presents, and the session that the engine gives for it.
+
+A bearer credential says who calls. Without one, the certificate of the connection does. A certificate is
+checked in any case: one that was revoked makes a good key useless on that connection.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from strongroom.access import key_problem
+from strongroom.errors import UnauthenticatedError
+from strongroom.servers.http._connection import Connection, connection_of, context_of
+from strongroom.servers.http._guard import Scope, bearer_key, request_id_of
+from strongroom.servers.http._logs import Log
+
+if TYPE_CHECKING:
+    from strongroom.engine import Engine, Session
+
+__all__ = ["Presented", "presented", "sign_in"]
+
+
+@dataclass(frozen=True, slots=True)
+class Presented:
+    """A credential of the right form, not checked yet: a text, or the certificate of the connection."""
+
+    text: str | None = field(repr=False)
+    connection: Connection
+
+
+def presented(scope: Scope, log: Log) -> Presented:
+    """What a request presents; nothing is looked up yet.
+
+    Raises:
+        UnauthenticatedError: nothing, or nothing of the right form.
+    """
+    connection = connection_of(scope)
+    has_header = any(name == b"authorization" for name, _ in scope["headers"])
+    text = bearer_key(scope) if has_header else None
+    problem: str | None
+    if connection.problem:
+        problem = connection.problem
+    elif has_header or connection.peer is None:
+        problem = key_problem(text)
+    else:
+        problem = None
+    if problem is not None:
+        log.info("refused", reason=problem, request_id=request_id_of(scope))
+        raise UnauthenticatedError
+    return Presented(text, connection)
+
+
+def sign_in(engine: Engine, shown: Presented, scope: Scope, surface: str) -> Session:
+    """The session for what a request presents. Blocks.
+
+    Raises:
+        UnauthenticatedError: the credential is not good; nothing tells why.
+    """
+    context, request_id, peer = context_of(scope), request_id_of(scope), shown.connection.peer
+    if shown.text is not None:
+        return engine.authenticate(
+            shown.text, surface=surface, request_id=request_id, context=context, peer=peer
+        )
+    if peer is None:
+        raise UnauthenticatedError
+    return engine.authenticate_certificate(peer, surface=surface, request_id=request_id, context=context)

@@ -1,0 +1,81 @@
+"""What goes in and out on certificates of clients."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from strongroom.model import Scope
+from strongroom.servers.rest import _models as m
+
+Hours = Annotated[float, Field(gt=0, description="How long the certificate is valid, at most 720.")]
+Request = Annotated[str, Field(max_length=16_384, description="A PKCS #10 request in PEM.")]
+Kind = Literal["agent", "person", "service"]
+
+
+class NewCertificate(m.Input):
+    """An identity to let in; with ``request`` its first certificate is signed."""
+
+    identity: Annotated[str, Field(examples=["spiffe://example.org/agents/support"], max_length=2048)]
+    name: str
+    scope: Annotated[Scope, Field(strict=False)]
+    grants: list[m.Pattern]
+    request: Request | None = None
+    hours: Hours = 24.0
+    expires_at: m.Time | None = None
+    kind: Kind = "agent"
+    agent_id: str = ""
+    labels: list[str] = []
+
+
+class RenewalOrder(m.Input):
+    """A new certificate; without ``identity`` the caller's own."""
+
+    request: Request
+    identity: str | None = None
+    hours: Hours = 24.0
+
+
+class CertificateRevocation(m.Input):
+    """An identity by its id or text, or one certificate by its serial number: one of the two."""
+
+    identity: str | None = None
+    serial: Annotated[str, Field(max_length=128)] | None = None
+
+
+class IdentityOut(m.Output):
+    """An identity that certificates may carry, with its newest certificate."""
+
+    id: str
+    name: str
+    identity: str
+    scope: Scope
+    grants: list[str]
+    kind: Kind
+    agent_id: str
+    labels: list[str]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime | None
+    revoked_at: AwareDatetime | None
+    serial: str
+    not_after: AwareDatetime | None
+
+
+class CertificateOut(m.Output):
+    """``certificate`` is PEM, and null when only the identity was let in."""
+
+    identity: IdentityOut
+    certificate: str | None
+
+
+class CertificatesOut(m.Output):
+    """The identities that the caller may manage."""
+
+    certificates: list[IdentityOut]
+
+
+class CertificateRevokedOut(m.Output):
+    """``identity`` is null for a certificate whose identity is not known here."""
+
+    identity: IdentityOut | None
