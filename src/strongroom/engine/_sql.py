@@ -18,12 +18,18 @@ from numpy.typing import NDArray
 
 from strongroom import access, audit
 from strongroom.engine._call import Call
-from strongroom.engine._read import chosen_namespaces
+from strongroom.engine._read import chosen_namespaces, open_memory
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._validate import check_count, check_text
 from strongroom.engine._vault import SYSTEM_NS
-from strongroom.errors import InvalidInputError, InvalidVectorError, LimitExceededError
-from strongroom.model import Action, SqlCancel, SqlDescription, SqlResult
+from strongroom.errors import (
+    InvalidInputError,
+    InvalidVectorError,
+    KeyStateError,
+    LimitExceededError,
+    TamperedError,
+)
+from strongroom.model import Action, Field, Memory, SealedRecord, SqlCancel, SqlDescription, SqlResult
 from strongroom.model.sql_values import to_rows
 from strongroom.recall import sql
 from strongroom.recall.columnar import ColumnarTable
@@ -102,6 +108,7 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
         scorer=partial(texts.scorers, members, entries) if plan.scores else None,
         vectors=texts.of_top(plan, entries),
         cancel=request.cancel,
+        open=partial(_opened, call, entries, members) if members else None,
     )
     started = perf_counter()
     answer = engine.indexes.sql.run(made)
@@ -141,6 +148,41 @@ def _authorized(call: Call, statement: str, patterns: Sequence[str] | None) -> l
 def _members(engine: Engine, entries: Sequence[NamespaceEntry]) -> list[sql.Member]:
     indexes = [engine.indexes.ready(entry) for entry in entries]
     return [sql.Member(cast(ColumnarTable, index.table), index) for index in indexes]
+
+
+def _opened(
+    call: Call,
+    entries: Sequence[NamespaceEntry],
+    members: Sequence[sql.Member],
+    places: Sequence[sql.Place],
+) -> list[Memory] | None:
+    """The memories at these places, without their counters; None: one has changed since the index was asked.
+
+    Raises:
+        TamperedError: a row is gone or older than what this process has already seen of it.
+    """
+    engine = call.engine
+    rows: dict[tuple[int, bytes], SealedRecord] = {}
+    for number, entry in enumerate(entries):
+        ids = [place.memory_id for place in places if place.member == number]
+        if ids:
+            rows |= {
+                (number, row.memory_id): row for row in engine.ledger.get_many(entry.ns, ids, Field.MEMORY)
+            }
+    memories = []
+    for place in places:
+        row = rows.get((place.member, place.memory_id))
+        if row is None or row.seq < place.seq:
+            raise TamperedError("a row of the ledger is gone or older than it was")
+        if row.seq != place.seq:
+            return None
+        entry, index = entries[place.member], members[place.member].index
+        try:
+            memories.append(open_memory(call, entry, row, index.has_vector(place.memory_id), None))
+        except KeyStateError as e:
+            engine.indexes.forget_unreadable(entry, index, row, e.code)
+            return None
+    return memories
 
 
 # -- texts ------------------------------------------------------------------------------------------------

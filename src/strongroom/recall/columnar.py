@@ -35,6 +35,7 @@ from strongroom.recall._blocks import BlockReader
 from strongroom.recall._buffer import Batch, ChangeBuffer
 from strongroom.recall._column_dump import FrozenColumns, restored_columns
 from strongroom.recall._columns import arrow_batch, create_table_sql, expires_us, to_row
+from strongroom.recall._facets import Facets
 from strongroom.recall._filter_sql import Compiled, compile_filter
 from strongroom.recall._watchdog import Watchdog
 from strongroom.recall.where import WHERE_BYTES_MAX, CheckedWhere, WhereChecker
@@ -262,6 +263,7 @@ class ColumnarTable:
         self._name = f"{store._schema(ns)}.mem"
         self._namespace = namespace
         self._buffer = ChangeBuffer()
+        self.facets = Facets()  # as of the last change, whether it was flushed or not
         self._flush_lock = threading.Lock()
         self._dropped = False
 
@@ -275,10 +277,12 @@ class ColumnarTable:
         made = [to_row(rid, memory, seq) for rid, memory, seq in rows]
         ends = [e for e in map(expires_us, made) if e is not None]
         self._buffer.append(made, min(ends, default=None))
+        self.facets.append(made)
 
     def remove(self, rids: Sequence[int]) -> None:
         """Take rows away; a rid that is not there is no error."""
         self._buffer.remove(rids)
+        self.facets.remove(rids)
 
     def set_embedded(self, rids: Sequence[int], embedded: bool) -> None:
         """Set ``has_embedding``."""
@@ -338,6 +342,7 @@ class ColumnarTable:
             if not self._dropped:
                 self._dropped = True
                 self._buffer.clear()
+                self.facets = Facets()
                 self._store._drop(self._ns)
 
     def freeze(self) -> FrozenColumns:
@@ -360,6 +365,7 @@ class ColumnarTable:
         with self._store.cursor() as cursor:
             for part in parts:
                 _with_arrow(cursor, part, f"INSERT INTO {self._name} SELECT * FROM arriving")  # noqa: S608
+                self.facets.append_arrow(part)
         self._buffer.continue_after(rows - 1, expires_us_min)
 
     @property

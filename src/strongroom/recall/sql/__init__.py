@@ -4,7 +4,8 @@ from strongroom.recall.sql.describe import parameter_types, sample
 from strongroom.recall.sql.front import Front
 from strongroom.recall.sql.functions import RELATIONS
 from strongroom.recall.sql.plan import Plan
-from strongroom.recall.sql.run import Answer, Member, Request, SqlEngine
+from strongroom.recall.sql.request import Answer, Member, Open, Place, Request
+from strongroom.recall.sql.run import SqlEngine
 from strongroom.recall.sql.scope import Score, Text
 from strongroom.recall.sql.scoring import Scorer, hybrid_scorers, keyword_scorers, semantic_scorers
 from strongroom.recall.sql.walk import Offer
@@ -15,6 +16,8 @@ __all__ = [
     "Front",
     "Member",
     "Offer",
+    "Open",
+    "Place",
     "Plan",
     "Request",
     "Score",

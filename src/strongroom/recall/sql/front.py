@@ -25,6 +25,7 @@ from strongroom.errors import (
     SqlSyntaxError,
     StrongroomError,
 )
+from strongroom.recall.sql.direct import find_direct
 from strongroom.recall.sql.plan import Names, Plan, Variant, find_top, rewrite, verify
 from strongroom.recall.sql.tree import Tree
 from strongroom.recall.sql.walk import Offer, Walk
@@ -131,7 +132,9 @@ class Front:
                 "the statement has too many parameters", hint=f"at most {self._limits.sql_parameters_max}"
             )
         originals = {base.number: dict(base.node) for base in walk.bases}
-        plan = Plan(node, walk, find_top(node, walk), originals, explain=explain is not None)
+        top = find_top(node, walk)
+        direct = find_direct(node, walk, top)
+        plan = Plan(node, walk, top, originals, explain=explain is not None, direct=direct)
         self.variant(plan, "whole", expiring=False)
         return plan
 

@@ -10,16 +10,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.errors import InternalError
+from strongroom.model import SqlColumn
 from strongroom.recall.sql import tree as t
 from strongroom.recall.sql.functions import AGGREGATES, FUNCTIONS, RELATIONS, TABLE_FUNCTIONS, WINDOWS
 from strongroom.recall.sql.scope import Base, Score, Text
 from strongroom.recall.sql.tree import Tree
 from strongroom.recall.sql.walk import Walk
 
-__all__ = ["KEYS", "Names", "Plan", "TopK", "Variant", "find_top", "rewrite", "verify"]
+if TYPE_CHECKING:
+    from strongroom.recall.sql.direct import Direct
+
+__all__ = [
+    "KEYS", "Learned", "Names", "Plan", "TopK", "Variant", "count_of", "find_top", "rewrite", "verify",
+]  # fmt: skip
 
 KEYS: Final[Mapping[str, str]] = {
     "kind": "kind_key",
@@ -86,15 +92,28 @@ class Variant:
     parameters: frozenset[str]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Learned:
+    """What the first run of a statement has shown: the names and types of its columns."""
+
+    columns: tuple[SqlColumn, ...]
+    schema: Any
+
+
 @dataclass(slots=True, eq=False)
 class Plan:
-    """A checked statement. ``variants`` are made when they are first needed."""
+    """A checked statement. ``variants`` are made when they are first needed.
+
+    ``direct``: one of the forms that need no columnar engine, used once ``learned`` is there.
+    """
 
     node: Tree
     walk: Walk
     top: TopK | None
     originals: dict[int, Tree]
     explain: bool = False
+    direct: Direct | None = None
+    learned: Learned | None = None
     variants: dict[tuple[str, bool], Variant] = field(default_factory=dict)
     tables_seen: set[object] = field(default_factory=set)
 
@@ -190,7 +209,7 @@ def find_top(node: Tree, walk: Walk) -> TopK | None:
         return None
     score = _ranked(modifiers["ORDER_MODIFIER"]["orders"], node["select_list"], walk, base)
     cut = modifiers["LIMIT_MODIFIER"]
-    limit, offset = _count(cut.get("limit")), _count(cut.get("offset", t.integer(0)))
+    limit, offset = count_of(cut.get("limit")), count_of(cut.get("offset", t.integer(0)))
     if score is None or limit is None or offset is None or "limit_type" in cut:
         return None
     return TopK(base, score, limit, offset)
@@ -216,7 +235,7 @@ def _ranked(orders: list[Tree], items: list[Tree], walk: Walk, base: Base) -> Sc
     return found[1] if found is not None and found[0] is base and found[1].kind == "semantic" else None
 
 
-def _count(node: Any) -> int | Text | None:
+def count_of(node: Any) -> int | Text | None:
     literal = node.get("literal", {}) if isinstance(node, dict) else {}
     if literal.get("kind") == "INTEGER" and literal.get("text", "").isdigit():
         return int(literal["text"])

@@ -1,0 +1,153 @@
+"""Answering the forms of ``direct``: rows are found in facets and vector lane, and opened from the ledger.
+
+The order of things is that of a search: what passes is found first, and only the rows of the answer are
+opened. Everything that is not certain gives None, and the columnar engine answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from strongroom.model import Memory
+from strongroom.recall._columns import TABLE_COLUMNS, Row, to_row
+from strongroom.recall._facets import Condition
+from strongroom.recall.search import _reading as reading
+from strongroom.recall.sql.binding import number_of
+from strongroom.recall.sql.direct import Direct, memory_id_of, resolved
+from strongroom.recall.sql.plan import Learned
+from strongroom.recall.sql.request import Answer, Member, Place, Request
+
+__all__ = ["answer_directly"]
+
+Search = Callable[[Sequence[NDArray[np.int64] | None]], list[tuple[int, int]] | None]
+_PLACES: Final = {name: TABLE_COLUMNS.index(name) for name in TABLE_COLUMNS}
+
+
+@dataclass(slots=True)
+class _Found:
+    """Rows of an answer in their order, and the score of each."""
+
+    places: list[Place]
+    scores: list[float] | None = None
+
+
+def answer_directly(request: Request, rows_max: int, search: Search) -> Answer | None:
+    """The answer; None: the columnar engine has to give it.
+
+    ``search``: the vector index, asked for the best rows within the given rows of each member.
+    """
+    direct, learned, open_rows = request.plan.direct, request.plan.learned, request.open
+    if direct is None or learned is None or open_rows is None or not request.members:
+        return None
+    if request.plan.explain or (request.cancel is not None and request.cancel.cancelled):
+        return None
+    conditions = resolved(direct, request.parameters)
+    if conditions is None or not all(m.table.facets.covers(conditions) for m in request.members):
+        return None
+    if direct.kind == "count":
+        with reading([m.index for m in request.members]):
+            total = sum(m.table.facets.count(conditions, request.now_us) for m in request.members)
+        return Answer(learned.columns, pa.table([pa.array([total], pa.int64())], learned.schema), "exact")
+    with reading([m.index for m in request.members]):
+        found = _find(direct, request, conditions, rows_max, search)
+    if found is None or len(found.places) > request.rows_max:
+        return None
+    memories = open_rows(found.places)
+    if memories is None:
+        return None
+    table = _table(direct, learned, found, memories)
+    return Answer(learned.columns, table, "index" if direct.kind == "top" else "exact")
+
+
+def _find(
+    direct: Direct, request: Request, conditions: Sequence[Condition], rows_max: int, search: Search
+) -> _Found | None:
+    """The rows; the members are locked."""
+    members = request.members
+    if direct.kind == "id":
+        return _by_id(direct, request, conditions)
+    limit = number_of(direct.limit or 0, request.parameters)
+    offset = number_of(direct.offset, request.parameters)
+    if limit < 1 or offset < 0 or limit + offset > rows_max:
+        return None
+    if direct.kind == "newest":
+        parts = [m.table.facets.newest(conditions, limit + offset, request.now_us) for m in members]
+        numbers = np.repeat(np.arange(len(parts)), [len(rids) for rids, _ in parts])
+        rids = np.concatenate([rids for rids, _ in parts])
+        order = np.argsort(-np.concatenate([created for _, created in parts]), kind="stable")
+        chosen = order[offset : offset + limit]
+        return _Found([_place(members, int(numbers[i]), int(rids[i])) for i in chosen])
+    return _best(request, conditions, search, limit, offset)
+
+
+def _by_id(direct: Direct, request: Request, conditions: Sequence[Condition]) -> _Found | None:
+    memory_id = memory_id_of(direct, request.parameters)
+    limit = len(request.members) if direct.limit is None else number_of(direct.limit, request.parameters)
+    if memory_id is None or limit < 1:
+        return None
+    places = []
+    for number, member in enumerate(request.members):
+        rid = member.index.rid_of(memory_id)
+        if rid is not None and member.table.facets.holds(rid, conditions, request.now_us):
+            places.append(Place(number, memory_id, member.index.seq_at(rid)))
+    return _Found(places[:limit])
+
+
+def _best(
+    request: Request, conditions: Sequence[Condition], search: Search, limit: int, offset: int
+) -> _Found | None:
+    """By meaning, as the index has it; scores and their order are exact."""
+    plan, members, now_us = request.plan, request.members, request.now_us
+    if plan.top is None or request.vectors is None or request.scorer is None:
+        return None
+    whole = not conditions and not any(m.table.may_expire(now_us) for m in members)
+    pools = [None if whole else m.table.facets.rids(conditions, now_us) for m in members]
+    nearest = search(pools)
+    if nearest is None:
+        return None
+    scorers = request.scorer(plan.top.score)
+    scored: list[tuple[float, int, int]] = []
+    for number in range(len(members)):
+        rids = np.array([rid for n, rid in nearest if n == number], dtype=np.int64)
+        if len(rids):
+            scored += [
+                (s, number, r) for s, r in zip(scorers[number](rids).tolist(), rids.tolist(), strict=True)
+            ]
+    scored.sort(key=lambda item: -item[0])
+    chosen = scored[offset : offset + limit]
+    return _Found([_place(members, number, rid) for _, number, rid in chosen], [s for s, _, _ in chosen])
+
+
+def _place(members: Sequence[Member], number: int, rid: int) -> Place:
+    index = members[number].index
+    return Place(number, index.id_at(rid), index.seq_at(rid))
+
+
+# -- the answer -----------------------------------------------------------------------------------------
+def _table(direct: Direct, learned: Learned, found: _Found, memories: Sequence[Memory]) -> Any:
+    rows = [to_row(0, memory, 0) for memory in memories]
+    arrays = []
+    for name, field in zip(direct.columns, learned.schema, strict=True):
+        values = found.scores if name is None else _COLUMN.get(name, _plain(name))(rows, memories)
+        arrays.append(pa.array(values, field.type))
+    return pa.Table.from_arrays(arrays, schema=learned.schema)
+
+
+Maker = Callable[[Sequence[Row], Sequence[Memory]], list[Any]]
+
+
+def _plain(name: str) -> Maker:
+    return lambda rows, _: [row[_PLACES[name]] for row in rows]
+
+
+_COLUMN: Final[Mapping[str, Maker]] = {
+    "namespace": lambda _, memories: [m.namespace for m in memories],
+    "memory_id": lambda _, memories: [str(m.memory_id) for m in memories],
+    "derived_from": lambda _, memories: [[str(i) for i in m.derived_from] for m in memories],
+}

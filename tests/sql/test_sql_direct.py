@@ -1,0 +1,297 @@
+"""The everyday forms that need no columnar engine: the same answers as the general way, to the byte."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from tests.sql.conftest import OWN, OpenRoom, drafts
+
+from strongroom.engine import Room
+from strongroom.engine.session import Session
+from strongroom.errors import StrongroomError, TamperedError
+from strongroom.model import SqlResult
+from strongroom.recall.sql import SqlEngine
+
+COLUMNS = (
+    "memory_id", "namespace", "kind", "content", "metadata", "tags", "subject", "agent_id", "session_id",
+    "sensitivity", "importance", "source", "derived_from", "created_at", "updated_at", "expires_at",
+    "has_embedding", "version", "m.content", "content AS text", "memory_id AS Id",
+)  # fmt: skip
+TEXTS = {
+    "kind": ("observation", "fact", "preference", "nothing"),
+    "agent_id": ("agent-1", "agent-2", "agent-3", "it's"),
+    "subject": ("user:1", "user:2", "?"),
+    "session_id": ("s1", "s2", ""),
+    "sensitivity": ("internal", "secret"),
+}
+
+
+class Counting:
+    """How often the columnar engine was asked."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.runs = 0
+        general = SqlEngine._run
+
+        def run(engine: SqlEngine, request: Any) -> Any:
+            self.runs += 1
+            return general(engine, request)
+
+        monkeypatch.setattr(SqlEngine, "_run", run)
+
+
+@pytest.fixture
+def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
+    return Counting(monkeypatch)
+
+
+def plan_of(session: Session, statement: str) -> Any:
+    return session._engine.indexes.sql.front.plan(statement, session.sql_extension.offer)
+
+
+def both(
+    session: Session, statement: str, parameters: Sequence[Any], counting: Counting
+) -> tuple[SqlResult, SqlResult]:
+    """The answer of the columnar engine and the direct one."""
+    plan_of(session, statement).learned = None
+    general = session.sql(statement, parameters)
+    before = counting.runs
+    direct = session.sql(statement, parameters)
+    assert counting.runs == before, ("not answered directly", statement, parameters)
+    return general, direct
+
+
+def inner_rows(result: SqlResult) -> object:
+    """The rows in order; where they are ordered by score, all scores, and the rows that no tie can move."""
+    rows = list(result.rows())
+    if result.columns[-1].name != "score" or not rows:
+        return rows
+    scores = [row[-1] for row in rows]
+    return scores, sorted(repr(row) for row in rows if scores[0] > row[-1] > scores[-1])
+
+
+class Statements:
+    """Random statements of the direct forms; what can be is a literal or a parameter."""
+
+    def __init__(self, seed: int, ids: Sequence[UUID]) -> None:
+        self.random = Random(seed)
+        self.ids = ids
+        self.parameters: list[Any] = []
+
+    def value(self, value: Any, literal: str | None = None) -> str:
+        if literal is not None and self.random.random() < 0.5:
+            return literal
+        self.parameters.append(value)
+        return f"${len(self.parameters)}"
+
+    def text(self, value: str) -> str:
+        return self.value(value, "'" + value.replace("'", "''") + "'")
+
+    def condition(self) -> str:
+        r = self.random
+        column = r.choice([*TEXTS, *TEXTS, "importance", "importance", "created_at"])
+        name = r.choice((column, f"m.{column}", column.upper()))
+        if column in TEXTS:
+            if r.random() < 0.3:
+                chosen = [self.text(r.choice(TEXTS[column])) for _ in range(r.randrange(1, 4))]
+                return f"{name} IN ({', '.join(chosen)})"
+            return f"{name} = {self.text(r.choice(TEXTS[column]))}"
+        if column == "importance":
+            number = r.choice((0, 1, 0.5, round(r.random(), 2), r.random()))
+            short = repr(number) if len(repr(number)) < 8 else None
+            operand = lambda: self.value(number, short)  # noqa: E731
+        else:
+            moment = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(hours=r.randrange(5000))
+            operand = lambda: self.value(moment)  # noqa: E731
+        if r.random() < 0.2:
+            return f"{name} BETWEEN {operand()} AND {operand()}"
+        operator = r.choice(("=", "<", "<=", ">", ">="))
+        return f"{operand()} {operator} {name}" if r.random() < 0.3 else f"{name} {operator} {operand()}"
+
+    def statement(self) -> tuple[str, list[Any]]:
+        r = self.random
+        self.parameters = []
+        conditions = [self.condition() for _ in range(r.randrange(4))]
+        columns = ", ".join(r.choice(COLUMNS) for _ in range(r.randrange(1, 6)))
+        form = r.choice(("id", "count", "newest", "top"))
+        if form == "id":
+            wanted = r.choice([*self.ids, uuid4()])
+            asked = r.choice((wanted, str(wanted), str(wanted).upper()))
+            condition = "memory_id = " + self.value(asked, repr(str(wanted))) + r.choice(("", "::uuid"))
+            conditions.insert(r.randrange(len(conditions) + 1), condition)
+        where = f" WHERE {' AND '.join(conditions)}" if conditions else ""
+        cut = f" LIMIT {self.value(limit := r.randrange(1, 30), str(limit))}"
+        if r.random() < 0.3:
+            cut += f" OFFSET {self.value(offset := r.randrange(5), str(offset))}"
+        if form == "id":
+            return f"SELECT {columns} FROM memories m{where}{r.choice(('', ' LIMIT 3'))}", self.parameters
+        if form == "count":
+            return f"SELECT count(*) FROM memories m{where}", self.parameters
+        if form == "newest":
+            return (
+                f"SELECT {columns} FROM memories AS m{where} ORDER BY created_at DESC{cut}",
+                self.parameters,
+            )
+        rank = f"semantic_rank(content, {self.text(r.choice(('billing refund', 'train to rome')))})"
+        return (
+            f"SELECT {columns}, {rank} AS score FROM public.memories m{where} ORDER BY score DESC{cut}",
+            self.parameters,
+        )
+
+
+def test_250_random_statements_answer_directly_as_the_columnar_engine_does(
+    room: Room, caller: Session, counting: Counting
+) -> None:
+    statements = Statements(3, [row[0] for row in caller.sql("SELECT memory_id FROM memories")])
+    compared = 0
+    for _ in range(250):
+        statement, parameters = statements.statement()
+        plan_of(caller, statement).learned = None
+        general = caller.sql(statement, parameters)
+        before = counting.runs
+        direct = caller.sql(statement, parameters)
+        assert direct.columns == general.columns, statement
+        assert direct.arrow().schema == general.arrow().schema, statement
+        assert inner_rows(direct) == inner_rows(general), (statement, parameters)
+        assert direct.plan == general.plan, statement
+        compared += counting.runs == before
+    assert compared > 200  # the rest are searches by meaning that have fewer rows than LIMIT asks for
+
+
+OTHERS = [
+    (
+        "SELECT content FROM memories WHERE kind = 'fact' OR kind = 'goal' ORDER BY created_at DESC LIMIT 3",
+        [],
+    ),
+    ("SELECT count(DISTINCT kind) FROM memories", []),
+    ("SELECT count(*) FROM memories WHERE kind = $1", [None]),
+    ("SELECT count(*) FROM memories WHERE kind = $1", [3]),
+    ("SELECT count(*) FROM memories WHERE importance > $1", ["0.5"]),
+    ("SELECT count(*) FROM memories WHERE importance > $1", [float("nan")]),
+    ("SELECT count(*) FROM memories WHERE importance > 0.12345678901234567", []),
+    ("SELECT count(*) FROM memories WHERE kind = 'fact' LIMIT 0", []),
+    ("SELECT count(*) FROM memories GROUP BY kind", []),
+    ("SELECT updated_at AS created_at FROM memories ORDER BY created_at DESC LIMIT 3", []),
+    ("SELECT content FROM memories ORDER BY created_at LIMIT 3", []),
+    ("SELECT DISTINCT kind FROM memories ORDER BY created_at DESC LIMIT 3", []),
+    ("SELECT access_count FROM memories ORDER BY created_at DESC LIMIT 3", []),
+    ("SELECT * FROM memories ORDER BY created_at DESC LIMIT 3", []),
+    (
+        "SELECT a.kind FROM memories a, memories b WHERE a.kind = 'fact' ORDER BY a.created_at DESC LIMIT 3",
+        [],
+    ),
+    ("SELECT kind FROM memories AS x(kind, namespace) ORDER BY created_at DESC LIMIT 3", []),
+    ("WITH memories AS (SELECT 1 AS kind) SELECT count(*) FROM memories WHERE kind = '1'", []),
+    ("SELECT count(*) FROM memories WHERE kind COLLATE NOCASE = 'FACT'", []),
+    ("SELECT content FROM memories ORDER BY created_at DESC LIMIT 50%", []),
+    ("SELECT content FROM memories WHERE memory_id = 'not an id'", []),
+    ("SELECT content FROM memories WHERE memory_id = $1", ["{00000000-0000-0000-0000-000000000000}"]),
+    ("SELECT content FROM memories WHERE memory_id <> $1 ORDER BY created_at DESC LIMIT 1", [uuid4()]),
+    ("SELECT row_number() OVER () FROM memories ORDER BY created_at DESC LIMIT 3", []),
+    ("SELECT content FROM memories ORDER BY created_at DESC, content LIMIT 3", []),
+    ("SELECT kind FROM memories USING SAMPLE 3 ORDER BY created_at DESC LIMIT 3", []),
+    ("SELECT count(*) FROM memories WHERE created_at > $1", [datetime(2026, 2, 1)]),
+]
+
+
+def test_what_is_only_nearly_of_a_form_goes_the_general_way_every_time(
+    caller: Session, counting: Counting
+) -> None:
+    def answer(statement: str, parameters: list[Any]) -> object:
+        try:
+            return sorted(map(repr, caller.sql(statement, parameters).rows()))
+        except StrongroomError as e:
+            return e.code
+
+    for statement, parameters in OTHERS:
+        first = answer(statement, parameters)
+        before = counting.runs
+        again = answer(statement, parameters)
+        assert counting.runs > before or isinstance(again, str), statement
+        if "SAMPLE" not in statement:
+            assert again == first, statement
+
+
+def test_what_is_written_changed_deleted_or_expired_shows_in_the_next_direct_answer(
+    room: Room, caller: Session, counting: Counting
+) -> None:
+    random = Random(5)
+    newest = "SELECT memory_id, version FROM memories WHERE agent_id = $1 ORDER BY created_at DESC LIMIT 5"
+    count = "SELECT count(*) FROM memories WHERE agent_id = $1 AND importance >= $2"
+    alive = [(row[0], row[1]) for row in caller.sql("SELECT memory_id, namespace FROM memories").rows()]
+    for step in range(60):
+        action = random.choice(("store", "update", "delete", "expire"))
+        memory_id, namespace = random.choice(alive)
+        if action == "store":
+            made = room.store(f"new {step}", namespace=OWN[step % 2], agent_id="agent-1", importance=0.9)
+            alive.append((made.memory_id, made.namespace))
+        elif action == "update":
+            room.update(memory_id, namespace=namespace, agent_id="agent-1", importance=random.random())
+        elif action == "delete":
+            room.delete(memory_id, namespace=namespace)
+            alive.remove((memory_id, namespace))
+        else:
+            room.update(
+                memory_id, namespace=namespace, expires_at=datetime.now(UTC) + timedelta(seconds=0.02)
+            )
+            alive.remove((memory_id, namespace))
+        for statement, parameters in ((newest, ["agent-1"]), (count, ["agent-1", 0.4])):
+            general, direct = both(caller, statement, parameters, counting)
+            if action != "expire":
+                assert direct.arrow().equals(general.arrow()), (step, action)
+
+
+def test_a_caller_sees_no_foreign_row_in_a_direct_answer(
+    room: Room, caller: Session, counting: Counting
+) -> None:
+    secret = room.sql("SELECT memory_id FROM memories WHERE namespace = 'company_b/secret'").fetch(1)[0][0]
+    mine, none = both(caller, "SELECT content FROM memories WHERE memory_id = $1", [secret], counting)
+    assert len(mine) == len(none) == 0
+    _, direct = both(caller, "SELECT count(*) FROM memories", [], counting)
+    assert direct.fetch() == [(120,)]
+    assert room.sql("SELECT count(*) FROM memories").fetch() == [(151,)]  # learned from the caller's run
+
+
+def test_a_row_that_was_put_back_in_the_ledger_is_noticed(
+    room: Room, caller: Session, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    statement = "SELECT content FROM memories ORDER BY created_at DESC LIMIT 3"
+    both(caller, statement, [], counting)
+    monkeypatch.setattr(room.engine.ledger, "get_many", lambda *_: [])
+    with pytest.raises(TamperedError):
+        caller.sql(statement)
+
+
+def test_columns_with_very_many_texts_are_left_to_the_columnar_engine(
+    open_room: OpenRoom, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("strongroom.recall._facets._CODES_MAX", 50)
+    room = open_room()
+    room.store_many([{**d, "session_id": f"s{i}"} for i, d in enumerate(drafts(120))])
+    statement = "SELECT count(*) FROM memories WHERE session_id = $1"
+    assert room.sql(statement, ["s7"]).fetch() == [(1,)]
+    before = counting.runs
+    assert room.sql(statement, ["s8"]).fetch() == [(1,)]
+    assert counting.runs == before + 1
+    both(room, "SELECT count(*) FROM memories WHERE kind = 'fact'", [], counting)
+
+
+def test_after_a_restart_from_a_snapshot_the_direct_answers_are_the_same(
+    open_room: OpenRoom, counting: Counting
+) -> None:
+    room = open_room()
+    room.store_many(drafts(120))
+    room.flush()
+    room.close()
+    room = open_room()
+    statements = Statements(11, [row[0] for row in room.sql("SELECT memory_id FROM memories")])
+    for _ in range(60):
+        statement, parameters = statements.statement()
+        plan_of(room, statement).learned = None
+        general, direct = room.sql(statement, parameters), room.sql(statement, parameters)
+        assert inner_rows(direct) == inner_rows(general), (statement, parameters)
