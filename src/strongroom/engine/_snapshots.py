@@ -61,7 +61,7 @@ class Restored:
     index: NamespaceIndex
     seq: int
     made_us: int
-    ids: list[bytes]
+    ids: NDArray[np.uint8]  # shape (memories, 16)
     seqs: NDArray[np.int64]
     prints: NDArray[np.uint64]
 

@@ -7,7 +7,7 @@ background, so it rests as long as it has worked, unless somebody waits for it.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -21,50 +21,67 @@ from strongroom.model import Field, State
 
 _PAGE = 250  # about a millisecond: a search that wants the interpreter waits no longer
 _PRINT_BYTES = 8
+_ID_BYTES = 16
 
 Rest = Callable[[float], None]  # seconds that were worked; may raise to give up
 
 
 @dataclass(slots=True)
 class Survey:
-    """What the rows of a namespace are, by their headers alone, at one moment."""
+    """What the rows of a namespace are, by their headers alone, at one moment; 32 bytes a memory."""
 
     seq: int
     head_sum: int
     matches: bool = False  # the rows and the head
-    live: dict[bytes, int] = field(default_factory=dict)  # memory id -> place in the arrays
+    ids: bytearray = field(default_factory=bytearray)  # of the live memories, 16 bytes each
     seqs: array[int] = field(default_factory=lambda: array("q"))
     prints: array[int] = field(default_factory=lambda: array("Q"))
     removed: dict[bytes, int] = field(default_factory=dict)  # memory id -> seq of its tombstone
     unembedded: dict[bytes, int] = field(default_factory=dict)  # memory id -> version of its content
 
     def agrees(
-        self, watermark: int, ids: Sequence[bytes], seqs: NDArray[np.int64], prints: NDArray[np.uint64] | None
+        self,
+        watermark: int,
+        ids: NDArray[np.uint8],
+        seqs: NDArray[np.int64],
+        prints: NDArray[np.uint64] | None,
     ) -> bool:
         """Whether an index of these memories is what the rows up to ``watermark`` make.
 
-        ``seqs``, ``prints``: of each of ``ids``; shape (len(ids),). A memory that has changed since may
+        ``ids``: shape (n, 16); ``seqs``, ``prints``: of each of them. A memory that has changed since may
         have been anything; its change is read from the ledger again.
         """
-        same = 0
-        numbers = seqs.tolist()
-        marks = None if prints is None else prints.tolist()
-        for i, memory_id in enumerate(ids):
-            at = self.live.get(memory_id)
-            if at is None:
-                if self.removed.get(memory_id, 0) <= watermark:
-                    return False
-            elif self.seqs[at] <= watermark:
-                if self.seqs[at] != numbers[i] or (marks is not None and self.prints[at] != marks[i]):
-                    return False
-                same += 1
-        return same == sum(1 for seq in self.seqs if seq <= watermark)
+        at = self._places(ids)
+        for missing in np.flatnonzero(at < 0).tolist():
+            if self.removed.get(ids[missing].tobytes(), 0) <= watermark:
+                return False
+        own = np.array(self.seqs, dtype=np.int64)
+        known = np.flatnonzero(at >= 0)
+        same = known[own[at[known]] <= watermark]
+        if np.any(own[at[same]] != seqs[same]):
+            return False
+        if prints is not None and np.any(np.array(self.prints, dtype=np.uint64)[at[same]] != prints[same]):
+            return False
+        return len(same) == int(np.count_nonzero(own <= watermark))
 
-    def prints_of(self, watermark: int, ids: Sequence[bytes]) -> NDArray[np.uint64]:
+    def prints_of(self, watermark: int, ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
         """The print of each of ``ids``; 0 where it has changed since ``watermark``."""
-        places = (self.live.get(memory_id) for memory_id in ids)
-        found = (0 if at is None or self.seqs[at] > watermark else self.prints[at] for at in places)
-        return np.fromiter(found, dtype=np.uint64, count=len(ids))
+        at = self._places(ids)
+        known = np.flatnonzero(at >= 0)
+        known = known[np.array(self.seqs, dtype=np.int64)[at[known]] <= watermark]
+        out = np.zeros(len(ids), dtype=np.uint64)
+        out[known] = np.array(self.prints, dtype=np.uint64)[at[known]]
+        return out
+
+    def _places(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Where each of ``ids`` (all different) stands among the live memories; -1: nowhere."""
+        own = np.frombuffer(self.ids, dtype=np.uint8).reshape(-1, _ID_BYTES)
+        halves = np.concatenate([ids.reshape(-1, _ID_BYTES), own]).view("<u8")
+        order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: of a pair, the one of ``ids`` first
+        pairs = np.flatnonzero(np.all(halves[order[1:]] == halves[order[:-1]], axis=1))
+        out = np.full(len(ids), -1, dtype=np.int64)
+        out[order[pairs]] = order[pairs + 1] - len(ids)
+        return out
 
 
 def take_survey(ledger: SqliteLedger, heads: Heads, entry: NamespaceEntry, rest: Rest) -> Survey:
@@ -102,7 +119,7 @@ def _note_memory(made: Survey, row: RowHeader, vectors: dict[bytes, int]) -> Non
     if row.state != State.LIVE:
         made.removed[row.memory_id] = row.seq
         return
-    made.live[row.memory_id] = len(made.seqs)
+    made.ids += row.memory_id
     made.seqs.append(row.seq)
     made.prints.append(int.from_bytes(row.prefix[-_PRINT_BYTES:], "little"))
     if vectors.pop(row.memory_id, None) != row.content_version:

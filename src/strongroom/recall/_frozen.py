@@ -13,7 +13,7 @@ from strongroom.recall._roster import FrozenRoster
 from strongroom.recall.keywords import FrozenKeywords
 from strongroom.recall.vectors import FrozenVectors
 
-LAYOUT_VERSION: Final = 1
+LAYOUT_VERSION: Final = 2
 
 
 class ColumnsToDump(Protocol):
@@ -45,10 +45,9 @@ class FrozenIndex:
     def rows(self) -> int:
         return len(self.rids)
 
-    def ids(self) -> list[bytes]:
-        """The ids of the rows in their order, 16 bytes each."""
-        joined = self.roster.ids_of(self.rids)
-        return [joined[at : at + 16] for at in range(0, len(joined), 16)]
+    def ids(self) -> NDArray[np.uint8]:
+        """The ids of the rows in their order, shape (rows, 16)."""
+        return self.roster.ids[self.rids]
 
     def seqs(self) -> NDArray[np.int64]:
         """The ``seq`` of each row, int64, shape (rows,)."""
@@ -72,5 +71,7 @@ class FrozenIndex:
         self.columns.dump(out, self.rids)
 
     def close(self) -> None:
-        """Let go of the columns. May be called twice."""
+        """Let go of columns and vectors. May be called twice."""
+        if self.vectors is not None:
+            self.vectors.close()
         self.columns.close()

@@ -1,28 +1,36 @@
-"""Inverted lists over slots of a matrix (FAISS IVF with 16-bit codes), and how large to make them.
+"""Vectors as 16-bit floats in lists, each under its rid: the one copy of them that is in memory.
 
-Chosen by measurement (100k x 384, one thread, questions in words against composed memories: bench/data.py):
-of 1024 lists 64 probed find 0.974 of the true ten in 0.3 ms, 160 find 0.988 in 0.7 ms, 256 find 0.997 in
-1.1 ms. Hybrid answers need the margin: they look at the ranks of the first fifty. Vectors that were
-drawn like the stored ones need fewer. 8-bit codes took the same time and half the memory, but lose rows
-whose components lie outside the range seen in training, which is what happens when a store takes up a new
-topic.
+Without centroids the lists are mere pieces and every search looks at all of them: it is exact. With
+centroids (k-means) a search looks at the lists nearest to the question. Either way a score is the inner
+product of the 32-bit question with the 16-bit row, summed in 32 bits: for vectors of norm 1 it is within
+2**-11 of the cosine of the vector that was given, in practice within 2e-5.
+
+``places`` (FAISS's direct map) says for each rid ``list << 32 | offset``, -1: no vector. A row that is
+removed is overwritten by the last one of its list at once, so there are no dead rows.
+
+Not thread-safe: the lane above holds its lock. Memory: 2 * dimensions + 8 bytes a row in the lists, 8 bytes
+a rid for its place; lists grow by doubling, so that some address space stays unused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.recall._faiss import faiss
-from strongroom.recall._matrix import BlockMatrix
 
+PLAIN_LISTS = 64  # without centroids
+PLAIN_RUN = 1_024  # rows that go into one of them before the next one's turn
 TRAIN_PER_LIST = 40  # vectors that k-means sees for each list
 TRAIN_ROUNDS = 8
-PROBES_MIN = 256
-ADD_ROWS = 8192  # rows that are added in one go
+PIECE_ROWS = 8_192  # rows that are decoded in one go
 _SEED = 0x5EED
+
+Rids = NDArray[np.int64]
+Rows = NDArray[np.float32]
+Codes = NDArray[np.uint16]
 
 
 def list_count(rows: int) -> int:
@@ -31,113 +39,279 @@ def list_count(rows: int) -> int:
     return int(min(4096, 2 ** int(np.log2(wanted))))
 
 
-class InvertedLists:
-    """An index of the slots that were added; searching it is approximate, its scores have 11 bits."""
+def decoded(codes: Codes) -> Rows:
+    """The vectors behind codes of shape (n, dimensions)."""
+    return codes.view(np.float16).astype(np.float32)
 
-    def __init__(self, dimensions: int, lists: int) -> None:
-        self.lists = lists
-        self.rows = 0
+
+class InvertedLists:
+    """Vectors under their rids.
+
+    Args:
+        dimensions: length of every vector.
+        centroids: shape (lists, dimensions), of norm 1; None: ``PLAIN_LISTS`` lists without.
+    """
+
+    def __init__(self, dimensions: int, centroids: Rows | None = None, *, plain: int = PLAIN_LISTS) -> None:
+        self.dimensions = dimensions
+        self.is_trained = centroids is not None
+        self.lists = plain if centroids is None else len(centroids)
+        self.sizes = np.zeros(self.lists, dtype=np.int64)
+        self.centroids = np.zeros((self.lists, dimensions), np.float32) if centroids is None else centroids
         self._quantizer = faiss.IndexFlatIP(dimensions)
+        self._quantizer.add(np.ascontiguousarray(self.centroids, dtype=np.float32))
         self._index = faiss.IndexIVFScalarQuantizer(
             self._quantizer,
             dimensions,
-            lists,
+            self.lists,
             faiss.ScalarQuantizer.QT_fp16,
             faiss.METRIC_INNER_PRODUCT,
             False,
         )
-        self._index.cp.niter = TRAIN_ROUNDS
-        self._index.cp.min_points_per_centroid = 1
-        self._index.cp.max_points_per_centroid = TRAIN_PER_LIST
-        self._index.cp.seed = _SEED
+        self._index.is_trained = True
+        self._kept = faiss.downcast_InvertedLists(self._index.invlists)
+        self._map = self._index.direct_map
+        self._map.type = faiss.DirectMap.Array
+        self.places: Rids = np.empty(0, dtype=np.int64)  # a view of FAISS's memory
+        self._added = 0
+        self._frozen: list[FrozenLists] = []
 
-    def train(self, sample: NDArray[np.float32]) -> None:
-        """Place the lists by k-means over ``sample`` (at least as many rows as lists)."""
-        self._index.train(sample)
+    @classmethod
+    def trained(cls, sample: Rows, lists: int) -> InvertedLists:
+        """Lists with centroids by k-means over ``sample``, at least as many rows as lists."""
+        means = faiss.Kmeans(
+            sample.shape[1],
+            lists,
+            niter=TRAIN_ROUNDS,
+            spherical=True,
+            min_points_per_centroid=1,
+            max_points_per_centroid=TRAIN_PER_LIST,
+            seed=_SEED,
+        )
+        means.train(sample)
+        return cls(sample.shape[1], means.centroids)
 
-    def add(self, slots: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        """Add ``rows`` under their ``slots``; nobody may search meanwhile."""
-        self._index.add_with_ids(rows, slots)
-        self.rows += len(slots)
+    @property
+    def rows(self) -> int:
+        return int(self.sizes.sum())
 
-    def search(
-        self, query: NDArray[np.float32], k: int, probes: int, bitmap: NDArray[np.uint8] | None
-    ) -> NDArray[np.int64]:
-        """At most ``k`` slots in the ``probes`` nearest lists; ``bitmap``: bit s set, slot s allowed."""
-        parameters = faiss.SearchParametersIVF(nprobe=min(probes, self.lists))
+    # -- changes ------------------------------------------------------------------------------------
+    def assign(self, rows: Rows) -> Rids:
+        """The list that each row belongs to."""
+        if not self.is_trained:
+            numbers = self._added + np.arange(len(rows), dtype=np.int64)
+            return numbers // PLAIN_RUN % self.lists
+        chosen: Rids = self._quantizer.search(rows, 1)[1][:, 0]
+        return chosen
+
+    def add(self, rids: Rids, rows: Rows, lists: Rids | None = None) -> None:
+        """Add ``rows`` under distinct ``rids``; one that has a vector gets the new one.
+
+        ``lists``: where they belong, when that is known.
+        """
+        if not len(rids):
+            return
+        self.remove(rids)
+        self._reserve(int(rids.max()) + 1)
+        lists = self.assign(rows) if lists is None else lists
+        order = np.argsort(lists, kind="stable")
+        ordered = lists[order]
+        rank = np.empty(len(lists), dtype=np.int64)
+        rank[order] = np.arange(len(lists)) - np.searchsorted(ordered, ordered)
+        given = (np.ascontiguousarray(rows), np.ascontiguousarray(rids), np.ascontiguousarray(lists))
+        self._map.type = faiss.DirectMap.NoMap  # FAISS refuses ids of ours beside its own map
+        try:
+            self._index.add_core(len(rids), *map(faiss.swig_ptr, given), None)
+        finally:
+            self._map.type = faiss.DirectMap.Array
+        self.places[rids] = lists << 32 | self.sizes[lists] + rank
+        self.sizes += np.bincount(lists, minlength=self.lists)
+        self._added += len(rids)
+
+    def _reserve(self, rids: int) -> None:
+        have = len(self.places)
+        if rids > have:
+            size = max(rids, have + have // 2, 1_024)
+            self._map.array.resize(size)
+            self.places = faiss.rev_swig_ptr(self._map.array.data(), size)
+            self.places[have:] = -1
+
+    def presize(self, counts: Rids) -> None:
+        """Take exactly the memory that so many rows of each list need; only while empty."""
+        for number, size in enumerate(counts.tolist()):
+            self._kept.resize(number, size)
+            self._kept.resize(number, 0)
+
+    def has(self, rids: Rids) -> NDArray[np.bool_]:
+        """Whether each rid has a vector."""
+        out = (rids >= 0) & (rids < len(self.places))
+        out[out] = self.places[rids[out]] >= 0
+        return out
+
+    def remove(self, rids: Rids) -> None:
+        """Forget the vectors of ``rids``; unknown ones are passed over."""
+        rids = np.unique(rids[self.has(rids)])
+        if not len(rids):
+            return
+        places = np.sort(self.places[rids])
+        self.places[rids] = -1
+        lists = places >> 32
+        starts = np.flatnonzero(np.diff(lists, prepend=-1))
+        for start, end in zip(starts.tolist(), [*starts[1:].tolist(), len(lists)], strict=True):
+            self._cut(int(lists[start]), places[start:end] & 0xFFFFFFFF)
+
+    def _cut(self, number: int, offsets: Rids) -> None:
+        """Take entries (ascending) out of a list; the last ones fill the holes."""
+        self._preserve(number)
+        size = int(self.sizes[number])
+        left = size - len(offsets)
+        holes = offsets[offsets < left]
+        if len(holes):
+            ids, codes = self._views(number, size)
+            stays = np.ones(size - left, dtype=np.bool_)
+            stays[offsets[offsets >= left] - left] = False
+            movers = left + np.flatnonzero(stays)
+            ids[holes], codes[holes] = ids[movers], codes[movers]
+            self.places[ids[holes]] = number << 32 | holes
+        self._kept.resize(number, left)
+        self.sizes[number] = left
+
+    def move(self, old: Rids, new: Rids) -> None:
+        """Give the vectors of ``old`` to ``new``, pair by pair; pairs whose old has none are left out."""
+        have = self.has(old)
+        old, new = old[have], new[have]
+        if not len(old):
+            return
+        self.remove(new)
+        self._reserve(int(new.max()) + 1)
+        places = self.places[old]
+        self.places[old] = -1
+        self.places[new] = places
+        lists = places >> 32
+        for number in np.unique(lists).tolist():
+            self._preserve(number)
+            mine = lists == number
+            self._views(number, int(self.sizes[number]))[0][places[mine] & 0xFFFFFFFF] = new[mine]
+
+    def _views(self, number: int, size: int) -> tuple[Rids, Codes]:
+        """Ids and codes of the first ``size`` entries of a list, as they lie in FAISS's memory."""
+        if not size:
+            return np.empty(0, np.int64), np.empty((0, self.dimensions), np.uint16)
+        ids = faiss.rev_swig_ptr(self._kept.get_ids(number), size)
+        codes = faiss.rev_swig_ptr(self._kept.get_codes(number), size * 2 * self.dimensions)
+        return ids, codes.view(np.uint16).reshape(size, self.dimensions)
+
+    # -- looking ------------------------------------------------------------------------------------
+    def search(self, query: Rows, k: int, probes: int, bitmap: NDArray[np.uint8] | None) -> tuple[Rids, Rows]:
+        """At most ``k`` (rids, scores), best first, out of the ``probes`` nearest lists.
+
+        ``bitmap``: bit r of the packed bits set, rid r allowed; None: all.
+        """
+        parameters = faiss.SearchParametersIVF(
+            nprobe=min(probes, self.lists) if self.is_trained else self.lists
+        )
         if bitmap is not None:
             selector = faiss.IDSelectorBitmap(bitmap)
             parameters.sel = selector
-        _, found = self._index.search(query.reshape(1, -1), k, params=parameters)
-        slots: NDArray[np.int64] = found[0]
-        return slots[slots >= 0]
+        scores, found = self._index.search(query.reshape(1, -1), k, params=parameters)
+        have = found[0] >= 0
+        return found[0][have], scores[0][have]
 
-    def assignment(self, slots: int) -> tuple[NDArray[np.float32], NDArray[np.uint16]]:
-        """The centroids, shape (lists, dimensions), and the list of each slot below ``slots``.
+    def everything(self, query: Rows) -> NDArray[np.float64]:
+        """The score of every rid below ``len(places)``, NaN where it has no vector."""
+        out = np.full(len(self.places), np.nan)
+        _, scores, rids = self._index.range_search(
+            query.reshape(1, -1), -4.0, params=faiss.SearchParametersIVF(nprobe=self.lists)
+        )
+        out[rids] = scores
+        return out
 
-        Slots that were never added get list 0. Nobody may add meanwhile.
-        """
-        centroids: NDArray[np.float32] = self._quantizer.reconstruct_n(0, self.lists)
-        chosen = np.zeros(slots, dtype=np.uint16)
-        kept = self._index.invlists
-        for number in range(self.lists):
-            size = int(kept.list_size(number))
-            if size:
-                ids = faiss.rev_swig_ptr(kept.get_ids(number), size)
-                chosen[ids[ids < slots]] = number
-        return centroids, chosen
+    def gather(self, rids: Rids) -> Rows:
+        """The vectors of ``rids``, all of which have one; shape (len(rids), dimensions)."""
+        if not len(rids):
+            return np.empty((0, self.dimensions), np.float32)
+        rows: Rows = self._index.reconstruct_batch(np.ascontiguousarray(rids))
+        return rows
 
-    @classmethod
-    def assigned(
-        cls, centroids: NDArray[np.float32], matrix: BlockMatrix, chosen: NDArray[np.uint16]
-    ) -> InvertedLists:
-        """Lists as they were: slot i of ``matrix`` goes into list ``chosen[i]``; nothing is trained."""
-        made = cls(matrix.dimensions, len(centroids))
-        made._quantizer.add(np.ascontiguousarray(centroids))
-        made._index.is_trained = True
-        for first, rows in matrix.blocks():
-            slots = np.arange(first, first + len(rows), dtype=np.int64)
-            lists = chosen[first : first + len(rows)].astype(np.int64)
-            made._index.add_core(len(rows), *map(faiss.swig_ptr, (rows, slots, lists)), None)
-            made.rows += len(rows)
+    def copy(self, number: int) -> tuple[Rids, Codes]:
+        """Copies of the ids and codes of a list."""
+        ids, codes = self._views(number, int(self.sizes[number]))
+        return ids.copy(), codes.copy()
+
+    def nearest(self, queries: Rows) -> Rids:
+        """Ranks of the lists as each query probes them, 0 the first; shape (queries, lists)."""
+        order = np.argsort(-(queries @ self.centroids.T), axis=1, kind="stable")
+        ranks = np.empty_like(order)
+        np.put_along_axis(ranks, order, np.arange(self.lists)[None, :], axis=1)
+        return ranks
+
+    # -- snapshots ----------------------------------------------------------------------------------
+    def freeze(self) -> FrozenLists:
+        """The lists as they are now. Close it: until then a list that changes is copied first."""
+        ids = [self._views(number, size)[0] for number, size in enumerate(self.sizes.tolist())]
+        made = FrozenLists(self, self.sizes.copy(), np.concatenate(ids) if ids else np.empty(0, np.int64))
+        self._frozen.append(made)
         return made
 
+    def thaw(self, frozen: FrozenLists) -> None:
+        """Nobody needs this any more."""
+        self._frozen = [other for other in self._frozen if other is not frozen]
+
+    def _preserve(self, number: int) -> None:
+        for frozen in self._frozen:
+            frozen.preserve(number)
+
+    def first(self, number: int, size: int) -> Codes:
+        """A copy of the first ``size`` codes of a list."""
+        return self._views(number, size)[1].copy()
+
+    def restored(self, sizes: Rids, ids: Rids) -> Iterator[Codes]:
+        """Become what was frozen: yields the memory of each list in turn, to be filled with its codes."""
+        self._reserve(int(ids.max(initial=-1)) + 1)
+        ends = np.cumsum(sizes)
+        for number, (size, end) in enumerate(zip(sizes.tolist(), ends.tolist(), strict=True)):
+            self._kept.resize(number, size)
+            mine, codes = self._views(number, size)
+            mine[:] = ids[end - size : end]
+            yield codes
+            self.places[mine] = number << 32 | np.arange(size)
+            self.sizes[number] = size
+        self._added = self.rows
+
     def memory_bytes(self) -> int:
-        """Bytes of codes, ids and centroids."""
-        dimensions = int(self._index.d)
-        return int(self.rows * (2 * dimensions + 8) + self.lists * dimensions * 4)
+        """Bytes of codes, ids, places and centroids."""
+        return self.rows * (2 * self.dimensions + 8) + self.places.nbytes + 2 * self.centroids.nbytes
+
+    def imbalance(self) -> float:
+        """How many times as many rows a probe meets as it would if all lists were alike."""
+        rows = self.rows
+        return float(self.lists * np.square(self.sizes, dtype=np.float64).sum() / rows**2) if rows else 1.0
 
 
-def build(
-    matrix: BlockMatrix, slots: NDArray[np.int64], stopping: Callable[[], bool]
-) -> InvertedLists | None:
-    """Train on a sample of ``slots`` and add them all; None when ``stopping`` says so meanwhile."""
-    made = InvertedLists(matrix.dimensions, list_count(len(slots)))
-    wanted = min(len(slots), made.lists * TRAIN_PER_LIST)
-    chosen = np.random.default_rng(_SEED).choice(len(slots), size=wanted, replace=False)
-    if stopping():
-        return None
-    made.train(matrix.gather(slots[np.sort(chosen)]))
-    for part in pieces(slots):
-        if stopping():
-            return None
-        made.add(part, matrix.gather(part))
-    return made
+class FrozenLists:
+    """Lists at one moment: ``ids`` in their order; the codes are read one list after the other.
 
+    The caller holds the lane's lock around every call, as for the lists themselves.
+    """
 
-def pieces(slots: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-    """``slots`` in runs of at most ``ADD_ROWS``."""
-    for start in range(0, len(slots), ADD_ROWS):
-        yield slots[start : start + ADD_ROWS]
+    def __init__(self, lists: InvertedLists, sizes: Rids, ids: Rids) -> None:
+        self.sizes = sizes
+        self.ids = ids
+        self._lists = lists
+        self._before: dict[int, Codes] = {}  # what a change would have spoilt
+        self._read = np.zeros(len(sizes), dtype=np.bool_)
 
+    def preserve(self, number: int) -> None:
+        """A list is about to lose or move entries."""
+        if not self._read[number] and number not in self._before:
+            self._before[number] = self._lists.first(number, int(self.sizes[number]))
 
-def slot_mask(slots: NDArray[np.int64], count: int) -> NDArray[np.bool_]:
-    """True at each of ``slots``, shape (count,)."""
-    mask = np.zeros(count, dtype=np.bool_)
-    mask[slots] = True
-    return mask
+    def codes(self, number: int) -> Codes:
+        """The codes of a list as they were; each list can be read once."""
+        self._read[number] = True
+        kept = self._before.pop(number, None)
+        return self._lists.first(number, int(self.sizes[number])) if kept is None else kept
 
-
-def packed(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    """The bitmap that ``InvertedLists.search`` takes."""
-    return np.packbits(mask, bitorder="little")
+    def close(self) -> None:
+        self._lists.thaw(self)
+        self._before = {}

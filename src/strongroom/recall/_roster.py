@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 from strongroom.errors import IntegrityError
 from strongroom.model import Memory
 from strongroom.recall._blocks import BlockReader, BlockWriter
+from strongroom.recall._ids import ID_BYTES, IdTable
 from strongroom.recall.changes import AccessPut, Remove, Upsert, VectorDrop, VectorPut
+
+REMOVED_MAX = 200_000  # removals that are remembered, so that an older change does not undo them
 
 
 @dataclass(slots=True)
@@ -43,29 +46,26 @@ class Pending:
         )
 
 
-ID_BYTES = 16
 _NEVER = np.iinfo(np.int64).min  # a memory that was never read
+_NONE = -1  # seq of the counters of a memory that has none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrozenRoster:
     """A copy of a roster at one moment, still by the rids of that moment."""
 
-    ids: list[bytes | None]
+    ids: NDArray[np.uint8]
     seqs: NDArray[np.int64]
     content_versions: NDArray[np.int64]
     vector_seqs: NDArray[np.int64]
     has_vector: NDArray[np.uint8]
+    access: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]  # count, last, seq
     early: list[VectorPut]
-    access: list[AccessPut]
-
-    def ids_of(self, rids: NDArray[np.int64]) -> bytes:
-        """The ids of live rows one after the other, 16 bytes each."""
-        return b"".join(self.ids[rid] or bytes(ID_BYTES) for rid in rids.tolist())
+    early_access: list[AccessPut]
 
     def dump(self, out: BlockWriter, rids: NDArray[np.int64], dimensions: int) -> None:
         """Write the rows ``rids`` (ascending) as the rows 0, 1, 2 ..."""
-        out.array("IDS ", _id_array(self.ids_of(rids)), "<u1")
+        out.array("IDS ", self.ids[rids], "<u1")
         out.array("SEQ ", self.seqs[rids], "<i8")
         out.array("CVER", self.content_versions[rids], "<i8")
         out.array("VSEQ", self.vector_seqs[rids], "<i8")
@@ -78,11 +78,16 @@ class FrozenRoster:
             np.stack([e.vector for e in early]) if early else np.empty((0, max(dimensions, 1)), np.float32)
         )
         out.array("EVEC", vectors, "<f4")
-        access = self.access
-        out.array("AIDS", _id_array(b"".join(a.memory_id for a in access)), "<u1")
-        out.array("ACNT", _numbers([a.count for a in access]), "<i8")
-        out.array("ALST", _numbers([_NEVER if a.last_us is None else a.last_us for a in access]), "<i8")
-        out.array("ASEQ", _numbers([a.seq for a in access]), "<i8")
+        count, last, seq = (values[rids] for values in self.access)
+        read = np.flatnonzero(seq != _NONE)
+        out.array("AROW", read, "<u4")
+        for tag, values in (("ACNT", count), ("ALST", last), ("ASEQ", seq)):
+            out.array(tag, values[read], "<i8")
+        access = self.early_access
+        out.array("BIDS", _id_array(b"".join(a.memory_id for a in access)), "<u1")
+        out.array("BCNT", _numbers([a.count for a in access]), "<i8")
+        out.array("BLST", _numbers([_NEVER if a.last_us is None else a.last_us for a in access]), "<i8")
+        out.array("BSEQ", _numbers([a.seq for a in access]), "<i8")
 
 
 def _id_array(joined: bytes) -> NDArray[np.uint8]:
@@ -99,59 +104,64 @@ def _cut_ids(values: NDArray[np.uint8]) -> list[bytes]:
 
 
 class Roster:
-    """The memories of one namespace by id, with the newest sequence number of each part."""
+    """The memories of one namespace by id, with the newest sequence number of each part.
+
+    About 90 bytes a memory, and as much for each row that an update has left behind.
+    """
 
     def __init__(self) -> None:
-        self._rid_of: dict[bytes, int] = {}
-        self.ids: list[bytes | None] = []  # by rid; None: a row that no search can meet any more
+        self.table = IdTable()
         self.seqs = array("q")  # by rid
         self._content_versions = array("q")
         self._vector_seqs = array("q")  # of the last change of the vector; older ones are ignored
         self._has_vector = bytearray()
+        self._access = (array("q"), array("q"), array("q"))  # count, last read, seq; by rid
         self._removed: dict[bytes, int] = {}  # memory id -> seq of its removal
         self._early: dict[bytes, VectorPut] = {}
         self._early_before: set[bytes] = set()
-        self._access: dict[bytes, AccessPut] = {}
+        self._early_access: dict[bytes, AccessPut] = {}
         self.embedded = 0
         self.pending = Pending()
 
     def __len__(self) -> int:
-        return len(self._rid_of)
+        return len(self.table)
 
     def __contains__(self, memory_id: bytes) -> bool:
-        return memory_id in self._rid_of
+        return self.table.get(memory_id) is not None
 
     def rid_of(self, memory_id: bytes) -> int | None:
-        return self._rid_of.get(memory_id)
+        return self.table.get(memory_id)
 
     def seq_of(self, memory_id: bytes) -> int | None:
-        rid = self._rid_of.get(memory_id)
+        rid = self.table.get(memory_id)
         return None if rid is None else self.seqs[rid]
 
     def has_vector(self, memory_id: bytes) -> bool:
-        rid = self._rid_of.get(memory_id)
+        rid = self.table.get(memory_id)
         return rid is not None and bool(self._has_vector[rid])
 
     def take_pending(self) -> Pending:
         taken, self.pending = self.pending, Pending()
         return taken
 
-    def known(self) -> tuple[list[bytes], NDArray[np.int64]]:
-        """The ids of all memories and the rid of each."""
-        rids = np.fromiter(self._rid_of.values(), dtype=np.int64, count=len(self._rid_of))
-        return list(self._rid_of), rids
+    def known(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The ids of all memories, shape (memories, 16), and the seq of each."""
+        rids = self.table.live()
+        return self.table.ids[rids], np.array(self.seqs, dtype=np.int64)[rids]
 
     # -- snapshots --------------------------------------------------------------------------------
     def freeze(self) -> FrozenRoster:
         """A copy; nothing may be pending. Removals are left out: all that comes later is newer."""
+        count, last, seq = (np.array(values, dtype=np.int64) for values in self._access)
         return FrozenRoster(
-            list(self.ids),
+            self.table.ids[: self.table.rows].copy(),
             np.array(self.seqs, dtype=np.int64),
             np.array(self._content_versions, dtype=np.int64),
             np.array(self._vector_seqs, dtype=np.int64),
             np.array(self._has_vector, dtype=np.uint8),
+            (count, last, seq),
             list(self._early.values()),
-            list(self._access.values()),
+            list(self._early_access.values()),
         )
 
     def restore(self, source: BlockReader, rows: int, dimensions: int) -> None:
@@ -160,11 +170,8 @@ class Roster:
         Raises:
             IntegrityError: it is of another form.
         """
-        ids = _cut_ids(source.array("IDS ", "<u1", rows=rows, columns=ID_BYTES))
-        self._rid_of = dict(zip(ids, range(rows), strict=True))
-        if len(self._rid_of) != rows:
+        if not self.table.fill(source.array("IDS ", "<u1", rows=rows, columns=ID_BYTES)):
             raise IntegrityError("a snapshot names a memory twice")
-        self.ids = [*ids]
         self.seqs = array("q", source.array("SEQ ", "<i8", rows=rows).tobytes())
         self._content_versions = array("q", source.array("CVER", "<i8", rows=rows).tobytes())
         self._vector_seqs = array("q", source.array("VSEQ", "<i8", rows=rows).tobytes())
@@ -177,29 +184,38 @@ class Roster:
         vectors = source.array("EVEC", "<f4", rows=n, columns=max(dimensions, 1))
         for memory_id, version, seq, vector in zip(early, versions, seqs, vectors, strict=True):
             self._early[memory_id] = VectorPut(memory_id, version, vector, seq)
-        read = _cut_ids(source.array("AIDS", "<u1", columns=ID_BYTES))
-        n = len(read)
-        counts = source.array("ACNT", "<i8", rows=n).tolist()
-        lasts = source.array("ALST", "<i8", rows=n).tolist()
-        seqs = source.array("ASEQ", "<i8", rows=n).tolist()
-        for memory_id, count, last, seq in zip(read, counts, lasts, seqs, strict=True):
-            self._access[memory_id] = AccessPut(memory_id, count, None if last == _NEVER else last, seq)
+        read = source.array("AROW", "<u4")
+        if len(read) and int(read.max()) >= rows:
+            raise IntegrityError("a snapshot counts reads of a memory that is not there")
+        made = []
+        for tag, nothing in (("ACNT", 0), ("ALST", _NEVER), ("ASEQ", _NONE)):
+            values = np.full(rows, nothing, dtype=np.int64)
+            values[read] = source.array(tag, "<i8", rows=len(read))
+            made.append(array("q", values.tobytes()))
+        self._access = (made[0], made[1], made[2])
+        waiting = _cut_ids(source.array("BIDS", "<u1", columns=ID_BYTES))
+        n = len(waiting)
+        counts = source.array("BCNT", "<i8", rows=n).tolist()
+        lasts = source.array("BLST", "<i8", rows=n).tolist()
+        seqs = source.array("BSEQ", "<i8", rows=n).tolist()
+        for memory_id, count, last, seq in zip(waiting, counts, lasts, seqs, strict=True):
+            self._early_access[memory_id] = AccessPut(memory_id, count, None if last == _NEVER else last, seq)
 
     # -- changes ----------------------------------------------------------------------------------
     def upsert(self, change: Upsert) -> None:
         memory_id = change.memory.memory_id.bytes
-        old = self._rid_of.get(memory_id)
-        newest = self._removed.get(memory_id, -1) if old is None else self.seqs[old]
+        old = self.table.get(memory_id)
+        newest = self._removed.get(memory_id, _NONE) if old is None else self.seqs[old]
         if change.seq <= newest:
             return
         floor = self._removed.pop(memory_id, 0) if old is None else self._vector_seqs[old]
-        rid = len(self.ids)
-        self.ids.append(memory_id)
+        rid = self.table.add(memory_id)
         self.seqs.append(change.seq)
         self._content_versions.append(change.content_version)
         self._vector_seqs.append(floor)
         self._has_vector.append(0)
-        self._rid_of[memory_id] = rid
+        for values, nothing in zip(self._access, (0, _NEVER, _NONE), strict=True):
+            values.append(nothing if old is None else values[old])
         self.pending.rows[rid] = (change.memory, change.seq)
         if old is not None:
             same_content = self._content_versions[old] == change.content_version
@@ -209,9 +225,15 @@ class Roster:
             del self._early[memory_id]
             if early.content_version == change.content_version:
                 self.vector(early)
-        access = self._access.get(memory_id)
+        access = self._early_access.pop(memory_id, None)
         if access is not None:
-            self.pending.access[rid] = (access.count, access.last_us)
+            self.access(access)
+        elif self._access[2][rid] != _NONE:
+            self._show_access(rid)
+
+    def _show_access(self, rid: int) -> None:
+        count, last, _ = (values[rid] for values in self._access)
+        self.pending.access[rid] = (count, None if last == _NEVER else last)
 
     def _retire(self, rid: int, heir: int | None) -> None:
         """Take ``rid`` out; its vector goes to ``heir``."""
@@ -232,12 +254,11 @@ class Roster:
         pending.access.pop(rid, None)
         if pending.rows.pop(rid, None) is None:
             pending.removed.append(rid)
-        else:
-            self.ids[rid] = None  # no lane has seen it
+        self.table.retire(rid)
 
     def vector(self, change: VectorPut) -> None:
         memory_id = change.memory_id
-        rid = self._rid_of.get(memory_id)
+        rid = self.table.get(memory_id)
         if rid is None and change.seq <= self._removed.get(memory_id, -1):
             return
         if rid is None or change.content_version > self._content_versions[rid]:
@@ -259,7 +280,7 @@ class Roster:
         early = self._early.get(change.memory_id)
         if early is not None and early.seq < change.seq:
             del self._early[change.memory_id]
-        rid = self._rid_of.get(change.memory_id)
+        rid = self.table.get(change.memory_id)
         if rid is None or change.seq <= self._vector_seqs[rid]:
             return
         self._vector_seqs[rid] = change.seq
@@ -272,31 +293,44 @@ class Roster:
         self.pending.voided.add(rid)
 
     def access(self, change: AccessPut) -> None:
-        known = self._access.get(change.memory_id)
-        if known is not None and change.seq <= known.seq:
-            return
-        if change.memory_id not in self._rid_of and change.seq <= self._removed.get(change.memory_id, -1):
-            return
-        self._access[change.memory_id] = change
-        rid = self._rid_of.get(change.memory_id)
-        if rid is not None:
-            self.pending.access[rid] = (change.count, change.last_us)
+        rid = self.table.get(change.memory_id)
+        if rid is None:
+            known = self._early_access.get(change.memory_id)
+            before = self._removed.get(change.memory_id, _NONE) if known is None else known.seq
+            if change.seq > before:
+                self._early_access[change.memory_id] = change
+        elif change.seq > self._access[2][rid]:
+            last = _NEVER if change.last_us is None else change.last_us
+            for values, value in zip(self._access, (change.count, last, change.seq), strict=True):
+                values[rid] = value
+            self._show_access(rid)
 
     def remove(self, change: Remove) -> None:
         memory_id = change.memory_id
         early = self._early.get(memory_id)
         if early is not None and early.seq < change.seq:
             del self._early[memory_id]
-        access = self._access.get(memory_id)
+        access = self._early_access.get(memory_id)
         if access is not None and access.seq < change.seq:
-            del self._access[memory_id]
-        rid = self._rid_of.get(memory_id)
+            del self._early_access[memory_id]
+        rid = self.table.get(memory_id)
         if rid is None:
-            self._removed[memory_id] = max(change.seq, self._removed.get(memory_id, -1))
+            self._removed[memory_id] = max(change.seq, self._removed.get(memory_id, _NONE))
         elif change.seq > self.seqs[rid]:
-            del self._rid_of[memory_id]
             self._removed[memory_id] = change.seq
+            counted = self._access[2][rid]
+            if counted > change.seq:  # of a memory that comes again
+                count, last = self._access[0][rid], self._access[1][rid]
+                again = AccessPut(memory_id, count, None if last == _NEVER else last, counted)
+                self._early_access[memory_id] = again
             self._retire(rid, heir=None)
+        if len(self._removed) > REMOVED_MAX:
+            self._forget_removed()
+
+    def _forget_removed(self) -> None:
+        """Keep the newest half: changes come in order, older ones than those do not come again."""
+        middle = sorted(self._removed.values())[len(self._removed) // 2]
+        self._removed = {m: seq for m, seq in self._removed.items() if seq >= middle}
 
     def settle(self) -> int:
         """Forget the early vectors that were already waiting at the call before; how many remain."""
@@ -306,6 +340,7 @@ class Roster:
         return len(self._early)
 
     def memory_bytes(self) -> int:
-        """A close estimate: dictionary entries and ids, and four numbers per row."""
+        """Bytes of the arrays, and a close estimate of the entries that wait."""
         early = sum(change.vector.nbytes for change in self._early.values())
-        return len(self._rid_of) * 150 + len(self._removed) * 150 + len(self.ids) * 33 + early
+        waiting = (len(self._removed) + len(self._early_access)) * 150 + early
+        return self.table.memory_bytes() + len(self.seqs) * (6 * 8 + 1) + waiting

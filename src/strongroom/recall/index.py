@@ -278,8 +278,6 @@ class NamespaceIndex:
         self.keywords.remove(rids)
         if self.vectors is not None:
             self.vectors.remove(index)
-        for rid in rids:
-            self._roster.ids[rid] = None
 
     def _add_vectors(self, vectors: dict[int, NDArray[np.float32]]) -> None:
         if self.vectors is None:
@@ -343,7 +341,7 @@ class NamespaceIndex:
             raise IntegrityError("a snapshot is of another version")
         with self.lock.write:
             with self._mutex:
-                if self._roster.ids or self.watermark:
+                if self._roster.table.rows or self.watermark:
                     raise InternalError("an index that is in use cannot be restored")
                 self._roster.restore(blocks, rows, dimensions)
                 self._dimensions = self._dimensions or dimensions or None
@@ -359,11 +357,10 @@ class NamespaceIndex:
                 self.vectors.restore(blocks, rows)
             self.table.restore(blocks, rows, None if first == NEVER_US else first)
 
-    def known(self) -> tuple[list[bytes], NDArray[np.int64]]:
-        """The ids of all memories and the ``seq`` of each, int64, shape (memories,)."""
+    def known(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """The ids of all memories, shape (memories, 16), and the ``seq`` of each, int64."""
         with self._mutex:
-            ids, rids = self._roster.known()
-            return ids, np.array(self._roster.seqs, dtype=np.int64)[rids]
+            return self._roster.known()
 
     # -- questions about single memories ------------------------------------------------------------
     def has(self, memory_id: bytes) -> bool:
@@ -447,10 +444,9 @@ class NamespaceIndex:
 
     def id_at(self, rid: int) -> bytes:
         """The memory that a live row stands for."""
-        memory_id = self._roster.ids[rid]
-        if memory_id is None:
+        if not self._alive[rid]:
             raise InternalError("a search met a row that is gone")
-        return memory_id
+        return self._roster.table.id_at(rid)
 
     def seq_at(self, rid: int) -> int:
         return self._roster.seqs[rid]

@@ -27,13 +27,13 @@ from numpy.typing import NDArray
 
 from strongroom.recall import _postings
 from strongroom.recall._blocks import BlockReader, BlockWriter
-from strongroom.recall._postings import Segment, from_occurrences, merge
+from strongroom.recall._bm25 import Question, Term
+from strongroom.recall._postings import COUNT_MAX, K1, B, Segment, from_occurrences, made, merge
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
-from strongroom.recall._top import best
 from strongroom.recall.analyze import Analyzer, tokenize
 
-K1 = 1.2
-B = 0.75
+LENGTH_MAX = 0xFFFF  # terms of a text that its length counts
+SCRATCH_MAX = 4  # arrays kept for searches at the same time
 QUERY_TERMS_MAX = 256  # distinct terms of one query that count
 CACHE_TERMS_MAX = 131_072
 DELTA_DOCUMENTS_MAX = 2_048  # single additions that wait outside the segments
@@ -42,6 +42,7 @@ DEAD_DOCUMENTS_MIN = 1_024  # removed documents that make a clean-up worth while
 MERGE_INLINE_MAX = 8_192  # documents; larger merges run in the background
 
 Blind = Callable[[Sequence[str]], Sequence[int]]
+_Found = tuple[NDArray[np.uint32], NDArray[np.uint8], float]
 _STOP = 0
 _MASK = (1 << 64) - 1
 
@@ -67,7 +68,7 @@ class FrozenKeywords:
     """A keyword lane at one moment."""
 
     segments: tuple[Segment, ...]
-    lengths: NDArray[np.int32]  # by rid
+    lengths: NDArray[np.uint16]  # by rid
     live: NDArray[np.bool_]  # by rid
 
     def dump(self, out: BlockWriter, rids: NDArray[np.int64]) -> None:
@@ -75,10 +76,10 @@ class FrozenKeywords:
         size = int(rids.max(initial=-1)) + 1
         new_rid = np.full(max(size, len(self.live)), -1, dtype=np.int64)
         new_rid[rids] = np.arange(len(rids), dtype=np.int64)
-        lengths = np.zeros(len(new_rid), dtype=np.int32)
+        lengths = np.zeros(len(new_rid), dtype=np.uint16)
         lengths[: len(self.lengths)] = self.lengths
-        out.array("KLEN", lengths[rids], "<u4")
-        _postings.dump(merge(self.segments, new_rid >= 0), out, new_rid)
+        out.array("KLEN", lengths[rids], "<u2")
+        _postings.dump(merge(self.segments, new_rid >= 0, lengths), out, new_rid)
 
 
 class KeywordLane:
@@ -97,13 +98,14 @@ class KeywordLane:
         self._segments: tuple[Segment, ...] = ()
         self._delta: dict[int, tuple[list[int], list[int]]] = {}  # term -> rids, counts
         self._delta_documents = 0
-        self._lengths: NDArray[np.int32] = np.zeros(0, dtype=np.int32)  # by rid
+        self._lengths: NDArray[np.uint16] = np.zeros(0, dtype=np.uint16)  # by rid
         self._live: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)  # by rid
         self._documents = 0
         self._length = 0
         self._dead = 0  # removed, but still in the postings
         self._task = BackgroundTask("strongroom-keywords")
         self._cache_lock = threading.Lock()
+        self._scratch: list[NDArray[np.float32]] = []
 
     def __len__(self) -> int:
         return self._documents
@@ -158,17 +160,20 @@ class KeywordLane:
             return
         flat, lengths = self._blinded_many(texts)  # outside the lock: searches go on
         index = np.asarray(rids, dtype=np.int64)
-        made: Segment | None = None
+        fresh: Segment | None = None
         if len(texts) > DELTA_DOCUMENTS_MAX // 4:
-            made = from_occurrences(flat, np.repeat(index, lengths), len(texts))
+            by_rid = np.zeros(int(index.max()) + 1, dtype=np.uint16)
+            by_rid[index] = np.minimum(lengths, LENGTH_MAX)
+            fresh = from_occurrences(flat, np.repeat(index, lengths), by_rid, len(texts))
         with self._lock.write:
             self._reserve(int(index.max()) + 1)
-            self._lengths[index] = lengths
+            self._lengths[index] = np.minimum(lengths, LENGTH_MAX)
             self._live[index] = True
             self._documents += len(texts)
-            self._length += len(flat)
-            if made is not None:
-                self._segments = (*self._segments, made)
+            self._length += int(self._lengths[index].sum())
+            if fresh is not None:
+                self._flush_delta()  # rids grow from one segment to the next
+                self._segments = (*self._segments, fresh)
             else:
                 numbers = flat.tolist()
                 start = 0
@@ -194,7 +199,7 @@ class KeywordLane:
         if size <= len(self._live):
             return
         room = max(size, len(self._live) + len(self._live) // 2, 256)
-        lengths = np.zeros(room, dtype=np.int32)
+        lengths = np.zeros(room, dtype=np.uint16)
         live = np.zeros(room, dtype=np.bool_)
         lengths[: len(self._lengths)] = self._lengths
         live[: len(self._live)] = self._live
@@ -225,7 +230,7 @@ class KeywordLane:
         Raises:
             IntegrityError: it is of another form.
         """
-        lengths = source.array("KLEN", "<u4", rows=rows).astype(np.int32)
+        lengths = source.array("KLEN", "<u2", rows=rows)
         segment = _postings.restore(source, rows)
         with self._lock.write:
             self._lengths, self._live = lengths, np.ones(rows, dtype=np.bool_)
@@ -240,28 +245,55 @@ class KeywordLane:
     def statistics(self, terms: Sequence[int]) -> TermStatistics:
         """This lane's share of the statistics of a collection of several lanes."""
         with self._lock.read:
-            return self._statistics([self._postings(term) for term in terms])
+            return self._statistics([self._postings(term, 1.0) for term in terms])
 
-    def _statistics(self, postings: Sequence[tuple[NDArray[np.int64], NDArray[np.uint16]]]) -> TermStatistics:
+    def _statistics(self, postings: Sequence[_Found]) -> TermStatistics:
         return TermStatistics(
             self._documents,
             self._length,
-            np.fromiter((len(rids) for rids, _ in postings), dtype=np.int64, count=len(postings)),
+            np.fromiter((len(rids) for rids, _, _ in postings), dtype=np.int64, count=len(postings)),
         )
 
-    def scores(self, terms: Sequence[int], statistics: TermStatistics | None = None) -> NDArray[np.float32]:
-        """The BM25 score of every row by rid, float32; 0 where no term occurs. May be longer than needed.
+    def question(self, terms: Sequence[int], statistics: TermStatistics | None = None) -> Question:
+        """Everything that is needed to score rows for ``terms``; the lane must not change meanwhile.
 
         Args:
             terms: as ``query_terms`` gives them.
             statistics: of the whole collection when this lane is a part of it; None: its own.
         """
         with self._lock.read:
-            postings = [self._postings(term) for term in terms]
-            known = statistics or self._statistics(postings)
-            if not known.length or not any(len(rids) for rids, _ in postings):
-                return np.zeros(len(self._live), dtype=np.float32)
-            return self._score(postings, known)
+            documents, length = self._documents, self._length
+            if statistics is not None:
+                documents, length = statistics.documents, statistics.length
+            average = length / documents if length else 1.0
+            postings = [self._postings(term, average) for term in terms]
+            known = self._statistics(postings) if statistics is None else statistics
+            made_of = []
+            for (rids, counts, impact), frequency in zip(postings, known.frequencies.tolist(), strict=True):
+                idf = math.log1p((known.documents - frequency + 0.5) / (frequency + 0.5))
+                weight = idf * (K1 + 1)
+                made_of.append(Term(rids, counts, weight, weight * impact))
+            norm = (K1 * (1 - B), K1 * B / average)
+            return Question(made_of, self._lengths, norm, self._borrow, self._return)
+
+    def _borrow(self) -> NDArray[np.float32]:
+        try:
+            scratch = self._scratch.pop()
+        except IndexError:
+            scratch = np.zeros(0, dtype=np.float32)
+        rows = len(self._lengths)
+        return scratch if len(scratch) >= rows else np.zeros(rows, dtype=np.float32)
+
+    def _return(self, scratch: NDArray[np.float32]) -> None:
+        if len(self._scratch) < SCRATCH_MAX:
+            self._scratch.append(scratch)
+
+    def scores(self, terms: Sequence[int], statistics: TermStatistics | None = None) -> NDArray[np.float32]:
+        """The BM25 score of every row from 0 on, shape (rows,), 0 where no term occurs.
+
+        Args: as for ``question``.
+        """
+        return self.question(terms, statistics).every()
 
     def search(
         self,
@@ -277,40 +309,29 @@ class KeywordLane:
             allowed: rids, or a mask by rid; None: all.
             statistics: of the whole collection when this lane is a part of it; None: its own.
         """
-        scores = self.scores(terms, statistics)
-        rids = matching(scores, allowed)
-        return best(scores[rids], rids, k) if k > 0 else (rids[:0], scores[:0])
+        return self.question(terms, statistics).best(k, allowed)
 
-    def _score(
-        self, postings: Sequence[tuple[NDArray[np.int64], NDArray[np.uint16]]], known: TermStatistics
-    ) -> NDArray[np.float32]:
-        """The score of every row, shape (rows,), 0 where no term occurs."""
-        scores = np.zeros(len(self._live), dtype=np.float32)
-        norm_fixed = np.float32(K1 * (1 - B))
-        norm_length = np.float32(K1 * B * known.documents / known.length)
-        for (rids, counts), frequency in zip(postings, known.frequencies.tolist(), strict=True):
-            if not len(rids):
-                continue
-            idf = math.log1p((known.documents - frequency + 0.5) / (frequency + 0.5))
-            count = counts.astype(np.float32)
-            norm = self._lengths[rids] * norm_length
-            norm += norm_fixed
-            norm += count
-            count *= np.float32(idf * (K1 + 1))
-            count /= norm
-            scores[rids] += count  # a row occurs once in the postings of a term
-        return scores
+    def _postings(self, term: int, average: float) -> _Found:
+        """(rids, counts) of the live rows that hold ``term``, and a bound of ``f / (f + norm)`` for them.
 
-    def _postings(self, term: int) -> tuple[NDArray[np.int64], NDArray[np.uint16]]:
-        """(rids, counts) of the live rows that hold ``term``."""
+        ``average``: the mean length that the norms are taken with.
+        """
         key = np.uint64(term)
-        parts = [segment.postings(key) for segment in self._segments]
+        parts = []
+        impact = 0.0
+        for segment in self._segments:
+            rids, counts, greatest = segment.postings(key)
+            if len(rids):
+                parts.append((rids, counts))
+                # A greater mean length lowers the norms, by no more than in this proportion.
+                impact = max(impact, min(1.0, greatest * max(1.0, average / segment.average)))
         waiting = self._delta.get(term)
         if waiting is not None:
-            parts.append((np.array(waiting[0], dtype=np.int64), np.array(waiting[1], dtype=np.uint16)))
-        parts = [part for part in parts if len(part[0])]
+            counted = np.minimum(np.array(waiting[1]), COUNT_MAX).astype(np.uint8)
+            parts.append((np.array(waiting[0], dtype=np.uint32), counted))
+            impact = 1.0
         if not parts:
-            return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.uint16)
+            return np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.uint8), 0.0
         rids, counts = parts[0]
         if len(parts) > 1:
             rids = np.concatenate([part[0] for part in parts])
@@ -318,7 +339,7 @@ class KeywordLane:
         if self._dead:
             live = self._live[rids]
             rids, counts = rids[live], counts[live]
-        return rids, counts
+        return rids, counts, impact
 
     # -- upkeep -----------------------------------------------------------------------------------
     def _maintain(self) -> None:
@@ -341,14 +362,16 @@ class KeywordLane:
         order = np.argsort(keys)
         ordered = [self._delta[int(key)] for key in keys[order]]
         total = int(sizes.sum())
-        made = Segment(
+        counts = np.fromiter((n for _, counts in ordered for n in counts), dtype=np.int64, count=total)
+        flushed = made(
             keys[order],
             np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(sizes[order])]),
-            np.fromiter((rid for rids, _ in ordered for rid in rids), dtype=np.int64, count=total),
-            np.fromiter((n for _, counts in ordered for n in counts), dtype=np.uint16, count=total),
+            np.fromiter((rid for rids, _ in ordered for rid in rids), dtype=np.uint32, count=total),
+            np.minimum(counts, COUNT_MAX).astype(np.uint8),
+            self._lengths,
             self._delta_documents,
         )
-        self._segments = (*self._segments, made)
+        self._segments = (*self._segments, flushed)
         self._delta = {}
         self._delta_documents = 0
 
@@ -377,17 +400,17 @@ class KeywordLane:
                     self._flush_delta()
                 tail = self._to_merge()
                 everything = len(tail) == len(self._segments) and not self._delta_documents
-                live = self._live.copy()
+                live, lengths = self._live.copy(), self._lengths
                 dead = self._dead
             if not tail:
                 return
-            made = merge(tail, live)
+            merged = merge(tail, live, lengths)
             with self._lock.write:
                 present = self._segments
                 at = next((i for i, s in enumerate(present) if s is tail[0]), -1)
                 if at < 0 or present[at : at + len(tail)] != tail:
                     return  # another merge was quicker
-                self._segments = (*present[:at], made, *present[at + len(tail) :])
+                self._segments = (*present[:at], merged, *present[at + len(tail) :])
                 if everything:  # all that were dead at the start are gone from the postings
                     self._dead -= dead
 
@@ -407,18 +430,6 @@ class KeywordLane:
             + waiting
             + self._lengths.nbytes
             + self._live.nbytes
+            + sum(scratch.nbytes for scratch in self._scratch)
             + len(self._cache) * 160
         )
-
-
-def matching(
-    scores: NDArray[np.float32], allowed: NDArray[np.int64] | NDArray[np.bool_] | None
-) -> NDArray[np.int64]:
-    """The rids whose score is not 0 and that are allowed (rids, or a mask by rid; None: all)."""
-    if allowed is None:
-        return np.flatnonzero(scores > 0)
-    if allowed.dtype == np.bool_:
-        size = min(len(allowed), len(scores))
-        return np.flatnonzero((scores[:size] > 0) & allowed[:size])
-    inside = allowed[allowed < len(scores)].astype(np.int64, copy=False)
-    return inside[scores[inside] > 0]

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from strongroom.errors import InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, SearchMode
+from strongroom.recall._bm25 import Question
 from strongroom.recall._unit import check_vector
 from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
 from strongroom.recall.index import ListItem, NamespaceIndex
-from strongroom.recall.keywords import matching
 
 Key = tuple[int, int]  # position of the index, rid
 
@@ -231,7 +231,7 @@ class _Search:
         ]
         deepest = max((index.settings.lane_depth_min for index in indexes), default=0)
         self._depth = lane_depth(query.k, deepest) if query.mode == "hybrid" else query.k
-        self._scores: list[NDArray[np.float32]] = []  # BM25 by rid, per index
+        self._questions: list[Question] = []  # to the keyword lane, per index
 
     def by_meaning(self) -> _Lane:
         """The vector lane."""
@@ -262,13 +262,24 @@ class _Search:
                 whole = whole + part
         found = []
         for number, index in enumerate(self._indexes):
-            scores = index.keywords.scores(terms[number], whole)
-            self._scores.append(scores)
-            rids = matching(scores, self._allowed[number])
-            if self._query.mode == "keyword" and self._query.min_similarity is not None:
-                rids = rids[self._similar(number, rids) >= self._query.min_similarity]
-            found.append((number, rids, scores[rids]))
+            question = index.keywords.question(terms[number], whole)
+            self._questions.append(question)
+            rids, scores = self._best(number, question)
+            found.append((number, rids, scores))
         return self._joined(found)
+
+    def _best(self, number: int, question: Question) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The best of one index by BM25, without those that are not similar enough."""
+        least = self._query.min_similarity
+        if self._query.mode != "keyword" or least is None:
+            return question.best(self._depth, self._allowed[number])
+        depth = self._depth
+        while True:
+            rids, scores = question.best(depth, self._allowed[number])
+            keep = self._similar(number, rids) >= least
+            if np.count_nonzero(keep) >= self._depth or len(rids) < depth:
+                return rids[keep], scores[keep]
+            depth *= 8
 
     def _similar(self, number: int, rids: NDArray[np.int64]) -> NDArray[np.float32]:
         """Exact cosines, NaN where the question or the memory has no vector."""
@@ -307,10 +318,12 @@ class _Search:
             least = self._query.min_similarity
             matched.order = [key for key in matched.order if similarity.get(key, -2.0) >= least]
         out: list[Candidate] = []
-        for key, score, ranks in self._ordered(found, matched)[: self._query.k]:
+        chosen = self._ordered(found, matched)[: self._query.k]
+        by_keyword = self._by_keyword([key for key, _, _ in chosen], matched)
+        for key, score, ranks in chosen:
             number, rid = key
             index = self._indexes[number]
-            keyword = float(self._scores[number][rid]) if self._scores else 0.0
+            keyword = by_keyword.get(key, 0.0)
             out.append(
                 Candidate(
                     index,
@@ -324,6 +337,16 @@ class _Search:
                 )
             )
         return out
+
+    def _by_keyword(self, keys: Sequence[Key], matched: _Lane) -> dict[Key, float]:
+        """The BM25 score of each of ``keys``."""
+        scores = {key: matched.score[key] for key in keys if key in matched.score}
+        missing = [key for key in keys if key not in scores]
+        for number in {number for number, _ in missing} if self._questions else ():
+            rids = np.array([rid for n, rid in missing if n == number], dtype=np.int64)
+            for rid, score in zip(rids.tolist(), self._questions[number].of(rids).tolist(), strict=True):
+                scores[number, rid] = score
+        return scores
 
     def _complete(self, similarity: dict[Key, float], keys: Sequence[Key]) -> None:
         """Add the exact cosine of keys that the vector lane did not propose."""

@@ -1,117 +1,97 @@
 """The vector lane: cosine search over the embeddings of one namespace.
 
-Exact while there are few vectors; above ``exact_rows_max`` inverted lists (FAISS) propose, and the
-kept float32 rows decide: every score that leaves this module is the exact inner product. The lists are
-trained and filled in the background once a search asks for them, and again when the number of vectors
-has doubled; until they are complete, searches go on over the structure before.
+Every vector is held once, as 16-bit floats (``_ivf``). While there are few, every search looks at all of
+them; above ``exact_rows_max`` they lie in inverted lists, and a search looks at as many lists as finding
+98 % of the true ten takes, which is learnt from questions all the time (``_reach``). The lists are made
+in the background when a search wants them, again when the number of vectors has doubled or halved, and
+when new topics have made them uneven; searches and changes go on over the ones before.
 
-Memory per million vectors of 384 dimensions: 1.54 GB of float32 rows, 0.78 GB of lists, 16 MB of slot
-tables, 2.3 GB in all. A rebuild needs the lists twice for its duration.
+Memory per million vectors of 384 dimensions: 0.79 GB. While lists are made anew, twice that.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import time
+from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strongroom.errors import IntegrityError, InvalidVectorError
+from strongroom.errors import IntegrityError, InternalError, InvalidVectorError
+from strongroom.recall._allocator import give_back
 from strongroom.recall._blocks import BlockReader, BlockWriter
+from strongroom.recall._faiss import at_most, one_thread
 from strongroom.recall._ivf import (
-    ADD_ROWS,
-    PROBES_MIN,
+    PIECE_ROWS,
+    PLAIN_LISTS,
+    TRAIN_PER_LIST,
+    FrozenLists,
     InvertedLists,
-    build,
-    packed,
-    pieces,
-    slot_mask,
+    Rids,
+    Rows,
+    decoded,
+    list_count,
 )
-from strongroom.recall._matrix import BlockMatrix, at_most, one_thread
+from strongroom.recall._reach import DEPTHS, Reach, Samples, Truth, between, first_reach
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall._top import best
 from strongroom.recall._unit import NORM_TOLERANCE
 
-NARROW_ROWS = 12_000  # allowed sets up to this size are scored one by one ...
-NARROW_SHARE = 0.05  # ... and up to this share of all vectors
-WIDE_SHARE = 0.2  # from here on a filter is applied to what the lists have found
-COMPACT_DEAD_MIN = 1024  # dead rows that make a compaction worth while ...
-COMPACT_DEAD_SHARE = 0.3  # ... when they are this share of all rows
+NARROW_ROWS = 3_000  # allowed sets up to this size are scored one by one
+TIES_ROWS = 8  # that are looked at beyond k, to see whether the cut goes through equal scores
 RETRY_GROWTH = 1.25  # after a failed build: the growth before the next attempt
+SHRUNK_SHARE = 0.5  # of the rows that were there at the last build: build again
+UNEVEN_FACTOR = 1.6  # a probe meets so many times as many rows as after the last build: build again
+UNEVEN_GROWTH = 1.1  # ... when so many rows have come since
+JOURNAL_INLINE = 4_096  # changes during a build that are caught up with under the lock
+PRETENDED = 32  # made-up questions, as long as there are too few real ones
+QUESTIONS_MAX = 64  # that are remembered until their truth is looked up
+SAMPLE_QUESTIONS = 8
+SAMPLE_INTERVAL_S = 20.0
+SAMPLE_DUTY = 200  # a sample is not taken more often than this many times as long as it took
 
 _log = logging.getLogger(__name__)
-
-
-class _Rows:
-    """The rows and who owns them. A slot is a row of the matrix; ``rid_of`` is -1 on a dead one."""
-
-    def __init__(self, dimensions: int) -> None:
-        self.matrix = BlockMatrix(dimensions)
-        self.rid_of: NDArray[np.int64] = np.empty(0, dtype=np.int64)
-        self.slot_of: NDArray[np.int64] = np.empty(0, dtype=np.int64)  # by rid; -1: no vector
-        self.lists: InvertedLists | None = None
-        self.live = 0
-        self.bitmap: NDArray[np.uint8] | None = None  # of live slots; None: make it again
-
-    @property
-    def dead(self) -> int:
-        return self.matrix.count - self.live
-
-    def own(self, slots: NDArray[np.int64], rids: NDArray[np.int64]) -> None:
-        """Write both tables for slots that are new."""
-        self.rid_of = grown(self.rid_of, int(slots.max(initial=-1)) + 1)
-        self.slot_of = grown(self.slot_of, int(rids.max(initial=-1)) + 1)
-        self.rid_of[slots] = rids
-        self.slot_of[rids[rids >= 0]] = slots[rids >= 0]
-        self.live += int(np.count_nonzero(rids >= 0))
-        self.bitmap = None
-
-    def slots(self, rids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The slot of each rid, -1 where it has no vector."""
-        out = np.full(len(rids), -1, dtype=np.int64)
-        known = (rids >= 0) & (rids < len(self.slot_of))
-        out[known] = self.slot_of[rids[known]]
-        return out
-
-    def live_slots(self) -> NDArray[np.int64]:
-        return np.flatnonzero(self.rid_of[: self.matrix.count] >= 0)
-
-
-def grown(array: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """``array`` with room for ``size`` entries, new ones -1; it grows by half at least."""
-    if size <= len(array):
-        return array
-    out = np.full(max(size, len(array) + len(array) // 2, 256), -1, dtype=np.int64)
-    out[: len(array)] = array
-    return out
+_SEED = 0x5EED
+_Change = tuple[Literal["add", "remove", "move"], Rids, "Rows | Rids | None"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class FrozenVectors:
-    """A vector lane at one moment. The matrix is shared: its rows never change."""
+    """A vector lane at one moment. Close it soon: until then changes copy what they spoil."""
 
-    matrix: BlockMatrix
-    rid_of: NDArray[np.int64]  # by slot
-    lists: tuple[NDArray[np.float32], NDArray[np.uint16]] | None  # centroids; list of each slot
+    dimensions: int
     trained_rows: int
+    reach: Reach
+    centroids: Rows | None
+    lists: FrozenLists
+    lock: ReadWriteLock
 
-    def dump(self, out: BlockWriter, rids: NDArray[np.int64]) -> None:
-        """Write the vectors of ``rids`` (ascending), which become the rows 0, 1, 2 ..."""
-        slots = np.flatnonzero(np.isin(self.rid_of, rids))
-        owners = np.searchsorted(rids, self.rid_of[slots])
-        out.array("VRID", owners, "<u4")
-        out.head("VMAT", "<f4", len(slots), self.matrix.dimensions)
-        for part in self.matrix.parts(slots):
-            out.part(part)
-        out.array("VTRN", np.array([self.trained_rows]), "<i8")
-        if self.lists is None:
-            out.head("VCEN", "<f4", 0, self.matrix.dimensions)
-            out.head("VLST", "<u2", 0)
-        else:
-            out.array("VCEN", self.lists[0], "<f4")
-            out.array("VLST", self.lists[1][slots], "<u2")
+    def dump(self, out: BlockWriter, rids: Rids) -> None:
+        """Write the vectors; all belong to ``rids`` (ascending), which become the rows 0, 1, 2 ..."""
+        sizes, ids = self.lists.sizes, self.lists.ids
+        rows = np.searchsorted(rids, ids)
+        if len(ids) and (int(rows.max()) >= len(rids) or np.any(rids[rows] != ids)):
+            raise InternalError("a vector belongs to no row")
+        out.array("VTRN", np.array([self.trained_rows, *self.reach.curve]), "<i8")
+        centroids = np.empty((0, self.dimensions), np.float32) if self.centroids is None else self.centroids
+        out.array("VCEN", centroids, "<f4")
+        out.array("VSIZ", sizes, "<u4")
+        out.array("VRID", rows, "<u4")
+        out.head("VCOD", "<u2", len(ids), self.dimensions)
+        for number in np.flatnonzero(sizes).tolist():
+            with self.lock.read:
+                codes = self.lists.codes(number)
+            out.part(codes)
+
+    def close(self) -> None:
+        """Let go. May be called twice."""
+        with self.lock.write:
+            self.lists.close()
 
 
 class VectorLane:
@@ -126,25 +106,36 @@ class VectorLane:
         self.dimensions = dimensions
         self._exact_rows_max = exact_rows_max
         self._lock = ReadWriteLock()
-        self._rows = _Rows(dimensions)
+        self._lists = InvertedLists(dimensions)
         self._task = BackgroundTask("strongroom-vectors")
         self._trained_rows = 0
+        self._even = 1.0  # imbalance after the last build
         self._retry_above = 0
+        self._journal: list[_Change] | None = None  # changes during a build
+        self._reach = first_reach(PLAIN_LISTS)
+        self._samples = Samples()
+        self._questions: deque[Rows] = deque(maxlen=QUESTIONS_MAX)
+        self._sample_at_s = 0.0
 
     def __len__(self) -> int:
-        return self._rows.live
+        return self._lists.rows
 
     def __contains__(self, rid: int) -> bool:
-        slot_of = self._rows.slot_of
-        return 0 <= rid < len(slot_of) and bool(slot_of[rid] >= 0)
+        with self._lock.read:
+            return bool(self._lists.has(np.array([rid]))[0])
 
     @property
     def is_exact(self) -> bool:
         """True while every search looks at every vector."""
-        return self._rows.lists is None
+        return not self._lists.is_trained
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the true ten that searches find, over the newest sampled questions; None: not sampled."""
+        return 1.0 if self.is_exact else self._reach.recall
 
     # -- changes ----------------------------------------------------------------------------------
-    def add(self, rids: NDArray[np.int64], vectors: NDArray[np.float32]) -> None:
+    def add(self, rids: Rids, vectors: Rows) -> None:
         """Add vectors of norm 1, shape (m, dimensions); a rid that has one gets the new one.
 
         Raises:
@@ -158,57 +149,36 @@ class VectorLane:
             raise InvalidVectorError("vectors must be finite and of norm 1")
         if len(np.unique(rids)) != len(rids) or (len(rids) and int(rids.min()) < 0):
             raise ValueError("rids must be distinct and not negative")
-        if not len(rids):
-            return
-        with self._lock.write:
-            self._kill(rids)
-            first = self._rows.matrix.append(rows)
-            slots = np.arange(first, first + len(rows), dtype=np.int64)
-            self._rows.own(slots, np.asarray(rids, dtype=np.int64))
-            if self._rows.lists is not None:
-                self._fill(self._rows.lists, slots, rows)
+        if len(rids):
+            self._change(("add", np.asarray(rids, dtype=np.int64), rows))
 
-    @staticmethod
-    def _fill(lists: InvertedLists, slots: NDArray[np.int64], rows: NDArray[np.float32]) -> None:
-        if len(slots) > 64:
-            lists.add(slots, rows)
-            return
-        with one_thread():
-            lists.add(slots, rows)
-
-    def move(self, old: NDArray[np.int64], new: NDArray[np.int64]) -> None:
+    def move(self, old: Rids, new: Rids) -> None:
         """Give the vectors of ``old`` to ``new``, pair by pair; pairs whose old has none are left out."""
-        with self._lock.write:
-            self._kill(new)
-            slots = self._rows.slots(old)
-            have = slots >= 0
-            self._rows.slot_of[old[have]] = -1
-            self._rows.live -= int(np.count_nonzero(have))
-            self._rows.own(slots[have], new[have])
+        self._change(("move", np.asarray(old, dtype=np.int64), np.asarray(new, dtype=np.int64)))
 
-    def remove(self, rids: NDArray[np.int64]) -> None:
+    def remove(self, rids: Rids) -> None:
         """Forget the vectors of ``rids``; unknown ones are passed over."""
-        with self._lock.write:
-            self._kill(np.asarray(rids, dtype=np.int64))
+        self._change(("remove", np.asarray(rids, dtype=np.int64), None))
 
-    def _kill(self, rids: NDArray[np.int64]) -> None:
-        slots = self._rows.slots(rids)
-        have = slots >= 0
-        if not have.any():
-            return
-        self._rows.rid_of[slots[have]] = -1
-        self._rows.slot_of[rids[have]] = -1
-        self._rows.live -= int(np.count_nonzero(have))
-        self._rows.bitmap = None
+    def _change(self, change: _Change) -> None:
+        with self._lock.write:
+            _apply(self._lists, change)
+            if self._journal is not None:
+                self._journal.append(change)
 
     # -- snapshots --------------------------------------------------------------------------------
     def freeze(self) -> FrozenVectors:
-        """The lane as it is now; copies the slot tables alone."""
-        with self._lock.read:
-            rows = self._rows
-            count = rows.matrix.count
-            lists = None if rows.lists is None else rows.lists.assignment(count)
-            return FrozenVectors(rows.matrix, rows.rid_of[:count].copy(), lists, self._trained_rows)
+        """The lane as it is now; copies the ids alone."""
+        with self._lock.write:
+            lists = self._lists
+            return FrozenVectors(
+                self.dimensions,
+                self._trained_rows,
+                self._reach,
+                lists.centroids if lists.is_trained else None,
+                lists.freeze(),
+                self._lock,
+            )
 
     def restore(self, source: BlockReader, rows: int) -> None:
         """Fill an empty lane with what ``FrozenVectors.dump`` wrote, of a namespace of ``rows`` rows.
@@ -216,27 +186,35 @@ class VectorLane:
         Raises:
             IntegrityError: it is of another form.
         """
-        rids = source.array("VRID", "<u4").astype(np.int64)
-        count = len(rids)
-        made = _Rows(self.dimensions)
-        made.matrix.read(source, source.head("VMAT", "<f4", self.dimensions, count))
-        trained = int(source.array("VTRN", "<i8", rows=1)[0])
+        trained, *curve = source.array("VTRN", "<i8", rows=1 + len(DEPTHS)).tolist()
         centroids = source.array("VCEN", "<f4", columns=self.dimensions)
-        chosen = source.array("VLST", "<u2", rows=count if len(centroids) else 0)
-        lost = int(rids.max(initial=-1)) >= rows or int(chosen.max(initial=0)) >= max(len(centroids), 1)
-        if lost or len(np.unique(rids)) != count:
-            raise IntegrityError("a snapshot holds vectors that belong to no row or list")
-        made.own(np.arange(count, dtype=np.int64), rids)
-        if len(centroids) and count > self._exact_rows_max:
-            made.lists = InvertedLists.assigned(centroids, made.matrix, chosen)
+        sizes = source.array("VSIZ", "<u4", rows=len(centroids) or None).astype(np.int64)
+        ids = source.array("VRID", "<u4").astype(np.int64)
+        seen = np.zeros(rows, dtype=np.bool_)
+        if len(ids):
+            if int(ids.max()) >= rows:
+                raise _strange()
+            seen[ids] = True
+        lists = len(sizes)
+        if int(sizes.sum()) != len(ids) or int(np.count_nonzero(seen)) != len(ids) or not 0 < lists < 2**16:
+            raise _strange()
+        if len(centroids) and not (curve[0] > 0 and curve[-1] <= lists and curve == sorted(curve)):
+            raise _strange()
+        made = InvertedLists(self.dimensions, centroids if len(centroids) else None, plain=lists)
+        source.head("VCOD", "<u2", self.dimensions, len(ids))
+        for codes in made.restored(sizes, ids):
+            source.into(codes)
         with self._lock.write:
-            self._rows = made
-            self._trained_rows = trained if made.lists is not None else 0
+            self._lists = made
+            self._trained_rows = trained if made.is_trained else 0
+            self._even = made.imbalance()
+            self._reach = Reach(tuple(curve)) if made.is_trained else first_reach(PLAIN_LISTS)
+            self._sample_at_s = time.monotonic() + SAMPLE_INTERVAL_S
 
     # -- searching --------------------------------------------------------------------------------
     def search(
-        self, query: NDArray[np.float32], k: int, allowed: NDArray[np.int64] | NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        self, query: Rows, k: int, allowed: Rids | NDArray[np.bool_] | None = None
+    ) -> tuple[Rids, Rows]:
         """The ``k`` nearest: (rids, cosines), best first, equal cosines with the newer rid first.
 
         Never fewer than min(k, allowed rows that have a vector).
@@ -248,203 +226,250 @@ class VectorLane:
         Raises:
             InvalidVectorError: ``query`` has another length.
         """
+        query = self._checked(query)
+        self.tend()
+        with self._lock.read, one_thread():
+            lists = self._lists
+            if lists.is_trained and allowed is None:
+                self._questions.append(query)
+            if k <= 0 or not lists.rows:
+                return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
+            if allowed is None:
+                return self._found(lists, query, k, lists.rows, None)
+            is_mask = allowed.dtype == np.bool_
+            size = int(np.count_nonzero(allowed)) if is_mask else len(allowed)
+            if size <= NARROW_ROWS:
+                rids = np.flatnonzero(allowed) if is_mask else allowed.astype(np.int64, copy=False)
+                rids = rids[lists.has(rids)]
+                return best(lists.gather(rids) @ query, rids, k)
+            mask = allowed if is_mask else _mask(allowed.astype(np.int64, copy=False))
+            return self._found(lists, query, k, size, np.packbits(mask, bitorder="little"))
+
+    def _found(
+        self, lists: InvertedLists, query: Rows, k: int, size: int, bitmap: NDArray[np.uint8] | None
+    ) -> tuple[Rids, Rows]:
+        """``size``: how many rows are allowed, more or less."""
+        # The k-th of the allowed rows is about the k / share-th of all: as far out the lists must reach.
+        share = min(1.0, size / lists.rows)
+        probes = lists.lists if not lists.is_trained or k * 8 >= size else self._reach.probes(k / share)
+        fetch = min(k + TIES_ROWS, lists.rows)
+        while True:
+            rids, scores = lists.search(query, fetch, probes, bitmap)
+            if len(rids) < k and probes < lists.lists:
+                probes *= 4
+            elif fetch == len(rids) < lists.rows and scores[k - 1] == scores[-1]:
+                fetch = min(fetch * 4, lists.rows)
+            else:
+                return best(scores, rids, k)
+
+    def _checked(self, query: Rows) -> Rows:
         if query.shape != (self.dimensions,):
             raise InvalidVectorError(
                 f"the query vector has {query.size} components, expected {self.dimensions}"
             )
-        query = np.ascontiguousarray(query, dtype=np.float32)
-        self.tend()
-        with self._lock.read, one_thread():
-            rows = self._rows
-            pool: NDArray[np.int64] | None = None
-            if allowed is not None:
-                rids = np.flatnonzero(allowed) if allowed.dtype == np.bool_ else allowed
-                pool = rows.slots(rids.astype(np.int64, copy=False))
-                pool = pool[pool >= 0]
-            size = rows.live if pool is None else len(pool)
-            if k <= 0 or not size:
-                return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
-            slots = self._propose(query, min(k, size), pool, size)
-            if slots is None:
-                return self._exact(query, k, pool)
-            return best(rows.matrix.scores_of(query, slots), rows.rid_of[slots], k)
+        return np.ascontiguousarray(query, dtype=np.float32)
 
-    def _exact(
-        self, query: NDArray[np.float32], k: int, pool: NDArray[np.int64] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        rows = self._rows
-        if pool is not None:
-            return best(rows.matrix.scores_of(query, np.sort(pool)), rows.rid_of[np.sort(pool)], k)
-        scores = rows.matrix.scores(query)
-        rids = rows.rid_of[: len(scores)]
-        if rows.dead:
-            live = rids >= 0
-            return best(scores[live], rids[live], k)
-        return best(scores, rids, k)
-
-    def _propose(
-        self, query: NDArray[np.float32], k: int, pool: NDArray[np.int64] | None, size: int
-    ) -> NDArray[np.int64] | None:
-        """Slots that hold the best ``k`` with high probability; None: look at all of them instead."""
-        rows = self._rows
-        lists = rows.lists
-        fetch = min(size, k + k // 4 + 8)  # the exact scores choose among a few more
-        if lists is None or fetch * 8 >= size:
-            return None
-        if pool is not None and size <= max(NARROW_ROWS, NARROW_SHARE * rows.live):
-            return None
-        share = size / rows.live
-        # The k-th of the allowed rows is about the k / share-th of all: as far out the lists must reach.
-        probes = int(PROBES_MIN * max(1.0, k / share / 50) ** 0.5)
-        allowed = None if pool is None else slot_mask(pool, rows.matrix.count)
-        if allowed is not None and share >= WIDE_SHARE:  # asking for more and dropping some is quicker
-            found = lists.search(query, int(fetch / share * 1.25) + 16, probes, self._live_bitmap())
-            found = found[allowed[found]]
-            if len(found) >= fetch:
-                return found
-        bitmap = self._live_bitmap() if allowed is None else packed(allowed)
-        while True:
-            found = lists.search(query, fetch, probes, bitmap)
-            if len(found) >= fetch:
-                return found
-            if probes >= lists.lists:
-                return None
-            probes *= 4
-
-    def _live_bitmap(self) -> NDArray[np.uint8] | None:
-        rows = self._rows
-        if not rows.dead:
-            return None
-        bitmap = rows.bitmap
-        if bitmap is None:  # several readers may make it at once: they make the same
-            bitmap = rows.bitmap = packed(slot_mask(rows.live_slots(), rows.matrix.count))
-        return bitmap
-
-    def similarity(self, query: NDArray[np.float32], rids: NDArray[np.int64]) -> NDArray[np.float32]:
-        """The exact cosine of each rid, shape (len(rids),); NaN where there is no vector.
+    def similarity(self, query: Rows, rids: Rids) -> Rows:
+        """The cosine of each rid, shape (len(rids),); NaN where there is no vector.
 
         Raises:
             InvalidVectorError: ``query`` has another length.
         """
-        if query.shape != (self.dimensions,):
-            raise InvalidVectorError(
-                f"the query vector has {query.size} components, expected {self.dimensions}"
-            )
-        query = np.ascontiguousarray(query, dtype=np.float32)
+        query = self._checked(query)
+        rids = np.asarray(rids, dtype=np.int64)
+        out = np.full(len(rids), np.nan, dtype=np.float32)
         with self._lock.read, one_thread():
-            slots = self._rows.slots(np.asarray(rids, dtype=np.int64))
-            out = np.full(len(slots), np.nan, dtype=np.float32)
-            have = slots >= 0
-            out[have] = self._rows.matrix.scores_of(query, slots[have])
-            return out
+            have = np.flatnonzero(self._lists.has(rids))
+            for start in range(0, len(have), PIECE_ROWS):
+                part = have[start : start + PIECE_ROWS]
+                out[part] = self._lists.gather(rids[part]) @ query
+        return out
 
-    def moment(self) -> tuple[BlockMatrix, NDArray[np.int64]]:
-        """The matrix, whose rows never change, and the slot of each rid (-1: none) as of now."""
-        with self._lock.read:
-            return self._rows.matrix, self._rows.slot_of.copy()
+    def every_similarity(self, query: Rows) -> NDArray[np.float64]:
+        """The cosine of every rid from 0 on, NaN where there is no vector; later rids are left out.
 
-    def vectors(self, rids: NDArray[np.int64]) -> NDArray[np.float32]:
+        Raises:
+            InvalidVectorError: ``query`` has another length.
+        """
+        query = self._checked(query)
+        with self._lock.read, one_thread():
+            return self._lists.everything(query)
+
+    def vectors(self, rids: Rids) -> Rows:
         """A copy of the vectors of ``rids``, shape (len(rids), dimensions); NaN rows where there is none."""
-        with self._lock.read:
-            slots = self._rows.slots(np.asarray(rids, dtype=np.int64))
-            out = np.full((len(slots), self.dimensions), np.nan, dtype=np.float32)
-            out[slots >= 0] = self._rows.matrix.gather(slots[slots >= 0])
-            return out
+        rids = np.asarray(rids, dtype=np.int64)
+        out = np.full((len(rids), self.dimensions), np.nan, dtype=np.float32)
+        with self._lock.read, one_thread():
+            have = self._lists.has(rids)
+            out[have] = self._lists.gather(rids[have])
+        return out
 
     # -- upkeep -----------------------------------------------------------------------------------
     def tend(self) -> None:
-        """Start what is due: lists, or a compaction. Every search does so; adding alone does not.
+        """Start what is due: lists, or a look at how well they answer. Every search does so.
 
-        So a bulk load trains once, when its first question comes, and not over and over on its way.
+        Adding alone does not: a bulk load trains once, when its first question comes.
         """
         if self._wants_rebuild():
             self._task.start(self._rebuild)
+        elif self._lists.is_trained and self._questions and time.monotonic() >= self._sample_at_s:
+            self._task.start(self._sample)
 
     def _wants_rebuild(self) -> bool:
-        rows = self._rows
-        wants_lists = rows.live > self._exact_rows_max and (
-            rows.lists is None or rows.live >= 2 * self._trained_rows
-        )
-        return (wants_lists or self._wants_compaction(rows)) and rows.live >= self._retry_above
-
-    @staticmethod
-    def _wants_compaction(rows: _Rows) -> bool:
-        return rows.dead >= COMPACT_DEAD_MIN and rows.dead >= COMPACT_DEAD_SHARE * rows.matrix.count
+        lists = self._lists
+        rows = lists.rows
+        if rows < self._retry_above:
+            return False
+        if not lists.is_trained:
+            return rows > self._exact_rows_max
+        trained = self._trained_rows
+        if rows >= 2 * trained or rows < SHRUNK_SHARE * trained:
+            return True
+        return rows > UNEVEN_GROWTH * trained and lists.imbalance() > UNEVEN_FACTOR * self._even
 
     def _rebuild(self) -> None:
-        """Build lists (and rows without the dead) beside the present ones, catch up, and switch."""
+        """Build lists beside the present ones, catch up, and switch."""
         while self._wants_rebuild() and not self._task.stopping:
-            old = self._rows
+            old = self._lists
             try:
                 with at_most(len(os.sched_getaffinity(0)) // 2):  # the other half is for searches
                     self._rebuild_from(old)
             except (MemoryError, RuntimeError) as e:  # FAISS reports every failure as RuntimeError
-                self._retry_above = int(old.live * RETRY_GROWTH) + 1
+                self._retry_above = int(old.rows * RETRY_GROWTH) + 1
                 name = type(e).__name__
                 _log.warning("vector lists could not be built (%s); the search goes on as before", name)
                 return
+            finally:
+                self._journal = None
+        give_back()
 
-    def _rebuild_from(self, old: _Rows) -> None:
-        with self._lock.read:
-            count = old.matrix.count
-            slots = old.live_slots()
-            compact = self._wants_compaction(old)
-        rows = _Rows(self.dimensions) if compact else old
-        if compact:
-            for part in pieces(slots):
-                if self._task.stopping:
+    def _rebuild_from(self, old: InvertedLists) -> None:
+        with self._lock.write:
+            self._journal = []
+            rows = old.rows
+        made = self._build(old) if rows > self._exact_rows_max else self._plain(old)
+        if made is None:
+            return
+        reach, samples = first_reach(made.lists), Samples()
+        if made.is_trained:
+            samples.add(self._ranks(made, self._asked(made), shared=False))
+            reach = samples.reach(made.lists, samples.reach(made.lists, reach))
+        while not self._task.stopping:
+            with self._lock.write:
+                taken, self._journal = self._journal or [], []
+                if sum(len(rids) for _, rids, _ in taken) <= JOURNAL_INLINE:
+                    for change in taken:
+                        _apply(made, change)
+                    self._lists, self._reach, self._samples = made, reach, samples
+                    self._trained_rows = made.rows if made.is_trained else 0
+                    self._even = made.imbalance()
+                    self._sample_at_s = time.monotonic() + SAMPLE_INTERVAL_S
                     return
-                rows.matrix.append(old.matrix.gather(part))
-        lists: InvertedLists | None = None
-        if len(slots) > self._exact_rows_max:
-            ids = np.arange(len(slots), dtype=np.int64) if compact else slots
-            lists = build(rows.matrix, ids, lambda: self._task.stopping)
-            if lists is None:
-                return
-        source = [slots] if compact else []
-        while not self._task.stopping:  # what came meanwhile; the last few rows under the lock
-            if old.matrix.count - count <= ADD_ROWS:
-                with self._lock.write:
-                    self._catch_up(old, rows, lists, count, source)
-                    self._switch(old, rows, lists, source, trained=len(slots))
-                return
-            count = self._catch_up(old, rows, lists, count, source)
+            for change in taken:
+                _apply(made, change)
 
-    @staticmethod
-    def _catch_up(
-        old: _Rows, rows: _Rows, lists: InvertedLists | None, done: int, source: list[NDArray[np.int64]]
-    ) -> int:
-        """Take over the slots of ``old`` from ``done`` on; they may be dead by now, which does no harm."""
-        end = old.matrix.count
-        for part in pieces(np.arange(done, end, dtype=np.int64)):
-            vectors = old.matrix.gather(part)
-            slots = part
-            if rows is not old:
-                first = rows.matrix.append(vectors)
-                slots = np.arange(first, first + len(part), dtype=np.int64)
-                source.append(part)
-            if lists is not None:
-                lists.add(slots, vectors)
-        return end
+    def _plain(self, old: InvertedLists) -> InvertedLists | None:
+        made = InvertedLists(self.dimensions)
+        for number in range(old.lists):
+            with self._lock.read:
+                ids, codes = old.copy(number)
+            made.add(ids, decoded(codes))
+            if self._task.stopping:
+                return None
+        return made
 
-    def _switch(
-        self,
-        old: _Rows,
-        rows: _Rows,
-        lists: InvertedLists | None,
-        source: list[NDArray[np.int64]],
-        *,
-        trained: int,
-    ) -> None:
-        """Make the new structure the present one; the caller holds the write lock."""
-        if rows is not old:
-            owners = old.rid_of[np.concatenate(source)]  # as of now: removals and moves included
-            rows.slot_of = np.full(len(old.slot_of), -1, dtype=np.int64)
-            rows.own(np.arange(len(owners), dtype=np.int64), owners)
-        rows.lists = lists
-        rows.bitmap = None
-        self._trained_rows = trained if lists is not None else 0
-        self._rows = rows
+    def _build(self, old: InvertedLists) -> InvertedLists | None:
+        """Lists trained on a sample of ``old`` and filled from it; None when the lane is closed meanwhile."""
+        with self._lock.read:
+            rids = np.flatnonzero(old.places >= 0)
+        lists = list_count(len(rids))
+        wanted = min(len(rids), lists * TRAIN_PER_LIST)
+        chosen = np.sort(np.random.default_rng(_SEED).choice(rids, size=wanted, replace=False))
+        sample = np.concatenate(list(self._gathered(old, chosen)))
+        if len(sample) < lists or self._task.stopping:
+            return None
+        made = InvertedLists.trained(sample, lists)
+        del sample
+        unknown = np.iinfo(np.uint16).max
+        assigned = np.full(int(rids[-1]) + 1, unknown, dtype=np.uint16)
+        for ids, rows in self._decoded(old):
+            inside = ids < len(assigned)
+            assigned[ids[inside]] = made.assign(rows)[inside]
+        made.presize(np.bincount(assigned[assigned != unknown], minlength=lists))
+        for ids, rows in self._decoded(old):
+            chosen_lists = np.full(len(ids), unknown, dtype=np.int64)
+            inside = ids < len(assigned)
+            chosen_lists[inside] = assigned[ids[inside]]
+            new = chosen_lists == unknown
+            if new.any():
+                chosen_lists[new] = made.assign(rows[new])
+            made.add(ids, rows, chosen_lists)
+        return None if self._task.stopping else made
+
+    def _gathered(self, lists: InvertedLists, rids: Rids) -> Iterator[Rows]:
+        for start in range(0, len(rids), PIECE_ROWS):
+            part = rids[start : start + PIECE_ROWS]
+            with self._lock.read:
+                yield lists.gather(part[lists.has(part)])
+
+    def _decoded(self, lists: InvertedLists) -> Iterator[tuple[Rids, Rows]]:
+        """Every vector once, a few thousand at a time; ends early when the lane is closed."""
+        for ids, codes, _ in self._pieces(lists, shared=True):
+            yield ids, decoded(codes)
+
+    def _pieces(
+        self, lists: InvertedLists, *, shared: bool
+    ) -> Iterator[tuple[Rids, NDArray[np.uint16], Rids]]:
+        """Ids, codes and list numbers of several lists at a time; ``shared``: others change them."""
+        waiting: list[tuple[Rids, NDArray[np.uint16], Rids]] = []
+        rows = 0
+        for number in range(lists.lists):
+            if self._task.stopping:
+                return
+            if shared:
+                with self._lock.read:
+                    ids, codes = lists.copy(number)
+            else:
+                ids, codes = lists.copy(number)
+            waiting.append((ids, codes, np.full(len(ids), number)))
+            rows += len(ids)
+            if rows >= PIECE_ROWS // 2 or number == lists.lists - 1:
+                columns = tuple(np.concatenate(column) for column in zip(*waiting, strict=True))
+                for start in range(0, rows, PIECE_ROWS):
+                    a, b, c = (column[start : start + PIECE_ROWS] for column in columns)
+                    yield a, b, c
+                waiting, rows = [], 0
+
+    # -- how well it answers ------------------------------------------------------------------------
+    def _asked(self, lists: InvertedLists) -> Rows:
+        """The newest questions, and made-up ones when they are few."""
+        asked = list(self._questions)[-SAMPLE_QUESTIONS * 4 :]
+        missing = max(0, PRETENDED - len(asked))
+        if not missing:
+            return np.stack(asked)
+        rids = np.random.default_rng(_SEED).choice(np.flatnonzero(lists.places >= 0), size=4 * PRETENDED)
+        pretended = between(lists.gather(rids), missing, _SEED)
+        return np.concatenate([np.stack(asked), pretended]) if asked else pretended
+
+    def _ranks(self, lists: InvertedLists, questions: Rows, *, shared: bool) -> NDArray[np.int64]:
+        truth = Truth(questions, min(DEPTHS[-1], lists.rows))
+        for _, codes, numbers in self._pieces(lists, shared=shared):
+            truth.look(codes, numbers)
+        return truth.ranks(lists)
+
+    def _sample(self) -> None:
+        """Look up the truth of some new questions, and probe as many lists as it takes."""
+        started = time.monotonic()
+        lists = self._lists
+        asked = [self._questions.pop() for _ in range(min(SAMPLE_QUESTIONS, len(self._questions)))]
+        self._questions.clear()
+        with one_thread():
+            ranks = self._ranks(lists, np.stack(asked), shared=True)
+        if ranks.shape[1] and lists is self._lists and not self._task.stopping:
+            self._samples.add(ranks)
+            self._reach = self._samples.reach(lists.lists, self._reach)
+        took = time.monotonic() - started
+        self._sample_at_s = time.monotonic() + max(SAMPLE_INTERVAL_S, SAMPLE_DUTY * took)
 
     def wait_built(self, timeout_s: float | None = None) -> bool:
         """Wait for a build that runs; False when the time was up."""
@@ -455,6 +480,26 @@ class VectorLane:
         self._task.close()
 
     def memory_bytes(self) -> int:
-        rows = self._rows
-        lists = rows.lists.memory_bytes() if rows.lists is not None else 0
-        return rows.matrix.memory_bytes() + lists + rows.rid_of.nbytes + rows.slot_of.nbytes
+        """Bytes of the vectors and tables."""
+        return self._lists.memory_bytes()
+
+
+def _apply(lists: InvertedLists, change: _Change) -> None:
+    """Make a change; one that is made a second time changes nothing."""
+    kind, rids, given = change
+    if kind == "remove":
+        lists.remove(rids)
+    elif given is not None and kind == "move":
+        lists.move(rids, given.astype(np.int64, copy=False))
+    elif given is not None:
+        lists.add(rids, given.astype(np.float32, copy=False))
+
+
+def _mask(rids: Rids) -> NDArray[np.bool_]:
+    mask = np.zeros(int(rids.max(initial=-1)) + 1, dtype=np.bool_)
+    mask[rids] = True
+    return mask
+
+
+def _strange() -> IntegrityError:
+    return IntegrityError("a snapshot holds vectors that belong to no row or list")

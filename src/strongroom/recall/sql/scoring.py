@@ -1,6 +1,6 @@
 """The scores that the functions of meaning give: one array function per score and namespace.
 
-Everything here is exact. ``semantic``: the cosine with the text's vector, NULL without a vector.
+Everything here looks at every row. ``semantic``: the cosine with the text's vector, NULL without a vector.
 ``keyword``: BM25 with the statistics of all namespaces of the statement together, 0 without a match.
 ``hybrid``: the sum over both lanes of weight / (constant + rank), where a memory's rank in a lane counts
 from 1 over all memories of the statement's namespaces, the best first and of equal ones the newer; a lane
@@ -9,16 +9,19 @@ that does not find a memory adds nothing.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.errors import InvalidVectorError
-from strongroom.recall._matrix import one_thread
 from strongroom.recall.index import NamespaceIndex
+from strongroom.recall.vectors import VectorLane
 
 __all__ = ["Scorer", "hybrid_scorers", "keyword_scorers", "semantic_scorers"]
+
+ONE_BY_ONE_ROWS_MAX = 20_000
 
 Rids = NDArray[np.int64]
 Scorer = Callable[[Rids], NDArray[np.float64]]
@@ -38,19 +41,30 @@ def _cosine(index: NamespaceIndex, vector: NDArray[np.float32] | None) -> Scorer
         return lambda rids: np.full(len(rids), np.nan)
     if vector.shape != (lane.dimensions,):
         raise InvalidVectorError(f"the text gives {vector.size} components, expected {lane.dimensions}")
-    query = np.ascontiguousarray(vector, dtype=np.float32)
-    matrix, slot_of = lane.moment()
+    return _Cosines(lane, np.ascontiguousarray(vector, dtype=np.float32))
 
-    def score(rids: Rids) -> NDArray[np.float64]:
+
+class _Cosines:
+    """Scores rows one by one, and all of them in one go once a statement has asked for many."""
+
+    def __init__(self, lane: VectorLane, query: NDArray[np.float32]) -> None:
+        self._lane = lane
+        self._query = query
+        self._asked = 0
+        self._every: NDArray[np.float64] | None = None
+        self._lock = threading.Lock()
+
+    def __call__(self, rids: Rids) -> NDArray[np.float64]:
+        with self._lock:
+            self._asked += len(rids)
+            if self._every is None and self._asked > ONE_BY_ONE_ROWS_MAX:
+                self._every = self._lane.every_similarity(self._query)
+        if self._every is None:
+            return self._lane.similarity(self._query, rids).astype(np.float64)
         out = np.full(len(rids), np.nan)
-        places = np.flatnonzero((rids >= 0) & (rids < len(slot_of)))
-        slots = slot_of[rids[places]]
-        places, slots = places[slots >= 0], slots[slots >= 0]
-        with one_thread():
-            out[places] = matrix.scores_of(query, slots)
+        known = (rids >= 0) & (rids < len(self._every))
+        out[known] = self._every[rids[known]]
         return out
-
-    return score
 
 
 def keyword_scorers(indexes: Sequence[NamespaceIndex], text: str) -> list[Scorer]:

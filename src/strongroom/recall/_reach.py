@@ -1,0 +1,114 @@
+"""How many lists a search has to look at, learnt from questions.
+
+For a question and its true nearest vectors (found by looking at all of them) the rank of each one's list
+in the order of probing says how many lists would have found it. Of many such ranks the least number is
+taken that finds the wanted share. Questions in words lie between the clusters of the stored texts and
+need more lists than vectors drawn like the stored ones; so real questions count, and as long as there
+are none, points half-way between two stored vectors stand for them.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.recall._ivf import InvertedLists, Rids, Rows, decoded
+
+RECALL_WANTED = 0.985  # of the true ten, fifty ... over the sampled questions
+DEPTHS = (10, 50, 200, 800)
+SAMPLES_MAX = 96  # the newest questions whose truth is known
+PROBES_MIN = 16
+GROWTH_MIN = 0.5  # beyond the deepest: probes grow at least with this power of the depth
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Lists to probe for the best 10, 50, 200 and 800; ``recall``: the share of the ten that was seen."""
+
+    curve: tuple[int, ...]
+    recall: float | None = None
+
+    def probes(self, depth: float) -> int:
+        """Lists to probe for the best ``depth`` of all vectors: between the known depths by powers."""
+        for i, known in enumerate(DEPTHS):
+            if depth <= known:
+                return self.curve[0] if not i else int(self._between(i, depth)) + 1
+        last = len(DEPTHS) - 1
+        steady = self.curve[last] * (depth / DEPTHS[last]) ** GROWTH_MIN
+        return int(max(steady, self._between(last, depth))) + 1
+
+    def _between(self, i: int, depth: float) -> float:
+        growth = log(self.curve[i] / self.curve[i - 1]) / log(DEPTHS[i] / DEPTHS[i - 1])
+        return self.curve[i] * (depth / DEPTHS[i]) ** growth  # type: ignore[no-any-return]
+
+
+def first_reach(lists: int) -> Reach:
+    """Before anything was sampled: a quarter of the lists and more."""
+    shares = (lists // 4, lists // 3, lists // 2, lists)
+    return Reach(tuple(max(PROBES_MIN, share) for share in shares))
+
+
+class Samples:
+    """The ranks of the lists that hold the true neighbours of the newest questions."""
+
+    def __init__(self) -> None:
+        self._ranks: deque[NDArray[np.int32]] = deque(maxlen=SAMPLES_MAX)
+
+    def __len__(self) -> int:
+        return len(self._ranks)
+
+    def add(self, ranks: NDArray[np.int64]) -> None:
+        """One row per question: the ranks for its nearest vectors, the nearest first."""
+        missing = DEPTHS[-1] - ranks.shape[1]
+        self._ranks.extend(np.pad(ranks, ((0, 0), (0, missing)), mode="edge").astype(np.int32))
+
+    def reach(self, lists: int, used: Reach) -> Reach:
+        """What finds the wanted share; ``recall``: the share that ``used`` finds of the true ten."""
+        ranks = np.stack(self._ranks)
+        least = min(PROBES_MIN, lists)
+        curve: list[int] = []
+        for depth in DEPTHS:
+            sorted_ = np.sort(ranks[:, :depth], axis=None)
+            wanted = int(sorted_[min(len(sorted_) - 1, int(RECALL_WANTED * len(sorted_)))]) + 1
+            least = max(least, wanted)
+            curve.append(min(lists, least))
+        return Reach(tuple(curve), float(np.mean(ranks[:, : DEPTHS[0]] < used.probes(DEPTHS[0]))))
+
+
+class Truth:
+    """The nearest vectors of some questions, gathered list by list."""
+
+    def __init__(self, questions: Rows, depth: int) -> None:
+        self._questions = questions
+        self._depth = depth
+        self._scores = np.full((len(questions), 0), -np.inf, dtype=np.float32)
+        self._lists = np.zeros((len(questions), 0), dtype=np.int64)
+
+    def look(self, codes: NDArray[np.uint16], numbers: Rids) -> None:
+        """Look at vectors, given by their codes, of which ``numbers`` are the lists."""
+        scores = np.concatenate([self._scores, self._questions @ decoded(codes).T], axis=1)
+        lists = np.concatenate([self._lists, np.broadcast_to(numbers, (len(scores), len(numbers)))], axis=1)
+        if scores.shape[1] > self._depth:
+            best = np.argpartition(-scores, self._depth - 1, axis=1)[:, : self._depth]
+            scores, lists = np.take_along_axis(scores, best, 1), np.take_along_axis(lists, best, 1)
+        self._scores, self._lists = scores, lists
+
+    def ranks(self, searched: InvertedLists) -> NDArray[np.int64]:
+        """The rank of the list of each of the nearest, the nearest first; shape (questions, depth)."""
+        order = np.argsort(-self._scores, axis=1)
+        lists = np.take_along_axis(self._lists, order, 1)
+        return np.take_along_axis(searched.nearest(self._questions), lists, 1)
+
+
+def between(rows: Rows, count: int, seed: int) -> Rows:
+    """Points half-way between two of ``rows``, of norm 1; shape (count, dimensions)."""
+    rng = np.random.default_rng(seed)
+    pairs = rng.integers(len(rows), size=(2, count))
+    mixed = rows[pairs[0]] + rows[pairs[1]]
+    norms = np.linalg.norm(mixed, axis=1, keepdims=True)
+    made: Rows = np.where(norms > 1e-6, mixed / np.maximum(norms, 1e-6), rows[pairs[0]])
+    return made
