@@ -433,6 +433,7 @@ class Engine:
             self.key_health.observe,
             self.indexes.tend,
             self.doors.flush_notes,
+            self.indexes.observe,
         )
         while not self._closed.wait(min(interval, _QUEUE_GAUGE_S)):
             for chore in chores:

@@ -166,6 +166,14 @@ class Indexes:
     def loaded(self) -> int:
         return sum(1 for s in list(self._slots.values()) if s.index is not None)
 
+    def observe(self) -> None:
+        """Keep the gauges of the loaded indexes fresh."""
+        indexes = [slot.index for slot in list(self._slots.values()) if slot.index is not None]
+        sampled = [recall for index in indexes if (recall := index.sampled_recall) is not None]
+        metrics = self._engine.metrics
+        metrics.index_bytes.set(sum(index.memory_bytes() for index in indexes))
+        metrics.recall_sampled.set(min(sampled, default=1.0))
+
     def loaded_entries(self) -> list[tuple[NamespaceEntry, NamespaceIndex]]:
         """The namespaces whose index is there and may be trusted."""
         return [

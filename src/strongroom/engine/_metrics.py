@@ -55,6 +55,16 @@ class Metrics:
         self.loaded_namespaces = Gauge(
             "strongroom_loaded_namespaces", "Namespaces with their index in memory", registry=self.registry
         )
+        self.index_bytes = Gauge(
+            "strongroom_index_bytes",
+            "Memory of the loaded indexes without their columns, by their own count",
+            registry=self.registry,
+        )
+        self.recall_sampled = Gauge(
+            "strongroom_recall_sampled",
+            "Share of the true ten nearest that searches find, sampled; the least of the loaded namespaces",
+            registry=self.registry,
+        )
         self.snapshots = Counter(
             "strongroom_snapshots", "Snapshots of namespaces, by what became of them", ["event"],
             registry=self.registry,

@@ -400,6 +400,11 @@ class NamespaceIndex:
         """The length of the vectors; None while it is not known."""
         return self._dimensions
 
+    @property
+    def sampled_recall(self) -> float | None:
+        """Share of the true ten nearest that searches by meaning find; None: not known (yet)."""
+        return self.vectors.recall if self.vectors is not None else None
+
     def memory_bytes(self) -> int:
         """Bytes of the lanes and tables here, without the columns."""
         vectors = self.vectors.memory_bytes() if self.vectors is not None else 0
