@@ -16,31 +16,30 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strongroom.errors import IntegrityError, InternalError, InvalidVectorError
+from strongroom.errors import InvalidVectorError
 from strongroom.recall._allocator import give_back
-from strongroom.recall._blocks import BlockReader, BlockWriter
+from strongroom.recall._blocks import BlockReader
 from strongroom.recall._faiss import at_most, one_thread
 from strongroom.recall._ivf import (
     PIECE_ROWS,
     PLAIN_LISTS,
     TRAIN_PER_LIST,
-    FrozenLists,
     InvertedLists,
     Rids,
     Rows,
     decoded,
     list_count,
 )
-from strongroom.recall._reach import DEPTHS, Reach, Samples, Truth, between, first_reach
+from strongroom.recall._reach import DEPTHS, Samples, Truth, between, first_reach
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall._top import best
 from strongroom.recall._unit import NORM_TOLERANCE
+from strongroom.recall._vector_dump import FrozenVectors, read_vectors
 
 NARROW_ROWS = 3_000  # allowed sets up to this size are scored one by one
 TIES_ROWS = 8  # that are looked at beyond k, to see whether the cut goes through equal scores
@@ -58,40 +57,6 @@ SAMPLE_DUTY = 200  # a sample is not taken more often than this many times as lo
 _log = logging.getLogger(__name__)
 _SEED = 0x5EED
 _Change = tuple[Literal["add", "remove", "move"], Rids, "Rows | Rids | None"]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class FrozenVectors:
-    """A vector lane at one moment. Close it soon: until then changes copy what they spoil."""
-
-    dimensions: int
-    trained_rows: int
-    reach: Reach
-    centroids: Rows | None
-    lists: FrozenLists
-    lock: ReadWriteLock
-
-    def dump(self, out: BlockWriter, rids: Rids) -> None:
-        """Write the vectors; all belong to ``rids`` (ascending), which become the rows 0, 1, 2 ..."""
-        sizes, ids = self.lists.sizes, self.lists.ids
-        rows = np.searchsorted(rids, ids)
-        if len(ids) and (int(rows.max()) >= len(rids) or np.any(rids[rows] != ids)):
-            raise InternalError("a vector belongs to no row")
-        out.array("VTRN", np.array([self.trained_rows, *self.reach.curve]), "<i8")
-        centroids = np.empty((0, self.dimensions), np.float32) if self.centroids is None else self.centroids
-        out.array("VCEN", centroids, "<f4")
-        out.array("VSIZ", sizes, "<u4")
-        out.array("VRID", rows, "<u4")
-        out.head("VCOD", "<u2", len(ids), self.dimensions)
-        for number in np.flatnonzero(sizes).tolist():
-            with self.lock.read:
-                codes = self.lists.codes(number)
-            out.part(codes)
-
-    def close(self) -> None:
-        """Let go. May be called twice."""
-        with self.lock.write:
-            self.lists.close()
 
 
 class VectorLane:
@@ -186,29 +151,12 @@ class VectorLane:
         Raises:
             IntegrityError: it is of another form.
         """
-        trained, *curve = source.array("VTRN", "<i8", rows=1 + len(DEPTHS)).tolist()
-        centroids = source.array("VCEN", "<f4", columns=self.dimensions)
-        sizes = source.array("VSIZ", "<u4", rows=len(centroids) or None).astype(np.int64)
-        ids = source.array("VRID", "<u4").astype(np.int64)
-        seen = np.zeros(rows, dtype=np.bool_)
-        if len(ids):
-            if int(ids.max()) >= rows:
-                raise _strange()
-            seen[ids] = True
-        lists = len(sizes)
-        if int(sizes.sum()) != len(ids) or int(np.count_nonzero(seen)) != len(ids) or not 0 < lists < 2**16:
-            raise _strange()
-        if len(centroids) and not (curve[0] > 0 and curve[-1] <= lists and curve == sorted(curve)):
-            raise _strange()
-        made = InvertedLists(self.dimensions, centroids if len(centroids) else None, plain=lists)
-        source.head("VCOD", "<u2", self.dimensions, len(ids))
-        for codes in made.restored(sizes, ids):
-            source.into(codes)
+        made, trained, reach = read_vectors(source, self.dimensions, rows)
         with self._lock.write:
             self._lists = made
             self._trained_rows = trained if made.is_trained else 0
             self._even = made.imbalance()
-            self._reach = Reach(tuple(curve)) if made.is_trained else first_reach(PLAIN_LISTS)
+            self._reach = reach
             self._sample_at_s = time.monotonic() + SAMPLE_INTERVAL_S
 
     # -- searching --------------------------------------------------------------------------------
@@ -499,7 +447,3 @@ def _mask(rids: Rids) -> NDArray[np.bool_]:
     mask = np.zeros(int(rids.max(initial=-1)) + 1, dtype=np.bool_)
     mask[rids] = True
     return mask
-
-
-def _strange() -> IntegrityError:
-    return IntegrityError("a snapshot holds vectors that belong to no row or list")
