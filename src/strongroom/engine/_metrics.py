@@ -49,22 +49,6 @@ class Metrics:
         self.queue = Gauge(
             "strongroom_embedding_queue", "Memories waiting", ["state"], registry=self.registry
         )
-        self.lane_hits = Counter(
-            "strongroom_recall_hits", "Returned hits by lane", ["lane"], registry=self.registry
-        )
-        self.loaded_namespaces = Gauge(
-            "strongroom_loaded_namespaces", "Namespaces with their index in memory", registry=self.registry
-        )
-        self.index_bytes = Gauge(
-            "strongroom_index_bytes",
-            "Memory of the loaded indexes without their columns, by their own count",
-            registry=self.registry,
-        )
-        self.recall_sampled = Gauge(
-            "strongroom_recall_sampled",
-            "Share of the true ten nearest that searches find, sampled; the least of the loaded namespaces",
-            registry=self.registry,
-        )
         self.snapshots = Counter(
             "strongroom_snapshots", "Snapshots of namespaces, by what became of them", ["event"],
             registry=self.registry,
@@ -89,6 +73,7 @@ class Metrics:
             registry=self.registry,
         )
         self._doors()
+        self._make_recall()
         self._operation_children: dict[tuple[str, str], Histogram] = {}
         self._step_children: dict[str, Histogram] = {}
 
@@ -101,6 +86,24 @@ class Metrics:
         )
         self.tls_refused = Counter(
             "strongroom_tls_refused", "TLS handshakes that failed", ["surface"], registry=self.registry
+        )
+
+    def _make_recall(self) -> None:
+        self.lane_hits = Counter(
+            "strongroom_recall_hits", "Returned hits by lane", ["lane"], registry=self.registry
+        )
+        self.loaded_namespaces = Gauge(
+            "strongroom_loaded_namespaces", "Namespaces with their index in memory", registry=self.registry
+        )
+        self.index_bytes = Gauge(
+            "strongroom_index_bytes",
+            "Memory of the loaded indexes without their columns, by their own count",
+            registry=self.registry,
+        )
+        self.recall_sampled = Gauge(
+            "strongroom_recall_sampled",
+            "Share of the true ten nearest that searches find, sampled; the least of the loaded namespaces",
+            registry=self.registry,
         )
 
     def operation(self, name: str, outcome: str, seconds: float) -> None:

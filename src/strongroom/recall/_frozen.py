@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from strongroom.recall._blocks import BlockWriter, ByteSink
 from strongroom.recall._roster import FrozenRoster
 from strongroom.recall.keywords import FrozenKeywords
-from strongroom.recall.vectors import FrozenVectors
+from strongroom.recall._vector_dump import FrozenVectors
 
 LAYOUT_VERSION: Final = 2
 
