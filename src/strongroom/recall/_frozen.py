@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from strongroom.recall._blocks import BlockWriter, ByteSink
 from strongroom.recall._roster import FrozenRoster
-from strongroom.recall.keywords import FrozenKeywords
 from strongroom.recall._vector_dump import FrozenVectors
+from strongroom.recall.keywords import FrozenKeywords
 
 LAYOUT_VERSION: Final = 2
 
