@@ -50,6 +50,12 @@ def _check(table: Any, rows: dict[int, Memory], filter: Filter, meta: dict[Any, 
     expected = [rid for rid, memory in rows.items() if matches(memory, filter, meta, where)]
     assert table.select(filter, now_us=NOW_US).tolist() == sorted(expected)
     assert table.count(filter, now_us=NOW_US) == len(expected)
+    for _ in range(2):  # the second time from what was kept
+        mask = table.mask(filter, now_us=NOW_US)
+        if mask is not None:  # removed and expired rows are for the index to leave out
+            gone = [rid for rid, m in rows.items() if m.expires_at is not None and m.expires_at <= NOW]
+            found = set(mask.nonzero()[0].tolist()) & (set(rows) - set(gone))
+            assert sorted(found) == sorted(expected)
     newest = sorted(((us(rows[rid].created_at), rid) for rid in expected), reverse=True)
     pages: list[tuple[int, int]] = []
     while page := table.list_page(filter, 3, (pages[-1][0], pages[-1][1]) if pages else None, now_us=NOW_US):

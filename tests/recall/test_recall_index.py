@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.recall.lane_tools import NOW_US, START, blind, clustered, memory, memory_id, unit
@@ -467,3 +467,28 @@ def _seq(change: Change) -> int:
 
 TestHistory = History.TestCase
 TestHistory.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.sampled_from(["set", "drop"]), st.booleans()), max_size=25))
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_filter_asked_again_sees_what_changed_since(
+    index: NamespaceIndex, steps: list[tuple[int, str, bool]]
+) -> None:
+    """What is remembered of a filter gives the answer of a first time, through changes and removals."""
+    wanted = Filter(kinds=("fact",))
+    seq = index.watermark
+    is_fact: dict[int, bool] = {}
+    for number in range(10):  # what earlier examples have left
+        index.apply([Remove(memory_id(number).bytes, seq := seq + 1)], seq)
+    for number, step, fact in steps:
+        seq += 1
+        if step == "set":
+            index.apply([Upsert(memory(number, kind="fact" if fact else "goal"), seq, 1)], seq)
+            is_fact[number] = fact
+        else:
+            index.apply([Remove(memory_id(number).bytes, seq)], seq)
+            is_fact.pop(number, None)
+        index.prepare()
+        with index.lock.read:
+            found = {index.id_at(rid) for rid in index.chosen(wanted, NOW_US).tolist()}
+        assert found == {memory_id(n).bytes for n, yes in is_fact.items() if yes}

@@ -6,11 +6,12 @@
 
 from strongroom.recall._blocks import ByteSink, ByteSource
 from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
+from strongroom.recall._settings import MemoryTable, RecallSettings
 from strongroom.recall._unit import check_vector
 from strongroom.recall.analyze import LANGUAGES, analysis_id, check_language
 from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
 from strongroom.recall.columnar import ColumnarStore, ColumnarTable
-from strongroom.recall.index import ListItem, MemoryTable, NamespaceIndex, RecallSettings
+from strongroom.recall.index import ListItem, NamespaceIndex
 from strongroom.recall.search import Candidate, Recall, RecallQuery, RecallResult
 
 __all__ = [

@@ -56,6 +56,11 @@ class ChangeBuffer:
             if expires_us is not None and (self.expires_us_min is None or expires_us < self.expires_us_min):
                 self.expires_us_min = expires_us
 
+    @property
+    def rid_last(self) -> int:
+        """The greatest rid that was ever appended; -1: none."""
+        return self._rid_last
+
     def continue_after(self, rid_last: int, expires_us_min: int | None) -> None:
         """The table was filled from elsewhere up to ``rid_last``; for an empty buffer."""
         with self._lock:

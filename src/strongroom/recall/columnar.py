@@ -37,6 +37,8 @@ from strongroom.recall._column_dump import FrozenColumns, restored_columns
 from strongroom.recall._columns import arrow_batch, create_table_sql, expires_us, to_row
 from strongroom.recall._facets import Facets
 from strongroom.recall._filter_sql import Compiled, compile_filter
+from strongroom.recall._kept_filters import KeptFilters, key_of
+from strongroom.recall._lockdown import LOCKDOWN
 from strongroom.recall._watchdog import Watchdog
 from strongroom.recall.where import WHERE_BYTES_MAX, CheckedWhere, WhereChecker
 
@@ -48,20 +50,6 @@ FLUSH_ROWS_MAX: Final = 50_000  # rows of one INSERT, well inside the time limit
 IN_LIST_MAX: Final = 64
 COUNTERS_MAX: Final = 10_000  # counter changes that wait for a query that looks at them
 
-_LOCKDOWN: Final = (
-    "temp_directory = ''",
-    "autoload_known_extensions = false",
-    "autoinstall_known_extensions = false",
-    "allow_community_extensions = false",
-    "allow_extension_repositories = 'forbidden'",
-    "allow_persistent_secrets = false",
-    "python_enable_replacements = false",
-    "TimeZone = 'UTC'",
-    "Calendar = 'gregorian'",
-    "max_expression_depth = 400",
-    "enable_external_access = false",
-    "lock_configuration = true",
-)
 _PARSE: Final = (
     "SELECT json_serialize_sql(CAST($1 AS VARCHAR),"
     " skip_default := true, skip_empty := true, skip_null := true)"
@@ -121,7 +109,7 @@ class ColumnarStore:
                 hint='[recall] memory_limit is written as "4GB" or "512MB"',
             ) from None
         self._connection.execute(f"SET GLOBAL max_execution_time = {int(query_timeout_ms)}")
-        for setting in _LOCKDOWN:
+        for setting in LOCKDOWN:
             self._connection.execute(f"SET GLOBAL {setting}")
 
     @contextmanager
@@ -264,6 +252,7 @@ class ColumnarTable:
         self._namespace = namespace
         self._buffer = ChangeBuffer()
         self.facets = Facets()  # as of the last change, whether it was flushed or not
+        self._kept = KeptFilters()
         self._flush_lock = threading.Lock()
         self._dropped = False
 
@@ -299,12 +288,37 @@ class ColumnarTable:
             InvalidFilterError, OperationTimeoutError, LimitExceededError, ClosedError.
         """
         compiled = self._compile(filter, now_us)
-        rids = self._query(
-            compiled, "SELECT rid", "", lambda c: np.asarray(c.fetchnumpy()["rid"], dtype=np.int64)
-        )
+        rids = self._rids(compiled)
         if len(rids) > 1 and not bool(np.all(rids[1:] > rids[:-1])):
             rids.sort()
         return rids
+
+    def mask(self, filter: Filter, *, now_us: int) -> NDArray[np.bool_] | None:
+        """Whether each row matches, by rid, shape (rids,); removed and expired rows may be True.
+
+        None when the filter looks at what changes without a new row (counters, the clock): use ``select``.
+
+        Raises:
+            InvalidFilterError, OperationTimeoutError, LimitExceededError, ClosedError.
+        """
+        compiled = compile_filter(
+            filter, self._store.checker, namespace=self._namespace, now_us=now_us, may_expire=False
+        )
+        if compiled.needs_counters or (compiled.where is not None and compiled.where.uses_clock):
+            return None
+
+        def ask(first: int) -> NDArray[np.int64]:
+            compiled.conditions.insert(0, f"rid >= {int(first)}")
+            return self._rids(compiled)
+
+        if self._dropped:
+            raise ClosedError("the namespace was dropped")
+        return self._kept.mask(key_of(compiled), self._buffer.rid_last + 1, ask)
+
+    def _rids(self, compiled: Compiled) -> NDArray[np.int64]:
+        return self._query(
+            compiled, "SELECT rid", "", lambda c: np.asarray(c.fetchnumpy()["rid"], dtype=np.int64)
+        )
 
     def list_page(
         self, filter: Filter, limit: int, before: tuple[int, int] | None = None, *, now_us: int
@@ -343,6 +357,7 @@ class ColumnarTable:
                 self._dropped = True
                 self._buffer.clear()
                 self.facets = Facets()
+                self._kept.clear()
                 self._store._drop(self._ns)
 
     def freeze(self) -> FrozenColumns:

@@ -12,18 +12,17 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strongroom.config import RecallConfig
 from strongroom.errors import IntegrityError, InternalError, InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, Memory
 from strongroom.recall._blocks import BlockReader, ByteSource
 from strongroom.recall._columns import to_us
-from strongroom.recall._frozen import LAYOUT_VERSION, ColumnsToDump, FrozenIndex
+from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
 from strongroom.recall._roster import Pending, Roster
+from strongroom.recall._settings import MemoryTable, RecallSettings
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall._unit import check_vector
 from strongroom.recall.analyze import Analyzer
@@ -34,44 +33,10 @@ from strongroom.recall.vectors import VectorLane
 PENDING_BACKGROUND = 512  # changes that wait before the background takes them over
 PENDING_MAX = 8_192  # changes that wait before ``apply`` itself takes them over
 NEVER_US = np.iinfo(np.int64).max
+FEW_ROWS = 3_000  # allowed sets up to this size are given as rids
+Allowed = NDArray[np.int64] | NDArray[np.bool_] | None
 _serials = count()
 _log = logging.getLogger(__name__)
-
-
-class MemoryTable(Protocol):
-    """The columns of one namespace, by rid."""
-
-    def append(self, rows: Sequence[tuple[int, Memory, int]]) -> None: ...
-    def remove(self, rids: Sequence[int]) -> None: ...
-    def set_embedded(self, rids: Sequence[int], embedded: bool) -> None: ...
-    def set_access(self, rid: int, count: int, last_us: int | None) -> None: ...
-    def select(self, filter: Filter, *, now_us: int) -> NDArray[np.int64]: ...
-    def freeze(self) -> ColumnsToDump: ...
-    def restore(self, source: BlockReader, rows: int, expires_us_min: int | None) -> None: ...
-    def drop(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecallSettings:
-    """How one namespace is searched; see ``RecallConfig`` for the meaning."""
-
-    vector_weight: float = 1.0
-    keyword_weight: float = 0.6
-    rrf_constant: int = 60
-    lane_depth_min: int = 50
-    language: str = "english"
-    exact_rows_max: int = 20_000
-
-    @classmethod
-    def from_config(cls, config: RecallConfig, *, language: str | None = None) -> RecallSettings:
-        return cls(
-            vector_weight=config.vector_weight,
-            keyword_weight=config.keyword_weight,
-            rrf_constant=config.rrf_constant,
-            lane_depth_min=config.lane_depth_min,
-            language=language or config.language,
-            exact_rows_max=config.exact_rows_max,
-        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -431,17 +396,34 @@ class NamespaceIndex:
         return items[:limit]
 
     # -- for Recall: the caller holds ``lock.read`` -------------------------------------------------
-    def allowed(self, filter: Filter, now_us: int) -> NDArray[np.int64] | None:
-        """The sorted rids that a question may see; None: every row.
+    def allowed(self, filter: Filter, now_us: int) -> Allowed:
+        """What a question may see: sorted rids when they are few, else a mask by rid; None: every row.
 
         Raises:
             InvalidFilterError: the filter's ``where`` is refused.
         """
-        if not filter.is_empty:
+        expired = now_us >= self._expires_first
+        if filter.is_empty:
+            return self._alive & (self._expires > now_us) if expired else None
+        mask = self.table.mask(filter, now_us=now_us)
+        if mask is None:
             return self.table.select(filter, now_us=now_us)
-        if now_us < self._expires_first:
-            return None
-        return np.flatnonzero(self._alive & (self._expires > now_us))
+        mask = mask[: len(self._alive)]
+        mask &= self._alive[: len(mask)]
+        if expired:
+            mask &= self._expires[: len(mask)] > now_us
+        return np.flatnonzero(mask) if np.count_nonzero(mask) <= FEW_ROWS else mask
+
+    def chosen(self, filter: Filter, now_us: int) -> NDArray[np.int64]:
+        """The sorted rids that a question may see.
+
+        Raises:
+            InvalidFilterError: the filter's ``where`` is refused.
+        """
+        allowed = self.allowed(filter, now_us)
+        if allowed is None:
+            return self.everything()
+        return np.flatnonzero(allowed) if allowed.dtype == np.bool_ else allowed.astype(np.int64, copy=False)
 
     def everything(self) -> NDArray[np.int64]:
         """The sorted rids of all rows."""
@@ -467,9 +449,7 @@ class NamespaceIndex:
         self, filter: Filter, limit: int, before: tuple[int, bytes] | None, now_us: int
     ) -> list[ListItem]:
         """``list_newest`` without order, and with all rows that share the last one's microsecond."""
-        rids = self.allowed(filter, now_us)
-        if rids is None:
-            rids = self.everything()
+        rids = self.chosen(filter, now_us)
         created = self._created[rids]
         if before is not None:
             at, memory_id = before

@@ -20,7 +20,7 @@ from strongroom.model import Filter, SearchMode
 from strongroom.recall._bm25 import Question
 from strongroom.recall._unit import check_vector
 from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
-from strongroom.recall.index import ListItem, NamespaceIndex
+from strongroom.recall.index import Allowed, ListItem, NamespaceIndex
 
 Key = tuple[int, int]  # position of the index, rid
 
@@ -165,8 +165,7 @@ class Recall:
         with _reading(indexes) as opened:
             total = 0
             for index in opened:
-                rids = index.allowed(filter, now_us)
-                total += len(index.everything() if rids is None else rids)
+                total += len(index.chosen(filter, now_us))
             return total
 
 
@@ -219,7 +218,7 @@ class _Search:
         indexes: Sequence[NamespaceIndex],
         query: RecallQuery,
         vector: NDArray[np.float32] | None,
-        allowed: Sequence[NDArray[np.int64] | None],
+        allowed: Sequence[Allowed],
     ) -> None:
         self._indexes = indexes
         self._query = query
