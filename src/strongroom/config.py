@@ -22,8 +22,9 @@ CONFIG_NAME = "strongroom.toml"
 class KeysConfig:
     """Where the keyring is, and who holds the master key. Relative paths start at the data directory.
 
-    ``provider``: ``local`` (a key file), ``aws``, ``gcp``, ``azure``, ``vault``, ``pkcs11``. What each of
-    them takes is checked by ``strongroom.kms``; docs/kms/ has a page for each.
+    ``provider``: ``local`` (a key file), ``aws``, ``gcp``, ``azure``, ``vault``, ``pkcs11``, ``agent`` (a key
+    agent that talks to one of them). What each takes is checked by ``strongroom.kms``; docs/kms/ has a page
+    for each.
     """
 
     directory: str = ""
@@ -45,6 +46,8 @@ class KeysConfig:
     role: str = ""  # vault: role_id of approle, role of kubernetes
     module: str = ""  # pkcs11: path of the library
     token: str = ""  # pkcs11: label of the token
+    socket: str = ""  # agent: absolute path of the key agent's socket
+    agent_user: str = ""  # agent: the user it runs as, when that is neither this one nor root
     cache_s: int = 3600  # a namespace key is used at most so long after the service has last unwrapped it
     timeout_ms: int = 3000  # of one request
     attempts_max: int = 4  # requests of one call, when the service does not answer

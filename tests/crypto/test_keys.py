@@ -102,7 +102,7 @@ def test_danger_exposes_exactly_the_bytes() -> None:
 def test_the_key_keeps_its_own_copy() -> None:
     """Overwriting the buffer that a key was made from does not change the key."""
     buffer = bytearray(RAW)
-    key = SecretKey.from_bytes(buffer)  # type: ignore[arg-type]
+    key = SecretKey.from_bytes(buffer)
     buffer[:] = bytes(32)
     assert expose(key) == RAW
 

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PROVIDERS: Final = ("local", "aws", "gcp", "azure", "vault", "pkcs11")  # as strongroom.kms
+_PROVIDERS: Final = ("local", "aws", "gcp", "azure", "vault", "pkcs11", "agent")  # as strongroom.kms
 _NUMBERS: Final = ("cache_s", "timeout_ms", "attempts_max")
-_TEXTS: Final = ("algorithm", "mount", "namespace", "auth", "role", "module", "token")
+_TEXTS: Final = ("algorithm", "mount", "namespace", "auth", "role", "module", "token", "socket", "agent_user")
 _OPTIONS = (
     click.option("--kms", type=click.Choice(_PROVIDERS), help="Who holds the master key. Default: local."),
     click.option("--kms-key", metavar="KEY", help="The master key, as its service names it."),

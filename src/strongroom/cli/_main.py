@@ -12,7 +12,18 @@ from click.core import ParameterSource
 from click.exceptions import NoArgsIsHelpError
 
 from strongroom import __version__
-from strongroom.cli import _admin, _audit, _certificates, _import, _kms, _memories, _serve, _sql, _store
+from strongroom.cli import (
+    _admin,
+    _agent,
+    _audit,
+    _certificates,
+    _import,
+    _kms,
+    _memories,
+    _serve,
+    _sql,
+    _store,
+)
 from strongroom.cli._app import App
 from strongroom.cli._errors import BROKEN_PIPE, INTERRUPTED, UNEXPECTED_HINT, exit_status, show_error
 from strongroom.cli._params import Group
@@ -151,7 +162,7 @@ def cli(
     app.url_given = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
 
 
-for _module in (_store, _serve, _memories, _sql, _import, _kms, _admin, _certificates, _audit):
+for _module in (_store, _serve, _memories, _sql, _import, _kms, _agent, _admin, _certificates, _audit):
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

@@ -52,7 +52,7 @@ class SecretKey:
         return self
 
     @classmethod
-    def from_bytes(cls, raw: bytes) -> SecretKey:
+    def from_bytes(cls, raw: BytesLike) -> SecretKey:
         """The key with exactly these 32 bytes, which must be uniformly random.
 
         Raises:

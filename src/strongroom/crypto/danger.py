@@ -8,7 +8,7 @@ from __future__ import annotations
 from strongroom.crypto._keys import SecretKey, material_of
 from strongroom.pages import overwrite
 
-__all__ = ["expose", "overwrite"]
+__all__ = ["blank", "expose", "lend", "overwrite"]
 
 
 def expose(key: SecretKey) -> bytes:
@@ -18,3 +18,21 @@ def expose(key: SecretKey) -> bytes:
         KeyStateError: the key was wiped.
     """
     return bytes(material_of(key))
+
+
+def lend(key: SecretKey) -> memoryview:
+    """The 32 bytes where they lie, for a system call that reads or fills them. Zero once ``key`` is gone.
+
+    Raises:
+        KeyStateError: the key was wiped.
+    """
+    return material_of(key)
+
+
+def blank() -> SecretKey:
+    """A key of zeros, to be filled through ``lend`` at once.
+
+    Raises:
+        KeyMemoryError: there is no room for it in protected memory.
+    """
+    return SecretKey._blank()

@@ -8,7 +8,7 @@ from prometheus_client import Counter, Gauge
 
 from strongroom.crypto import key_memory
 from strongroom.keyring import LeaseState
-from strongroom.kms import BreakerState, EnvelopeKms
+from strongroom.kms import AgentKms, BreakerState, EnvelopeKms
 from strongroom.pages import Protection, process_memory
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class KeyHealth:
 
     def _observe_service(self) -> None:
         kms = self._engine.kms
-        if not isinstance(kms, EnvelopeKms):
+        if not isinstance(kms, EnvelopeKms | AgentKms):
             return
         health = kms.health()
         for place, count in health.calls.items():

@@ -9,14 +9,17 @@ from strongroom.kms._envelope import EnvelopeKms
 from strongroom.kms._guard import BreakerState, KmsHealth
 from strongroom.kms._policy import policy
 from strongroom.kms._proof import Proof, prove
-from strongroom.kms._registry import LOCAL, PROVIDERS, check_keys_config, create_kms, make_kms
+from strongroom.kms._registry import AGENT, LOCAL, PROVIDERS, check_keys_config, create_kms, make_kms
+from strongroom.kms.agent import AgentKms
 from strongroom.kms.local import LocalKeystore, PassphraseCost
 
 __all__ = [
+    "AGENT",
     "DEFAULT",
     "LOCAL",
     "PROVIDERS",
     "RECOVERY",
+    "AgentKms",
     "BreakerState",
     "Entry",
     "EnvelopeKms",

@@ -14,6 +14,7 @@ from typing import Final
 from strongroom.errors import ClosedError, ConfigurationError, StrongroomError
 from strongroom.kms._contract import KmsProvider
 from strongroom.kms._envelope import EnvelopeKms
+from strongroom.kms.agent import AgentKms
 
 DEFAULT: Final = "default"
 RECOVERY: Final = "recovery"
@@ -133,6 +134,6 @@ def as_directory(kms: KmsProvider | KmsDirectory) -> KmsDirectory:
 
 def key_uris(provider: KmsProvider) -> tuple[str, ...]:
     """The master keys that a provider can unwrap with, the present one first."""
-    if isinstance(provider, EnvelopeKms):
+    if isinstance(provider, EnvelopeKms | AgentKms):
         return provider.key_uris()
     return (provider.describe().key_uri,)

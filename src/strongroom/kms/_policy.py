@@ -116,6 +116,14 @@ def _local(config: KeysConfig, _: UUID | None) -> str:
     )
 
 
+def _agent(config: KeysConfig, _: UUID | None) -> str:
+    return (
+        f"the directory of {config.socket}: nobody but the agent's user may make files in it\n"
+        "the agent: --allow-user with the user that runs this program, --store with the id of this store\n"
+        "the credentials of the service: readable for the agent's user alone\n"
+    )
+
+
 def _json(value: object) -> str:
     return json.dumps(value, indent=2) + "\n"
 
@@ -127,4 +135,5 @@ _POLICIES: Final[dict[str, Callable[[KeysConfig, UUID | None], str]]] = {
     "azure": _azure,
     "vault": _vault,
     "pkcs11": _pkcs11,
+    "agent": _agent,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,11 @@ from strongroom.kms._contract import KmsProvider
 from strongroom.kms._envelope import Backend, EnvelopeKms
 from strongroom.kms._guard import ATTEMPTS_MAX, Guard, GuardSettings
 from strongroom.kms._service import check_endpoint
+from strongroom.kms.agent import AgentKms, user_number
 from strongroom.kms.local import LocalKeystore
 
 LOCAL: Final = "local"
+AGENT: Final = "agent"
 CACHE_S_MIN: Final = 10
 CACHE_S_MAX: Final = 86_400
 TIMEOUT_MS_MIN: Final = 100
@@ -27,7 +30,7 @@ MEMORY_POLICIES: Final = ("prefer", "require")
 
 _ALL: Final = (
     "key", "unwrap_keys", "region", "endpoint", "ca_file", "credentials", "algorithm", "mount", "namespace",
-    "auth", "role", "module", "token",
+    "auth", "role", "module", "token", "socket", "agent_user",
 )  # fmt: skip
 _LOCAL_ONLY: Final = ("passphrase",)
 
@@ -111,7 +114,10 @@ _KINDS: Final[dict[str, _Kind]] = {
     "pkcs11": _Kind(("key", "module", "token", "credentials"), ("unwrap_keys",), _pkcs11),
 }
 
-PROVIDERS: Final = (LOCAL, *_KINDS)
+_AGENT_NEEDS: Final = ("socket",)
+_AGENT_TAKES: Final = ("agent_user",)
+
+PROVIDERS: Final = (LOCAL, *_KINDS, AGENT)
 
 
 def check_keys_config(config: KeysConfig) -> None:
@@ -128,16 +134,17 @@ def check_keys_config(config: KeysConfig) -> None:
             f"unknown key management provider {config.provider!r}", hint="known: " + ", ".join(PROVIDERS)
         )
     kind = _KINDS.get(config.provider)
-    taken = () if kind is None else (*kind.needs, *kind.takes)
+    needs = _AGENT_NEEDS if config.provider == AGENT else () if kind is None else kind.needs
+    taken = (*needs, *(_AGENT_TAKES if config.provider == AGENT else () if kind is None else kind.takes))
     names = (*_ALL, *_LOCAL_ONLY)
     for name in names:
-        local = kind is None and name in _LOCAL_ONLY
+        local = config.provider == LOCAL and name in _LOCAL_ONLY
         if getattr(config, name) and name not in taken and not local:
             raise ConfigurationError(
                 f"[keys] {name} is not for the provider {config.provider}",
                 hint="it takes: " + ", ".join(taken or ("key_file", "passphrase")),
             )
-    for name in () if kind is None else kind.needs:
+    for name in needs:
         if not getattr(config, name):
             raise ConfigurationError(f"the provider {config.provider} needs [keys] {name}")
     _check_texts(config)
@@ -158,7 +165,7 @@ def make_kms(
     if config.provider == LOCAL:
         passphrase = _passphrase(config, passphrase)
         return LocalKeystore.open(keys_directory / config.key_file, store_id=store_id, passphrase=passphrase)
-    return _envelope(config, passphrase)
+    return _agent(config, passphrase) if config.provider == AGENT else _envelope(config, passphrase)
 
 
 def create_kms(
@@ -175,7 +182,17 @@ def create_kms(
         return LocalKeystore.create(
             keys_directory / config.key_file, store_id=store_id, passphrase=passphrase
         )
-    return _envelope(config, passphrase)
+    return _agent(config, passphrase) if config.provider == AGENT else _envelope(config, passphrase)
+
+
+def _agent(config: KeysConfig, passphrase: str | None) -> AgentKms:
+    if passphrase is not None:
+        raise ConfigurationError("a passphrase is only for the provider local")
+    trusted = {os.geteuid(), 0}
+    if config.agent_user:
+        trusted.add(user_number(config.agent_user))
+    guard = Guard(GuardSettings(attempts_max=config.attempts_max))
+    return AgentKms(Path(config.socket), guard=guard, timeout_ms=config.timeout_ms, trusted=sorted(trusted))
 
 
 def _envelope(config: KeysConfig, passphrase: str | None) -> EnvelopeKms:

@@ -216,6 +216,15 @@ class LocalKeystore:
             self._identity = _identity(found)
 
 
+def store_of_key_file(path: Path) -> UUID:
+    """The store that a key file belongs to. Raises as ``LocalKeystore.open``."""
+    data, _ = read_private_file(path, bytes_max=KEY_FILE_BYTES_MAX)
+    file = _keyfile.parse(data)
+    overwrite(data)
+    overwrite(file.body)
+    return UUID(bytes=file.store_id)
+
+
 def _identity(found: os.stat_result) -> _Identity:
     return (found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_size, found.st_mtime_ns)
 
