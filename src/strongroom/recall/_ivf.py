@@ -233,6 +233,15 @@ class InvertedLists:
         rows: Rows = self._index.reconstruct_batch(np.ascontiguousarray(rids))
         return rows
 
+    def scores(self, query: Rows, rids: Rids) -> Rows:
+        """The score of each of ``rids``, all of which have a vector; the same bits whoever asks."""
+        rows = self.gather(rids)
+        out = np.empty(len(rids), dtype=np.float32)
+        if len(rids):
+            pointers = map(faiss.swig_ptr, (out, query, rows))
+            faiss.fvec_inner_products_ny(*pointers, self.dimensions, len(rids))
+        return out
+
     def copy(self, number: int) -> tuple[Rids, Codes]:
         """Copies of the ids and codes of a list."""
         ids, codes = self._views(number, int(self.sizes[number]))

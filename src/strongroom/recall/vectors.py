@@ -189,7 +189,7 @@ class VectorLane:
             if size <= NARROW_ROWS:
                 rids = np.flatnonzero(allowed) if is_mask else allowed.astype(np.int64, copy=False)
                 rids = rids[lists.has(rids)]
-                return best(lists.gather(rids) @ query, rids, k)
+                return best(lists.scores(query, rids), rids, k)
             mask = allowed if is_mask else _mask(allowed.astype(np.int64, copy=False))
             return self._found(lists, query, k, size, np.packbits(mask, bitorder="little"))
 
@@ -208,7 +208,7 @@ class VectorLane:
             elif fetch == len(rids) < lists.rows and scores[k - 1] == scores[-1]:
                 fetch = min(fetch * 4, lists.rows)
             else:
-                return best(scores, rids, k)
+                return best(lists.scores(query, rids), rids, k)
 
     def _checked(self, query: Rows) -> Rows:
         if query.shape != (self.dimensions,):
@@ -230,7 +230,7 @@ class VectorLane:
             have = np.flatnonzero(self._lists.has(rids))
             for start in range(0, len(have), PIECE_ROWS):
                 part = have[start : start + PIECE_ROWS]
-                out[part] = self._lists.gather(rids[part]) @ query
+                out[part] = self._lists.scores(query, rids[part])
         return out
 
     def every_similarity(self, query: Rows) -> NDArray[np.float64]:
