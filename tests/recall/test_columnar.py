@@ -25,7 +25,9 @@ from strongroom.errors import (
     OperationTimeoutError,
 )
 from strongroom.model import Filter, Memory
-from strongroom.recall import columnar
+from strongroom.recall import _apply_batch
+from strongroom.recall._apply_batch import FLUSH_ROWS_MAX
+from strongroom.recall._lockdown import LOCKDOWN
 from strongroom.recall.columnar import ColumnarStore, ColumnarTable
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
@@ -78,7 +80,7 @@ def test_a_query_sees_what_was_written_before_it(table: ColumnarTable) -> None:
 
 def test_many_changes_at_once(table: ColumnarTable) -> None:
     """Batches beyond the sizes of one statement are applied whole."""
-    count = columnar.FLUSH_ROWS_MAX + 10
+    count = FLUSH_ROWS_MAX + 10
     shared = memory(1)
     table.append([(rid, shared, rid) for rid in range(count)])
     assert table.count(ALL, now_us=NOW_US) == count
@@ -172,7 +174,7 @@ def test_a_failed_flush_loses_nothing(table: ColumnarTable, monkeypatch: pytest.
     table.append([(1, memory(1), 1), (2, memory(2), 1)])
     table.remove([0])
     table.set_embedded([1], True)
-    real = columnar._with_arrow
+    real = _apply_batch.with_arrow
 
     def failing(cursor: Any, arrow: Any, statement: str) -> None:
         real(cursor, arrow, statement)
@@ -181,10 +183,10 @@ def test_a_failed_flush_loses_nothing(table: ColumnarTable, monkeypatch: pytest.
         table.append([(3, memory(3), 1)])
         raise duckdb.OutOfMemoryException("made up")
 
-    monkeypatch.setattr(columnar, "_with_arrow", failing)
+    monkeypatch.setattr(_apply_batch, "with_arrow", failing)
     with pytest.raises(LimitExceededError):
         rids(table)
-    monkeypatch.setattr(columnar, "_with_arrow", real)
+    monkeypatch.setattr(_apply_batch, "with_arrow", real)
     assert rids(table) == [1, 3]
     assert rids(table, Filter(where="has_embedding AND access_count = 7")) == [1]
 
@@ -352,7 +354,7 @@ def test_the_engine_is_locked_down(
 
 def test_every_lock_is_set(store: ColumnarStore) -> None:
     """Each setting of the lockdown has its value, also where another one would cover for it."""
-    wanted = dict(setting.replace("'", "").split(" = ") for setting in columnar._LOCKDOWN)
+    wanted = dict(setting.replace("'", "").split(" = ") for setting in LOCKDOWN)
     assert wanted.keys() >= {
         "python_enable_replacements",
         "autoinstall_known_extensions",

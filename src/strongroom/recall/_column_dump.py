@@ -21,7 +21,7 @@ from strongroom.errors import IntegrityError, InternalError
 from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._columns import TABLE_COLUMNS, tag_bits, text_key
 
-__all__ = ["FrozenColumns", "restored_columns"]
+__all__ = ["FrozenColumns", "restored_columns", "with_keys"]
 
 PART_ROWS: Final = 16_384
 _KEYS: Final = {
@@ -93,16 +93,16 @@ class FrozenColumns:
 
 
 def restored_columns(source: BlockReader) -> list[Any]:
-    """The tables (Arrow, all columns of the namespace's table) that ``FrozenColumns.dump`` wrote.
+    """The tables (Arrow, to be completed by ``with_keys``) that ``FrozenColumns.dump`` wrote.
 
     Raises:
         IntegrityError: they are of another form.
     """
     parts = int(source.array("COLN", "<i8", rows=1)[0])
-    return [_with_keys(source.array("COLS", "<u1")) for _ in range(parts)]
+    return [_read(source.array("COLS", "<u1")) for _ in range(parts)]
 
 
-def _with_keys(raw: NDArray[np.uint8]) -> Any:
+def _read(raw: NDArray[np.uint8]) -> Any:
     try:
         with pa.ipc.open_stream(pa.py_buffer(raw)) as stream:
             rows = stream.read_all().combine_chunks()
@@ -110,6 +110,11 @@ def _with_keys(raw: NDArray[np.uint8]) -> Any:
         raise IntegrityError("a snapshot holds columns that cannot be read") from None
     if tuple(rows.column_names) != _SHOWN:
         raise IntegrityError("a snapshot holds columns that this version does not know")
+    return rows
+
+
+def with_keys(rows: Any) -> Any:
+    """All columns of the namespace's table: those that were written, and the hidden keys."""
     made = {name: rows.column(name) for name in _SHOWN}
     for name, key in _KEYS.items():
         made[key] = _text_keys(made[name])

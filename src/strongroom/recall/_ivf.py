@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from strongroom.recall._faiss import faiss
 
-PLAIN_LISTS = 64  # without centroids
+PLAIN_LISTS = 8  # without centroids
 PLAIN_RUN = 1_024  # rows that go into one of them before the next one's turn
 TRAIN_PER_LIST = 40  # vectors that k-means sees for each list
 TRAIN_ROUNDS = 8

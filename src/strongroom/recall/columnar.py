@@ -18,7 +18,6 @@ from typing import Any, Final, TypeVar
 
 import duckdb
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from strongroom.errors import (
@@ -31,13 +30,15 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.model import Filter, Memory
+from strongroom.recall._apply_batch import apply_batch, with_arrow
 from strongroom.recall._blocks import BlockReader
-from strongroom.recall._buffer import Batch, ChangeBuffer
-from strongroom.recall._column_dump import FrozenColumns, restored_columns
-from strongroom.recall._columns import arrow_batch, create_table_sql, expires_us, to_row
+from strongroom.recall._buffer import ChangeBuffer
+from strongroom.recall._column_dump import FrozenColumns, restored_columns, with_keys
+from strongroom.recall._columns import create_table_sql, expires_us, to_row
 from strongroom.recall._facets import Facets
 from strongroom.recall._filter_sql import Compiled, compile_filter
 from strongroom.recall._kept_filters import KeptFilters, key_of
+from strongroom.recall._later import Later
 from strongroom.recall._lockdown import LOCKDOWN
 from strongroom.recall._watchdog import Watchdog
 from strongroom.recall.where import WHERE_BYTES_MAX, CheckedWhere, WhereChecker
@@ -46,8 +47,6 @@ __all__ = ["ColumnarStore", "ColumnarTable"]
 
 _T = TypeVar("_T")
 
-FLUSH_ROWS_MAX: Final = 50_000  # rows of one INSERT, well inside the time limit of a statement
-IN_LIST_MAX: Final = 64
 COUNTERS_MAX: Final = 10_000  # counter changes that wait for a query that looks at them
 
 _PARSE: Final = (
@@ -251,10 +250,12 @@ class ColumnarTable:
         self._name = f"{store._schema(ns)}.mem"
         self._namespace = namespace
         self._buffer = ChangeBuffer()
-        self.facets = Facets()  # as of the last change, whether it was flushed or not
+        self._facets = Facets()  # as of the last change, whether it was flushed or not
+        self._restoring = Later("strongroom-columns")
         self._kept = KeptFilters()
         self._flush_lock = threading.Lock()
         self._dropped = False
+        self._ending = False
 
     def append(self, rows: Sequence[tuple[int, Memory, int]]) -> None:
         """Add ``(rid, memory, seq)``; each rid greater than all before it.
@@ -266,12 +267,12 @@ class ColumnarTable:
         made = [to_row(rid, memory, seq) for rid, memory, seq in rows]
         ends = [e for e in map(expires_us, made) if e is not None]
         self._buffer.append(made, min(ends, default=None))
-        self.facets.append(made)
+        self._restoring.after(lambda: self._facets.append(made))
 
     def remove(self, rids: Sequence[int]) -> None:
         """Take rows away; a rid that is not there is no error."""
         self._buffer.remove(rids)
-        self.facets.remove(rids)
+        self._restoring.after(lambda: self._facets.remove(rids))
 
     def set_embedded(self, rids: Sequence[int], embedded: bool) -> None:
         """Set ``has_embedding``."""
@@ -352,11 +353,14 @@ class ColumnarTable:
 
     def drop(self) -> None:
         """Forget all rows; the table answers no more. May be called twice."""
+        self._ending = True
+        with suppress(InternalError):
+            self._restoring.wait()
         with self._flush_lock:
             if not self._dropped:
                 self._dropped = True
                 self._buffer.clear()
-                self.facets = Facets()
+                self._facets = Facets()
                 self._kept.clear()
                 self._store._drop(self._ns)
 
@@ -366,6 +370,7 @@ class ColumnarTable:
         Raises:
             InternalError, ClosedError.
         """
+        self._restoring.wait()
         with self._flush_lock:
             self._flush_locked(counters=True)
             return FrozenColumns(self._store.cursor, self._name)
@@ -377,15 +382,33 @@ class ColumnarTable:
             IntegrityError: it is of another form. LimitExceededError, InternalError, ClosedError.
         """
         parts = restored_columns(source)
-        with self._store.cursor() as cursor:
-            for part in parts:
-                _with_arrow(cursor, part, f"INSERT INTO {self._name} SELECT * FROM arriving")  # noqa: S608
-                self.facets.append_arrow(part)
         self._buffer.continue_after(rows - 1, expires_us_min)
+        self._restoring.start(lambda: self._insert(parts))
+
+    def _insert(self, parts: list[Any]) -> None:
+        """Put restored rows into the table; runs beside searches, which need it only for filters."""
+        parts.reverse()
+        with self._store.cursor() as cursor:
+            while parts and not self._ending:
+                rows = with_keys(parts.pop())
+                with_arrow(cursor, rows, f"INSERT INTO {self._name} SELECT * FROM arriving")  # noqa: S608
+                self._facets.append_arrow(rows)
+
+    @property
+    def facets(self) -> Facets:
+        """The everyday filters, as of the last change."""
+        self._restoring.wait()
+        return self._facets
+
+    def check_usable(self) -> None:
+        """Raises: InternalError: it could not be restored."""
+        if self._restoring.failed:
+            self._restoring.wait()
 
     @property
     def qualified(self) -> str:
         """Its name in the engine, for the views of the SQL front end."""
+        self._restoring.wait()
         return f"memory.{self._name}"
 
     @property
@@ -428,6 +451,7 @@ class ColumnarTable:
             ) from None
 
     def _flush(self, *, counters: bool) -> None:
+        self._restoring.wait()
         with self._flush_lock:
             self._flush_locked(counters=counters)
 
@@ -439,61 +463,7 @@ class ColumnarTable:
             return
         try:
             with self._store.cursor() as cursor:
-                self._apply(cursor, batch)
+                apply_batch(cursor, self._name, batch)
         except BaseException:
             self._buffer.put_back(batch)
             raise
-
-    def _apply(self, cursor: Any, batch: Batch) -> None:
-        # Only self._name (of our making), integers and booleans enter these texts.
-        cursor.execute("BEGIN TRANSACTION")
-        try:
-            if batch.removed:
-                self._where_rids(cursor, f"DELETE FROM {self._name}", sorted(batch.removed))  # noqa: S608
-            rows = list(batch.rows.values())
-            for start in range(0, len(rows), FLUSH_ROWS_MAX):
-                part = arrow_batch(rows[start : start + FLUSH_ROWS_MAX])
-                _with_arrow(cursor, part, f"INSERT INTO {self._name} SELECT * FROM arriving")  # noqa: S608
-            for flag in (True, False):
-                rids = [rid for rid, embedded in batch.embedded.items() if embedded is flag]
-                if rids:
-                    statement = f"UPDATE {self._name} SET has_embedding = {flag}"  # noqa: S608
-                    self._where_rids(cursor, statement, rids)
-            if batch.access:
-                self._set_access(cursor, batch.access)
-            cursor.execute("COMMIT")
-        except BaseException:
-            with suppress(duckdb.Error):  # the engine may have rolled back by itself
-                cursor.execute("ROLLBACK")
-            raise
-
-    def _where_rids(self, cursor: Any, statement: str, rids: Sequence[int]) -> None:
-        if len(rids) <= IN_LIST_MAX:
-            cursor.execute(f"{statement} WHERE rid IN ({', '.join(str(int(r)) for r in rids)})")
-        else:
-            arrow = pa.table({"rid": pa.array(rids, pa.int64())})
-            _with_arrow(cursor, arrow, f"{statement} WHERE rid IN (SELECT rid FROM arriving)")  # noqa: S608
-
-    def _set_access(self, cursor: Any, access: dict[int, tuple[int, int | None]]) -> None:
-        arrow = pa.table(
-            {
-                "rid": pa.array(access.keys(), pa.int64()),
-                "count": pa.array([c for c, _ in access.values()], pa.int64()),
-                "last": pa.array([u for _, u in access.values()], pa.timestamp("us", "UTC")),
-            }
-        )
-        _with_arrow(
-            cursor,
-            arrow,
-            f"UPDATE {self._name} AS m SET access_count = a.count, last_accessed_at = a.last"  # noqa: S608
-            " FROM arriving AS a WHERE m.rid = a.rid",
-        )
-
-
-def _with_arrow(cursor: Any, arrow: Any, statement: str) -> None:
-    """Run ``statement`` with ``arrow`` visible to this cursor alone as ``arriving``."""
-    cursor.register("arriving", arrow)
-    try:
-        cursor.execute(statement)
-    finally:
-        cursor.unregister("arriving")

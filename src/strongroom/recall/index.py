@@ -185,6 +185,7 @@ class NamespaceIndex:
         """Raise InternalError when a change was taken over only in part: build the index anew."""
         if self._failed:
             raise InternalError("the index of a namespace is damaged and has to be built anew")
+        self.table.check_usable()
 
     def _take_over(self, pending: Pending) -> None:
         if pending.rows:

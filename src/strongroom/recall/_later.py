@@ -1,0 +1,66 @@
+"""Work that goes on in the background, for which only those wait who need its outcome."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+
+from strongroom.errors import InternalError
+
+__all__ = ["Later"]
+
+_log = logging.getLogger(__name__)
+
+
+class Later:
+    """At most one piece of work, and the changes that have to come after it. Thread-safe."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._busy = False
+        self._after: list[Callable[[], None]] = []
+        self.failed = False
+
+    def start(self, work: Callable[[], None]) -> None:
+        """Do ``work`` on a thread of its own; only once."""
+        self._busy = True
+        self._thread = threading.Thread(target=self._run, args=(work,), name=self._name, daemon=False)
+        self._thread.start()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        done = False
+        try:
+            work()
+            done = True
+        except Exception as e:  # noqa: BLE001 - a thread has no caller: whoever waits is told
+            _log.error("work in the background failed (%s)", type(e).__name__)
+        finally:
+            with self._lock:
+                self.failed = not done
+                with suppress(IndexError):
+                    while done:
+                        self._after.pop(0)()
+                self._busy = False
+
+    def after(self, change: Callable[[], None]) -> None:
+        """Make ``change`` now, or as soon as the work is done."""
+        with self._lock:
+            if self._busy:
+                self._after.append(change)
+                return
+        change()
+
+    def wait(self) -> None:
+        """Return when nothing is going on.
+
+        Raises:
+            InternalError: the work failed.
+        """
+        if self._busy and self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+        if self.failed:
+            raise InternalError("the columns of a namespace could not be restored")
