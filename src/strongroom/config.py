@@ -180,6 +180,21 @@ class AccessConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RotationConfig:
+    """When keys are due (docs/rotation.md); 0: never by itself. Nothing is ever finalised by itself."""
+
+    master_days: int = 365  # age of a wrap, after which the master key's present version wraps anew
+    namespace_days: int = 365
+    data_days: int = 365  # records are sealed anew
+    data_uses_max: int = 2_147_483_648  # of one data key; the suites refuse at 2^32
+    worker: bool = True  # processes that serve work at rotations in the background
+    policy_interval_s: int = 3_600  # how often it is looked what is due
+    batch_rows: int = 500  # of one transaction
+    batch_bytes_max: int = 4 * 1024 * 1024
+    lease_ms: int = 10_000  # after which the work of a killed process goes to another one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """The transparency log, and the places outside the store where its heads are kept (docs/audit.md)."""
 
@@ -213,6 +228,7 @@ class Config:
     pgwire: PgwireConfig = field(default_factory=PgwireConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
+    rotation: RotationConfig = field(default_factory=RotationConfig)
     log: LogConfig = field(default_factory=LogConfig)
     models: dict[str, EmbeddingConfig] = field(default_factory=dict)  # [models.NAME]: further models
 

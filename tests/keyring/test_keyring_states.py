@@ -17,7 +17,7 @@ from strongroom.errors import KeyStateError, NotFoundError, StorageBusyError
 from strongroom.keyring import DataKey, Keyring, KeyState
 
 SUBJECTS = st.sampled_from([None, subject(1), subject(2)])
-ACTIVE, DECRYPT_ONLY, DISABLED, DESTROYED = KeyState
+ACTIVE, DECRYPT_ONLY, DISABLED, DESTROYED, COMPROMISED = KeyState
 
 
 class KeyStates(RuleBasedStateMachine):

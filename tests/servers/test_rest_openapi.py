@@ -104,6 +104,15 @@ def test_every_method_of_a_session_has_its_route():
         "audit_proof": "GET /v1/audit/proofs/{seq}",
         "audit_query": "POST /v1/audit:query",
         "sql": "POST /v1/sql",
+        "rotate": "POST /v1/rotations",
+        "rotate_master": "POST /v1/rotations:master",
+        "rotate_namespace": "POST /v1/rotations:namespace",
+        "rotation_status": "GET /v1/rotations",
+        "rotation_work": "GET /v1/rotations",
+        "rotation_pause": "PATCH /v1/rotations/{rotation}",
+        "rotation_resume": "PATCH /v1/rotations/{rotation}",
+        "rotation_rollback": "PATCH /v1/rotations/{rotation}",
+        "rotation_finalise": "POST /v1/rotations/{rotation}/finalise",
     }
     public = {n for n in dir(Session) if not n.startswith("_")}
     assert set(routes) == public - LOCAL

@@ -63,6 +63,7 @@ EXIT_STATUS: Final[dict[str, int]] = {
     "keyring_missing": 9,
     "keyring_mismatch": 9,
     "key_state": 9,
+    "key_moved": 9,
     "key_exhausted": 9,
     "key_memory": 9,
     "storage": 10,

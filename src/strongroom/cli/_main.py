@@ -20,6 +20,7 @@ from strongroom.cli import (
     _import,
     _kms,
     _memories,
+    _rotate,
     _serve,
     _sql,
     _store,
@@ -162,7 +163,9 @@ def cli(
     app.url_given = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
 
 
-for _module in (_store, _serve, _memories, _sql, _import, _kms, _agent, _admin, _certificates, _audit):
+for _module in (
+    _store, _serve, _memories, _sql, _import, _kms, _agent, _admin, _certificates, _audit, _rotate,
+):  # fmt: skip
     for _command in _module.COMMANDS:
         cli.add_command(_command)
 

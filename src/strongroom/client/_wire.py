@@ -30,6 +30,8 @@ from strongroom.model import (
     NamespaceInfo,
     NamespacePattern,
     QueueEntry,
+    Rewrapped,
+    Rotation,
     Scope,
 )
 from strongroom.model.memory import Unset
@@ -130,6 +132,14 @@ class Entry(msgspec.Struct):
 
 class Entries(msgspec.Struct):
     entries: list[Entry]
+
+
+class Rotations(msgspec.Struct):
+    rotations: list[Rotation]
+
+
+class RewrappedList(msgspec.Struct):
+    rewrapped: list[Rewrapped]
 
 
 class Nothing(msgspec.Struct):

@@ -38,7 +38,7 @@ from strongroom.crypto._suites import (
     seal_once,
     suite_by_number,
 )
-from strongroom.errors import ContentTooLargeError, DecryptionError, InvalidInputError
+from strongroom.errors import ContentTooLargeError, DecryptionError, InternalError, InvalidInputError
 
 FORMAT_WHOLE: Final = 1
 FORMAT_CHUNKED: Final = 2
@@ -96,22 +96,48 @@ def open_sealed(key: SecretKey, context: SealContext, sealed: bytes) -> bytes:
             was sealed. It never says what.
         InvalidInputError: a part of ``context`` is out of range. KeyStateError: the key was wiped.
     """
-    bound = context.encode()
-    prf = prf_of(key)
-    opened: bytes | None = None
-    spec = SUITES.get(sealed[1]) if len(sealed) >= OVERHEAD_BYTES else None
-    if spec is not None:
-        if sealed[0] == FORMAT_CHUNKED:
-            opened = _open_chunked(key, bound, sealed)
-        elif sealed[0] == FORMAT_WHOLE and len(sealed) <= OVERHEAD_BYTES + WHOLE_BYTES_MAX:
-            okm = prf.digest(_WHOLE_INFO[sealed[1]] + sealed[6:_COMMITMENT_AT] + bound + b"\x01")
-            if compare_digest(okm[KEY_BYTES:], sealed[_COMMITMENT_AT:HEADER_BYTES]):
-                opened = open_once(
-                    spec, okm[:KEY_BYTES], sealed[HEADER_BYTES:], sealed[:HEADER_BYTES] + bound
-                )
+    opened = _opened(key, context.encode(), sealed)
     if opened is None:
         raise DecryptionError
     return opened
+
+
+def reseal(
+    old: SecretKey, new: SecretKey, key_id: int, context: SealContext, sealed: bytes, suite: int
+) -> bytes:
+    """What ``sealed`` holds, sealed under ``new`` for the same context.
+
+    The result is opened again with keys derived anew, and compared, before anybody may rely on it.
+
+    Raises:
+        DecryptionError: as ``open_sealed``. InternalError: what was sealed does not open to the same bytes.
+        As ``seal`` otherwise.
+    """
+    bound = context.encode()
+    plaintext = _opened(old, bound, sealed)
+    if plaintext is None:
+        raise DecryptionError
+    made = seal_with(new, key_id, context, plaintext, suite=suite, salt=os.urandom(SALT_BYTES))
+    again = _opened(new, bound, made)
+    if again is None or not compare_digest(again, plaintext):
+        raise InternalError("a record that was sealed anew does not open to what it was")
+    return made
+
+
+def _opened(key: SecretKey, bound: bytes, sealed: bytes) -> bytes | None:
+    """The plaintext, or None."""
+    prf = prf_of(key)
+    spec = SUITES.get(sealed[1]) if len(sealed) >= OVERHEAD_BYTES else None
+    if spec is None:
+        return None
+    if sealed[0] == FORMAT_CHUNKED:
+        return _open_chunked(key, bound, sealed)
+    if sealed[0] != FORMAT_WHOLE or len(sealed) > OVERHEAD_BYTES + WHOLE_BYTES_MAX:
+        return None
+    okm = prf.digest(_WHOLE_INFO[sealed[1]] + sealed[6:_COMMITMENT_AT] + bound + b"\x01")
+    if not compare_digest(okm[KEY_BYTES:], sealed[_COMMITMENT_AT:HEADER_BYTES]):
+        return None
+    return open_once(spec, okm[:KEY_BYTES], sealed[HEADER_BYTES:], sealed[:HEADER_BYTES] + bound)
 
 
 def sealed_header(sealed: bytes) -> tuple[int, int]:

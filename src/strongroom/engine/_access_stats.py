@@ -14,7 +14,9 @@ from strongroom.engine._registry import NamespaceEntry
 from strongroom.errors import (
     DuplicateMemoryError,
     IntegrityError,
+    KeyMovedError,
     KeyStateError,
+    NotFoundError,
     TamperedError,
     VersionConflictError,
 )
@@ -114,10 +116,12 @@ class AccessStats:
 
     def _write(self, items: Sequence[tuple[tuple[int, bytes], tuple[int, int]]]) -> None:
         for _ in range(_RETRIES):
-            made = [m for (ns, memory_id), delta in items if (m := self._put(ns, memory_id, delta))]
-            puts = [put for put, _ in made]
             try:
-                seqs = self._engine.ledger.commit(WriteBatch(puts=puts))
+                made = [m for (ns, memory_id), delta in items if (m := self._put(ns, memory_id, delta))]
+                seqs = self._engine.ledger.commit(WriteBatch(puts=[put for put, _ in made]))
+            except KeyMovedError:
+                self._engine.vault.keyring.refresh()
+                continue
             except (VersionConflictError, DuplicateMemoryError):
                 continue  # another process counted too: read again and add
             for (put, payload), seq in zip(made, seqs, strict=True):
@@ -140,11 +144,13 @@ class AccessStats:
             (stored.count if stored else 0) + delta[0], max(stored.last_us if stored else 0, delta[1])
         )
         try:
-            key = engine.vault.keyring.key(memory.key_id)
+            key = engine.vault.keyring.sealing_key(memory.key_id)
             sealed = engine.vault.seal(
                 key, entry.tenant, memory_id, Field.ACCESS, version + 1, encode(payload)
             )
-        except KeyStateError:
+        except KeyMovedError:
+            raise
+        except (KeyStateError, NotFoundError):
             return None
         put = Put(
             ns, memory_id, int(Field.ACCESS), version + 1, memory.content_version, key.key_id,

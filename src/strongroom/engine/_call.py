@@ -13,7 +13,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
 from strongroom import access, audit
-from strongroom.errors import AccessDeniedError, InternalError, StrongroomError, UnauthenticatedError
+from strongroom.errors import (
+    AccessDeniedError,
+    InternalError,
+    KeyMovedError,
+    StrongroomError,
+    UnauthenticatedError,
+)
 from strongroom.ledger import WriteBatch
 from strongroom.model import IN_PROCESS, Action, AuditEntry, Principal, RequestContext
 
@@ -22,6 +28,10 @@ if TYPE_CHECKING:
     from strongroom.engine._registry import NamespaceEntry
 
 T = TypeVar("T")
+_TRIES = 4
+
+
+_LIVE = frozenset(("store", "search", "read", "list", "update", "delete", "sql"))  # what a wave gives way to
 
 
 @dataclass(slots=True)
@@ -38,6 +48,7 @@ class Call:
     count: int = 0
     reason: str = ""
     written: bool = field(default=False)
+    repeatable: bool = True  # whether the work may be done again when a key was rotated under its hands
     authenticate: Callable[[], Principal] | None = None
     context: RequestContext = IN_PROCESS
     details: dict[str, str] = field(default_factory=dict)  # further facts for the audit entry
@@ -130,7 +141,7 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
     engine.ensure_open()
     try:
         call.refresh_principal()
-        result = work(call)
+        result = _repeated(call, work)
         if not call.written:
             engine.ledger.commit(WriteBatch(audit=[call.entry("ok")]))
         return result
@@ -148,9 +159,24 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
         foreign = type(e).__name__
         _record_failure(call, InternalError())
     finally:
-        engine.metrics.operation(call.action, outcome, perf_counter() - started)
+        seconds = perf_counter() - started
+        engine.metrics.operation(call.action, outcome, seconds)
+        if call.action in _LIVE:
+            engine.traffic.note(seconds)
     # Raised out here, so that not even ``__context__`` holds the foreign one: its text could be content.
     raise InternalError(f"unexpected {foreign} in {call.action}")
+
+
+def _repeated(call: Call, work: Callable[[Call], T]) -> T:
+    """Do the work; again when a key was rotated under its hands and nothing was written yet."""
+    for _ in range(_TRIES):
+        try:
+            return work(call)
+        except KeyMovedError:
+            if call.written or not call.repeatable:
+                raise
+            call.engine.vault.keyring.refresh()
+    return work(call)
 
 
 def _record_failure(call: Call, error: StrongroomError) -> None:

@@ -31,6 +31,7 @@ from strongroom.engine._models import DEFAULT_MODEL, Models
 from strongroom.engine._payload import from_us
 from strongroom.engine._pseudonyms import Pseudonyms
 from strongroom.engine._registry import NamespaceEntry, Registry
+from strongroom.engine._rotation import Rotations
 from strongroom.engine._validate import check_text
 from strongroom.engine._vault import SYSTEM_NS, Heads, Vault
 from strongroom.engine.session import Session
@@ -48,6 +49,7 @@ from strongroom.keyring import Keyring
 from strongroom.kms import LOCAL, KmsProvider, create_kms, make_kms
 from strongroom.kms.files import fsync_directory, fsync_file, storage_error
 from strongroom.ledger import SqliteLedger, WriteBatch
+from strongroom.lifecycle.rotation import TrafficMeter
 from strongroom.model import (
     IN_PROCESS,
     Authentication,
@@ -200,7 +202,9 @@ class Engine:
         self._pid = os.getpid()
         _OPENED.add(self)
         self._close_lock = Lock()
+        self.traffic = TrafficMeter(directory)
         self.vault = Vault(keyring)
+        self.vault.bind_rows(ledger.get)
         self.heads = heads
         heads.bind(self.vault)
         self.registry = Registry(ledger, self.vault, self.heads)
@@ -214,6 +218,7 @@ class Engine:
         self.access_stats = AccessStats(self)
         self.pseudonyms = Pseudonyms(self)
         self.key_health = KeyHealth(self)
+        self.rotations = Rotations(self, worker=worker)
         self.models.start()
         self.audit_log.start()
         self._housekeeper = Thread(target=self._keep_house, name="strongroom-housekeeper", daemon=True)
@@ -434,6 +439,7 @@ class Engine:
             self.indexes.tend,
             self.doors.flush_notes,
             self.indexes.observe,
+            self.rotations.tend,
         )
         while not self._closed.wait(min(interval, _QUEUE_GAUGE_S)):
             for chore in chores:
@@ -470,6 +476,8 @@ class Engine:
             rooms.callback(self._flush_counters)
             rooms.callback(self._flush_notes)
             rooms.callback(self.models.close)
+            rooms.callback(self.rotations.close)
+            rooms.callback(self.traffic.close)
 
     def _flush_counters(self) -> None:
         try:

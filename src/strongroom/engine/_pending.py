@@ -11,12 +11,15 @@ from numpy.typing import NDArray
 from strongroom.embedding import PendingRef
 from strongroom.engine._payload import decode_memory
 from strongroom.engine._write import vector_put
-from strongroom.errors import IntegrityError, KeyStateError
+from strongroom.errors import IntegrityError, KeyMovedError, KeyStateError, NotFoundError
 from strongroom.ledger import QueueItem, WriteBatch
 from strongroom.recall import VectorPut
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
+
+
+_TRIES = 3
 
 
 class EngineQueue:
@@ -53,6 +56,15 @@ class EngineQueue:
 
     def complete(self, refs: Sequence[PendingRef], vectors: NDArray[np.float32]) -> None:
         """Seal and commit the vectors of those that are still wanted; one transaction."""
+        for _ in range(_TRIES):
+            try:
+                self._complete(refs, vectors)
+                return
+            except KeyMovedError:
+                self._engine.vault.keyring.refresh()
+        self._complete(refs, vectors)
+
+    def _complete(self, refs: Sequence[PendingRef], vectors: NDArray[np.float32]) -> None:
         engine = self._engine
         batch = WriteBatch()
         kept: list[tuple[PendingRef, NDArray[np.float32]]] = []
@@ -62,8 +74,8 @@ class EngineQueue:
             if row is None or entry.model != self._model or engine.models.is_foreign(entry):
                 continue
             try:
-                key = engine.vault.keyring.key(row.key_id)
-            except KeyStateError:
+                key = engine.vault.keyring.sealing_key(row.key_id)
+            except (KeyStateError, NotFoundError):
                 continue
             batch.puts.append(
                 vector_put(engine, entry, key, ref.memory_id, ref.content_version, vector, from_queue=True)

@@ -68,7 +68,7 @@ class Registry:
                 total = self._heads.open_head(SYSTEM_NS, head, seq)
                 summed = self._heads.summer(SYSTEM_NS)
                 rows = self._rows(0)
-                if self._ledger.head(SYSTEM_NS)[0] != seq:
+                if self._ledger.head(SYSTEM_NS) != (seq, head):  # rows that are sealed anew keep their seq
                     continue  # another process wrote meanwhile
                 for row in rows:
                     summed.add(element_of(row))

@@ -8,13 +8,18 @@ place; a row moved, swapped or put back elsewhere does not open.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from threading import Lock
+from typing import TypeVar
 
-from strongroom.crypto import AES_256_GCM, SealContext, SecretKey, open_sealed, seal
+from strongroom.crypto import AES_256_GCM, SealContext, SecretKey, open_sealed, seal, sealed_header
 from strongroom.engine._payload import PAYLOAD_SCHEMA
-from strongroom.errors import InternalError, TamperedError
+from strongroom.errors import InternalError, KeyMovedError, KeyStateError, TamperedError
 from strongroom.keyring import DataKey, Keyring
 from strongroom.model import Field, SealedRecord
+
+T = TypeVar("T")
+Reread = Callable[[int, bytes, int], SealedRecord | None]
 
 SYSTEM_NS = 0
 SYSTEM_TENANT = "strongroom"
@@ -36,6 +41,11 @@ class Vault:
         self._subjects: OrderedDict[tuple[int, str], bytes] = OrderedDict()
         self._lock = Lock()
         self._audit_key: DataKey | None = None
+        self._reread: Reread = lambda ns, memory_id, field: None
+
+    def bind_rows(self, reread: Reread) -> None:
+        """Where the present form of a row is found: it may be sealed anew after it was read."""
+        self._reread = reread
 
     @property
     def keyring(self) -> Keyring:
@@ -78,31 +88,44 @@ class Vault:
             KeyStateError: its key is disabled or destroyed.
         """
         context = SealContext(tenant, row.ns, row.memory_id, row.field, row.version, PAYLOAD_SCHEMA)
-        return self._keyring.open_record(row.key_id, context, row.sealed)
+        try:
+            return self._keyring.open_record(row.key_id, context, row.sealed)
+        except KeyStateError:
+            now = self._reread(row.ns, row.memory_id, row.field)
+            if now is None or (now.seq, now.version) != (row.seq, row.version) or now.key_id == row.key_id:
+                raise
+        return self._keyring.open_record(now.key_id, context, now.sealed)
 
     def purpose_key(self, ns: int, label: str) -> SecretKey:
         return self._keyring.purpose_key(ns, label)
 
     # -- audit --------------------------------------------------------------------------------
-    def _audit(self) -> DataKey:
-        if self._audit_key is None:
+    def _with_audit_key(self, use: Callable[[DataKey], T]) -> T:
+        """Use the active key of the audit log; the next one when it was rotated a moment ago."""
+        try:
+            if self._audit_key is None:
+                self._audit_key = self._keyring.data_key(SYSTEM_NS, AUDIT_KEY_NAME, create=True)
+            return use(self._audit_key)
+        except KeyMovedError:
+            self._keyring.refresh()
             self._audit_key = self._keyring.data_key(SYSTEM_NS, AUDIT_KEY_NAME, create=True)
-        return self._audit_key
+            return use(self._audit_key)
 
     def seal_audit(self, seq: int, entry: bytes) -> bytes:
         context = SealContext(SYSTEM_TENANT, SYSTEM_NS, _NO_ID, _AUDIT_FIELD, seq, PAYLOAD_SCHEMA)
-        return self._audit().seal(context, entry)
+        return self._with_audit_key(lambda key: key.seal(context, entry))
 
     def seal_audit_row(
         self, tenant: str, memory_id: bytes, field: int, version: int, plaintext: bytes
     ) -> tuple[int, bytes]:
         """A row of the audit log's own, under the key of its entries: ``(key id, sealed)``."""
-        key = self._audit()
-        return key.key_id, self.seal(key, tenant, memory_id, field, version, plaintext)
+        return self._with_audit_key(
+            lambda key: (key.key_id, self.seal(key, tenant, memory_id, field, version, plaintext))
+        )
 
     def open_audit(self, seq: int, sealed: bytes) -> bytes:
         context = SealContext(SYSTEM_TENANT, SYSTEM_NS, _NO_ID, _AUDIT_FIELD, seq, PAYLOAD_SCHEMA)
-        return self._audit().open(context, sealed)
+        return self._keyring.open_record(sealed_header(sealed)[1], context, sealed)
 
 
 class Heads:

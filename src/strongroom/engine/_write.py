@@ -28,6 +28,7 @@ from strongroom.errors import (
     IntegrityError,
     InvalidInputError,
     KeyManagementError,
+    KeyMovedError,
     MemoryNotFoundError,
     StrongroomError,
     VersionConflictError,
@@ -71,6 +72,7 @@ def store(call: Call, draft: MemoryDraft) -> Memory:
 
 def store_many(call: Call, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> list[Memory]:
     out: list[Memory] = []
+    call.repeatable = False  # the items are gone once they were read
     if not isinstance(items, Iterable):
         raise InvalidInputError("store_many takes an iterable of items")
     source = iter(items)
@@ -93,7 +95,7 @@ def store_many(call: Call, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> 
         call.memory_ids = tuple(p.memory_id for p in prepared)
         call.count = len(prepared)
         call.subjects.clear()
-        out.extend(_commit_chunk(call, prepared))
+        out.extend(_commit_repeatedly(call, prepared))
         chunk_no += 1
     if not chunk_no:
         call.count = 0
@@ -131,6 +133,16 @@ def _guarded(source: Any) -> Any:
             break
         yield item
     raise InvalidInputError(f"the items could not be read ({failure})")
+
+
+def _commit_repeatedly(call: Call, prepared: list[_Prepared]) -> list[Memory]:
+    """Commit a chunk; again under the next key, when a key was rotated meanwhile and nothing was written."""
+    for _ in range(_RETRIES):
+        try:
+            return _commit_chunk(call, prepared)
+        except KeyMovedError:
+            call.engine.vault.keyring.refresh()
+    return _commit_chunk(call, prepared)
 
 
 def _commit_chunk(call: Call, prepared: list[_Prepared]) -> list[Memory]:

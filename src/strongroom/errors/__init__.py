@@ -45,6 +45,7 @@
         KeyringMissingError               keyring_missing
         KeyringMismatchError              keyring_mismatch
         KeyStateError                     key_state
+          KeyMovedError                   key_moved
         KeyExhaustedError                 key_exhausted
         KeyMemoryError                    key_memory
       StorageError                        storage
@@ -94,6 +95,7 @@ from strongroom.errors._keys import (
     KeyExhaustedError,
     KeyManagementError,
     KeyMemoryError,
+    KeyMovedError,
     KeyringMismatchError,
     KeyringMissingError,
     KeyStateError,
@@ -163,6 +165,7 @@ __all__ = [
     "KeyExhaustedError",
     "KeyManagementError",
     "KeyMemoryError",
+    "KeyMovedError",
     "KeyStateError",
     "KeyringMismatchError",
     "KeyringMissingError",

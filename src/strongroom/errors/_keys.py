@@ -99,6 +99,13 @@ class KeyStateError(KeyManagementError):
     code = "key_state"
 
 
+class KeyMovedError(KeyStateError):
+    """The key does not seal any more: its subject has a newer one. Nothing was written."""
+
+    code = "key_moved"
+    default_hint = "repeat the operation"
+
+
 class KeyExhaustedError(KeyManagementError):
     """The key has reached the number of uses that its suite allows."""
 

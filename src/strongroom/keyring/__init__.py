@@ -3,19 +3,25 @@
 Its own file, its own directory, its own backup. Format and guarantees: spec/keyring.md.
 """
 
+from strongroom.keyring._epochs import KeyEvent, KeyHistoryEntry, KeyNote
 from strongroom.keyring._handles import DataKey
 from strongroom.keyring._keyring import Keyring
 from strongroom.keyring._leases import LeaseState
 from strongroom.keyring._namespaces import NamespaceKeyHealth
+from strongroom.keyring._rotating import ResealResult
 from strongroom.keyring._rows import KeyRecord, KeyState, NamespaceKeyRecord, WrapRecord
 
 __all__ = [
     "DataKey",
+    "KeyEvent",
+    "KeyHistoryEntry",
+    "KeyNote",
     "KeyRecord",
     "KeyState",
     "Keyring",
     "LeaseState",
     "NamespaceKeyHealth",
     "NamespaceKeyRecord",
+    "ResealResult",
     "WrapRecord",
 ]

@@ -19,14 +19,15 @@ from strongroom.crypto import SecretKey, unwrap_key, wrap_key
 from strongroom.crypto.danger import expose
 from strongroom.errors import (
     ClosedError,
-    InvalidInputError,
     KeyringMismatchError,
     KeyringMissingError,
     StorageCorruptError,
     UnwrapError,
 )
 from strongroom.keyring import _schema
-from strongroom.keyring._masters import Wrap, unwrap_first, wrap_all
+from strongroom.keyring._change import Change
+from strongroom.keyring._epochs import HistoryRow, SuiteRow
+from strongroom.keyring._masters import unwrap_first, wrap_all
 from strongroom.keyring._meta import (
     RESTORE,
     WRAP_COLUMNS,
@@ -68,6 +69,7 @@ class Book:
         self.element_key = integrity.derive("keyring-element")
         self.head_key = integrity.derive("keyring-head")
         self.tenant_key = integrity.derive("keyring-tenant")
+        self.history_key = integrity.derive("keyring-history")
         self._meta_key = integrity.derive("keyring-meta")
         self._db: apsw.Connection | None = db
         self._pid = os.getpid()
@@ -151,8 +153,13 @@ class Book:
             if db is not None and os.getpid() == self._pid:
                 with translated(self.path):
                     db.close()
-            for key in (self.row_key, self.element_key, self.head_key, self.tenant_key, self._meta_key):
+            for key in self._own_keys():
                 key.wipe()
+
+    def _own_keys(self) -> tuple[SecretKey, ...]:
+        return (
+            self.row_key, self.element_key, self.head_key, self.tenant_key, self.history_key, self._meta_key
+        )  # fmt: skip
 
     # -- reading ------------------------------------------------------------------------------------
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
@@ -170,7 +177,7 @@ class Book:
         return DataRow(*found[0]).verified(self.row_key) if found else None
 
     def latest(self, ns: int, subjects: Sequence[bytes]) -> dict[bytes, DataRow]:
-        """The row of the highest epoch of each subject that has one, verified.
+        """The active row of each subject, or that of its highest epoch when none is active; verified.
 
         Raises:
             UnwrapError: a row was altered.
@@ -179,7 +186,7 @@ class Book:
             return {}
         sql = (
             f"SELECT {_DATA_COLUMNS} FROM carray(?2) AS wanted CROSS JOIN data_keys "  # noqa: S608
-            "WHERE ns = ?1 AND subject = wanted.value ORDER BY epoch"
+            "WHERE ns = ?1 AND subject = wanted.value ORDER BY state = 2, epoch"
         )
         newest = {row[2]: row for row in self.rows(sql, (ns, apsw.carray(tuple(subjects))))}
         return {subject: DataRow(*row).verified(self.row_key) for subject, row in newest.items()}
@@ -194,6 +201,32 @@ class Book:
         sql = f"SELECT {_DATA_COLUMNS} FROM data_keys {where}ORDER BY key_id"  # noqa: S608
         found = self.rows(sql, () if ns is None else (ns,))
         return [DataRow(*row).verified(self.row_key) for row in found]
+
+    def data_rows_where(self, where: str, values: Sequence[Any]) -> list[DataRow]:
+        """The data keys that a fixed condition selects, verified.
+
+        Raises:
+            UnwrapError: a row was altered.
+        """
+        found = self.rows(f"SELECT {_DATA_COLUMNS} FROM data_keys WHERE {where}", values)  # noqa: S608
+        return [DataRow(*row).verified(self.row_key) for row in found]
+
+    def suites(self, ns: int) -> list[SuiteRow]:
+        """With which suite the keys of a namespace seal, by the first key id; verified.
+
+        Raises:
+            UnwrapError: a row was altered.
+        """
+        sql = "SELECT ns, since, suite, created_us, mac FROM suites WHERE ns = ?1 ORDER BY since"
+        return [SuiteRow(*row).verified(self.row_key) for row in self.rows(sql, (ns,))]
+
+    def history(self, row: tuple[Any, ...]) -> HistoryRow:
+        """A row of the history, verified.
+
+        Raises:
+            UnwrapError: it was altered.
+        """
+        return HistoryRow(*row).verified(self.row_key)
 
     def namespace_row(self, ns: int, version: int | None) -> NamespaceRow | None:
         """One version of a namespace key, or its newest; verified.
@@ -223,10 +256,14 @@ class Book:
         """
         return {m.version: m for m in self.require_genuine().masters}
 
-    def stream(self) -> Iterator[DataRow | NamespaceRow | WrapRow]:
-        """Every key row, unverified; wraps first. Hold ``lock`` and a transaction."""
+    def stream(self) -> Iterator[DataRow | NamespaceRow | WrapRow | SuiteRow | HistoryRow]:
+        """Every row that counts in the head, unverified; wraps first. Hold ``lock`` and a transaction."""
         for row in self.db.execute(f"SELECT {WRAP_COLUMNS} FROM wraps ORDER BY ns, version, place"):  # noqa: S608
             yield WrapRow(*row)
+        for row in self.db.execute("SELECT ns, since, suite, created_us, mac FROM suites"):
+            yield SuiteRow(*row)
+        for row in self.db.execute("SELECT id, at_us, sealed, mac FROM key_history"):
+            yield HistoryRow(*row)
         for row in self.db.execute(f"SELECT {_NAMESPACE_COLUMNS} FROM namespace_keys"):  # noqa: S608
             yield NamespaceRow(*row)
         for row in self.db.execute(f"SELECT {_DATA_COLUMNS} FROM data_keys"):  # noqa: S608
@@ -318,6 +355,16 @@ class Book:
         with self.lock, translated(self.path):
             self.db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
 
+    def compact(self) -> None:
+        """Write the file anew: nothing stays of what its pages held before. Nobody writes meanwhile.
+
+        Raises:
+            StorageBusyError: another process held it for too long. StorageError: it is as it was.
+        """
+        with self.lock, translated(self.path):
+            self.db.execute("VACUUM")
+        self.truncate_log()
+
     def _migrate(self, version: int) -> None:
         target = _schema.schema_version()
         if version == target:
@@ -369,99 +416,6 @@ class Book:
             raise StorageCorruptError(
                 "the tables of the keyring are not those that this program made", hint=RESTORE
             )
-
-
-class Change:
-    """What one write transaction does to key rows and, with them, to the head."""
-
-    def __init__(self, book: Book) -> None:
-        self._book = book
-        self._rows, self.generation, self._sum = book.head()
-        self._touched = False
-
-    def next_key_id(self) -> int:
-        """The lowest number above every key, destroyed ones included."""
-        return int(self._book.db.execute("SELECT ifnull(max(key_id), 0) + 1 FROM data_keys").get)
-
-    def insert_data(self, rows: Sequence[DataRow]) -> None:
-        """Add data keys."""
-        marks = ", ".join("?" * 9)
-        self._book.db.executemany(f"INSERT INTO data_keys VALUES ({marks})", rows)  # noqa: S608
-        self._sum += sum(self._book.element(row.mac) for row in rows)
-        self._rows += len(rows)
-        self._touched = True
-
-    def insert_namespace(self, row: NamespaceRow) -> None:
-        """Add a namespace key."""
-        marks = ", ".join("?" * 8)
-        self._book.db.execute(f"INSERT INTO namespace_keys VALUES ({marks})", row)  # noqa: S608
-        self._sum += self._book.element(row.mac)
-        self._rows += 1
-        self._touched = True
-
-    def replace_namespace(self, old: NamespaceRow, new: NamespaceRow) -> None:
-        """Change what stands in the row of a namespace key, but not which one it is."""
-        new = new.authenticated(self._book.row_key)
-        self._book.db.execute(
-            "UPDATE namespace_keys SET state = ?, master_version = ?, wrapped = ?, mac = ? "
-            "WHERE ns = ? AND version = ?",
-            (new.state, new.master_version, new.wrapped, new.mac, new.ns, new.version),
-        )
-        self._sum += self._book.element(new.mac) - self._book.element(old.mac)
-        self.generation += 1
-        self._touched = True
-
-    def insert_wraps(self, rows: Sequence[WrapRow]) -> None:
-        """Add wraps, with their MACs made here."""
-        marks = ", ".join("?" * 7)
-        for row in rows:
-            made = row.authenticated(self._book.row_key)
-            self._book.db.execute(f"INSERT INTO wraps VALUES ({marks})", made)  # noqa: S608
-            self._sum += self._book.element(made.mac)
-        self._rows += len(rows)
-        self._touched = True
-
-    def put_wraps(self, ns: int, version: int, made: Sequence[Wrap], now_us: int) -> None:
-        """Make these the wraps of one version of a namespace key, instead of those that it had."""
-        self.remove_wraps(ns, version)
-        masters = [self._book.register(wrap.master, now_us) for wrap in made]
-        if len(set(masters)) != len(masters):
-            raise InvalidInputError("two of the providers hold the same master key")
-        self.insert_wraps(
-            [
-                WrapRow(ns, version, place, master, now_us, wrap.wrapped)
-                for place, (master, wrap) in enumerate(zip(masters, made, strict=True), 1)
-            ]
-        )
-
-    def remove_wraps(self, ns: int, version: int) -> None:
-        """Take away the wraps of one version of a namespace key: to destroy it, or to put others there."""
-        old = self._book.wraps(ns, version)
-        self._book.db.execute("DELETE FROM wraps WHERE ns = ? AND version = ?", (ns, version))
-        self._sum -= sum(self._book.element(row.mac) for row in old)
-        self._rows -= len(old)
-        self._touched = True
-
-    def replace_data(self, old: DataRow, new: DataRow) -> None:
-        """Change state (and wrapped bytes) of a data key; other processes notice by the generation."""
-        self._book.db.execute(
-            "UPDATE data_keys SET state = ?, wrapped = ?, mac = ? WHERE key_id = ?",
-            (new.state, new.wrapped, new.mac, new.key_id),
-        )
-        self._sum += self._book.element(new.mac) - self._book.element(old.mac)
-        self.generation += 1
-        self._touched = True
-
-    def finish(self) -> None:
-        """Seal and write the head."""
-        if not self._touched:
-            return
-        book = self._book
-        total = (self._sum % _SUM_MODULUS).to_bytes(32, "big")
-        wrapped = wrap_key(book.head_key, total, head_context(book.store_id, self._rows, self.generation))
-        book.db.execute(
-            "UPDATE head SET rows = ?, generation = ?, sum = ?", (self._rows, self.generation, wrapped)
-        )
 
 
 def own_or(subject: bytes | None) -> bytes:

@@ -8,8 +8,17 @@ from itertools import islice
 from typing import Final
 
 from strongroom.crypto import SecretKey, unwrap_key, wrap_key
-from strongroom.errors import ClosedError, KeyStateError, LimitExceededError, UnwrapError
-from strongroom.keyring._book import Book, Change
+from strongroom.errors import (
+    ClosedError,
+    KeyManagementError,
+    KeyMovedError,
+    KeyStateError,
+    LimitExceededError,
+    NamespaceNotFoundError,
+    UnwrapError,
+)
+from strongroom.keyring._book import Book
+from strongroom.keyring._change import Change
 from strongroom.keyring._handles import (
     DataKey,
     forget_handle,
@@ -27,7 +36,8 @@ from strongroom.kms import KmsDirectory
 
 KEYS_CACHED_MAX: Final = 200_000
 SEALING: Final = frozenset({KeyState.ACTIVE})
-OPENING: Final = frozenset({KeyState.ACTIVE, KeyState.DECRYPT_ONLY})
+OPENING: Final = frozenset({KeyState.ACTIVE, KeyState.DECRYPT_ONLY, KeyState.COMPROMISED})
+_LEFT: Final = frozenset({KeyState.DECRYPT_ONLY, KeyState.COMPROMISED, KeyState.DESTROYED})
 
 
 class KeyCache:
@@ -51,6 +61,8 @@ class KeyCache:
         self.keys: dict[int, DataKey] = {}
         self.active: dict[tuple[int, bytes], DataKey] = {}
         self.purpose: dict[tuple[int, str], SecretKey] = {}
+        self.pairs: dict[tuple[int, int, int], dict[int, tuple[DataKey, DataKey] | None]] = {}
+        self.suites: dict[int, list[tuple[int, int]]] = {}  # by namespace: (first key id, suite)
         self.closed = False
         self._suite = suite
         self._recheck_s = recheck_ms / 1000
@@ -67,6 +79,7 @@ class KeyCache:
         self.keys.clear()
         self.active.clear()
         self.purpose.clear()
+        self.pairs.clear()
 
     def _lapse(self, ns: int) -> None:
         """The keys of a namespace may not be used: forget them; handles get theirs back when it may."""
@@ -89,11 +102,11 @@ class KeyCache:
         self.fresh()
         self.admit(key, OPENING)
 
-    def fresh(self) -> None:
+    def fresh(self, *, at_once: bool = False) -> None:
         if self.closed:
             raise ClosedError("the keyring was closed")
         now = time.monotonic()
-        if now < self._recheck_at:
+        if now < self._recheck_at and not at_once:
             return
         with self.book.lock:
             self._recheck_at = now + self._recheck_s
@@ -110,7 +123,17 @@ class KeyCache:
         self.generation = generation
         self.active.clear()
         self.purpose.clear()
+        self.suites.clear()
+        self.pairs.clear()
         self.namespaces.renew()
+
+    def suite_for(self, ns: int, key_id: int | None) -> int:
+        """The suite that a key of the namespace seals with; None: the next key to be made."""
+        known = self.suites.get(ns)
+        if known is None:
+            known = self.suites[ns] = [(row.since, row.suite) for row in self.book.suites(ns)]
+        found = [suite for since, suite in known if key_id is None or since <= key_id]
+        return found[-1] if found else self._suite
 
     def moved(self, change: Change) -> None:
         with self.book.lock:
@@ -126,6 +149,8 @@ class KeyCache:
             with self.book.lock:
                 renew_handle(key, self.row(key.key_id).state, self.generation)
         if key.state not in allowed:
+            if allowed is SEALING and key.state in _LEFT:
+                raise KeyMovedError
             raise KeyStateError(f"the key is {key.state.name.lower().replace('_', '-')}")
 
     def _revive(self, key: DataKey) -> None:
@@ -133,7 +158,7 @@ class KeyCache:
         if row.state == KeyState.DESTROYED:
             renew_handle(key, row.state, self.generation)
             raise KeyStateError("the key is destroyed")
-        revive_handle(key, self._unwrap(self.namespaces.key(row.ns, row.namespace_version), row))
+        revive_handle(key, self._secret(row)[1])
 
     def row(self, key_id: int) -> DataRow:
         row = self.book.data_row("key_id = ?1", (key_id,)) if 0 < key_id <= KEY_ID_MAX else None
@@ -148,8 +173,18 @@ class KeyCache:
         if row.state == KeyState.DESTROYED:
             raise KeyStateError("the key is destroyed")
         generation = self.generation
-        secret = self._unwrap(self.namespaces.key(row.ns, row.namespace_version), row)
+        row, secret = self._secret(row)
         return self.keep([(row, secret)], generation)[row.subject]
+
+    def _secret(self, row: DataRow) -> tuple[DataRow, SecretKey]:
+        """The key in a row; in the row as it is now, when the namespace key was rotated since it was read."""
+        try:
+            return row, self._unwrap(self.namespaces.key(row.ns, row.namespace_version), row)
+        except (KeyManagementError, NamespaceNotFoundError):
+            now = self.row(row.key_id)
+            if now.namespace_version == row.namespace_version or now.state == KeyState.DESTROYED:
+                raise
+        return now, self._unwrap(self.namespaces.key(now.ns, now.namespace_version), now)
 
     def _unwrap(self, kek: SecretKey, row: DataRow) -> SecretKey:
         try:
@@ -172,7 +207,7 @@ class KeyCache:
                     ns=row.ns,
                     epoch=row.epoch,
                     state=row.state,
-                    suite=self._suite,
+                    suite=self.suite_for(row.ns, row.key_id),
                     generation=generation,
                 )
                 handle = out[row.subject] = self.keys.setdefault(row.key_id, handle)
@@ -201,6 +236,7 @@ class KeyCache:
                         rows |= self.book.latest(ns, list(epochs))
                         epochs = _missing(subjects, rows)
                     made = self.new_rows(change, ns, epochs, version, kek)
+                    self.suites.pop(ns, None)  # another process may have begun an epoch a moment ago
             generation = self.generation
         out = self.keep(made, generation)
         self.uses.admit_new(row.key_id for row, _ in made)
@@ -239,7 +275,14 @@ class KeyCache:
         wrapped = ERASED if state == KeyState.DESTROYED else row.wrapped
         return row._replace(state=int(state), wrapped=wrapped).authenticated(self.book.row_key)
 
-    def transition(self, key_id: int, allowed: set[KeyState], state: KeyState) -> None:
+    def transition(
+        self,
+        key_id: int,
+        allowed: set[KeyState],
+        state: KeyState,
+        *,
+        also: Callable[[Change], None] = lambda change: None,
+    ) -> None:
         self.fresh()
         with self.book.write() as change:
             row = self.row(key_id)
@@ -251,6 +294,7 @@ class KeyCache:
                 )
             if row.state != state:
                 change.replace_data(row, self.in_state(row, state))
+                also(change)
         self.moved(change)
         handle = self.keys.get(key_id)
         if handle is not None:

@@ -11,6 +11,7 @@ import apsw
 from strongroom.crypto import SecretKey, unwrap_key
 from strongroom.errors import KeystorePermissionError, StrongroomError, UnwrapError
 from strongroom.keyring._book import Book
+from strongroom.keyring._epochs import HistoryRow, SuiteRow
 from strongroom.keyring._masters import same_key
 from strongroom.keyring._namespaces import unwrap_namespace
 from strongroom.keyring._rows import ERASED, INTEGRITY_NS, DataRow, KeyState, MasterRow, NamespaceRow, WrapRow
@@ -93,8 +94,13 @@ def _rows(book: Book, kms: KmsDirectory) -> Iterator[Finding]:
                 yield from _wrap(book, kms, masters, row, wrap, keks)
             if row.state != KeyState.DESTROYED and keks[row.ns, row.version] is None:
                 yield from _unwrappable(where, wraps.get((row.ns, row.version), []))
-        else:
+        elif isinstance(row, DataRow):
             yield from _data_key(book, keks, row, where)
+        elif isinstance(row, HistoryRow):
+            try:
+                row.opened(book.history_key)
+            except UnwrapError as e:
+                yield Finding(Severity.ERROR, e.code, e.message, where, e.hint)
     rows, _, expected = book.head()
     if rows != count or total % (1 << 256) != expected:
         yield Finding(
@@ -168,10 +174,14 @@ def _uses(book: Book) -> Iterator[Finding]:
             )
 
 
-def _place(row: DataRow | NamespaceRow | WrapRow) -> str:
+def _place(row: DataRow | NamespaceRow | WrapRow | SuiteRow | HistoryRow) -> str:
     if isinstance(row, WrapRow):
         what = "the integrity key" if row.ns == INTEGRITY_NS else f"key of namespace {row.ns}"
         return f"{what}, version {row.version}, wrap {row.place}"
+    if isinstance(row, HistoryRow):
+        return f"history of keys, entry {row.id}"
+    if isinstance(row, SuiteRow):
+        return f"suite of namespace {row.ns}"
     if isinstance(row, NamespaceRow):
         return f"key of namespace {row.ns}, version {row.version}"
     return f"data key {row.key_id}"

@@ -152,6 +152,11 @@ def revive_handle(key: DataKey, secret: SecretKey) -> None:
         key._secret = secret
 
 
+def suite_of(key: DataKey) -> int:
+    """The number of the suite that the key seals with."""
+    return key._suite
+
+
 def secret_of(key: DataKey) -> SecretKey:
     """The key behind the handle, for this room only.
 

@@ -30,7 +30,9 @@ from strongroom.keyring._handles import (
     secret_of,
 )
 from strongroom.keyring._leases import CACHE_S
+from strongroom.keyring._namespace_rotation import NamespaceRotating
 from strongroom.keyring._namespaces import NamespaceKeyHealth, boot_clock
+from strongroom.keyring._rotating import Rotating
 from strongroom.keyring._rows import (
     OWN,
     SUBJECT_BYTES,
@@ -58,7 +60,7 @@ _SYSTEM_NS: Final = 0
 _ATTEMPTS_MAX: Final = 16
 
 
-class Keyring(Wrapping):
+class Keyring(Wrapping, Rotating, NamespaceRotating):
     """The keys of one store. Methods may be called from any thread; several processes may share the file.
 
     A namespace key is unwrapped by the KMS on first need, and asked for again, beside its use, when about a
@@ -371,7 +373,7 @@ class Keyring(Wrapping):
             if old.state != KeyState.ACTIVE:
                 raise KeyStateError("only an active key can be rotated")
             change.replace_data(old, self._cache.in_state(old, KeyState.DECRYPT_ONLY))
-            made = self._cache.new_rows(change, ns, {stored: old.epoch + 1}, version, kek)
+            made = self._cache.new_rows(change, ns, {stored: self._epoch_after(old)}, version, kek)
         self._cache.moved(change)
         return self._cache.keep(made)[stored]
 

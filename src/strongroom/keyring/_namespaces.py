@@ -162,6 +162,13 @@ class NamespaceKeys:
             self._newest[row.ns] = row.version
             self._leases.begin(row.ns, fresh.asked_at)
 
+    def drop(self, ns: int, version: int) -> None:
+        """Forget a version that was destroyed."""
+        with self._lock:
+            secret = self._keys.pop((ns, version), None)
+        if secret is not None:
+            secret.wipe()
+
     def names(self, ns: int) -> tuple[str, ...]:
         """The providers whose master keys wrap the newest key of the namespace, in order.
 

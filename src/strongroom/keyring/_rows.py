@@ -71,6 +71,7 @@ class KeyState(IntEnum):
     DECRYPT_ONLY = 3  # opens what it sealed before
     DISABLED = 4  # nothing, until it is enabled again
     DESTROYED = 5  # gone; the row stays so that its number is never used again
+    COMPROMISED = 6  # opens what it sealed, until that is sealed anew; ends destroyed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -82,7 +82,24 @@ _VERSION_2: Final = (  # several master keys for one namespace key; ``_book`` mo
 WRAPS_VERSION: Final = 2
 """Since this version of the file wrapped namespace keys are in ``wraps``."""
 
-MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: _VERSION_1, WRAPS_VERSION: _VERSION_2}
+_EPOCHS: Final = (  # which suite the keys of an epoch seal with; what happened to keys, who did it and why
+    """CREATE TABLE suites (
+  ns INTEGER NOT NULL,
+  since INTEGER NOT NULL,
+  suite INTEGER NOT NULL,
+  created_us INTEGER NOT NULL,
+  mac BLOB NOT NULL,
+  PRIMARY KEY (ns, since)
+) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE key_history (
+  id INTEGER PRIMARY KEY,
+  at_us INTEGER NOT NULL,
+  sealed BLOB NOT NULL,
+  mac BLOB NOT NULL
+) STRICT""",
+)
+
+MIGRATIONS: Final[dict[int, tuple[str, ...]]] = {1: _VERSION_1, WRAPS_VERSION: _VERSION_2, 3: _EPOCHS}
 """Statements that lead from the version before to this one. Never edit one that was released."""
 
 

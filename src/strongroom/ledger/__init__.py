@@ -20,6 +20,7 @@ from strongroom.ledger._types import (
     element_of,
     element_of_header,
 )
+from strongroom.ledger._waves import PartRow, ResealBatch, Resealed, SealedRow, WaveRow, WaveState
 
 __all__ = [
     "ELEMENT_PREFIX_BYTES",
@@ -30,12 +31,18 @@ __all__ = [
     "Ledger",
     "LedgerHooks",
     "LedgerReader",
+    "PartRow",
     "Put",
     "QueueItem",
     "QueueRow",
+    "ResealBatch",
+    "Resealed",
     "RowHeader",
+    "SealedRow",
     "Snapshot",
     "SqliteLedger",
+    "WaveRow",
+    "WaveState",
     "WriteBatch",
     "element",
     "element_of",

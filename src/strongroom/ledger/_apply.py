@@ -16,6 +16,7 @@ from strongroom.errors import (
     ConflictError,
     DuplicateMemoryError,
     InvalidInputError,
+    KeyMovedError,
     NamespaceNotFoundError,
     VersionConflictError,
 )
@@ -32,6 +33,7 @@ from strongroom.ledger._types import (
     WriteBatch,
     element,
 )
+from strongroom.ledger._waves import ResealBatch, is_closed, write_resealed
 from strongroom.model import Field, State
 
 _MEMORY, _VECTOR, _ACCESS = int(Field.MEMORY), int(Field.VECTOR), int(Field.ACCESS)
@@ -130,6 +132,7 @@ class _Plan:
         self._transaction = transaction
         self._execute = transaction.connection.execute
         self._known: dict[_Key, _Row | None] = {}
+        self._closed: dict[tuple[int, int], bool] = {}
         self.spaces: dict[int, _Space] = {}
         self.operations: list[tuple[str, list[tuple[int | bytes, ...]]]] = []
 
@@ -171,6 +174,8 @@ class _Plan:
         if len(memory_id) != 16:
             raise InvalidInputError("a memory id has 16 bytes")
         space = self.space(ns)
+        if state == _LIVE and self._is_closed(ns, key_id):
+            raise KeyMovedError()
         if field in (_VECTOR, _ACCESS) and not self._fits_memory(put):
             return SKIPPED
         if queued and not self._is_queued(put):
@@ -194,6 +199,12 @@ class _Plan:
             seq, version, content_version, state, sealed[:ELEMENT_PREFIX_BYTES]
         )
         return seq
+
+    def _is_closed(self, ns: int, key_id: int) -> bool:
+        closed = self._closed.get((ns, key_id))
+        if closed is None:
+            closed = self._closed[ns, key_id] = is_closed(self._transaction.connection, ns, key_id)
+        return closed
 
     def _fits_memory(self, put: Put) -> bool:
         """Whether a vector or counter still belongs to a live memory, a vector to its very content."""
@@ -303,13 +314,38 @@ class Transaction:
             self._last_audit = last_audit
         return seqs
 
-    def run(self, work: WriteBatch | ResetHead | Callable[[apsw.Connection], int]) -> list[int] | int:
+    def run(
+        self, work: WriteBatch | ResealBatch | ResetHead | Callable[[apsw.Connection], int]
+    ) -> list[int] | int:
         """Apply a batch, or let a job of the ledger itself write."""
         if isinstance(work, WriteBatch):
             return self.apply(work)
+        if isinstance(work, ResealBatch):
+            return self.reseal(work)
         if isinstance(work, ResetHead):
             return self.reset_head(work.ns)
         return work(self.connection)
+
+    def reseal(self, batch: ResealBatch) -> int:
+        """Write rows that were sealed anew in their places; how many still stood as they were read.
+
+        Raises:
+            ConflictError: the part of the wave is not the owner's any more.
+        """
+        space = self.space(batch.ns)
+        if space is None:
+            raise NamespaceNotFoundError()
+        try:
+            count, removed, added = write_resealed(self.connection, batch)
+        except _STORAGE:
+            raise
+        except apsw.Error as e:
+            raise HalfWrittenError(translate(e)) from None
+        if count:
+            space.removed += removed
+            space.added += added
+            space.is_changed = True
+        return count
 
     def reset_head(self, ns: int) -> int:
         """Start the head of a namespace anew from its rows, those of this transaction included.

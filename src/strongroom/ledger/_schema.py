@@ -13,6 +13,7 @@ import apsw
 
 from strongroom.errors import SchemaVersionError, StorageCorruptError, StoreExistsError
 from strongroom.ledger._connect import PAGE_BYTES, from_os_error, translated
+from strongroom.ledger._waves import wave_schema
 
 APPLICATION_ID = 0x53524C47  # "SRLG"
 FILE_NAME = "ledger.db"
@@ -74,7 +75,7 @@ def _audit_tree(connection: apsw.Connection) -> None:
 
 
 # MIGRATIONS[n] leads from version n to version n + 1. Only ever append.
-MIGRATIONS: tuple[Migration, ...] = (_first_version, _audit_tree)
+MIGRATIONS: tuple[Migration, ...] = (_first_version, _audit_tree, wave_schema)
 
 
 def create_file(directory: Path, store_id: UUID) -> Path:

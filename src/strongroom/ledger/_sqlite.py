@@ -18,7 +18,7 @@ from strongroom.errors import (
     StoreNotFoundError,
     StrongroomError,
 )
-from strongroom.ledger import _read
+from strongroom.ledger import _read, _waves
 from strongroom.ledger._apply import HalfWrittenError, Transaction
 from strongroom.ledger._check import check_ledger
 from strongroom.ledger._checkpoint import Checkpointer
@@ -28,16 +28,17 @@ from strongroom.ledger._heads import ResetHead
 from strongroom.ledger._queue import mark, requeue
 from strongroom.ledger._schema import FILE_NAME, create_file, store_id_of, verify_file
 from strongroom.ledger._types import LedgerHooks, QueueItem, QueueRow, RowHeader, WriteBatch
+from strongroom.ledger._wave_store import Waves
 from strongroom.model import Field, Finding, QueueStats, SealedRecord
 
 _MEMORY = int(Field.MEMORY)
 _DEFAULTS = LedgerConfig()
 
 Job = Callable[[apsw.Connection], int]
-Work = WriteBatch | ResetHead | Job
+Work = WriteBatch | _waves.ResealBatch | ResetHead | Job
 
 
-class SqliteLedger:
+class SqliteLedger(Waves):
     """``DIR/ledger.db``. Safe for many threads, and for several processes on one directory.
 
     ``commit`` shares one transaction and one fsync among the callers that come at the same time.

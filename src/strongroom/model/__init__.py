@@ -35,11 +35,13 @@ from strongroom.model.principal import (
     Scope,
 )
 from strongroom.model.record import AuditEntry, Field, SealedRecord, State
+from strongroom.model.rotation import SYSTEM_NAME, Rewrapped, Rotation, RotationKind, RotationState
 from strongroom.model.sql import SqlCancel, SqlColumn, SqlDescription, SqlResult
 
 __all__ = [
     "EVERYTHING",
     "IN_PROCESS",
+    "SYSTEM_NAME",
     "Action",
     "ApiKeyInfo",
     "AuditEntry",
@@ -66,6 +68,10 @@ __all__ = [
     "QueueEntry",
     "QueueStats",
     "RequestContext",
+    "Rewrapped",
+    "Rotation",
+    "RotationKind",
+    "RotationState",
     "Scope",
     "SealedRecord",
     "SearchMode",

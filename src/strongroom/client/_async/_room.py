@@ -11,13 +11,16 @@ from strongroom.client import _wire
 from strongroom.client._async._audit import AsyncAuditCalls
 from strongroom.client._async._identity import AsyncIdentityCalls
 from strongroom.client._async._memories import AsyncMemoryCalls
+from strongroom.client._async._rotation import AsyncRotationCalls
 from strongroom.client._async._store import AsyncStoreCalls
 from strongroom.client._tls import client_context
 
 _CONNECT_S = 5.0
 
 
-class AsyncRemoteRoom(AsyncMemoryCalls, AsyncStoreCalls, AsyncAuditCalls, AsyncIdentityCalls):
+class AsyncRemoteRoom(
+    AsyncMemoryCalls, AsyncStoreCalls, AsyncAuditCalls, AsyncIdentityCalls, AsyncRotationCalls
+):
     """A store behind a server, with the methods of an opened one. Close it, or use ``with``.
 
     All methods raise what an embedded store raises, and TransportError when the server cannot be

@@ -12,13 +12,16 @@ from strongroom.client import _wire
 from strongroom.client._sync._audit import AuditCalls
 from strongroom.client._sync._identity import IdentityCalls
 from strongroom.client._sync._memories import MemoryCalls
+from strongroom.client._sync._rotation import RotationCalls
 from strongroom.client._sync._store import StoreCalls
 from strongroom.client._tls import client_context
 
 _CONNECT_S = 5.0
 
 
-class RemoteRoom(MemoryCalls, StoreCalls, AuditCalls, IdentityCalls):
+class RemoteRoom(
+    MemoryCalls, StoreCalls, AuditCalls, IdentityCalls, RotationCalls
+):
     """A store behind a server, with the methods of an opened one. Close it, or use ``with``.
 
     All methods raise what an embedded store raises, and TransportError when the server cannot be

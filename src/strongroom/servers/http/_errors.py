@@ -54,6 +54,7 @@ HTTP_STATUS: Mapping[str, int] = {
     "keyring_missing": 500,
     "keyring_mismatch": 500,
     "key_state": 409,
+    "key_moved": 409,
     "key_exhausted": 500,
     "key_memory": 500,
     "storage": 500,

@@ -61,6 +61,7 @@ ADVICE: Mapping[str, str] = {
     "keyring_missing": _OPERATOR,
     "keyring_mismatch": _OPERATOR,
     "key_state": _OPERATOR,
+    "key_moved": _OPERATOR,
     "key_exhausted": _OPERATOR,
     "key_memory": _OPERATOR,
     "storage": _OPERATOR,

@@ -56,6 +56,7 @@ SQLSTATE: Mapping[str, str] = {
     "keyring_missing": "58000",
     "keyring_mismatch": "58000",
     "key_state": "55000",
+    "key_moved": "55000",
     "key_exhausted": "58000",
     "key_memory": "53200",
     "storage": "58030",

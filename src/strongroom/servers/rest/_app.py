@@ -23,6 +23,7 @@ from strongroom.servers.rest._call import Caller, as_errors, error_to_response, 
 from strongroom.servers.rest._health import health
 from strongroom.servers.rest._identity import identity
 from strongroom.servers.rest._memories import memories
+from strongroom.servers.rest._rotation import rotation
 from strongroom.servers.rest._spec import describe
 from strongroom.servers.rest._sql import statements
 
@@ -69,6 +70,7 @@ def create_app(
         administration(caller),
         audit_log(caller),
         identity(caller),
+        rotation(caller),
         health(caller, metrics_on_loopback=metrics_on_loopback),
     ]
     for router in routers:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from strongroom.servers.rest import _models as m
 from strongroom.servers.rest import _models_audit as ma
 from strongroom.servers.rest import _models_identity as mi
+from strongroom.servers.rest import _models_rotation as r
 
 _REF = "#/components/schemas/{model}"
 BODIES: dict[str, type[m.Input]] = {
@@ -34,6 +35,11 @@ BODIES: dict[str, type[m.Input]] = {
         mi.NewCertificate,
         mi.RenewalOrder,
         mi.CertificateRevocation,
+        r.NewRotation,
+        r.MasterRotation,
+        r.NamespaceRotation,
+        r.RotationOrder,
+        r.EndOfRotation,
     )
 }
 _ERRORS: dict[int | str, str] = {

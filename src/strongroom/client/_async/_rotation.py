@@ -1,0 +1,130 @@
+"""The methods that rotate keys."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from strongroom.client import _wire
+from strongroom.client._async._calls import AsyncCalls
+from strongroom.model import Rewrapped, Rotation, RotationKind, RotationState
+
+_POLL_S = 0.25
+_RESTING = (RotationState.MOVED, RotationState.RETURNED, RotationState.FINALISED)
+
+
+class AsyncRotationCalls(AsyncCalls):
+    """Rotate keys. All need the admin scope over the namespaces named; ``@system`` is the store's own."""
+
+    async def rotate(
+        self,
+        what: RotationKind | str = "data",
+        *,
+        namespaces: Sequence[str] = ("*",),
+        suite: str | None = None,
+        key_id: int | None = None,
+        wait: bool = True,
+        reason: str = "",
+        progress: Callable[[Rotation], None] | None = None,
+    ) -> list[Rotation]:
+        """New data keys for namespaces, and every record sealed anew under them; the server works at it.
+
+        Raises:
+            ConflictError: a namespace has a rotation that is not ended. NamespaceNotFoundError,
+            InvalidInputError.
+        """
+        body = _wire.encode(
+            {"what": what, "namespaces": namespaces, "suite": suite, "key_id": key_id, "reason": reason}
+        )
+        made = _wire.decode(_wire.Rotations, await self._send("POST", "/v1/rotations", body)).rotations
+        if wait and made:
+            return await self.rotation_work([r.id for r in made], progress=progress)
+        return made
+
+    async def rotate_master(
+        self, *, namespaces: Sequence[str] = ("*",), to: Sequence[str] = (), reason: str = ""
+    ) -> list[Rewrapped]:
+        """Have namespace keys wrapped by the present version of their master key, or by the providers ``to``.
+
+        Raises:
+            KeyManagementError: a key management service refuses or does not answer; what was done stays.
+            InvalidInputError: no such provider. NamespaceNotFoundError.
+        """
+        body = _wire.encode({"namespaces": namespaces, "to": to, "reason": reason})
+        raw = await self._send("POST", "/v1/rotations:master", body)
+        return _wire.decode(_wire.RewrappedList, raw).rewrapped
+
+    async def rotate_namespace(
+        self, *, namespaces: Sequence[str] = ("*",), reason: str = ""
+    ) -> list[Rewrapped]:
+        """New namespace keys; the data keys are wrapped anew, and the keys before are destroyed.
+
+        Raises:
+            KeyManagementError: a key management service refuses or does not answer; repeat it.
+            NamespaceNotFoundError.
+        """
+        body = _wire.encode({"namespaces": namespaces, "reason": reason})
+        raw = await self._send("POST", "/v1/rotations:namespace", body)
+        return _wire.decode(_wire.RewrappedList, raw).rewrapped
+
+    async def rotation_work(
+        self, rotations: Sequence[int] = (), *, progress: Callable[[Rotation], None] | None = None
+    ) -> list[Rotation]:
+        """Wait until rotations (all that are open when none is named) need no more work, or are paused."""
+        wanted = set(rotations) or {r.id for r in await self.rotation_status()}
+        while True:
+            found = [r for r in await self.rotation_status(ended=True) if r.id in wanted]
+            if progress is not None:
+                for rotation in found:
+                    progress(rotation)
+            if all(r.paused or r.state in _RESTING for r in found):
+                return found
+            await asyncio.sleep(_POLL_S)
+
+    async def rotation_status(self, *, ended: bool = False) -> list[Rotation]:
+        """The rotations that are not ended, oldest first; with ``ended`` also those that are."""
+        params = {"ended": "true" if ended else "false"}
+        raw = await self._send("GET", "/v1/rotations", params=params, repeatable=True)
+        return _wire.decode(_wire.Rotations, raw).rotations
+
+    async def rotation_pause(self, rotation: int) -> Rotation:
+        """Let the workers stop after their batch.
+
+        Raises:
+            NotFoundError. ConflictError: it does not move.
+        """
+        return await self._change_rotation(rotation, "pause")
+
+    async def rotation_resume(self, rotation: int) -> Rotation:
+        """Let workers go on where they were.
+
+        Raises:
+            NotFoundError. ConflictError: it does not move.
+        """
+        return await self._change_rotation(rotation, "resume")
+
+    async def rotation_rollback(self, rotation: int, *, wait: bool = True) -> Rotation:
+        """Go back to the keys of the epoch before.
+
+        Raises:
+            NotFoundError. ConflictError: it was finalised, or a key was compromised.
+        """
+        found = await self._change_rotation(rotation, "rollback")
+        return (await self.rotation_work([rotation]))[0] if wait else found
+
+    async def rotation_finalise(self, rotation: int, *, verify: bool = True) -> Rotation:
+        """Destroy the keys of the epoch before; there is no way back, also not for older backups of the data.
+
+        ``verify``: open every record once more before.
+
+        Raises:
+            NotFoundError. ConflictError: it has not moved everything. IntegrityError: a record does not
+            open, and nothing was destroyed.
+        """
+        body = _wire.encode({"verify": verify})
+        raw = await self._send("POST", f"/v1/rotations/{int(rotation)}/finalise", body)
+        return _wire.decode(Rotation, raw)
+
+    async def _change_rotation(self, rotation: int, order: str) -> Rotation:
+        body = _wire.encode({"order": order})
+        return _wire.decode(Rotation, await self._send("PATCH", f"/v1/rotations/{int(rotation)}", body))

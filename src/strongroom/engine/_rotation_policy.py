@@ -1,0 +1,63 @@
+"""Which keys are due by age or use, after ``[rotation]``; what is due is begun, never finalised."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Final
+
+from strongroom.engine import _rewrap
+from strongroom.errors import ConflictError, StrongroomError
+from strongroom.keyring import KeyNote, KeyState
+
+if TYPE_CHECKING:
+    from strongroom.engine._core import Engine
+    from strongroom.lifecycle.rotation import Waves
+
+AUTOMATIC: Final = KeyNote("rotation", "by policy")
+
+
+def apply(engine: Engine, waves: Waves) -> None:
+    """Rotate what is due. One namespace that fails does not keep the others from theirs."""
+    engine.registry.refresh()
+    for ns in engine.ledger.namespaces():
+        try:
+            _master(engine, ns)
+            _namespace(engine, ns)
+            _data(engine, ns, waves)
+        except ConflictError:
+            continue  # one is on its way
+        except StrongroomError as e:
+            engine.log.warning("rotation_not_begun", ns=ns, code=e.code)
+
+
+def _is_due(engine: Engine, made: datetime, days: int) -> bool:
+    return days > 0 and engine.now() - made >= timedelta(days=days)
+
+
+def _master(engine: Engine, ns: int) -> None:
+    keyring = engine.vault.keyring
+    made = [wrap.created_at for wrap in keyring.wraps(ns)]
+    if made and _is_due(engine, min(made), engine.config.rotation.master_days):
+        _rewrap.rewrap_master(engine, ns, (), KeyNote("rotation", "by policy: age of the wraps"))
+
+
+def _namespace(engine: Engine, ns: int) -> None:
+    keyring = engine.vault.keyring
+    active = [r for r in keyring.list_namespaces() if r.ns == ns and r.state == KeyState.ACTIVE]
+    due = any(_is_due(engine, r.created_at, engine.config.rotation.namespace_days) for r in active)
+    if due or keyring.versions_left(ns):
+        _rewrap.renew_namespace_key(engine, ns, KeyNote("rotation", "by policy: age of the namespace key"))
+
+
+def _data(engine: Engine, ns: int, waves: Waves) -> None:
+    config = engine.config.rotation
+    if engine.ledger.waves(ns):
+        return
+    active = [k for k in engine.vault.keyring.list_keys(ns) if k.state == KeyState.ACTIVE]
+    old = [k for k in active if _is_due(engine, k.created_at, config.data_days)]
+    used = [k for k in active if config.data_uses_max and k.uses >= config.data_uses_max]
+    if old:
+        waves.begin(ns, "data", KeyNote("rotation", f"by policy: age of {len(old)} data keys"))
+    elif used:
+        note = KeyNote("rotation", f"by policy: uses of data key {used[0].key_id}")
+        waves.begin(ns, "data", note, key_id=used[0].key_id)

@@ -1,0 +1,92 @@
+"""The part of the ledger that deals with waves of re-encryption (spec/rotation.md)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from strongroom.ledger import _waves as w
+
+if TYPE_CHECKING:
+    from strongroom.ledger._group import GroupCommit
+    from strongroom.ledger._read import ReadPool
+    from strongroom.ledger._sqlite import Work
+
+
+class Waves:
+    """Waves, their parts and their batches. ``now_us``: the caller's clock, microseconds since the epoch."""
+
+    _group: GroupCommit[Work]
+    _pool: ReadPool
+
+    # -- looking --------------------------------------------------------------------------------------
+    def waves(self, ns: int | None = None, *, ended: bool = False) -> list[w.WaveRow]:
+        """The waves (of one namespace), oldest first; with ``ended`` also those that are over."""
+        return self._pool.run(w.read_waves, ns, ended)
+
+    def wave(self, wave: int) -> w.WaveRow:
+        """One wave. NotFoundError."""
+        return self._pool.run(w.read_wave, wave)
+
+    def wave_parts(self, wave: int) -> list[w.PartRow]:
+        """The parts of a wave; none unless it moves."""
+        return self._pool.run(w.read_parts, wave)
+
+    def wave_rows(
+        self, ns: int, after: int, last: int, *, rows_max: int, bytes_max: int
+    ) -> list[w.SealedRow]:
+        """Live rows with a seq above ``after`` up to ``last``: at most so many, and about so many bytes."""
+        return self._pool.run(w.read_rows, ns, after, last, rows_max, bytes_max)
+
+    def rows_under(self, ns: int, low: int, high: int) -> int:
+        """How many live rows are sealed with the keys ``low`` to ``high``. Reads every row."""
+        return self._pool.run(w.count_under, ns, low, high)
+
+    def keys_in_use(self, ns: int) -> list[int]:
+        """The keys that live rows of a namespace are sealed with. Reads every row of the namespace."""
+        return self._pool.run(w.read_keys_in_use, ns)
+
+    # -- writing --------------------------------------------------------------------------------------
+    def begin_wave(self, row: w.WaveRow) -> int:
+        """Note a new wave; its number.
+
+        Raises:
+            ConflictError: the namespace has one that is not ended. NamespaceNotFoundError, StorageError.
+        """
+        return self._job(w.insert_wave(row))
+
+    def change_wave(
+        self, wave: int, wanted: tuple[w.WaveState, ...], now_us: int, **values: int | str
+    ) -> bool:
+        """Change columns of a wave that is in one of the ``wanted`` states; False when it is in another."""
+        return bool(self._job(w.change_wave(wave, wanted, now_us, **values)))
+
+    def begin_moving(self, wave: int, before: w.WaveState, after: w.WaveState, now_us: int) -> bool:
+        """Close the keys to be left for new rows, and cut the namespace into parts; False: another state."""
+        return bool(self._job(w.begin_moving(wave, before, after, now_us)))
+
+    def claim_part(self, wave: int, owner: bytes, now_us: int, lease_us: int) -> int | None:
+        """A part that nobody works on, for ``lease_us`` microseconds; None: there is none now."""
+        part = self._job(w.claim_part(wave, owner, now_us, lease_us))
+        return None if part < 0 else part
+
+    def reseal(self, batch: w.ResealBatch) -> int:
+        """Write rows that were sealed anew, and the cursor, durable on return; how many it were.
+
+        A row that has changed or was deleted since it was read is left as it is.
+
+        Raises:
+            ConflictError: the part is not the owner's any more, or the wave does not move now.
+            StorageError. Nothing was written.
+        """
+        return cast(int, self._group.submit(batch))
+
+    def settle_wave(self, wave: int, before: w.WaveState, after: w.WaveState, now_us: int) -> bool:
+        """End the moving once every part is done; False when some is not, or in another state."""
+        return bool(self._job(w.settle(wave, before, after, now_us)))
+
+    def end_wave(self, wave: int, before: w.WaveState, after: w.WaveState, now_us: int) -> bool:
+        """End a wave for good; False when it is in another state."""
+        return bool(self._job(w.end_wave(wave, before, after, now_us)))
+
+    def _job(self, job: w.WaveJob) -> int:
+        return cast(int, self._group.submit(job))

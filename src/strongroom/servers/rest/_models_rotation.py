@@ -1,0 +1,105 @@
+"""Bodies and answers of the routes that rotate keys."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from strongroom.servers.rest._models import Input, Output
+
+__all__ = [
+    "EndOfRotation",
+    "MasterRotation",
+    "NamespaceRotation",
+    "NewRotation",
+    "RewrappedListOut",
+    "RewrappedOut",
+    "RotationOrder",
+    "RotationOut",
+    "RotationsOut",
+]
+
+_Target = Annotated[
+    str,
+    Field(
+        min_length=1, max_length=1024, description="A namespace, a pattern, or `@system`: the store's own."
+    ),
+]
+_Names = Annotated[list[_Target], Field(min_length=1)]
+_Reason = Annotated[str, Field(max_length=512)]
+
+
+class NewRotation(Input):
+    """What is to be sealed anew: ``data``, ``suite`` (which names it) or ``compromise``."""
+
+    what: Annotated[str, Field(max_length=16)] = "data"
+    namespaces: _Names = ["*"]
+    suite: Annotated[str, Field(max_length=64)] | None = None
+    key_id: Annotated[int, Field(ge=1, le=2**32)] | None = None
+    reason: _Reason = ""
+
+
+class MasterRotation(Input):
+    """Whose namespace keys are wrapped anew; ``to``: by other providers of the configuration."""
+
+    namespaces: _Names = ["*"]
+    to: Annotated[list[Annotated[str, Field(max_length=128)]], Field(max_length=16)] = []
+    reason: _Reason = ""
+
+
+class NamespaceRotation(Input):
+    """Whose namespace keys are replaced."""
+
+    namespaces: _Names = ["*"]
+    reason: _Reason = ""
+
+
+class RotationOrder(Input):
+    """What a rotation shall do."""
+
+    order: Literal["pause", "resume", "rollback"]
+
+
+class EndOfRotation(Input):
+    """``verify``: open every record once more before keys are destroyed."""
+
+    verify: bool = True
+
+
+class RotationOut(Output):
+    """A rotation of data keys."""
+
+    id: int
+    namespace: str
+    kind: str
+    state: str
+    paused: bool
+    moved: int
+    done: float
+    suite: str
+    created_at: datetime
+    updated_at: datetime
+    error: str
+
+
+class RotationsOut(Output):
+    """Rotations, oldest first."""
+
+    rotations: list[RotationOut]
+
+
+class RewrappedOut(Output):
+    """What was wrapped anew in a namespace."""
+
+    namespace: str
+    kind: str
+    keys: int
+    version: int
+
+
+class RewrappedListOut(Output):
+    """What was wrapped anew."""
+
+    rewrapped: list[RewrappedOut]
