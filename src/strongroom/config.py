@@ -108,6 +108,7 @@ class RecallConfig:
     language: str = "english"
     exact_rows_max: int = 20_000  # above: inverted lists
     memory_limit: str = "4GB"  # of the columnar engine
+    resident_bytes_max: int = 0  # of all loaded indexes with their columns; 0: no limit
     snapshots: bool = True  # sealed copies of the indexes, for a quick start
     snapshot_rows_min: int = 10_000  # namespaces with fewer memories are quick to build
     snapshot_changes_min: int = 5_000  # changes since the last one that make a new one worth while ...

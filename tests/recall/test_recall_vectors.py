@@ -352,3 +352,76 @@ def test_failed_build_leaves_the_exact_search(
     assert "MemoryError" in caplog.text
     assert lane.search(rows[3], 9)[0].tolist() == brute(rows, rows[3], 9, np.arange(500))
     lane.close()
+
+
+def test_after_a_hundred_thousand_changes_the_recall_holds() -> None:
+    """Updates, moves and removals, past several rebuilds: as good as new, and nothing left over."""
+    rows = clustered(40_000, 32, 300, seed=1)
+    lane = VectorLane(32, exact_rows_max=4_000)
+    lane.add(np.arange(20_000), rows[:20_000])
+    lane.tend()
+    assert lane.wait_built(120)
+    rng = np.random.default_rng(2)
+    owner = {rid: rid for rid in range(20_000)}  # rid -> row of its vector
+    following = 20_000
+    changed = 0
+    while changed < 100_000:
+        live = np.fromiter(owner, dtype=np.int64, count=len(owner))
+        chosen = rng.choice(live, 2_000, replace=False)
+        gone, moved, renewed = chosen[:500], chosen[500:1_000], chosen[1_000:]
+        lane.remove(gone)
+        new = np.arange(following, following + 500)
+        lane.move(moved, new)
+        fresh = np.arange(following + 500, following + 1_000)
+        picked = rng.integers(0, 40_000, 1_500)
+        lane.add(np.concatenate([renewed, fresh]), rows[picked])
+        following += 1_000
+        for rid in gone.tolist():
+            del owner[rid]
+        for old, rid in zip(moved.tolist(), new.tolist(), strict=True):
+            owner[rid] = owner.pop(old)
+        owner.update(zip([*renewed.tolist(), *fresh.tolist()], picked.tolist(), strict=True))
+        changed += 2_500
+        lane.tend()
+    assert lane.wait_built(120)
+    assert len(lane) == len(owner)
+    rids = np.array(sorted(owner))
+    kept = rows[[owner[rid] for rid in rids.tolist()]]
+    shares = []
+    for query in clustered(60, 32, 300, seed=4):
+        wanted = np.sort(kept.astype(np.float16).astype(np.float32) @ query)[::-1][:10]
+        found, cosines = lane.search(query, 10)
+        assert np.isin(found, rids).all()
+        shares.append(np.count_nonzero(cosines >= wanted[-1] - 1e-6) / 10)
+    assert np.mean(shares) >= 0.97
+    assert lane.memory_bytes() < 20_500 * (2 * 32 + 8) + 2 * 8 * following + (1 << 20)
+    lane.close()
+
+
+def test_the_reach_follows_the_questions() -> None:
+    """Questions that lie between the clusters make searches look further, and the recall is told."""
+    rows = clustered(30_000, 32, 400, seed=1)
+    lane = VectorLane(32, exact_rows_max=1_000)
+    lane.add(np.arange(30_000), rows)
+    lane.tend()
+    assert lane.wait_built(120)
+    assert lane.recall is not None
+    rng = np.random.default_rng(3)
+    questions = unit(rng.standard_normal((200, 32)))
+    before = lane._reach.probes(10)
+
+    def share() -> float:
+        return float(
+            np.mean([recall(lane.search(q, 10)[0], brute(rows, q, 10, np.arange(30_000))) for q in questions])
+        )
+
+    first = share()
+    for _ in range(12):
+        lane._sample_at_s = 0.0
+        for q in questions:
+            lane.search(q, 10)
+        assert lane.wait_built(60)
+    assert lane._reach.probes(10) > before
+    assert share() >= max(first, 0.95)
+    assert abs(lane.recall - share()) < 0.06
+    lane.close()

@@ -19,6 +19,7 @@ from strongroom.engine._collector import collector_paused
 from strongroom.engine._keeper import Keeper
 from strongroom.engine._payload import AccessPayload, decode_as, decode_memory, decode_vector, to_memory
 from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._residency import Residency
 from strongroom.engine._snapshots import Restored
 from strongroom.errors import (
     IntegrityError,
@@ -84,6 +85,7 @@ class Indexes:
         self.wait_verified = self._keeper.wait_verified
         self.discard_snapshots = self._keeper.discard
         self._table_numbers = count(1)
+        self.residency = Residency(engine, self)
 
     def _slot(self, ns: int) -> _Slot:
         slot = self._slots.get(ns)
@@ -120,9 +122,11 @@ class Indexes:
         if slot.tampered:
             raise TamperedError("the rows of a namespace do not match its head")
         seq, _ = self._engine.ledger.head(entry.ns)
+        self.residency.used(entry.ns)
         index = slot.index
         if index is not None and index.watermark >= seq and self._fits(slot, entry):
             return index
+        fresh: NamespaceIndex | None = None
         with slot.lock:
             if slot.index is not None and not self._fits(slot, entry):
                 self._unload(slot)
@@ -132,11 +136,15 @@ class Indexes:
                 watermark = slot.index.watermark
                 slot.pending = {s: c for s, c in list(slot.pending.items()) if s > watermark}
                 self._engine.metrics.loaded_namespaces.set(self.loaded())
+                fresh = slot.index
             if slot.index.watermark < seq:
                 self._take_offered(slot)
             if slot.index.watermark < seq:
                 self._read_gap(slot, entry)
-            return slot.index
+            index = slot.index
+        if fresh is index:
+            self.residency.loaded(entry.ns, index)  # without the lock: others may have to go
+        return index
 
     @staticmethod
     def _fits(slot: _Slot, entry: NamespaceEntry) -> bool:
@@ -171,7 +179,9 @@ class Indexes:
         indexes = [slot.index for slot in list(self._slots.values()) if slot.index is not None]
         sampled = [recall for index in indexes if (recall := index.sampled_recall) is not None]
         metrics = self._engine.metrics
-        metrics.index_bytes.set(sum(index.memory_bytes() for index in indexes))
+        self.residency.tend()
+        metrics.index_bytes.set(self.residency.total_bytes())
+        metrics.loaded_namespaces.set(len(indexes))
         metrics.recall_sampled.set(min(sampled, default=1.0))
 
     def loaded_entries(self) -> list[tuple[NamespaceEntry, NamespaceIndex]]:
@@ -193,6 +203,7 @@ class Indexes:
         if slot is not None:
             with slot.lock:
                 self._unload(slot)
+                self.residency.gone(ns)
                 slot.tampered = False
 
     def detach(self, ns: int, index: NamespaceIndex) -> None:
@@ -202,6 +213,11 @@ class Indexes:
             with slot.lock:
                 if slot.index is index:
                     slot.index, slot.built_for, slot.pending = None, None, {}
+                    self.residency.gone(ns)
+
+    def is_busy(self, ns: int) -> bool:
+        """Whether a namespace is just being verified or written to a snapshot."""
+        return self._keeper.is_busy(ns)
 
     @staticmethod
     def let_go(index: NamespaceIndex) -> None:
@@ -230,6 +246,7 @@ class Indexes:
     def close(self) -> None:
         """Finish what the snapshots need, and forget every index."""
         self._keeper.close()
+        self.residency.close()
         for slot in list(self._slots.values()):
             with slot.lock:
                 self._unload(slot)

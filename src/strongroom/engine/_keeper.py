@@ -203,6 +203,12 @@ class Keeper:
         self._stop.wait(_GRACE_S)  # questions that were put to the old index may end
         self._indexes.let_go(index)
 
+    def is_busy(self, ns: int) -> bool:
+        """Whether a thread of the keeper works on this namespace."""
+        writing = self._writing
+        thread = self._verifying.get(ns)
+        return (writing is not None and writing[0] == ns) or (thread is not None and thread.is_alive())
+
     # -- writing --------------------------------------------------------------------------------------
     def tend(self) -> None:
         """Start what is due; called by the housekeeping now and then, and quick."""

@@ -97,7 +97,12 @@ class Metrics:
         )
         self.index_bytes = Gauge(
             "strongroom_index_bytes",
-            "Memory of the loaded indexes without their columns, by their own count",
+            "Memory of the loaded indexes, by their own count",
+            registry=self.registry,
+        )
+        self.evicted = Counter(
+            "strongroom_evicted_namespaces",
+            "Indexes let go because all together took more memory than they may",
             registry=self.registry,
         )
         self.recall_sampled = Gauge(

@@ -21,6 +21,7 @@ from strongroom.model import Memory
 
 __all__ = [
     "ACCESS_COUNT",
+    "CONTENT",
     "HAS_EMBEDDING",
     "INT64_MAX",
     "LAST_ACCESSED_AT",
@@ -74,6 +75,7 @@ _SCHEMA: Final[tuple[tuple[str, str, Any], ...]] = (
 )
 TABLE_COLUMNS: Final = tuple(name for name, _, _ in _SCHEMA)
 RID: Final = TABLE_COLUMNS.index("rid")
+CONTENT: Final = TABLE_COLUMNS.index("content")
 EXPIRES_AT: Final = TABLE_COLUMNS.index("expires_at")
 ACCESS_COUNT: Final = TABLE_COLUMNS.index("access_count")
 LAST_ACCESSED_AT: Final = TABLE_COLUMNS.index("last_accessed_at")

@@ -21,6 +21,7 @@ from strongroom.recall._ivf import InvertedLists, Rids, Rows, decoded
 RECALL_WANTED = 0.985  # of the true ten, fifty ... over the sampled questions
 DEPTHS = (10, 50, 200, 800)
 SAMPLES_MAX = 96  # the newest questions whose truth is known
+REAL_MIN = 16  # real questions that make the pretended ones superfluous
 PROBES_MIN = 16
 GROWTH_MIN = 0.5  # beyond the deepest: probes grow at least with this power of the depth
 
@@ -57,12 +58,19 @@ class Samples:
 
     def __init__(self) -> None:
         self._ranks: deque[NDArray[np.int32]] = deque(maxlen=SAMPLES_MAX)
+        self._pretended = 0  # so many of the oldest were no real questions
 
-    def __len__(self) -> int:
-        return len(self._ranks)
+    def add(self, ranks: NDArray[np.int64], *, pretended: bool = False) -> None:
+        """One row per question: the ranks for its nearest vectors, the nearest first.
 
-    def add(self, ranks: NDArray[np.int64]) -> None:
-        """One row per question: the ranks for its nearest vectors, the nearest first."""
+        ``pretended``: they stand for real ones, until there are ``REAL_MIN`` of those.
+        """
+        if pretended:
+            self._pretended += len(ranks)
+        elif self._pretended and len(self._ranks) - self._pretended + len(ranks) >= REAL_MIN:
+            for _ in range(self._pretended):
+                self._ranks.popleft()
+            self._pretended = 0
         missing = DEPTHS[-1] - ranks.shape[1]
         self._ranks.extend(np.pad(ranks, ((0, 0), (0, missing)), mode="edge").astype(np.int32))
 

@@ -34,7 +34,7 @@ from strongroom.recall._apply_batch import apply_batch, with_arrow
 from strongroom.recall._blocks import BlockReader
 from strongroom.recall._buffer import ChangeBuffer
 from strongroom.recall._column_dump import FrozenColumns, restored_columns, with_keys
-from strongroom.recall._columns import create_table_sql, expires_us, to_row
+from strongroom.recall._columns import CONTENT, create_table_sql, expires_us, to_row
 from strongroom.recall._facets import Facets
 from strongroom.recall._filter_sql import Compiled, compile_filter
 from strongroom.recall._kept_filters import KeptFilters, key_of
@@ -47,6 +47,8 @@ __all__ = ["ColumnarStore", "ColumnarTable"]
 
 _T = TypeVar("_T")
 
+ROW_BYTES: Final = 400  # of a row beside its content, measured
+KEY_BYTES: Final = 120  # of a row in memory beside what a snapshot holds of it
 COUNTERS_MAX: Final = 10_000  # counter changes that wait for a query that looks at them
 
 _PARSE: Final = (
@@ -255,6 +257,7 @@ class ColumnarTable:
         self._kept = KeptFilters()
         self._flush_lock = threading.Lock()
         self._dropped = False
+        self._bytes = self._rows = 0  # about
         self._ending = False
 
     def append(self, rows: Sequence[tuple[int, Memory, int]]) -> None:
@@ -266,12 +269,17 @@ class ColumnarTable:
         """
         made = [to_row(rid, memory, seq) for rid, memory, seq in rows]
         ends = [e for e in map(expires_us, made) if e is not None]
+        self._bytes += sum(len(row[CONTENT]) for row in made) + ROW_BYTES * len(made)
+        self._rows += len(made)
         self._buffer.append(made, min(ends, default=None))
         self._restoring.after(lambda: self._facets.append(made))
 
     def remove(self, rids: Sequence[int]) -> None:
         """Take rows away; a rid that is not there is no error."""
         self._buffer.remove(rids)
+        if self._rows:
+            share = min(1.0, len(rids) / self._rows)
+            self._bytes, self._rows = int(self._bytes * (1 - share)), max(0, self._rows - len(rids))
         self._restoring.after(lambda: self._facets.remove(rids))
 
     def set_embedded(self, rids: Sequence[int], embedded: bool) -> None:
@@ -383,6 +391,7 @@ class ColumnarTable:
         """
         parts = restored_columns(source)
         self._buffer.continue_after(rows - 1, expires_us_min)
+        self._bytes, self._rows = sum(part.nbytes for part in parts) + KEY_BYTES * rows, rows
         self._restoring.start(lambda: self._insert(parts))
 
     def _insert(self, parts: list[Any]) -> None:
@@ -399,6 +408,10 @@ class ColumnarTable:
         """The everyday filters, as of the last change."""
         self._restoring.wait()
         return self._facets
+
+    def memory_bytes(self) -> int:
+        """About the memory that the rows take."""
+        return self._bytes
 
     def check_usable(self) -> None:
         """Raises: InternalError: it could not be restored."""

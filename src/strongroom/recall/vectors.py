@@ -16,6 +16,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from random import Random
 from typing import Literal
 
 import numpy as np
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 from strongroom.errors import InvalidVectorError
 from strongroom.recall._allocator import give_back
 from strongroom.recall._blocks import BlockReader
-from strongroom.recall._faiss import at_most, one_thread
+from strongroom.recall._faiss import at_most, faiss, one_thread
 from strongroom.recall._ivf import (
     PIECE_ROWS,
     PLAIN_LISTS,
@@ -49,7 +50,8 @@ UNEVEN_FACTOR = 1.6  # a probe meets so many times as many rows as after the las
 UNEVEN_GROWTH = 1.1  # ... when so many rows have come since
 JOURNAL_INLINE = 4_096  # changes during a build that are caught up with under the lock
 PRETENDED = 32  # made-up questions, as long as there are too few real ones
-QUESTIONS_MAX = 64  # that are remembered until their truth is looked up
+FEW_ROWS = 256  # changes up to this size stay on one thread: a team of them costs more
+QUESTIONS_MAX = 256  # that are remembered until their truth is looked up
 SAMPLE_QUESTIONS = 8
 SAMPLE_INTERVAL_S = 20.0
 SAMPLE_DUTY = 200  # a sample is not taken more often than this many times as long as it took
@@ -81,6 +83,7 @@ class VectorLane:
         self._samples = Samples()
         self._questions: deque[Rows] = deque(maxlen=QUESTIONS_MAX)
         self._sample_at_s = 0.0
+        self._lot = Random()  # noqa: S311 - which questions are looked at is no secret
 
     def __len__(self) -> int:
         return self._lists.rows
@@ -126,7 +129,8 @@ class VectorLane:
         self._change(("remove", np.asarray(rids, dtype=np.int64), None))
 
     def _change(self, change: _Change) -> None:
-        with self._lock.write:
+        threads = 1 if len(change[1]) <= FEW_ROWS else faiss.omp_get_max_threads()
+        with self._lock.write, at_most(threads):
             _apply(self._lists, change)
             if self._journal is not None:
                 self._journal.append(change)
@@ -300,7 +304,9 @@ class VectorLane:
             return
         reach, samples = first_reach(made.lists), Samples()
         if made.is_trained:
-            samples.add(self._ranks(made, self._asked(made), shared=False))
+            questions = self._asked(made)
+            real = min(len(self._questions), PRETENDED) >= PRETENDED
+            samples.add(self._ranks(made, questions, shared=False), pretended=not real)
             reach = samples.reach(made.lists, samples.reach(made.lists, reach))
         while not self._task.stopping:
             with self._lock.write:
@@ -391,13 +397,18 @@ class VectorLane:
     # -- how well it answers ------------------------------------------------------------------------
     def _asked(self, lists: InvertedLists) -> Rows:
         """The newest questions, and made-up ones when they are few."""
-        asked = list(self._questions)[-SAMPLE_QUESTIONS * 4 :]
-        missing = max(0, PRETENDED - len(asked))
+        asked = self._some_questions(PRETENDED)
+        missing = PRETENDED - len(asked)
         if not missing:
             return np.stack(asked)
         rids = np.random.default_rng(_SEED).choice(np.flatnonzero(lists.places >= 0), size=4 * PRETENDED)
         pretended = between(lists.gather(rids), missing, _SEED)
         return np.concatenate([np.stack(asked), pretended]) if asked else pretended
+
+    def _some_questions(self, count: int) -> list[Rows]:
+        """At most so many of the newest questions, drawn by lot: those of one moment are often alike."""
+        asked = list(self._questions)
+        return self._lot.sample(asked, min(count, len(asked)))
 
     def _ranks(self, lists: InvertedLists, questions: Rows, *, shared: bool) -> NDArray[np.int64]:
         truth = Truth(questions, min(DEPTHS[-1], lists.rows))
@@ -409,7 +420,7 @@ class VectorLane:
         """Look up the truth of some new questions, and probe as many lists as it takes."""
         started = time.monotonic()
         lists = self._lists
-        asked = [self._questions.pop() for _ in range(min(SAMPLE_QUESTIONS, len(self._questions)))]
+        asked = self._some_questions(SAMPLE_QUESTIONS)
         self._questions.clear()
         with one_thread():
             ranks = self._ranks(lists, np.stack(asked), shared=True)
