@@ -1,21 +1,23 @@
 """The configuration: ``strongroom.toml`` in the data directory, typed, with a unit in every limit's name.
 
 Unknown keys, wrong types and values out of range are refused with the place and a hint. Secrets never
-stand in it: they are references (``env:NAME`` or ``file:/path``) resolved when they are needed.
+stand in it: they are references (see ``strongroom.references``) resolved when they are needed.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import tomllib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
+from strongroom import references
 from strongroom.errors import ConfigurationError, StoreNotFoundError
 
 CONFIG_NAME = "strongroom.toml"
+_NAMED = ("models", "key_providers")  # sections of which there may be several, each with a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,9 @@ class KeysConfig:
     memory: str = "prefer"  # keys in locked memory: ``prefer`` it and say when it is not, or ``require`` it
     key: str = ""  # the master key, as its service names it
     unwrap_keys: tuple[str, ...] = ()  # former master keys that may still unwrap
+    also: tuple[str, ...] = ()  # names of [keys.providers.NAME] whose master keys wrap the same keys too
+    recovery_keys: tuple[str, ...] = ()  # [keys] only: public keys to which all keys are wrapped too
+    namespaces: tuple[str, ...] = ()  # [keys.providers.NAME] only: patterns of the namespaces that it is for
     region: str = ""  # aws, gcp
     endpoint: str = ""  # aws, gcp, vault: https://host[:port]
     ca_file: str = ""  # authorities to trust for the service; empty: those of the system
@@ -232,6 +237,7 @@ class Config:
     rotation: RotationConfig = field(default_factory=RotationConfig)
     log: LogConfig = field(default_factory=LogConfig)
     models: dict[str, EmbeddingConfig] = field(default_factory=dict)  # [models.NAME]: further models
+    key_providers: dict[str, KeysConfig] = field(default_factory=dict)  # [keys.providers.NAME]: of tenants
 
 
 def _section(cls: type[Any], name: str, given: Any) -> Any:
@@ -273,14 +279,26 @@ def parse_config(text: str) -> Config:
         raise ConfigurationError(f"{CONFIG_NAME} is not TOML: {e}") from None
     sections = get_type_hints(Config)
     for name in data:
-        if name not in sections and name != "store":
+        if (name not in sections and name != "store") or name == "key_providers":
             raise ConfigurationError(f"unknown section [{name}] in {CONFIG_NAME}")
-    models = data.get("models", {})
-    if not isinstance(models, dict):
-        raise ConfigurationError(f"[models] in {CONFIG_NAME} is not a table")
-    named = {n: _section(EmbeddingConfig, f"models.{n}", m) for n, m in models.items()}
-    plain = {n: _section(c, n, data.get(n, {})) for n, c in sections.items() if n != "models"}
-    return Config(**plain, models=named)
+    keys = data.get("keys", {})
+    providers: Any = {}
+    if isinstance(keys, dict):
+        providers = keys.get("providers", {})
+        data["keys"] = {name: value for name, value in keys.items() if name != "providers"}
+    plain = {n: _section(c, n, data.get(n, {})) for n, c in sections.items() if n not in _NAMED}
+    return Config(
+        **plain,
+        models=_named(EmbeddingConfig, "models", data.get("models", {})),
+        key_providers=_named(KeysConfig, "keys.providers", providers),
+    )
+
+
+def _named(cls: type[Any], place: str, given: Any) -> dict[str, Any]:
+    """The sections ``[place.NAME]``."""
+    if not isinstance(given, dict):
+        raise ConfigurationError(f"[{place}] in {CONFIG_NAME} is not a table")
+    return {name: _section(cls, f"{place}.{name}", found) for name, found in given.items()}
 
 
 def load_config(directory: Path) -> Config:
@@ -300,26 +318,12 @@ def load_config(directory: Path) -> Config:
 
 
 def resolve_reference(reference: str) -> str:
-    """The secret behind ``env:NAME`` or ``file:/path``.
+    """The secret behind a reference (``env:``, ``file:``, ``vault:``, ``aws-secret:``).
 
     Raises:
-        ConfigurationError: it is neither, or nothing is there.
+        ConfigurationError: it is none of these, or nothing is there.
     """
-    kind, _, rest = reference.partition(":")
-    if kind == "env" and rest:
-        value = os.environ.get(rest)
-        if value is None:
-            raise ConfigurationError(f"environment variable {rest} is not set")
-        return value
-    if kind == "file" and rest:
-        try:
-            return Path(rest).read_text("utf-8").rstrip("\n")
-        except (OSError, UnicodeDecodeError):
-            raise ConfigurationError(f"secret file {rest} cannot be read") from None
-    raise ConfigurationError(
-        "a secret in the configuration must be a reference",
-        hint="write env:NAME or file:/path, never the secret itself",
-    )
+    return references.resolve(reference)
 
 
 def keys_directory(data: Path, config: Config) -> Path:
@@ -333,7 +337,8 @@ def keys_directory(data: Path, config: Config) -> Path:
 def to_toml(config: Config) -> str:
     """The configuration as TOML, every setting written out."""
     lines: list[str] = []
-    parts = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name != "models"}
+    parts = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in _NAMED}
+    parts.update({f"keys.providers.{name}": keys for name, keys in config.key_providers.items()})
     parts.update({f"models.{name}": model for name, model in config.models.items()})
     for name, part in parts.items():
         lines.append(f"[{name}]")
@@ -351,3 +356,62 @@ def _toml_value(value: Any) -> str:
     if isinstance(value, tuple):
         return "[" + ", ".join(_toml_value(v) for v in value) + "]"
     return repr(value)
+
+
+def edit_settings(text: str, section: str, changes: Mapping[str, Any]) -> str:
+    """The text of a configuration with some settings of one section changed; everything else stays as it is.
+
+    A setting that stands there is replaced in its place, others are added to the section.
+
+    Raises:
+        ConfigurationError: the text is wrong, or written so that it cannot be changed safely.
+    """
+    before = parse_config(text)
+    wanted = dataclasses.replace(
+        before, **{section: dataclasses.replace(getattr(before, section), **dict(changes))}
+    )
+    lines = text.splitlines()
+    header = f"[{section}]"
+    at = next((i for i, line in enumerate(lines) if line.split("#")[0].strip() == header), None)
+    if at is None:
+        lines += ["", header]
+        at = len(lines) - 1
+    for name, value in changes.items():
+        begin = _setting(lines, at + 1, name)
+        end = begin if begin is None else _value_end(lines, begin)
+        new = f"{name} = {_toml_value(value)}"
+        if begin is None or end is None:
+            lines.insert(at + 1, new)
+        else:
+            lines[begin:end] = [new]
+    out = "\n".join(lines) + "\n"
+    try:
+        if parse_config(out) == wanted:
+            return out
+    except ConfigurationError:
+        pass
+    raise ConfigurationError(
+        f"[{section}] in {CONFIG_NAME} is written in a way that this program does not change by itself",
+        hint="set by hand: " + ", ".join(changes),
+    )
+
+
+def _setting(lines: Sequence[str], start: int, name: str) -> int | None:
+    """The line where a setting of the section that begins above ``start`` stands."""
+    for i in range(start, len(lines)):
+        if lines[i].lstrip().startswith("["):
+            return None
+        if lines[i].partition("=")[0].strip() == name and "=" in lines[i]:
+            return i
+    return None
+
+
+def _value_end(lines: Sequence[str], begin: int) -> int | None:
+    """The line after a value, which may go over several lines."""
+    for end in range(begin + 1, min(len(lines), begin + 1000) + 1):
+        try:
+            tomllib.loads("\n".join(lines[begin:end]))
+        except tomllib.TOMLDecodeError:
+            continue
+        return end
+    return None

@@ -94,7 +94,7 @@ def test_wait_returns_when_the_memory_is_found_by_meaning(run: Run) -> None:
     assert run("--json", "store", "-n", NS, "--wait", "annual billing").json["has_embedding"] is True
     assert run("--json", "store", "-n", NS, "no waiting").json["has_embedding"] is False
     assert run("--json", "flush").json == {
-        "memories": 2, "embedded": 2, "pending": 0, "dead": 0, "namespaces": 1
+        "memories": 2, "embedded": 2, "pending": 0, "dead": 0, "namespaces": 1, "unavailable": 0
     }  # fmt: skip
 
 

@@ -135,7 +135,7 @@ def test_the_store_routes_count_and_list(http):
     store(http, namespace="rest/counted")
     assert http.post("/v1/flush", json={}).json() == {"flushed": True}
     stats = http.get("/v1/stats", params={"namespaces": "rest/counted"}).json()
-    assert stats == {"memories": 1, "embedded": 1, "pending": 0, "dead": 0, "namespaces": 1}
+    assert stats == {"memories": 1, "embedded": 1, "pending": 0, "dead": 0, "namespaces": 1, "unavailable": 0}
     assert "rest/counted" in [n["name"] for n in http.get("/v1/namespaces").json()["namespaces"]]
     made = http.post("/v1/namespaces", json={"name": "rest/made", "language": "german"})
     assert made.status_code == 201 and made.json()["language"] == "german"

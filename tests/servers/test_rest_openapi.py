@@ -22,6 +22,8 @@ DESCRIPTION = create_app(None, Config(), version="test").openapi()  # type: igno
 LOCAL = {
     "audit_follow",
     "check",
+    "escrow_add",
+    "escrow_status",
     "repair",
     "sql_describe",
     "whoami",
@@ -86,6 +88,7 @@ def test_every_method_of_a_session_has_its_route():
         "namespaces": "GET /v1/namespaces",
         "create_namespace": "POST /v1/namespaces",
         "update_namespace": "PATCH /v1/namespaces",
+        "kms_status": "GET /v1/kms",
         "keys_create": "POST /v1/keys",
         "keys_list": "GET /v1/keys",
         "keys_revoke": "DELETE /v1/keys/{key_id}",

@@ -97,6 +97,9 @@ def namespaces() -> None:
 
 
 _model_option = click.option("--model", help="Embedding model: default, or the name of a [models.NAME].")
+_kms_option = click.option(
+    "--kms", metavar="NAME", help="Who wraps its key: default, or the name of a [keys.providers.NAME]."
+)
 _language_option = click.option("--language", help="Language of the keyword search, such as english.")
 
 
@@ -116,11 +119,12 @@ def namespaces_list(app: App) -> None:
 @click.argument("name")
 @_model_option
 @_language_option
+@_kms_option
 @pass_app
-def namespaces_create(app: App, name: str, model: str | None, language: str | None) -> None:
+def namespaces_create(app: App, name: str, model: str | None, language: str | None, kms: str | None) -> None:
     """Make a namespace with keys of its own."""
     with app.session() as session:
-        info = session.create_namespace(name, model=model, language=language)
+        info = session.create_namespace(name, model=model, language=language, kms=kms)
     if app.as_json:
         out.write_json(info)
     else:
@@ -131,11 +135,16 @@ def namespaces_create(app: App, name: str, model: str | None, language: str | No
 @click.argument("name")
 @_model_option
 @_language_option
+@_kms_option
 @pass_app
-def namespaces_update(app: App, name: str, model: str | None, language: str | None) -> None:
-    """Change a namespace's model or language; with a new model its memories are embedded anew."""
+def namespaces_update(app: App, name: str, model: str | None, language: str | None, kms: str | None) -> None:
+    """Change a namespace's model, language or key management service.
+
+    With a new model its memories are embedded anew; with another service its keys are wrapped anew. Both
+    while it is in use.
+    """
     with app.session() as session:
-        info = session.update_namespace(name, model=model, language=language)
+        info = session.update_namespace(name, model=model, language=language, kms=kms)
     if app.as_json:
         out.write_json(info)
     else:
@@ -144,8 +153,11 @@ def namespaces_update(app: App, name: str, model: str | None, language: str | No
 
 def _show_namespaces(found: Sequence[NamespaceInfo]) -> None:
     out.table(
-        ("namespace", "memories", "embedded", "pending", "model", "language", "created"),
-        ((n.name, n.memories, n.embedded, n.pending, n.model, n.language, n.created_at) for n in found),
+        ("namespace", "memories", "embedded", "pending", "model", "language", "created", "unavailable"),
+        (
+            (n.name, n.memories, n.embedded, n.pending, n.model, n.language, n.created_at, n.unavailable)
+            for n in found
+        ),
         right="memories embedded pending",
     )
 

@@ -91,22 +91,65 @@ def keys_settings(
     return found
 
 
+_name_option = click.option(
+    "--provider", "name", metavar="NAME", help="That of [keys.providers.NAME] of the store, not its own."
+)
+
+
 @click.group(cls=Group)
 def kms() -> None:
-    """The key management service that holds the master key."""
+    """The key management services that hold the master keys."""
+
+
+@kms.command("status")
+@pass_app
+def status(app: App) -> None:
+    """Show who holds the keys of each namespace, and how that is going. Asks no service."""
+    with app.session() as session:
+        found = session.kms_status()
+    if app.as_json:
+        out.write_json({"namespaces": found})
+        return
+    out.table(
+        ("namespace", "providers", "state", "error", "pseudonym", "master keys"),
+        (
+            (n.namespace, " ".join(n.providers), n.state, n.error, n.pseudonym, " ".join(n.master_keys))
+            for n in found
+        ),
+        wide="master keys",
+    )
+
+
+@kms.command("create")
+@click.argument("name")
+@pass_app
+def create(app: App, name: str) -> None:
+    """Make the key file of a [keys.providers.NAME] of the kind local."""
+    directory = app.local_directory("kms create")
+    from strongroom.config import keys_directory, load_config
+    from strongroom.governance import store_id_of
+    from strongroom.kms import create_key_file
+
+    config = load_config(directory)
+    uri = create_key_file(config, name, keys_directory(directory, config), store_id_of(directory, config))
+    if app.as_json:
+        out.write_json({"provider": name, "key_uri": uri})
+    else:
+        out.write_line(f"{name}: {uri}")
 
 
 @kms.command("test")
+@_name_option
 @kms_options
 @pass_app
-def test(app: App, /, **options: Any) -> int:
+def test(app: App, /, name: str | None, **options: Any) -> int:
     """Prove a configuration: wrap, unwrap, refuse another context; with permissions and latency.
 
     That of the store (--data), or that of the options. Exit status 1 when something is found.
     """
     from strongroom.kms import prove
 
-    config, store_id, make = _chosen(app, options)
+    config, store_id, make = _chosen(app, name, options)
     proof = prove(make, store_id)
     if app.as_json:
         out.write_json(
@@ -133,14 +176,15 @@ def test(app: App, /, **options: Any) -> int:
 
 
 @kms.command("policy")
+@_name_option
 @kms_options
 @pass_app
-def policy(app: App, /, **options: Any) -> None:
+def policy(app: App, /, name: str | None, **options: Any) -> None:
     """Print the least that the service must allow, in the service's own form."""
     from strongroom.kms import policy as policy_of
 
     if options["kms"] is None:
-        config, store_id, _ = _chosen(app, options)
+        config, store_id, _ = _chosen(app, name, options)
         text = policy_of(config, store_id)
     else:
         config = _of_options(options)
@@ -160,14 +204,18 @@ def _of_options(options: dict[str, Any]) -> KeysConfig:
     return KeysConfig(**keys_settings(**options))
 
 
-def _chosen(app: App, options: dict[str, Any]) -> tuple[KeysConfig, UUID, Callable[[], KmsProvider]]:
+def _chosen(
+    app: App, name: str | None, options: dict[str, Any]
+) -> tuple[KeysConfig, UUID, Callable[[], KmsProvider]]:
     """The settings, the store's id, and what makes the provider."""
-    from strongroom.kms import LOCAL, make_kms
+    from strongroom.kms import DEFAULT, LOCAL, make_directory, make_kms
 
     if options["kms"] is not None:
         config, store_id = _of_options(options), uuid4()
-        if config.provider == LOCAL:
-            raise InvalidInputError("a key file belongs to a store", hint="name the store with --data DIR")
+        if config.provider == LOCAL or name is not None:
+            raise InvalidInputError(
+                "a key file, or a provider by name, belongs to a store", hint="name the store with --data DIR"
+            )
         return config, store_id, lambda: make_kms(config, Path(), store_id)
     if keys_settings(**options):
         raise InvalidInputError("options of a key management service need --kms")
@@ -177,4 +225,7 @@ def _chosen(app: App, options: dict[str, Any]) -> tuple[KeysConfig, UUID, Callab
 
     whole = load_config(directory)
     keys, found = keys_directory(directory, whole), store_id_of(directory, whole)
-    return whole.keys, found, lambda: make_kms(whole.keys, keys, found)
+    chosen = name or DEFAULT
+    settings = whole.keys if chosen == DEFAULT else whole.key_providers.get(chosen, whole.keys)
+    # A directory makes each provider once; the proof wants two connections.
+    return settings, found, lambda: make_directory(whole, keys, found).provider(chosen)

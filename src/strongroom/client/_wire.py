@@ -28,6 +28,7 @@ from strongroom.model import (
     Memory,
     MemoryDraft,
     NamespaceInfo,
+    NamespaceKms,
     NamespacePattern,
     QueueEntry,
     Rewrapped,
@@ -56,6 +57,10 @@ class Deleted(msgspec.Struct):
 
 class Namespaces(msgspec.Struct):
     namespaces: list[NamespaceInfo]
+
+
+class Kms(msgspec.Struct):
+    namespaces: list[NamespaceKms]
 
 
 class Queue(msgspec.Struct):

@@ -14,6 +14,7 @@ from strongroom.engine._registry import NamespaceEntry
 from strongroom.errors import (
     DuplicateMemoryError,
     IntegrityError,
+    KeyManagementError,
     KeyMovedError,
     KeyStateError,
     NotFoundError,
@@ -102,8 +103,8 @@ class AccessStats:
             items = list(taken.items())
             for start in range(0, len(items), _BATCH):
                 part = items[start : start + _BATCH]
-                self._write(part)
-                done.extend(key for key, _ in part)
+                kept = self._write(part)
+                done.extend(key for key, _ in part if key[0] not in kept)
         finally:
             with self._lock:
                 for key, (count, last) in self._flushing.items():
@@ -114,7 +115,16 @@ class AccessStats:
                 self._flushing = {}
         return len(done)
 
-    def _write(self, items: Sequence[tuple[tuple[int, bytes], tuple[int, int]]]) -> None:
+    def _write(self, items: Sequence[tuple[tuple[int, bytes], tuple[int, int]]]) -> set[int]:
+        """Write the counters; returns the namespaces whose keys cannot be had now: theirs stay pending."""
+        keyring = self._engine.vault.keyring
+        closed: set[int] = set()
+        for ns in {ns for (ns, _), _ in items}:
+            try:
+                keyring.require_usable(ns)
+            except KeyManagementError:
+                closed.add(ns)
+        items = [item for item in items if item[0][0] not in closed]
         for _ in range(_RETRIES):
             try:
                 made = [m for (ns, memory_id), delta in items if (m := self._put(ns, memory_id, delta))]
@@ -128,7 +138,8 @@ class AccessStats:
                 if seq:  # else the memory was deleted meanwhile
                     change = AccessPut(put.memory_id, payload.count, payload.last_us, seq)
                     self._engine.indexes.offer(put.ns, change)
-            return
+            break
+        return closed
 
     def _put(self, ns: int, memory_id: bytes, delta: tuple[int, int]) -> tuple[Put, AccessPayload] | None:
         engine = self._engine

@@ -23,14 +23,17 @@ from strongroom.errors import (
     ConflictError,
     CredentialNotFoundError,
     InvalidInputError,
+    KeyManagementError,
     NamespaceNotFoundError,
     OperationTimeoutError,
 )
+from strongroom.kms import DEFAULT, names_for
 from strongroom.model import (
     Action,
     ApiKeyInfo,
     AuditEntry,
     NamespaceInfo,
+    NamespaceKms,
     QueueEntry,
     Scope,
     StoreStats,
@@ -88,55 +91,124 @@ def _pending(engine: Engine, entries: Sequence[NamespaceEntry]) -> set[QueueItem
 def stats(call: Call, patterns: Sequence[str]) -> StoreStats:
     engine = call.engine
     entries = chosen_namespaces(call, Action.STATS, patterns)
-    memories = embedded = pending = dead = 0
+    memories = embedded = pending = dead = unavailable = 0
     for entry in entries:
-        info = _info(call, entry)
+        info = _info(call, entry, lenient=True)
+        unavailable += info.unavailable is not None
         memories += info.memories
         embedded += info.embedded
         queue = engine.ledger.queue_stats(entry.ns)
         pending += queue.pending
         dead += queue.dead
     return StoreStats(
-        memories=memories, embedded=embedded, pending=pending, dead=dead, namespaces=len(entries)
+        memories=memories,
+        embedded=embedded,
+        pending=pending,
+        dead=dead,
+        namespaces=len(entries),
+        unavailable=unavailable,
     )
 
 
-def _info(call: Call, entry: NamespaceEntry) -> NamespaceInfo:
+def _info(call: Call, entry: NamespaceEntry, *, lenient: bool = False) -> NamespaceInfo:
+    """What a namespace is; ``lenient``: also when its keys cannot be had, with the code of the reason."""
     engine = call.engine
-    index = engine.indexes.ready(entry)
+    memories = embedded = 0
+    unavailable: str | None = None
+    try:
+        index = engine.indexes.ready(entry)
+        memories, embedded = index.memories, index.embedded
+    except KeyManagementError as e:
+        if not lenient:
+            raise
+        unavailable = e.code
     return NamespaceInfo(
         name=entry.name,
         created_at=from_us(entry.created_us),
-        memories=index.memories,
-        embedded=index.embedded,
+        memories=memories,
+        embedded=embedded,
         pending=engine.ledger.queue_stats(entry.ns).pending,
         model=entry.model,
         language=entry.language,
+        unavailable=unavailable,
     )
 
 
 def namespaces(call: Call) -> Sequence[NamespaceInfo]:
-    return [_info(call, entry) for entry in chosen_namespaces(call, Action.STATS, ("*",))]
+    return [_info(call, entry, lenient=True) for entry in chosen_namespaces(call, Action.STATS, ("*",))]
 
 
-def create_namespace(call: Call, name: str, model: str | None, language: str | None) -> NamespaceInfo:
+def kms_status(call: Call) -> Sequence[NamespaceKms]:
+    """Who holds the keys of each namespace that the caller administers, and how that is going."""
+    engine = call.engine
+    keyring = engine.vault.keyring
+    health = {h.ns: h for h in keyring.health()}
+    out: list[NamespaceKms] = []
+    for entry in chosen_namespaces(call, Action.ADMINISTER, ("*",)):
+        found = health.get(entry.ns)
+        try:
+            providers = keyring.wrapped_by(entry.ns)
+        except KeyManagementError:
+            providers = ()
+        wraps = keyring.wraps(entry.ns)
+        newest = max((w.version for w in wraps), default=0)
+        out.append(
+            NamespaceKms(
+                namespace=entry.name,
+                pseudonym=engine.key_health.pseudonym(entry.tenant),
+                providers=providers,
+                master_keys=tuple(w.key_uri for w in wraps if w.version == newest),
+                state="unused" if found is None else found.state.value,
+                age_s=None if found is None else found.age_s,
+                error=None if found is None else found.error,
+            )
+        )
+    call.count = len(out)
+    return out
+
+
+def create_namespace(
+    call: Call, name: str, model: str | None, language: str | None, kms: str | None
+) -> NamespaceInfo:
     engine = call.engine
     name = check_namespace(name)
     call.require(Action.ADMINISTER, name)
     call.namespaces = (name,)
+    kms = _checked_kms(call, kms)
     call.reason = "create namespace"
     engine.registry.refresh()
     if engine.registry.get(name) is not None:
         raise ConflictError("the namespace exists")
-    entry = engine.create_namespace(call, name, model, language)
+    entry = engine.create_namespace(call, name, model, language, kms)
     return _info(call, entry)
 
 
-def update_namespace(call: Call, name: str, model: str | None, language: str | None) -> NamespaceInfo:
+def _checked_kms(call: Call, kms: object) -> str | None:
+    """The name of a service that the caller has chosen: for whoever may administer the whole store.
+
+    Raises:
+        AccessDeniedError. InvalidInputError: there is none of that name.
+    """
+    if kms is None:
+        return None
+    name = check_text(kms, "kms", 64)
+    call.require(Action.ADMINISTER, None)
+    if name not in (DEFAULT, *call.engine.config.key_providers):
+        raise InvalidInputError(
+            "no key management service of that name is configured",
+            hint="default, or the name of a [keys.providers.NAME]",
+        )
+    return name
+
+
+def update_namespace(
+    call: Call, name: str, model: str | None, language: str | None, kms: str | None
+) -> NamespaceInfo:
     engine = call.engine
     name = check_namespace(name)
     call.require(Action.ADMINISTER, name)
     call.namespaces = (name,)
+    kms = _checked_kms(call, kms)
     call.reason = "update namespace"
     engine.registry.refresh()
     entry = engine.registry.get(name)
@@ -145,6 +217,11 @@ def update_namespace(call: Call, name: str, model: str | None, language: str | N
     if model is not None:
         check_text(model, "model", 128)
     wanted = entry.language if language is None else engine.check_language(language)
+    if kms is not None:
+        call.reason = "update namespace: move it to another key management service"
+        engine.vault.keyring.rewrap_namespace(entry.ns, names=names_for(engine.config, name, kms))
+        if model is None and language is None:
+            return _info(call, entry)
     entry = engine.models.move(entry, model or entry.model, wanted, call.audit_ok())
     call.written = True
     engine.models.wake()

@@ -6,17 +6,16 @@ import gc
 import os
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import Any
-from uuid import uuid4
 from weakref import WeakSet
 
 from strongroom import crypto
-from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config, to_toml
+from strongroom.config import Config, keys_directory, load_config
 from strongroom.embedding import EmbeddingProvider
 from strongroom.engine import _scram
 from strongroom.engine._access_stats import AccessStats
@@ -24,31 +23,35 @@ from strongroom.engine._audit_log import AuditLog
 from strongroom.engine._call import Call
 from strongroom.engine._doors import Doors
 from strongroom.engine._indexes import Indexes
+from strongroom.engine._init import KEYRING_NAME
 from strongroom.engine._key_health import KeyHealth
 from strongroom.engine._log import Log, make_log
 from strongroom.engine._metrics import Metrics
 from strongroom.engine._models import DEFAULT_MODEL, Models
 from strongroom.engine._payload import from_us
 from strongroom.engine._pseudonyms import Pseudonyms
-from strongroom.engine._registry import NamespaceEntry, Registry
+from strongroom.engine._registry import NamespaceEntry, NewNamespace, Registry
 from strongroom.engine._rotation import Rotations
 from strongroom.engine._validate import check_text
-from strongroom.engine._vault import SYSTEM_NS, Heads, Vault
+from strongroom.engine._vault import Heads, Vault
 from strongroom.engine.session import Session
 from strongroom.errors import (
     ClosedError,
     ConflictError,
     InvalidInputError,
     NamespaceNotFoundError,
-    StoreExistsError,
     StrongroomError,
     TamperedError,
 )
 from strongroom.identity import PeerCertificate
 from strongroom.keyring import Keyring
-from strongroom.kms import LOCAL, KmsProvider, create_kms, make_kms
-from strongroom.kms.files import fsync_directory, fsync_file, storage_error
-from strongroom.ledger import SqliteLedger, WriteBatch
+from strongroom.kms import (
+    DEFAULT,
+    KmsDirectory,
+    make_directory,
+    names_for,
+)
+from strongroom.ledger import SqliteLedger
 from strongroom.lifecycle.rotation import TrafficMeter
 from strongroom.model import (
     IN_PROCESS,
@@ -73,10 +76,7 @@ OWNER = Principal(
     kind=PrincipalKind.PERSON,
     authentication=Authentication.OWNER,
 )
-KEYRING_NAME = "keyring.db"
 _WARM_NAMESPACES_MAX = 64
-LEDGER_NAME = "ledger.db"
-_DRAFT_NAME = CONFIG_NAME + ".draft"
 _QUEUE_GAUGE_S = 5.0
 _FORK_HINT = "open the store after the fork, or start processes with the method spawn"
 _OPENED: WeakSet[Engine] = WeakSet()
@@ -100,79 +100,6 @@ def _refuse_inherited(directory: Path) -> None:
             raise ConflictError("this process was forked while the store was open", hint=_FORK_HINT)
 
 
-def init_store(
-    path: Path | str,
-    *,
-    config: Config | None = None,
-    passphrase: str | None = None,
-) -> None:
-    """Make a store: key file, keyring, ledger, and at last the configuration that marks it as whole.
-
-    When it fails it takes away what it had made, so that it can be repeated. A crash in between leaves no
-    store; running it again removes nothing and says what is in the way.
-
-    Raises:
-        StoreExistsError: the directory holds a store, or keys that belong to one. StorageError: it
-        cannot be written.
-    """
-    directory = Path(path)
-    config = config or Config()
-    if (directory / CONFIG_NAME).exists() or (directory / LEDGER_NAME).exists():
-        raise StoreExistsError(f"{directory} holds a store already")
-    keys = keys_directory(directory, config)
-    local = config.keys.provider == LOCAL
-    key_file, keyring_file = keys / config.keys.key_file, keys / KEYRING_NAME
-    if (local and key_file.exists()) or keyring_file.exists():
-        raise StoreExistsError(
-            f"{keys} holds keys already", hint="move them away, or choose another directory with --keys"
-        )
-    store_id = uuid4()
-    try:
-        directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        keys.mkdir(parents=True, exist_ok=True, mode=0o700)
-    except OSError as e:
-        raise storage_error(e, "the directory") from None
-    suite = crypto.suite_by_name(config.keys.suite).number
-    with ExitStack() as undo:
-        # The first file is never made over another one: whoever made it owns the rest.
-        kms = create_kms(config.keys, keys, store_id, passphrase=passphrase)
-        later = (keyring_file, directory / LEDGER_NAME, directory / _DRAFT_NAME)
-        if local:
-            undo.callback(_remove, key_file, *later)
-        with ExitStack() as opened:
-            opened.callback(kms.close)
-            keyring = Keyring.create(keyring_file, store_id, kms, suite=suite)
-            if not local:
-                undo.callback(_remove, *later)
-            opened.callback(keyring.close)
-            heads = Heads()
-            heads.bind(Vault(keyring))
-            ledger = SqliteLedger.create(directory, store_id, heads, config.ledger)
-            opened.callback(ledger.close)
-            ledger.commit(WriteBatch(new_namespaces=[SYSTEM_NS]))
-        _write_config(directory, config)
-        undo.pop_all()
-
-
-def _remove(*files: Path) -> None:
-    for file in files:
-        for suffix in ("", "-wal", "-shm"):
-            with suppress(OSError):
-                file.with_name(file.name + suffix).unlink(missing_ok=True)
-
-
-def _write_config(directory: Path, config: Config) -> None:
-    """The configuration, durable before it has its name; with it the store is whole."""
-    draft = directory / _DRAFT_NAME
-    try:
-        draft.write_text(to_toml(config), "utf-8")
-        fsync_file(draft)
-        draft.replace(directory / CONFIG_NAME)
-        fsync_directory(directory)
-    except OSError as e:
-        raise storage_error(e, CONFIG_NAME) from None
-
-
 class Engine:
     """An opened store. Thread-safe; several processes may open the same directory."""
 
@@ -183,7 +110,7 @@ class Engine:
         ledger: SqliteLedger,
         heads: Heads,
         keyring: Keyring,
-        kms: KmsProvider,
+        kms: KmsDirectory,
         *,
         clock_us: Callable[[], int] = system_clock_us,
         worker: bool = True,
@@ -193,7 +120,8 @@ class Engine:
         self.directory = directory
         self.config = config
         self.ledger = ledger
-        self.kms = kms
+        self.kms = kms.provider(DEFAULT)
+        self.kms_directory = kms
         self.debug = debug
         self.log: Log = make_log(config.log)
         self.metrics = Metrics()
@@ -251,10 +179,11 @@ class Engine:
         keys = keys_directory(path, config)
         heads = Heads()
         ledger = SqliteLedger.open(path, heads, config.ledger)
-        kms: KmsProvider | None = None
+        kms: KmsDirectory | None = None
         keyring: Keyring | None = None
         try:
-            kms = make_kms(config.keys, keys, ledger.store_id, passphrase=passphrase)
+            kms = make_directory(config, keys, ledger.store_id, passphrase=passphrase)
+            kms.provider(DEFAULT)
             suite = crypto.suite_by_name(config.keys.suite).number
             keyring = Keyring.open(
                 keys / KEYRING_NAME, ledger.store_id, kms, suite=suite, cache_s=config.keys.cache_s
@@ -387,17 +316,18 @@ class Engine:
         if entry is None:
             if not self.config.access.auto_create_namespaces:
                 raise NamespaceNotFoundError(hint="create it first: strongroom namespaces create")
-            entry = self.create_namespace(call, name, None, None)
+            entry = self.create_namespace(call, name, None, None, None)
         return entry
 
     def create_namespace(
-        self, call: Call, name: str, model: str | None, language: str | None
+        self, call: Call, name: str, model: str | None, language: str | None, kms: str | None
     ) -> NamespaceEntry:
         model = DEFAULT_MODEL if model is None else check_text(model, "model", 128)
         number = self.models.number(model)
         wanted = self.check_language(self.config.recall.language if language is None else language)
         made = Call(self, call.caller, call.surface, call.request_id, "create_namespace", (name,))
-        return self.registry.create_namespace(name, model, number, wanted, self.now_us(), made.audit_ok())
+        settings = NewNamespace(name, model, number, wanted, names_for(self.config, name, kms))
+        return self.registry.create_namespace(settings, self.now_us(), made.audit_ok())
 
     def check_language(self, language: str) -> str:
         """Raises: InvalidInputError: there is no stemmer for it."""
@@ -470,7 +400,12 @@ class Engine:
             gc.unfreeze()
         self._housekeeper.join(timeout=10)
         with ExitStack() as rooms:  # the last one first; one that fails keeps no other open
-            for close in (self.kms.close, self.vault.keyring.close, self.ledger.close, self.audit_log.close):
+            for close in (
+                self.kms_directory.close,
+                self.vault.keyring.close,
+                self.ledger.close,
+                self.audit_log.close,
+            ):
                 rooms.callback(close)
             rooms.callback(self.indexes.close)
             rooms.callback(self._flush_counters)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import Counter, Gauge
 
 from strongroom.crypto import key_memory
+from strongroom.engine._vault import SYSTEM_NS
+from strongroom.errors import KeyManagementError
 from strongroom.keyring import LeaseState
-from strongroom.kms import AgentKms, BreakerState, EnvelopeKms
+from strongroom.kms import DEFAULT, AgentKms, BreakerState, EnvelopeKms
 from strongroom.pages import Protection, process_memory
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
+
+
+_PSEUDONYM_BYTES: Final = 6
 
 
 class KeyHealth:
@@ -41,7 +47,8 @@ class KeyHealth:
         )
         self._affected = Gauge(
             "strongroom_tenant_keys_over",
-            "Namespaces of a tenant whose key is not usable now; only with server.metrics_namespace_labels",
+            "Namespaces of a tenant whose key is not usable now. The tenant is a pseudonym (strongroom kms "
+            "status shows whose), or its name with server.metrics_namespace_labels",
             ["tenant"],
             registry=registry,
         )
@@ -55,6 +62,13 @@ class KeyHealth:
             "strongroom_process_dumpable", "1: this process can be dumped to a core file", registry=registry
         )
         self._memory_told = False
+        self._providers = Gauge(
+            "strongroom_kms_provider_breaker_open",
+            "1: this key management service of the configuration is not asked for the moment",
+            ["provider"],
+            registry=registry,
+        )
+        self._pseudonyms: dict[str, str] = {}
         self._seen: dict[tuple[str, str], int] = {}
         self._seen_s: dict[str, float] = {}
         self._told: dict[int, str] = {}
@@ -80,27 +94,52 @@ class KeyHealth:
             self._memory_told = True
             self._engine.log.warning("key_memory_not_locked", protection=memory.protection, why=memory.why)
 
+    def pseudonym(self, name: str) -> str:
+        """A stable name for a tenant or service in metrics, from which nobody learns the real one.
+
+        Raises:
+            KeyManagementError: the keys of the system namespace cannot be had, and it was never asked for.
+        """
+        if self._engine.config.server.metrics_namespace_labels:
+            return name
+        found = self._pseudonyms.get(name)
+        if found is None:
+            key = self._engine.vault.purpose_key(SYSTEM_NS, "metrics-label")
+            found = self._pseudonyms[name] = key.mac(name.encode())[:_PSEUDONYM_BYTES].hex()
+        return found
+
     def _observe_service(self) -> None:
-        kms = self._engine.kms
-        if not isinstance(kms, EnvelopeKms | AgentKms):
-            return
-        health = kms.health()
-        for place, count in health.calls.items():
+        calls: dict[tuple[str, str], int] = {}
+        seconds: dict[str, float] = {}
+        opened = False
+        for name, kms in self._engine.kms_directory.made().items():
+            if not isinstance(kms, EnvelopeKms | AgentKms):
+                continue
+            health = kms.health()
+            for place, count in health.calls.items():
+                calls[place] = calls.get(place, 0) + count
+            for operation, spent in health.seconds.items():
+                seconds[operation] = seconds.get(operation, 0.0) + spent
+            is_open = health.breaker is BreakerState.OPEN
+            opened |= is_open
+            label = name if name == DEFAULT else self.pseudonym(name)
+            self._providers.labels(label).set(float(is_open))
+        for place, count in calls.items():
             self._requests.labels(*place).inc(count - self._seen.get(place, 0))
-        for operation, seconds in health.seconds.items():
-            self._seconds.labels(operation).inc(seconds - self._seen_s.get(operation, 0.0))
-        self._seen, self._seen_s = health.calls, health.seconds
-        self._breaker.set(float(health.breaker is BreakerState.OPEN))
+        for operation, spent in seconds.items():
+            self._seconds.labels(operation).inc(spent - self._seen_s.get(operation, 0.0))
+        self._seen, self._seen_s = calls, seconds
+        self._breaker.set(float(opened))
 
     def _observe_keys(self) -> None:
         found = self._engine.vault.keyring.health()
         for state in LeaseState:
             self._keys.labels(state.value).set(sum(h.state is state for h in found))
-        if self._engine.config.server.metrics_namespace_labels:
-            self._affected.clear()
-            for h in found:
-                if h.state is LeaseState.OVER and h.error is not None:
-                    self._affected.labels(h.tenant).inc()
+        self._affected.clear()
+        for h in found:
+            if h.state is LeaseState.OVER and h.error is not None and h.tenant:
+                with suppress(KeyManagementError):
+                    self._affected.labels(self.pseudonym(h.tenant)).inc()
         told = {h.ns: h.error for h in found if h.error is not None}
         for ns, code in told.items():
             if self._told.get(ns) != code:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from strongroom.embedding import PendingRef
 from strongroom.engine._payload import decode_memory
 from strongroom.engine._write import vector_put
-from strongroom.errors import IntegrityError, KeyMovedError, KeyStateError, NotFoundError
+from strongroom.errors import IntegrityError, KeyManagementError, KeyMovedError, KeyStateError, NotFoundError
 from strongroom.ledger import QueueItem, WriteBatch
 from strongroom.recall import VectorPut
 
@@ -48,6 +48,8 @@ class EngineQueue:
                 out.append(None)
                 self._engine.ledger.queue_mark([_item(ref)], error_code=e.code, dead=True)
                 self._engine.log.error("queued_memory_unreadable", code=e.code)
+            except KeyManagementError:
+                out.append(None)  # its keys cannot be had now: it stays queued, and the others go on
         return out
 
     def _drop(self, ref: PendingRef) -> None:
@@ -75,8 +77,8 @@ class EngineQueue:
                 continue
             try:
                 key = engine.vault.keyring.sealing_key(row.key_id)
-            except (KeyStateError, NotFoundError):
-                continue
+            except (KeyManagementError, NotFoundError):
+                continue  # destroyed meanwhile, or not to be had now: then it stays queued
             batch.puts.append(
                 vector_put(engine, entry, key, ref.memory_id, ref.content_version, vector, from_queue=True)
             )
@@ -103,6 +105,7 @@ class EngineQueue:
         engine = self._engine
         engine.registry.refresh()
         found: list[PendingRef] = []
+        usable: dict[int, bool] = {}
         after = 0
         while len(found) < limit:
             page = engine.ledger.queue(dead=False, after=after, limit=limit)
@@ -111,11 +114,21 @@ class EngineQueue:
                 entry = engine.registry.by_ns(row.ns)
                 if engine.models.is_foreign(entry):
                     engine.models.leave_the_queue()
-                elif entry.model == self._model:
+                elif entry.model == self._model and self._usable(row.ns, usable):
                     found.append(PendingRef(row.ns, row.memory_id, row.content_version))
             if len(page) < limit:
                 break
         return found[:limit]
+
+    def _usable(self, ns: int, known: dict[int, bool]) -> bool:
+        """Whether the keys of the namespace can be had; those of one tenant do not hold up the others."""
+        if ns not in known:
+            try:
+                self._engine.vault.keyring.require_usable(ns)
+                known[ns] = True
+            except KeyManagementError:
+                known[ns] = False
+        return known[ns]
 
 
 def _item(ref: PendingRef) -> QueueItem:

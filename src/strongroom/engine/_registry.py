@@ -15,6 +15,7 @@ from threading import RLock
 from strongroom.access import Credential
 from strongroom.access import decode as decode_credential
 from strongroom.access import encode as encode_credential
+from strongroom.crypto import SecretKey
 from strongroom.engine._identities import Identities
 from strongroom.engine._payload import ModelPayload, NamespacePayload, decode_as, encode
 from strongroom.engine._vault import SYSTEM_NS, SYSTEM_TENANT, Heads, Vault
@@ -37,6 +38,18 @@ class NamespaceEntry:
     model_no: int
     language: str
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class NewNamespace:
+    """What a namespace is to be. ``kms``: the providers whose master keys wrap its key, in order."""
+
+    name: str
+    model: str
+    model_no: int
+    language: str
+    kms: tuple[str, ...]
+    secret: SecretKey | None = None  # imported key material; random without it
 
 
 class Registry:
@@ -159,18 +172,17 @@ class Registry:
     def _blind(self, label: str, text: str) -> bytes:
         return self._vault.purpose_key(SYSTEM_NS, label).mac(text.encode())[:16]
 
-    def create_namespace(
-        self, name: str, model: str, model_no: int, language: str, now_us: int, audit: list[bytes]
-    ) -> NamespaceEntry:
+    def create_namespace(self, new: NewNamespace, now_us: int, audit: list[bytes]) -> NamespaceEntry:
         """Make a namespace with keys of its own; the existing one when somebody else was first."""
+        name = new.name
         with self._lock:
             self.refresh()
             found = self._by_name.get(name)
             if found is not None:
                 return found
-            ns = self._vault.keyring.create_namespace(tenant_of(name))
+            ns = self._vault.keyring.create_namespace(tenant_of(name), names=new.kms, secret=new.secret)
             self._heads.know(ns, tenant_of(name))
-            payload = NamespacePayload(ns, name, now_us, model, model_no, language)
+            payload = NamespacePayload(ns, name, now_us, new.model, new.model_no, new.language)
             put = self._put(self._blind("namespace-name", name), Field.NAMESPACE, 1, encode(payload))
             with suppress(DuplicateMemoryError):  # another process was first: theirs counts
                 self._ledger.commit(WriteBatch(puts=[put], new_namespaces=[ns], audit=audit))

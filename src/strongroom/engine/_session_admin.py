@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from strongroom.engine import _admin, _check
+from strongroom.engine import _admin, _check, _escrow
 from strongroom.engine._session_base import Operations
 from strongroom.model import (
     ApiKeyInfo,
     Finding,
     NamespaceInfo,
+    NamespaceKms,
     Principal,
     QueueEntry,
     Scope,
@@ -42,24 +43,48 @@ class StoreOperations(Operations):
         return self._run("stats", _admin.namespaces)
 
     def create_namespace(
-        self, name: str, *, model: str | None = None, language: str | None = None
+        self, name: str, *, model: str | None = None, language: str | None = None, kms: str | None = None
     ) -> NamespaceInfo:
         """Make a namespace with keys of its own; needs the admin scope.
 
+        ``kms``: the key management service that wraps its key, by its name in the configuration; without
+        it, the one that the configuration has for namespaces of this name.
+
         Raises:
-            ConflictError: it exists. UnknownModelError: no such model is configured.
+            ConflictError: it exists. UnknownModelError: no such model is configured. ConfigurationError: no
+            such service is. KeyManagementError: the service refuses or does not answer; nothing was made.
         """
-        return self._run("administer", lambda call: _admin.create_namespace(call, name, model, language))
+        return self._run("administer", lambda call: _admin.create_namespace(call, name, model, language, kms))
 
     def update_namespace(
-        self, name: str, *, model: str | None = None, language: str | None = None
+        self, name: str, *, model: str | None = None, language: str | None = None, kms: str | None = None
     ) -> NamespaceInfo:
-        """Change a namespace's embedding model (its memories are embedded anew) or language.
+        """Change a namespace's model (its memories are embedded anew), language, or who wraps its key.
+
+        ``kms``: move it to that key management service while it is in use. The old service is needed
+        once more, to unwrap; the new one has to give back what it was given before the old wrap goes.
 
         Raises:
-            NamespaceNotFoundError, UnknownModelError, InvalidInputError.
+            NamespaceNotFoundError, UnknownModelError, InvalidInputError. ConfigurationError: no such
+            service. KeyManagementError: one of the two refuses or does not answer; nothing was changed.
         """
-        return self._run("administer", lambda call: _admin.update_namespace(call, name, model, language))
+        return self._run("administer", lambda call: _admin.update_namespace(call, name, model, language, kms))
+
+    def kms_status(self) -> Sequence[NamespaceKms]:
+        """Who holds the keys of the namespaces that the caller administers, and how that is going."""
+        return self._run("administer", _admin.kms_status)
+
+    def escrow_status(self) -> _escrow.EscrowStatus:
+        """Whether every key could be opened with the recovery keys of the configuration. Asks no KMS."""
+        return self._run("administer", _escrow.status)
+
+    def escrow_add(self) -> _escrow.EscrowStatus:
+        """Accept the recovery keys of the configuration and wrap every key to them; needs each key's KMS.
+
+        Raises:
+            ConfigurationError: the configuration names none.
+        """
+        return self._run("administer", _escrow.add)
 
     def keys_create(
         self,

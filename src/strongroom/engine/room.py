@@ -52,7 +52,7 @@ def open_room(
         StoreNotFoundError, UnauthenticatedError, ConfigurationError, KeyManagementError, StorageError.
     """
     from strongroom.config import CONFIG_NAME
-    from strongroom.engine._core import init_store
+    from strongroom.engine._init import init_store
 
     directory = Path(path)
     if create and not (directory / CONFIG_NAME).exists():
@@ -97,6 +97,9 @@ class AsyncRoom:
     namespaces = _lifted(Session.namespaces)
     create_namespace = _lifted(Session.create_namespace)
     update_namespace = _lifted(Session.update_namespace)
+    kms_status = _lifted(Session.kms_status)
+    escrow_status = _lifted(Session.escrow_status)
+    escrow_add = _lifted(Session.escrow_add)
     keys_create = _lifted(Session.keys_create)
     keys_list = _lifted(Session.keys_list)
     keys_revoke = _lifted(Session.keys_revoke)

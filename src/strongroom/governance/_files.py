@@ -147,6 +147,8 @@ def check_references(case: Case) -> Iterator[Finding]:
         "keys.credentials": case.config.keys.credentials,
         "embedding.api_key": case.config.embedding.api_key,
     }
+    named |= {f"keys.providers.{n}.credentials": k.credentials for n, k in case.config.key_providers.items()}
+    named |= {f"keys.providers.{n}.passphrase": k.passphrase for n, k in case.config.key_providers.items()}
     named.update({f"models.{n}.api_key": m.api_key for n, m in case.config.models.items()})
     for name, reference in named.items():
         if not reference:

@@ -14,7 +14,7 @@ from strongroom.config import Config
 from strongroom.errors import InternalError, StrongroomError
 from strongroom.governance._case import WORKER_LOCK_NAME, Case
 from strongroom.keyring import Keyring
-from strongroom.kms import LOCAL, make_kms
+from strongroom.kms import DEFAULT, LOCAL, make_directory
 from strongroom.ledger import SqliteLedger
 from strongroom.model import Finding, Severity
 
@@ -50,16 +50,50 @@ def check_keyring(case: Case) -> Iterator[Finding]:
     """Master key and keyring belong to the ledger's store, and the one unwraps the other."""
     store_id = store_id_of(case.directory, case.config)
     local = case.config.keys.provider == LOCAL
+    where = "key file" if local else "key management service"
     try:
-        kms = make_kms(case.config.keys, case.keys, store_id)
+        kms = make_directory(case.config, case.keys, store_id)
     except StrongroomError as e:
-        yield _as_finding(e, "key file" if local else "key management service")
+        yield _as_finding(e, "key management services")
         return
     with closing(kms):
         try:
-            Keyring.open(case.keyring, store_id, kms).close()
+            kms.provider(DEFAULT)
+        except StrongroomError as e:
+            yield _as_finding(e, where)
+            return
+        for name in kms.names:
+            try:
+                kms.provider(name)
+            except StrongroomError as e:
+                yield _as_finding(e, f"keys.providers.{name}")
+        try:
+            with Keyring.open(case.keyring, store_id, kms) as keyring:
+                yield from _recovery(keyring, case.config)
         except StrongroomError as e:
             yield _as_finding(e, "keyring")
+
+
+def _recovery(keyring: Keyring, config: Config) -> Iterator[Finding]:
+    """Whether every key could be opened again without its key management service."""
+    if not config.keys.recovery_keys:
+        yield Finding(
+            Severity.INFO,
+            "no_recovery_key",
+            "no recovery key: when the master key is lost, so is everything",
+            "keyring",
+            "strongroom escrow init",
+        )
+        return
+    missing = keyring.unrecoverable()
+    if missing:
+        yield Finding(
+            Severity.WARNING,
+            "recovery_incomplete",
+            f"the keys of {len(missing)} places are not wrapped to every recovery key of the configuration",
+            "keyring",
+            "strongroom escrow add",
+        )
 
 
 def store_id_of(directory: Path, config: Config) -> UUID:

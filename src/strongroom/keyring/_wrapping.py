@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from strongroom.crypto import SecretKey
-from strongroom.errors import ConflictError, NamespaceNotFoundError
+from strongroom.errors import ConflictError, NamespaceNotFoundError, StrongroomError
 from strongroom.keyring._book import Book
 from strongroom.keyring._cache import KeyCache, now_us
 from strongroom.keyring._masters import Wrap, names_of, prove, unwrap_first, wrap_all
@@ -63,6 +63,49 @@ class Wrapping:
         """
         self._cache.fresh()
         return self._cache.namespaces.names(ns)
+
+    def unrecoverable(self) -> list[tuple[int, int]]:
+        """The (namespace, version) of keys that lack the wrap of a recovery key of the configuration.
+
+        Needs no KMS. Namespace -1 is the integrity key.
+
+        Raises:
+            UnwrapError, KeyringMismatchError: a row was altered. StorageError, ClosedError.
+        """
+        wanted = {recipient.describe().key_uri for recipient in self._kms.recipients}
+        found: dict[tuple[int, int], set[str]] = {}
+        for wrap in self.wraps():
+            found.setdefault((wrap.ns, wrap.version), set()).add(wrap.key_uri)
+        return [place for place, uris in found.items() if wanted - uris]
+
+    def unopenable(self) -> list[tuple[int, StrongroomError]]:
+        """The namespaces with a key that none of the providers at hand opens, and why. Asks them all.
+
+        Raises:
+            UnwrapError, KeyringMismatchError: a row was altered. StorageError, ClosedError.
+        """
+        self._cache.fresh()
+        masters = self._book.masters()
+        out: list[tuple[int, StrongroomError]] = []
+        for ns in sorted({record.ns for record in self._cache.namespaces.records()}):
+            for row in self._versions(ns):
+                context = namespace_context(self._book, row)
+                try:
+                    unwrap_first(self._kms, self._book.wraps(ns, row.version), masters, context).wipe()
+                except StrongroomError as e:
+                    out.append((ns, e))
+        return out
+
+    def register_recovery_keys(self) -> None:
+        """Accept the recovery keys of the configuration: from now on every new key is wrapped to them too.
+
+        Raises:
+            StorageError: nothing was changed. ClosedError.
+        """
+        self._cache.fresh()
+        with self._book.write():
+            for recipient in self._kms.recipients:
+                self._book.register(recipient.describe(), now_us())
 
     def rewrap_namespace(self, ns: int, *, names: Sequence[str] | None = None) -> int:
         """Wrap every version of a namespace key anew; returns how many there are.

@@ -9,9 +9,20 @@ from strongroom.kms._envelope import EnvelopeKms
 from strongroom.kms._guard import BreakerState, KmsHealth
 from strongroom.kms._policy import policy
 from strongroom.kms._proof import Proof, prove
+from strongroom.kms._protect import PassphraseCost
 from strongroom.kms._registry import AGENT, LOCAL, PROVIDERS, check_keys_config, create_kms, make_kms
+from strongroom.kms._stores import (
+    check_providers,
+    create_directory,
+    create_key_file,
+    make_directory,
+    names_for,
+    names_of_store,
+    recipients,
+)
 from strongroom.kms.agent import AgentKms
-from strongroom.kms.local import LocalKeystore, PassphraseCost
+from strongroom.kms.local import LocalKeystore
+from strongroom.kms.recovery import Recipient, RecoveryKey
 
 __all__ = [
     "AGENT",
@@ -30,11 +41,20 @@ __all__ = [
     "LocalKeystore",
     "PassphraseCost",
     "Proof",
+    "Recipient",
+    "RecoveryKey",
     "as_directory",
     "check_keys_config",
+    "check_providers",
+    "create_directory",
+    "create_key_file",
     "create_kms",
     "encode_context",
+    "make_directory",
     "make_kms",
+    "names_for",
+    "names_of_store",
     "policy",
     "prove",
+    "recipients",
 ]

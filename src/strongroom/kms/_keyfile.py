@@ -24,6 +24,7 @@ from strongroom.crypto import PASSWORD_HEADER_BYTES, WRAPPED_BYTES
 from strongroom.errors import KeystoreFormatError
 
 MAGIC: Final = b"SRKEYST\n"
+RECOVERY_MAGIC: Final = b"SRRECOV\n"  # a recovery key: spec/recovery.md
 VERSION: Final = 1
 PLAIN: Final = 1
 PASSPHRASE: Final = 2
@@ -44,6 +45,7 @@ class KeyFile:
     key_id: bytes  # 16 bytes: the name of the master key
     password_header: bytes  # 32 bytes; all zero: the master key stands in the file unprotected
     body: bytes = field(repr=False)
+    magic: bytes = MAGIC
 
     @property
     def protected(self) -> bool:
@@ -52,7 +54,8 @@ class KeyFile:
     def header(self) -> bytes:
         """Bytes 0..75: all but body and checksum; the context of a wrapped body."""
         protection = PASSPHRASE if self.protected else PLAIN
-        return _HEADER.pack(MAGIC, VERSION, protection, 0, self.store_id, self.key_id, self.password_header)
+        fixed = (VERSION, protection, 0, self.store_id, self.key_id, self.password_header)
+        return _HEADER.pack(self.magic, *fixed)
 
     def encode(self) -> bytes:
         """The bytes of the file."""
@@ -62,13 +65,13 @@ class KeyFile:
         return b"".join((header, self.body, digest.digest()))
 
 
-def parse(data: bytes) -> KeyFile:
+def parse(data: bytes, magic: bytes = MAGIC) -> KeyFile:
     """Read a key file; only what ``KeyFile.encode`` writes is accepted.
 
     Raises:
         KeystoreFormatError: damaged, cut, of another version, or no key file at all.
     """
-    if len(data) < HEADER_BYTES + CHECKSUM_BYTES or not data.startswith(MAGIC):
+    if len(data) < HEADER_BYTES + CHECKSUM_BYTES or not data.startswith(magic):
         raise KeystoreFormatError("this is no key file of Strongroom, or it is damaged", hint=_RESTORE)
     content, checksum = memoryview(data)[:-CHECKSUM_BYTES], data[-CHECKSUM_BYTES:]
     if not compare_digest(hashlib.sha256(content).digest(), checksum):
@@ -80,7 +83,7 @@ def parse(data: bytes) -> KeyFile:
             hint="install the version that wrote it, or a newer one",
         )
     body = bytes(content[HEADER_BYTES:])
-    file = KeyFile(store_id=store_id, key_id=key_id, password_header=password_header, body=body)
+    file = KeyFile(store_id=store_id, key_id=key_id, password_header=password_header, body=body, magic=magic)
     if zero or len(body) != BODY_BYTES.get(protection) or file.protected != (protection == PASSPHRASE):
         raise KeystoreFormatError("the key file is not of a form that this program writes", hint=_RESTORE)
     return file

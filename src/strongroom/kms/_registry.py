@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 from uuid import UUID
 
+from strongroom import references
 from strongroom.config import KeysConfig, resolve_reference
 from strongroom.errors import ConfigurationError
 from strongroom.kms._contract import KmsProvider
@@ -226,8 +227,6 @@ def _check_texts(config: KeysConfig) -> None:
         raise ConfigurationError("[keys] unwrap_keys names an empty key")
     if config.endpoint:
         check_endpoint(config.endpoint)
-    if config.credentials and config.credentials.partition(":")[0] not in ("env", "file"):
-        raise ConfigurationError(
-            "[keys] credentials must be a reference",
-            hint="write env:NAME or file:/path, never the secret itself",
-        )
+    for name in ("credentials", "passphrase"):
+        if getattr(config, name):
+            references.check(getattr(config, name), f"[keys] {name}")

@@ -6,21 +6,18 @@ context as its context: 123 bytes.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from uuid import UUID
 
-from strongroom.crypto import SecretKey, new_password_header, password_kdf, unwrap_key, wrap_key
-from strongroom.crypto.danger import expose, overwrite
+from strongroom.crypto import SecretKey, unwrap_key, wrap_key
+from strongroom.crypto.danger import overwrite
 from strongroom.errors import (
     ClosedError,
-    InvalidInputError,
     KeyringMismatchError,
     KeystoreMissingError,
     StorageError,
@@ -28,27 +25,14 @@ from strongroom.errors import (
 )
 from strongroom.kms import _keyfile
 from strongroom.kms._contract import KmsKeyInfo, encode_context
-from strongroom.kms._keyfile import KEY_FILE_BYTES_MAX, NO_PASSWORD, KeyFile
+from strongroom.kms._keyfile import KEY_FILE_BYTES_MAX, KeyFile
+from strongroom.kms._protect import PassphraseCost, protect, reveal
 from strongroom.kms.files import create_private_file, read_private_file
-
-PASSPHRASE_CHARACTERS_MIN: Final = 8
 
 _FORMAT: Final = b"\x01"
 _PREFIX_BYTES: Final = 17
 _WRAP_LABEL: Final = "kms-local-wrap"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PassphraseCost:
-    """What one guess of the passphrase costs: Argon2id; the default is RFC 9106's second choice (section 4).
-
-    The bounds are those of ``crypto.new_password_header``: 19 MiB to 2 GiB, 2 to 16 iterations, 1 to
-    16 lanes; checked when written and again when read, before anything is allocated.
-    """
-
-    memory_kib: int = 64 * 1024
-    iterations: int = 3
-    lanes: int = 4
+_HINT: Final = "set [keys] passphrase to env:NAME or file:/path"
 
 
 _Identity = tuple[int, int, int, int, int, int]
@@ -94,20 +78,7 @@ class LocalKeystore:
         """
         master = SecretKey.generate()
         key_id = os.urandom(16)
-        if passphrase is None:
-            file = KeyFile(
-                store_id=store_id.bytes, key_id=key_id, password_header=NO_PASSWORD, body=expose(master)
-            )
-        else:
-            if len(passphrase) < PASSPHRASE_CHARACTERS_MIN:
-                raise InvalidInputError(f"a passphrase has at least {PASSPHRASE_CHARACTERS_MIN} characters")
-            cost = cost or PassphraseCost()
-            password_header = new_password_header(
-                memory_kib=cost.memory_kib, iterations=cost.iterations, lanes=cost.lanes
-            )
-            file = KeyFile(store_id=store_id.bytes, key_id=key_id, password_header=password_header, body=b"")
-            wrapped = wrap_key(password_kdf(passphrase, password_header), master, file.header())
-            file = dataclasses.replace(file, body=wrapped)
+        file = protect(master, store_id=store_id.bytes, key_id=key_id, passphrase=passphrase, cost=cost)
         data = file.encode()
         overwrite(file.body)
         create_private_file(path, data)
@@ -139,7 +110,7 @@ class LocalKeystore:
             )
         digest = hashlib.sha256(data).digest()
         overwrite(data)
-        return cls(path, file, _master(file, passphrase), digest, _identity(found))
+        return cls(path, file, reveal(file, passphrase, _HINT), digest, _identity(found))
 
     def describe(self) -> KmsKeyInfo:
         """The master key in use; ``key_uri`` is ``local:`` and 32 hexadecimal digits.
@@ -227,24 +198,3 @@ def store_of_key_file(path: Path) -> UUID:
 
 def _identity(found: os.stat_result) -> _Identity:
     return (found.st_dev, found.st_ino, found.st_mode, found.st_uid, found.st_size, found.st_mtime_ns)
-
-
-def _master(file: KeyFile, passphrase: str | None) -> SecretKey:
-    if not file.protected:
-        if passphrase is not None:
-            raise UnwrapError(
-                "the key file is not protected by a passphrase, but one was given",
-                hint="remove [keys] passphrase, or restore the protected key file",
-            )
-        master = SecretKey.from_bytes(file.body)
-        overwrite(file.body)
-        return master
-    if passphrase is None:
-        raise UnwrapError(
-            "the key file is protected by a passphrase and none was given",
-            hint="set [keys] passphrase to env:NAME or file:/path",
-        )
-    try:
-        return unwrap_key(password_kdf(passphrase, file.password_header), file.body, file.header())
-    except (UnwrapError, InvalidInputError):
-        raise UnwrapError("the passphrase is wrong") from None

@@ -22,7 +22,13 @@ from strongroom.model.memory import (
     SearchMode,
     StoreStats,
 )
-from strongroom.model.namespace import NamespaceInfo, NamespacePattern, check_namespace, tenant_of
+from strongroom.model.namespace import (
+    NamespaceInfo,
+    NamespaceKms,
+    NamespacePattern,
+    check_namespace,
+    tenant_of,
+)
 from strongroom.model.principal import (
     IN_PROCESS,
     Action,
@@ -62,6 +68,7 @@ __all__ = [
     "MemoryDraft",
     "MemoryPatch",
     "NamespaceInfo",
+    "NamespaceKms",
     "NamespacePattern",
     "Principal",
     "PrincipalKind",

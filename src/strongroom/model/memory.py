@@ -156,3 +156,4 @@ class StoreStats:
     pending: int
     dead: int
     namespaces: int
+    unavailable: int = 0  # of these namespaces: not counted, because their keys cannot be had now

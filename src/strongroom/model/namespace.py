@@ -80,3 +80,24 @@ class NamespaceInfo:
     pending: int
     model: str
     language: str
+    unavailable: str | None = None  # why its keys cannot be had now; the counts are 0 then
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamespaceKms:
+    """Who holds the master keys of a namespace, and how its namespace key is doing in this process.
+
+    ``pseudonym``: of its tenant in metrics; ``providers``: names in the configuration, in the order in
+    which they are asked; ``master_keys``: as their services name them, recovery keys included;
+    ``state``: ``unused``, ``fresh``, ``due`` (being asked for again), ``over`` (not usable);
+    ``age_s``: seconds since the service has last answered with it; ``error``: code of the last
+    refusal or silence.
+    """
+
+    namespace: str
+    pseudonym: str
+    providers: tuple[str, ...]
+    master_keys: tuple[str, ...]
+    state: str
+    age_s: float | None
+    error: str | None

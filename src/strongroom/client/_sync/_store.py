@@ -14,6 +14,7 @@ from strongroom.errors import OperationTimeoutError
 from strongroom.model import (
     ApiKeyInfo,
     NamespaceInfo,
+    NamespaceKms,
     QueueEntry,
     Scope,
     StoreStats,
@@ -52,26 +53,37 @@ class StoreCalls(Calls):
         return _wire.decode(_wire.Namespaces, raw).namespaces
 
     def create_namespace(
-        self, name: str, *, model: str | None = None, language: str | None = None
+        self, name: str, *, model: str | None = None, language: str | None = None, kms: str | None = None
     ) -> NamespaceInfo:
         """Make a namespace with keys of its own; needs the admin scope.
 
+        ``kms``: the key management service that wraps its key, by its name in the server's configuration.
+
         Raises:
-            ConflictError: it exists. UnknownModelError: no such model is configured.
+            ConflictError: it exists. UnknownModelError: no such model is configured. ConfigurationError: no
+            such service is. KeyManagementError: the service refuses or does not answer; nothing was made.
         """
-        body = _wire.encode({"name": name, "model": model, "language": language})
+        body = _wire.encode({"name": name, "model": model, "language": language, "kms": kms})
         return _wire.decode(NamespaceInfo, self._send("POST", "/v1/namespaces", body))
 
     def update_namespace(
-        self, name: str, *, model: str | None = None, language: str | None = None
+        self, name: str, *, model: str | None = None, language: str | None = None, kms: str | None = None
     ) -> NamespaceInfo:
-        """Change a namespace's embedding model (its memories are embedded anew) or language.
+        """Change a namespace's model (its memories are embedded anew), language, or who wraps its key.
+
+        ``kms``: move it to that key management service while it is in use.
 
         Raises:
-            NamespaceNotFoundError, UnknownModelError, InvalidInputError.
+            NamespaceNotFoundError, UnknownModelError, InvalidInputError. ConfigurationError: no such
+            service. KeyManagementError: one of the two refuses or does not answer; nothing was changed.
         """
-        body = _wire.encode({"name": name, "model": model, "language": language})
+        body = _wire.encode({"name": name, "model": model, "language": language, "kms": kms})
         return _wire.decode(NamespaceInfo, self._send("PATCH", "/v1/namespaces", body))
+
+    def kms_status(self) -> Sequence[NamespaceKms]:
+        """Who holds the keys of the namespaces that the caller administers, and how that is going."""
+        raw = self._send("GET", "/v1/kms", repeatable=True)
+        return _wire.decode(_wire.Kms, raw).namespaces
 
     def keys_create(
         self,

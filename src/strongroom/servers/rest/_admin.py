@@ -58,19 +58,24 @@ def store(caller: Caller) -> APIRouter:
         return await caller.call_with(
             request,
             _parse_namespace,
-            lambda s, o: s.create_namespace(o.name, model=o.model, language=o.language),
+            lambda s, o: s.create_namespace(o.name, model=o.model, language=o.language, kms=o.kms),
             status=201,
         )
 
     @router.patch(
         "/v1/namespaces",
-        **route(m.NamespaceOut, "Change a namespace's model or language", m.NewNamespace, tag="store"),
+        **route(
+            m.NamespaceOut,
+            "Change a namespace's model, language or key management service",
+            m.NewNamespace,
+            tag="store",
+        ),
     )
     async def update_namespace(request: Request) -> Response:
         return await caller.call_with(
             request,
             _parse_namespace,
-            lambda s, o: s.update_namespace(o.name, model=o.model, language=o.language),
+            lambda s, o: s.update_namespace(o.name, model=o.model, language=o.language, kms=o.kms),
         )
 
     return router
@@ -79,6 +84,10 @@ def store(caller: Caller) -> APIRouter:
 def administration(caller: Caller) -> APIRouter:
     """The routes for operators: keys, the embedding queue, the audit log."""
     router = APIRouter(dependencies=caller.checks())
+
+    @router.get("/v1/kms", **route(m.KmsOut, "Who holds the keys of the namespaces", tag="administration"))
+    async def kms_status(request: Request) -> Response:
+        return await caller.call(request, lambda s: {"namespaces": s.kms_status()})
 
     @router.get("/v1/keys", **route(m.KeysOut, "List API keys", tag="administration"))
     async def keys(request: Request) -> Response:

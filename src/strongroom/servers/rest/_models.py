@@ -186,6 +186,7 @@ class NewNamespace(Input):
     name: Name
     model: Text | None = None
     language: Text | None = None
+    kms: Text | None = None
 
 
 class NewKey(Input):
@@ -299,6 +300,7 @@ class StatsOut(Output):
     pending: int
     dead: int
     namespaces: int
+    unavailable: int
 
 
 class NamespaceOut(Output):
@@ -311,6 +313,25 @@ class NamespaceOut(Output):
     pending: int
     model: str
     language: str
+    unavailable: str | None
+
+
+class NamespaceKmsOut(Output):
+    """Who holds the master keys of a namespace."""
+
+    namespace: str
+    pseudonym: str
+    providers: list[str]
+    master_keys: list[str]
+    state: str
+    age_s: float | None
+    error: str | None
+
+
+class KmsOut(Output):
+    """Who holds the keys of namespaces."""
+
+    namespaces: list[NamespaceKmsOut]
 
 
 class NamespacesOut(Output):
