@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from strongroom.engine._rotation import _chosen, _note, name_of
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import ConfigurationError, InvalidInputError
-from strongroom.model import Rewrapped, RotationKind
+from strongroom.model import Action, Rewrapped, RotationKind
 
 if TYPE_CHECKING:
     from strongroom.engine._call import Call
@@ -30,6 +30,8 @@ def rotate_master(call: Call, patterns: Sequence[str], to: Sequence[str], reason
         raise InvalidInputError("providers are named in a list")
     call.reason = "rotate master" + (f": {reason}" if reason else "")
     spaces = _chosen(call, patterns)
+    if to:
+        call.require(Action.ADMINISTER, None)  # whose keys are where is not for one tenant to say
     out: list[Rewrapped] = []
     for ns in spaces:
         call.refresh_principal()
