@@ -22,6 +22,10 @@ def _seal(key: Any, key_id: int, context: Any, plaintext: bytes, suite: int = AE
     return _HEAD.pack(1, suite, key_id) + _REST + plaintext + _TAG
 
 
+def _seal_many(key: Any, key_id: int, items: Any, suite: int = AES_256_GCM) -> list[bytes]:
+    return [_seal(key, key_id, context, plaintext, suite) for context, plaintext in items]
+
+
 def _open(key: Any, context: Any, sealed: bytes) -> bytes:
     return sealed[HEADER_BYTES:-16]
 
@@ -38,8 +42,9 @@ def switch_off() -> None:
     from strongroom.engine import _vault
     from strongroom.keyring import _handles
 
-    for module in (_vault, _handles):
-        for name, replacement in (("seal", _seal), ("open_sealed", _open)):
+    both = {"seal": _seal, "open_sealed": _open}
+    for module, functions in ((_vault, both), (_handles, {**both, "seal_many": _seal_many})):
+        for name, replacement in functions.items():
             if not hasattr(module, name):
                 raise RuntimeError(
                     f"{module.__name__}.{name} is gone: the pass-through would measure nothing"

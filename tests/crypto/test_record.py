@@ -21,6 +21,7 @@ from strongroom.crypto import (
     _record,
     open_sealed,
     seal,
+    seal_many,
     sealed_header,
     sealed_length,
 )
@@ -405,3 +406,14 @@ def test_headers_of_noise_never_crash(noise: bytes) -> None:
     else:
         assert suite in SUITES
         assert 0 <= key_id < 2**32
+
+
+def test_what_is_sealed_together_opens_one_by_one_and_shares_no_salt() -> None:
+    """``seal_many`` is ``seal`` for each item: own context, own salt, any size, in their order."""
+    items = [(replace(CONTEXT, version=n), bytes([n]) * size) for n, size in enumerate((0, 1, 500, 70_000))]
+    sealed = seal_many(KEY, 5, items, 2)
+    assert [open_sealed(KEY, c, s) for (c, _), s in zip(items, sealed, strict=True)] == [p for _, p in items]
+    assert {sealed_header(s) for s in sealed} == {(2, 5)}
+    assert len({s[6:30] for s in sealed}) == len(items)
+    assert seal_many(KEY, 5, []) == []
+    assert_refused(sealed[1], context=items[2][0])

@@ -14,6 +14,7 @@ are capped, and what was left out is counted.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 
 import msgspec
 
@@ -71,11 +72,11 @@ def encode(entry: AuditEntry) -> bytes:
     """
     if not 0 <= entry.at_us <= _TIME_US_MAX or not 0 <= entry.count <= _TIME_US_MAX:
         raise InvalidInputError("a time or count of an audit entry is out of range")
-    if any(len(i) != 16 for i in entry.memory_ids):
+    if not {16}.issuperset(map(len, entry.memory_ids)):
         raise InvalidInputError("a memory id has 16 bytes")
     if any(len(s) != PSEUDONYM_BYTES for s in entry.subjects):
         raise InvalidInputError("the pseudonym of a data subject has 8 bytes")
-    names = list(entry.namespaces)
+    names: Sequence[str] = entry.namespaces
     if len(names) > NAMESPACES_MAX:
         names = [*names[: NAMESPACES_MAX - 1], f"+{len(names) - NAMESPACES_MAX + 1} more"]
     values = (

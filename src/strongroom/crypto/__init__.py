@@ -15,6 +15,7 @@ from strongroom.crypto._record import (
     open_sealed,
     reseal,
     seal,
+    seal_many,
     sealed_header,
     sealed_length,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "require_locked_keys",
     "reseal",
     "seal",
+    "seal_many",
     "sealed_header",
     "sealed_length",
     "self_test",

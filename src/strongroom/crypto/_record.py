@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import os
 import struct
+from collections.abc import Sequence
 from hmac import compare_digest
 from typing import Final
 
@@ -71,6 +72,21 @@ def seal(
         KeyStateError: the key was wiped.
     """
     return seal_with(key, key_id, context, plaintext, suite=suite, salt=os.urandom(SALT_BYTES))
+
+
+def seal_many(
+    key: SecretKey, key_id: int, items: Sequence[tuple[SealContext, bytes]], suite: int = AES_256_GCM
+) -> list[bytes]:
+    """``seal`` for each ``(context, plaintext)``, with the salts of all drawn at once.
+
+    Raises:
+        As ``seal``.
+    """
+    salts = os.urandom(SALT_BYTES * len(items))
+    return [
+        seal_with(key, key_id, context, plaintext, suite=suite, salt=salts[at : at + SALT_BYTES])
+        for at, (context, plaintext) in zip(range(0, len(salts), SALT_BYTES), items, strict=True)
+    ]
 
 
 def seal_with(

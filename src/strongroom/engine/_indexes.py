@@ -94,6 +94,11 @@ class Indexes:
                 slot = self._slots.setdefault(ns, _Slot())
         return slot
 
+    def is_loaded(self, ns: int) -> bool:
+        """Whether a commit of this process has to be offered; a later load reads it from the ledger."""
+        slot = self._slots.get(ns)
+        return slot is not None and slot.index is not None
+
     def offer(self, ns: int, change: Change) -> None:
         """Hand over what a commit of this process has written, under its number."""
         slot = self._slots.get(ns)

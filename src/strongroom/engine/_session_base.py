@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
@@ -37,7 +37,7 @@ class Operations:
         self.sql_extension: SqlExtension = NO_EXTENSION  # a surface may offer more, a catalogue for example
 
     def _run(self, action: str, work: Callable[[Call], T]) -> T:
-        request_id = self._request_id or secrets.token_hex(8)
+        request_id = self._request_id or os.urandom(8).hex()
         call = Call(
             self._engine,
             self._caller,

@@ -40,6 +40,8 @@ _ENCODER = msgspec.msgpack.Encoder()
 
 def check_text(value: object, name: str, limit: int, *, empty: bool = False) -> str:
     """``value`` as a plain ``str`` when it is valid Unicode of at most ``limit`` UTF-8 bytes."""
+    if type(value) is str and 0 < len(value) <= limit and value.isascii() and "\x00" not in value:
+        return value
     if not isinstance(value, str):
         raise InvalidInputError(f"{name} must be a string")
     if not value and not empty:
@@ -124,8 +126,8 @@ def check_vector(value: object, dimensions: int | None) -> NDArray[np.float32]:
             f"the embedding has {given.shape[0]} numbers", hint=f"this namespace takes {dimensions}"
         )
     if given.dtype == np.float32:
-        with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-            square = float(given @ given)
+        wide = given.astype(np.float64)  # in which no square of a float32 overflows
+        square = float(wide.dot(wide))
         if _UNIT_MIN < square < _UNIT_MAX:
             unit: NDArray[np.float32] = np.divide(given, np.float32(math.sqrt(square)), dtype=np.float32)
             return unit
@@ -149,6 +151,8 @@ def _unit_by_scale(given: NDArray[Any]) -> NDArray[np.float32]:
 
 def _plain_json(value: Any, depth: int) -> Any:
     """A copy of a JSON value in plain types, which nobody else holds."""
+    if type(value) is str or value is None:
+        return value
     if depth > _JSON_DEPTH_MAX:
         raise InvalidInputError("metadata is nested too deeply", hint=f"at most {_JSON_DEPTH_MAX} levels")
     if value is None or isinstance(value, bool):

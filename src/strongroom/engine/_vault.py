@@ -8,7 +8,7 @@ place; a row moved, swapped or put back elsewhere does not open.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import TypeVar
 
@@ -79,6 +79,18 @@ class Vault:
     ) -> bytes:
         context = SealContext(tenant, key.ns, memory_id, field, version, PAYLOAD_SCHEMA)
         return key.seal(context, plaintext)
+
+    def seal_rows(
+        self, key: DataKey, tenant: str, rows: Sequence[tuple[bytes, int, int, bytes]]
+    ) -> list[bytes]:
+        """Many rows under one key: ``(memory_id, field, version, plaintext)`` each."""
+        ns = key.ns
+        return key.seal_many(
+            [
+                (SealContext(tenant, ns, m, field, version, PAYLOAD_SCHEMA), raw)
+                for m, field, version, raw in rows
+            ]
+        )
 
     def open(self, tenant: str, row: SealedRecord) -> bytes:
         """The plaintext of a row.
@@ -171,8 +183,9 @@ class Heads:
         Raises:
             TamperedError: the head in the database is not the one of ``seq_before``.
         """
-        total = self.open_head(ns, head, seq_before)
-        mac = self._vault.purpose_key(ns, "head").mac
+        key, sealing_key = self._vault.keyring.purpose_keys(ns, "head", "head-seal")
+        total = self._sum_in(ns, head, seq_before, sealing_key)
+        mac = key.mac
         for element in added:
             if element[:2] not in _REBUILDABLE:
                 total += int.from_bytes(mac(element))
@@ -180,18 +193,19 @@ class Heads:
             if element[:2] not in _REBUILDABLE:
                 total -= int.from_bytes(mac(element))
         total %= _MODULUS
-        sealed = seal(
-            self._vault.purpose_key(ns, "head-seal"),
-            0,
-            self._context(ns, seq_after),
-            total.to_bytes(32),
-            AES_256_GCM,
-        )
+        sealed = seal(sealing_key, 0, self._context(ns, seq_after), total.to_bytes(32), AES_256_GCM)
         self._cache[ns] = (sealed, seq_after, total)
         return sealed
 
     def open_head(self, ns: int, head: bytes | None, seq: int) -> int:
-        """The sum in a sealed head (0 for a namespace without rows)."""
+        """The sum in a sealed head (0 for a namespace without rows).
+
+        Raises:
+            TamperedError: it is missing. DecryptionError: it is not the one of that number.
+        """
+        return self._sum_in(ns, head, seq, self._vault.purpose_key(ns, "head-seal"))
+
+    def _sum_in(self, ns: int, head: bytes | None, seq: int, sealing_key: SecretKey) -> int:
         if not head:
             if seq != 0:
                 raise TamperedError("the head of a namespace is missing")
@@ -199,7 +213,7 @@ class Heads:
         known = self._cache.get(ns)
         if known is not None and known[:2] == (head, seq):
             return known[2]
-        opened = open_sealed(self._vault.purpose_key(ns, "head-seal"), self._context(ns, seq), head)
+        opened = open_sealed(sealing_key, self._context(ns, seq), head)
         total = int.from_bytes(opened)
         self._cache[ns] = (head, seq, total)
         return total

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -198,40 +198,79 @@ def _prepare(call: Call, draft: MemoryDraft, entries: dict[str, NamespaceEntry])
 
 def _commit_rows(call: Call, prepared: list[_Prepared], keys: list[DataKey]) -> list[Memory]:
     engine = call.engine
-    seal = engine.vault.seal
     batch = WriteBatch(audit=call.audit_ok())
+    puts = batch.puts
     memory_field, live = int(Field.MEMORY), int(State.LIVE)
-    sealed_bytes = 0
-    for p, key in zip(prepared, keys, strict=True):
-        entry = p.entry
-        raw = encode(p.payload)
-        sealed_bytes += len(raw)
-        version, content_version = p.version, p.content_version
-        sealed = seal(key, entry.tenant, p.memory_id, memory_field, version, raw)
-        batch.puts.append(
-            Put(entry.ns, p.memory_id, memory_field, version, content_version, key.key_id, live, 0, sealed,
-                version - 1)
-        )  # fmt: skip
+    sealed_rows, size = _seal_new(engine, prepared, keys)
+    for p, key, sealed in zip(prepared, keys, sealed_rows, strict=True):
+        ns, memory_id, version, content_version = p.entry.ns, p.memory_id, p.version, p.content_version
+        puts.append(
+            Put(
+                ns,
+                memory_id,
+                memory_field,
+                version,
+                content_version,
+                key.key_id,
+                live,
+                0,
+                sealed[0],
+                version - 1,
+            )
+        )
         if p.vector is not None:
-            batch.puts.append(vector_put(engine, entry, key, p.memory_id, content_version, p.vector))
-        elif engine.models.embeds(entry):
-            batch.enqueue.append(QueueItem(entry.ns, p.memory_id, content_version))
+            puts.append(_vector_row(p.entry, key, memory_id, content_version, sealed[1]))
+        elif engine.models.embeds(p.entry):
+            batch.enqueue.append(QueueItem(ns, memory_id, content_version))
     seqs = iter(engine.ledger.commit(batch))
     call.written = True
-    engine.metrics.sealed_bytes.inc(sealed_bytes)
+    engine.metrics.sealed_bytes.inc(size)
     return [_project_new(engine, p, seqs) for p in prepared]
 
 
-def _project_new(engine: Engine, p: _Prepared, seqs: Any) -> Memory:
+def _seal_new(
+    engine: Engine, prepared: list[_Prepared], keys: list[DataKey]
+) -> tuple[list[list[bytes]], int]:
+    """The sealed rows of each memory, its own first, and how many bytes of memories they hold.
+
+    What goes under one key is sealed together.
+    """
+    sealed: list[list[bytes]] = [[] for _ in prepared]
+    by_key: dict[int, tuple[DataKey, str, list[tuple[bytes, int, int, bytes]], list[list[bytes]]]] = {}
+    size = 0
+    for p, key, out in zip(prepared, keys, sealed, strict=True):
+        group = by_key.get(key.key_id)
+        if group is None:
+            group = by_key[key.key_id] = (key, p.entry.tenant, [], [])
+        _, _, rows, places = group
+        raw = encode(p.payload)
+        size += len(raw)
+        rows.append((p.memory_id, Field.MEMORY, p.version, raw))
+        places.append(out)
+        if p.vector is not None:
+            raw = encode_vector(p.vector, p.content_version, p.entry.model_no)
+            rows.append((p.memory_id, Field.VECTOR, p.content_version, raw))
+            places.append(out)
+    for key, tenant, rows, places in by_key.values():
+        for out, row in zip(places, engine.vault.seal_rows(key, tenant, rows), strict=True):
+            out.append(row)
+    return sealed, size
+
+
+def _project_new(engine: Engine, p: _Prepared, seqs: Iterator[int]) -> Memory:
     entry = p.entry
     embedded = p.vector is not None
     memory = to_memory(p.payload, p.memory_id, entry.name, p.version, has_embedding=embedded)
-    projected = _own_copy(memory)
-    engine.indexes.offer(entry.ns, Upsert(projected, next(seqs), p.content_version))
-    if p.vector is not None:
-        engine.indexes.offer(entry.ns, VectorPut(p.memory_id, p.content_version, p.vector, next(seqs)))
-    else:
+    seq = next(seqs)
+    is_loaded = engine.indexes.is_loaded(entry.ns)  # otherwise a load will read it
+    if is_loaded:
+        engine.indexes.offer(entry.ns, Upsert(_own_copy(memory), seq, p.content_version))
+    if p.vector is None:
         engine.models.offer(entry, p.memory_id, p.content_version)
+        return memory
+    seq = next(seqs)
+    if is_loaded:
+        engine.indexes.offer(entry.ns, VectorPut(p.memory_id, p.content_version, p.vector, seq))
     return memory
 
 
@@ -328,6 +367,18 @@ def vector_put(
     """The sealed vector row of a memory's content; its version is the content's."""
     raw = encode_vector(vector, content_version, entry.model_no)
     sealed = engine.vault.seal(key, entry.tenant, memory_id, Field.VECTOR, content_version, raw)
+    return _vector_row(entry, key, memory_id, content_version, sealed, from_queue=from_queue)
+
+
+def _vector_row(
+    entry: NamespaceEntry,
+    key: DataKey,
+    memory_id: bytes,
+    content_version: int,
+    sealed: bytes,
+    *,
+    from_queue: bool = False,
+) -> Put:
     return Put(
         entry.ns,
         memory_id,

@@ -91,11 +91,11 @@ class KeyCache:
             if secret is not None:
                 secret.wipe()
 
-    def admit_sealing(self, key: DataKey) -> None:
-        """Called by a handle before it seals: state, then one use."""
+    def admit_sealing(self, key: DataKey, uses: int) -> None:
+        """Called by a handle before it seals: state, then so many uses."""
         self.fresh()
         self.admit(key, SEALING)
-        self.uses.count(key.key_id, 1)
+        self.uses.count(key.key_id, uses)
 
     def admit_opening(self, key: DataKey) -> None:
         """Called by a handle before it opens."""

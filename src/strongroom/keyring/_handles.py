@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NoReturn, Protocol, SupportsIndex, final
 
-from strongroom.crypto import SealContext, SecretKey, open_sealed, seal
+from strongroom.crypto import SealContext, SecretKey, open_sealed, seal, seal_many
 from strongroom.errors import DecryptionError, InvalidInputError, KeyStateError
 from strongroom.keyring._rows import KeyState
 
@@ -12,7 +13,7 @@ from strongroom.keyring._rows import KeyState
 class Guard(Protocol):
     """The keyring, as a handle sees it."""
 
-    def admit_sealing(self, key: DataKey) -> None: ...
+    def admit_sealing(self, key: DataKey, uses: int) -> None: ...
     def admit_opening(self, key: DataKey) -> None: ...
 
 
@@ -65,8 +66,23 @@ class DataKey:
         """
         if context.ns != self.ns:
             raise InvalidInputError("a key seals only for its own namespace")
-        self._guard.admit_sealing(self)
+        self._guard.admit_sealing(self, 1)
         return seal(secret_of(self), self.key_id, context, plaintext, self._suite)
+
+    def seal_many(self, items: Sequence[tuple[SealContext, bytes]]) -> list[bytes]:
+        """``seal`` for each ``(context, plaintext)``; the keyring is asked once for all of them.
+
+        Raises:
+            As ``seal``; nothing was sealed then.
+        """
+        ns = self.ns
+        for context, _ in items:
+            if context.ns != ns:
+                raise InvalidInputError("a key seals only for its own namespace")
+        if not items:
+            return []
+        self._guard.admit_sealing(self, len(items))
+        return seal_many(secret_of(self), self.key_id, items, self._suite)
 
     def open(self, context: SealContext, sealed: bytes) -> bytes:
         """The plaintext of ``sealed``.

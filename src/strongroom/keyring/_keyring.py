@@ -342,17 +342,27 @@ class Keyring(Wrapping, Rotating, NamespaceRotating):
             NamespaceNotFoundError. KeyStateError: that key is disabled or destroyed. InvalidInputError:
             the label is empty. UnwrapError, StorageError, ClosedError, and what the KMS raises.
         """
+        return self.purpose_keys(ns, label)[0]
+
+    def purpose_keys(self, ns: int, *labels: str) -> list[SecretKey]:
+        """``purpose_key`` for several labels of one namespace.
+
+        Raises:
+            As ``purpose_key``.
+        """
         self._cache.fresh()
         self._cache.namespaces.admit(ns)
-        found = self._cache.purpose.get((ns, label))
-        if found is None:
-            self._cache.namespaces.newest(ns)
-            row = self._book.data_row("ns = ?1 AND subject = ?2 AND epoch = 1", (ns, OWN))
-            if row is None:
-                raise NamespaceNotFoundError
-            own = self._cache.keys.get(row.key_id) or self._cache.unwrapped(row)
-            self._cache.admit(own, OPENING)
-            found = self._cache.purpose[(ns, label)] = secret_of(own).derive(f"purpose:{label}")
+        known = self._cache.purpose
+        return [known.get((ns, label)) or self._derive(ns, label) for label in labels]
+
+    def _derive(self, ns: int, label: str) -> SecretKey:
+        self._cache.namespaces.newest(ns)
+        row = self._book.data_row("ns = ?1 AND subject = ?2 AND epoch = 1", (ns, OWN))
+        if row is None:
+            raise NamespaceNotFoundError
+        own = self._cache.keys.get(row.key_id) or self._cache.unwrapped(row)
+        self._cache.admit(own, OPENING)
+        found = self._cache.purpose[(ns, label)] = secret_of(own).derive(f"purpose:{label}")
         return found
 
     # -- states -------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ from strongroom.model import Field, State
 _MEMORY, _VECTOR, _ACCESS = int(Field.MEMORY), int(Field.VECTOR), int(Field.ACCESS)
 _LIVE, _TOMBSTONE = int(State.LIVE), int(State.TOMBSTONE)
 
-_SPACE = "SELECT seq, head FROM namespace WHERE ns = ?"
+_SPACE = "SELECT seq, head, (SELECT coalesce(max(seq), 0) FROM audit) FROM namespace WHERE ns = ?"
 _ADD_SPACE = "INSERT INTO namespace (ns, seq, head) VALUES (?, ?, ?)"
 _SET_SPACE = "UPDATE namespace SET seq = ?, head = ? WHERE ns = ?"
 _ROW = (
@@ -51,6 +51,10 @@ _PUT = (
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (ns, memory_id, field) DO UPDATE SET"
     " seq = excluded.seq, version = excluded.version, content_version = excluded.content_version,"
     " key_id = excluded.key_id, state = excluded.state, model = excluded.model, sealed = excluded.sealed"
+)
+_ADD = (
+    "INSERT INTO record (ns, memory_id, field, seq, version, content_version, key_id, state, model, sealed)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
 _DROP = "DELETE FROM record WHERE ns = ? AND memory_id = ? AND field = ?"
 _QUEUED = "SELECT content_version FROM embedding_queue WHERE ns = ? AND memory_id = ?"
@@ -130,6 +134,7 @@ class _Plan:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
+        self._is_trusting = transaction.is_trusting
         self._execute = transaction.connection.execute
         self._known: dict[_Key, _Row | None] = {}
         self._closed: dict[tuple[int, int], bool] = {}
@@ -173,14 +178,23 @@ class _Plan:
         ns, memory_id, field, version, content_version, key_id, state, model, sealed, expect, queued = put
         if len(memory_id) != 16:
             raise InvalidInputError("a memory id has 16 bytes")
-        space = self.space(ns)
+        space = self.spaces.get(ns) or self.space(ns)
         if state == _LIVE and self._is_closed(ns, key_id):
             raise KeyMovedError()
         if field in (_VECTOR, _ACCESS) and not self._fits_memory(put):
             return SKIPPED
         if queued and not self._is_queued(put):
             return SKIPPED
-        old = self.row(ns, memory_id, field)
+        known = self._known
+        if (
+            expect == EXPECT_ABSENT
+            and field == _MEMORY
+            and self._is_trusting
+            and (ns, memory_id, field) not in known
+        ):
+            old = None  # no look: the index refuses a second one
+        else:
+            old = self.row(ns, memory_id, field)
         if expect != EXPECT_ANY:
             if expect == EXPECT_ABSENT:
                 if old is not None:
@@ -192,10 +206,11 @@ class _Plan:
         if old is not None:
             self._replace(space, put, old)
         elif field == _MEMORY:
-            self._known[ns, memory_id, _VECTOR] = self._known[ns, memory_id, _ACCESS] = None
-        self.emit(_PUT, (ns, memory_id, field, seq, version, content_version, key_id, state, model, sealed))
+            known[ns, memory_id, _VECTOR] = known[ns, memory_id, _ACCESS] = None
+        sql = _ADD if old is None else _PUT
+        self.emit(sql, (ns, memory_id, field, seq, version, content_version, key_id, state, model, sealed))
         space.added.append(element(field, memory_id, seq, version, state, sealed))
-        self._known[ns, memory_id, field] = _Row(
+        known[ns, memory_id, field] = _Row(
             seq, version, content_version, state, sealed[:ELEMENT_PREFIX_BYTES]
         )
         return seq
@@ -253,11 +268,16 @@ class _Plan:
 
 
 class Transaction:
-    """The writes of one group, between BEGIN and COMMIT (which are the caller's)."""
+    """The writes of one group, between BEGIN and COMMIT (which are the caller's).
 
-    def __init__(self, connection: apsw.Connection, hooks: LedgerHooks) -> None:
+    ``is_trusting``: a memory that must not be there yet is added without a look first. When one is there
+    after all, ``apply`` raises HalfWrittenError; without trust it tells whose error it is.
+    """
+
+    def __init__(self, connection: apsw.Connection, hooks: LedgerHooks, *, is_trusting: bool = False) -> None:
         self.connection = connection
         self.hooks = hooks
+        self.is_trusting = is_trusting
         self._spaces: dict[int, _Space] = {}
         self._last_audit: int | None = None
 
@@ -267,7 +287,10 @@ class Transaction:
             found = self.connection.execute(_SPACE, (ns,)).fetchone()
             if found is None:
                 return None
-            space = self._spaces[ns] = _Space(ns, *found)
+            seq, head, last_audit = found
+            space = self._spaces[ns] = _Space(ns, seq, head)
+            if self._last_audit is None:
+                self._last_audit = last_audit
         return space
 
     def last_audit(self) -> int:

@@ -140,19 +140,22 @@ class SqliteLedger(Waves):
                     self._together([ticket], None)
 
     def _together(self, tickets: list[Ticket[Work]], take: Take[Work] | None) -> bool:
-        """One transaction for ``tickets`` (which grows). False: one of them spoils it for the others."""
+        """One transaction for ``tickets`` (which grows). False: one of them spoils it for the others.
+
+        Without ``take`` it is the second attempt, with one ticket.
+        """
         connection = None
         try:
             connection = self._writer_connection()
             connection.execute("BEGIN IMMEDIATE")
-            transaction = Transaction(connection, self._hooks)
+            transaction = Transaction(connection, self._hooks, is_trusting=take is not None)
             done = self._apply(transaction, tickets, take)
             transaction.finish()
             connection.execute("COMMIT" if done else "ROLLBACK")
             for ticket, result in done:
                 ticket.settle(result)
         except HalfWrittenError as e:
-            if len(tickets) > 1:
+            if take is not None:
                 return False
             tickets[0].fail(e.error)
         except apsw.Error as e:
