@@ -17,6 +17,7 @@ from strongroom.config import Config
 from strongroom.errors import InvalidInputError, StrongroomError, UnauthenticatedError
 from strongroom.servers.http import Log, WorkerPool, error_response, presented, sign_in
 from strongroom.servers.mcp._server import Context, build_server
+from strongroom.servers.mcp._single import answer_call, call_version, read_body, replayed
 
 if TYPE_CHECKING:
     from strongroom.engine import Engine, Session
@@ -41,8 +42,9 @@ class McpEndpoint:
         async def run(work: Callable[[], CallToolResult]) -> CallToolResult:
             return await workers.run(work)
 
+        self._server = build_server(self._session_of, run, log, version=version)
         self._manager = StreamableHTTPSessionManager(
-            build_server(_session_of, run, log, version=version),
+            self._server,
             json_response=True,
             stateless=True,
             max_request_body_size=max(1, config.limits.request_bytes_max),
@@ -59,22 +61,51 @@ class McpEndpoint:
             if scope["method"] != "POST":
                 await _refuse(send, InvalidInputError("MCP is spoken by POST here"), 405)
                 return
-            scope["state"]["session"] = await self._authenticate(scope)
+            scope["state"]["presented"] = presented(scope, self._log)
+            version = call_version(scope)
+            if version is not None:
+                body = await read_body(receive)
+                if body is None:
+                    await _refuse(send, InvalidInputError("the body is not as long as the request says"))
+                    return
+                if await self._answer(scope, version, body, send):
+                    return
+                receive = replayed(body, receive)
+            await self._workers.run(lambda: self._authenticated(scope))
         except StrongroomError as e:
             await _refuse(send, e)
             return
         await self._manager.handle_request(scope, receive, send)
 
-    async def _authenticate(self, scope: Scope) -> Session:
-        shown = presented(scope, self._log)
-        return await self._workers.run(lambda: sign_in(self._engine, shown, scope, _SURFACE))
+    async def _answer(self, scope: Scope, version: str, body: bytes, send: Send) -> bool:
+        """Answer a call in one hop to a worker; False: it is for the SDK's transport."""
+        raw = await answer_call(self._server, scope, version, body)
+        refused = scope["state"].get("refused")
+        if refused is not None:
+            raise refused
+        if raw is None:
+            return False
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(raw)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": raw})
+        return True
 
+    def _authenticated(self, scope: Scope) -> Session:
+        """The session of a request, made once; blocks."""
+        state = scope["state"]
+        session: Session | None = state.get("session")
+        if session is None:
+            try:
+                session = state["session"] = sign_in(self._engine, state["presented"], scope, _SURFACE)
+            except StrongroomError as e:
+                state["refused"] = e  # the request is refused, not the tool
+                raise
+        return session
 
-def _session_of(context: Context) -> Session:
-    if context.request is None:  # the manager always gives one
-        raise UnauthenticatedError
-    session: Session = context.request.scope["state"]["session"]
-    return session
+    def _session_of(self, context: Context) -> Session:
+        if context.request is None:  # there always is one
+            raise UnauthenticatedError
+        return self._authenticated(context.request.scope)
 
 
 async def _refuse(send: Send, error: StrongroomError, status: int | None = None) -> None:

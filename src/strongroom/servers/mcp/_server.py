@@ -42,8 +42,12 @@ _PROBLEMS_SHOWN_MAX = 3
 def build_server(
     session_of: Callable[[Context], Session], run: Run, log: Log, *, version: str = ""
 ) -> Server[Any]:
-    """An MCP server over the sessions that ``session_of`` gives; ``run`` takes blocking work off the loop."""
+    """An MCP server over the sessions that ``session_of`` gives; ``run`` takes blocking work off the loop.
+
+    ``session_of`` is part of that work: it may look at the store.
+    """
     specs: Mapping[str, ToolSpec] = {spec.name: spec for spec in TOOLS}
+    schemas = {spec.name: spec.arguments.model_json_schema() for spec in TOOLS}
     listed = ListToolsResult(tools=[spec.describe() for spec in TOOLS])
 
     async def list_tools(context: Context, params: PaginatedRequestParams | None) -> ListToolsResult:
@@ -56,8 +60,7 @@ def build_server(
         if spec is None:
             raise MCPError(code=INVALID_PARAMS, message="there is no such tool")
         try:
-            session = session_of(context)
-            return await run(lambda: _call(spec, session, params.arguments or {}))
+            return await run(lambda: _call(spec, session_of(context), params.arguments or {}))
         except StrongroomError as e:
             if e.code == InternalError.code:
                 log.error("tool_failed", tool=spec.name, code=e.code)
@@ -73,6 +76,7 @@ def build_server(
         title="Strongroom memory",
         version=version,
         instructions=INSTRUCTIONS,
+        get_tool_input_schema=schemas.get,  # without it the SDK lists all tools before each call
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
