@@ -45,6 +45,7 @@ __all__ = ["ServerThread", "build_application", "run_server", "server_files"]
 _MCP_PATHS = frozenset({"/mcp", "/mcp/"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, never bound to
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_BACKLOG = 256
 _DRAIN_S = 30
 _KEEP_ALIVE_S = 75
 _HEAD_BYTES_MAX = 32 * 1024  # request line and headers
@@ -290,6 +291,7 @@ def _bind(host: str, port: int) -> socket.socket:
         # Inherited by what is accepted: an answer in two pieces must not wait for an acknowledgement.
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound.bind(address)
+        bound.listen(_BACKLOG)  # who comes before the server is up waits instead of being refused
     except OSError as e:
         bound.close()
         raise ConfigurationError(f"port {port} cannot be bound: {e.strerror}") from None
