@@ -183,6 +183,8 @@ class PgwireConfig:
 class AccessConfig:
     auto_create_namespaces: bool = True
     access_flush_ms: int = 5_000
+    token_minutes_max: int = 60  # how long a token of an API key lives at most
+    elevation_minutes_max: int = 480  # how long an elevation lasts at most
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ def test_only_https_addresses_are_taken(url):
         strongroom.connect(url, api_key=KEY)
 
 
-@pytest.mark.parametrize("key", ["", "a b", "a\r\nx: y", "ü", None, "x" * 200])
+@pytest.mark.parametrize("key", ["", "a b", "a\r\nx: y", "ü", None, "x" * 9000])
 def test_a_key_that_cannot_be_one_is_refused_before_anything_is_sent(key):
     with pytest.raises(errors.UnauthenticatedError):
         strongroom.connect("https://127.0.0.1:1", api_key=key)

@@ -14,6 +14,7 @@ audit log, for example) takes the grant ``*``. API keys are managed by an admin;
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 
 from strongroom.errors import AccessDeniedError, InvalidInputError
@@ -58,6 +59,8 @@ def decide(principal: Principal, action: Action, namespace: str | None) -> Decis
     """
     if principal.is_owner:
         return Decision(True, "owner of the store")
+    if principal.elevations:
+        return _decide_elevated(principal, action, namespace)
     if action not in _ACTIONS_OF[principal.scope]:
         return Decision(False, f"scope {principal.scope.value} does not include {action.value}")
     for grant in principal.grants:
@@ -66,6 +69,24 @@ def decide(principal: Principal, action: Action, namespace: str | None) -> Decis
     if namespace is None:
         return Decision(False, "the whole store takes the grant *")
     return Decision(False, "no grant covers the namespace")
+
+
+def _faces(principal: Principal) -> list[Principal]:
+    """The caller as it is by itself, and as each of its elevations makes it; they do not add up."""
+    lent = [replace(principal, scope=e.scope, grants=e.grants, elevations=()) for e in principal.elevations]
+    return [replace(principal, elevations=()), *lent]
+
+
+def _decide_elevated(principal: Principal, action: Action, namespace: str | None) -> Decision:
+    own, *lent = _faces(principal)
+    first = decide(own, action, namespace)
+    if first.allowed:
+        return first
+    for face, elevation in zip(lent, principal.elevations, strict=True):
+        decision = decide(face, action, namespace)
+        if decision.allowed:
+            return replace(decision, reason=f"elevation {elevation.id}: {decision.reason}")
+    return first
 
 
 def require(principal: Principal, action: Action, namespace: str | None) -> Decision:
@@ -84,6 +105,10 @@ def visible(principal: Principal, action: Action, names: Iterable[str]) -> list[
     """Those of ``names`` in which the caller may do this, in their order."""
     if principal.is_owner:
         return list(names)
+    if principal.elevations:
+        known = list(names)
+        seen = {n for face in _faces(principal) for n in visible(face, action, known)}
+        return [n for n in known if n in seen]
     if action not in _ACTIONS_OF[principal.scope]:
         return []
     if any(g.text == _ALL for g in principal.grants):
@@ -112,7 +137,7 @@ def expand(
     parsed = [NamespacePattern.parse(p.text if isinstance(p, NamespacePattern) else p) for p in patterns]
     if not parsed:
         raise InvalidInputError("no namespace is given", hint="name at least one; * means all granted")
-    if not principal.is_owner and action not in _ACTIONS_OF[principal.scope]:
+    if not principal.is_owner and not any(action in _ACTIONS_OF[f.scope] for f in _faces(principal)):
         raise AccessDeniedError
     chosen: dict[str, None] = {}
     granted: list[str] | None = None
@@ -146,7 +171,8 @@ def decide_key_management(
     """May the caller create, see or revoke a key with these grants (and this scope)?
 
     An admin with the grant ``*`` may manage every key. Any other admin manages only the keys whose
-    every grant is covered by one of its own; a key with a wider grant is out of its sight.
+    every grant is covered by one of its own; a key with a wider grant is out of its sight. What an elevation
+    lends does not count: nothing that outlives it is made with it.
     """
     if principal.is_owner:
         return Decision(True, "owner of the store")

@@ -130,12 +130,12 @@ def renew(app: App, identity: str | None, hours: float, prefix: str) -> None:
 @pass_app
 def list_(app: App) -> None:
     """List the identities with their newest certificate."""
-    from strongroom.servers.wire import identity_out
+    from strongroom.servers.wire import granted_out
 
     with app.session() as session:
         found = session.certificates_list()
     if app.as_json:
-        out.write_json({"certificates": [identity_out(c) for c in found]})
+        out.write_json({"certificates": [granted_out(c) for c in found]})
         return
     out.table(
         ("id", "identity", "name", "scope", "namespaces", "serial", "until", "revoked"),
@@ -150,12 +150,12 @@ def list_(app: App) -> None:
 @pass_app
 def revoke(app: App, identity: str | None, serial: str | None) -> None:
     """Revoke an identity with all its certificates, or one certificate; at once and for good."""
-    from strongroom.servers.wire import identity_out
+    from strongroom.servers.wire import granted_out
 
     with app.session() as session:
         found = session.certificates_revoke(identity, serial=serial)
     if app.as_json:
-        out.write_json({"identity": found and identity_out(found), "serial": serial})
+        out.write_json({"identity": found and granted_out(found), "serial": serial})
     else:
         out.write(f"revoked {serial or (found.identity if found else identity)}\n")
 
@@ -181,11 +181,11 @@ def _keep(prefix: str, key: str, pem: str) -> None:
 
 
 def _show_identity(identity: ClientIdentity, app: App, prefix: str | None) -> None:
-    from strongroom.servers.wire import identity_out
+    from strongroom.servers.wire import granted_out
 
     files = {} if prefix is None else {"certificate": f"{prefix}.pem", "private_key": f"{prefix}.key"}
     if app.as_json:
-        out.write_json({"identity": identity_out(identity), **files})
+        out.write_json({"identity": granted_out(identity), **files})
         return
     shown: dict[str, Any] = {
         "id": identity.id,

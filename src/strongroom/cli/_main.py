@@ -17,6 +17,7 @@ from strongroom.cli import (
     _agent,
     _audit,
     _certificates,
+    _elevate,
     _escrow,
     _import,
     _kms,
@@ -165,7 +166,8 @@ def cli(
 
 
 for _module in (
-    _store, _serve, _memories, _sql, _import, _kms, _escrow, _agent, _admin, _certificates, _audit, _rotate,
+    _store, _serve, _memories, _sql, _import, _kms, _escrow, _agent, _admin, _certificates, _elevate,
+    _audit, _rotate,
 ):  # fmt: skip
     for _command in _module.COMMANDS:
         cli.add_command(_command)

@@ -204,7 +204,7 @@ def bearer(api_key: str) -> str:
     Raises:
         UnauthenticatedError: the key cannot be one.
     """
-    if not isinstance(api_key, str) or re.fullmatch(r"[A-Za-z0-9_]{1,128}", api_key, re.ASCII) is None:
+    if not isinstance(api_key, str) or re.fullmatch(r"[A-Za-z0-9._~+/=-]{1,8192}", api_key, re.ASCII) is None:
         raise UnauthenticatedError
     return f"Bearer {api_key}"
 

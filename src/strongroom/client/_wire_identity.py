@@ -7,7 +7,15 @@ from datetime import datetime
 import msgspec
 
 from strongroom.errors import TransportError
-from strongroom.model import ClientIdentity, NamespacePattern, PrincipalKind, Scope
+from strongroom.model import (
+    ClientIdentity,
+    ElevationInfo,
+    ElevationState,
+    NamespacePattern,
+    PrincipalKind,
+    Scope,
+    TokenInfo,
+)
 
 
 class _Identity(msgspec.Struct):
@@ -86,3 +94,80 @@ def revoked(raw: bytes) -> ClientIdentity | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise TransportError(_NOT_KNOWN) from None
     return None if found is None else found.noun()
+
+
+class _Token(msgspec.Struct):
+    token_id: str
+    key_id: str
+    scope: Scope
+    grants: list[str]
+    created_at: datetime
+    expires_at: datetime
+
+
+class _NewToken(msgspec.Struct):
+    token: _Token
+    access_token: str
+
+
+class _Elevation(msgspec.Struct):
+    id: str
+    state: ElevationState
+    requester: str
+    scope: Scope
+    grants: list[str]
+    reason: str
+    minutes: int
+    requested_at: datetime
+    decided_at: datetime | None
+    decided_by: str
+    expires_at: datetime | None
+    ended_at: datetime | None
+    ended_by: str
+
+    def noun(self) -> ElevationInfo:
+        fields = {f: getattr(self, f) for f in self.__struct_fields__}
+        return ElevationInfo(**{**fields, "grants": tuple(NamespacePattern.parse(g) for g in self.grants)})
+
+
+class _Elevations(msgspec.Struct):
+    elevations: list[_Elevation]
+
+
+_NEW_TOKEN = msgspec.json.Decoder(_NewToken)
+_ELEVATION = msgspec.json.Decoder(_Elevation)
+_ELEVATIONS = msgspec.json.Decoder(_Elevations)
+
+
+def token(raw: bytes) -> tuple[TokenInfo, str]:
+    """Raises: TransportError: not of the form that this client knows."""
+    try:
+        made = _NEW_TOKEN.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise TransportError(_NOT_KNOWN) from None
+    t = made.token
+    info = TokenInfo(
+        token_id=t.token_id,
+        key_id=t.key_id,
+        scope=t.scope,
+        grants=tuple(NamespacePattern.parse(g) for g in t.grants),
+        created_at=t.created_at,
+        expires_at=t.expires_at,
+    )
+    return info, made.access_token
+
+
+def elevation(raw: bytes) -> ElevationInfo:
+    """Raises: TransportError: not of the form that this client knows."""
+    try:
+        return _ELEVATION.decode(raw).noun()
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise TransportError(_NOT_KNOWN) from None
+
+
+def elevations(raw: bytes) -> list[ElevationInfo]:
+    """Raises: TransportError: not of the form that this client knows."""
+    try:
+        return [e.noun() for e in _ELEVATIONS.decode(raw).elevations]
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise TransportError(_NOT_KNOWN) from None

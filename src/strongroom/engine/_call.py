@@ -68,8 +68,13 @@ class Call:
         Raises:
             UnauthenticatedError: it was revoked or has expired.
         """
-        if self.authenticate is not None:
+        if self.authenticate is None:
+            return
+        try:
             self._principal = self.authenticate()
+        except UnauthenticatedError as e:
+            self.reason = e.reason
+            raise
 
     def require(self, action: Action, namespace: str | None) -> None:
         """Authorize one namespace (None: the whole store).
@@ -104,13 +109,15 @@ class Call:
 
     def _details(self) -> tuple[tuple[str, str], ...]:
         context, record = self.context, self.engine.config.audit
-        if context is IN_PROCESS and not self.details:
+        lent = self._principal.elevations if self._principal is not None else ()
+        if context is IN_PROCESS and not self.details and not lent:
             return ()
         facts = {
             "source": context.source_address if record.record_source_address else "",
             "tls_group": context.tls_group,
             "purpose": context.purpose,
             "purpose_reason": context.reason,
+            "elevation": " ".join(e.id for e in lent),
         }
         known = {name: text for name, text in facts.items() if text}
         return tuple(sorted({**known, **self.details}.items()))

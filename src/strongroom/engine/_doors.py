@@ -9,25 +9,26 @@ beside it, whatever else was presented. Refusals look the same to the caller; th
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from strongroom import access
 from strongroom.access import CertificateCredential
 from strongroom.config import keys_directory
-from strongroom.engine import _scram
+from strongroom.engine import _elevations, _scram
 from strongroom.engine._call import Call
 from strongroom.engine.session import Session
-from strongroom.errors import UnauthenticatedError
+from strongroom.errors import IntegrityError, SchemaVersionError, UnauthenticatedError
 from strongroom.identity import PeerCertificate, RevocationFile
 from strongroom.ledger import WriteBatch
-from strongroom.model import IN_PROCESS, Principal, RequestContext
+from strongroom.model import IN_PROCESS, Authentication, Principal, RequestContext
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
 Proof: TypeAlias = Callable[[], Principal | str]  # the caller, or why there is none
+_NO_FACTS: Final[Mapping[str, str]] = {}
 _NOTES_MAX: Final = 256
 _MORE: Final = ("more", "further reasons")
 
@@ -68,8 +69,8 @@ class Doors:
             UnauthenticatedError: malformed, unknown, wrong, expired or revoked; nothing tells which.
         """
         self._engine.ensure_open()
-        caller, proof = self._key_proof(text)
-        return self._admit(caller, proof, surface, request_id, context, peer)
+        caller, proof, facts = self._proof_of(text)
+        return self._admit(caller, proof, surface, request_id, context, peer, facts)
 
     def by_certificate(
         self, peer: PeerCertificate, *, surface: str, request_id: str | None, context: RequestContext
@@ -116,11 +117,14 @@ class Doors:
         request_id: str | None,
         context: RequestContext,
         peer: PeerCertificate | None,
+        facts: Mapping[str, str] = _NO_FACTS,
     ) -> Session:
         def principal() -> Principal:
             found = self._verdict(proof, peer)
             if isinstance(found, str):
-                raise UnauthenticatedError
+                error = UnauthenticatedError()
+                error.reason = found
+                raise error
             return found
 
         request = request_id or secrets.token_hex(8)
@@ -128,7 +132,9 @@ class Doors:
         if isinstance(found, str):
             self.refuse(caller, surface, request, found, context)
             raise UnauthenticatedError
-        return Session(self._engine, principal, surface, request_id, caller=caller, context=context)
+        return Session(
+            self._engine, principal, surface, request_id, caller=caller, context=context, facts=facts
+        )
 
     def _verdict(self, proof: Proof, peer: PeerCertificate | None) -> Principal | str:
         self._engine.registry.refresh()
@@ -136,7 +142,11 @@ class Doors:
             problem = self._peer_problem(peer)
             if problem is not None:
                 return problem
-        return proof()
+        found = proof()
+        if isinstance(found, str) or found.authentication is Authentication.TOKEN:
+            return found  # a token carries what it was minted with and no more
+        records = self._engine.registry.identities.elevations_of(found.id)
+        return _elevations.lent_to(found, records, self._engine.now_us()) if records else found
 
     def refuse(
         self, caller: str, surface: str, request_id: str, reason: str, context: RequestContext = IN_PROCESS
@@ -171,6 +181,32 @@ class Doors:
         self._engine.ledger.commit(WriteBatch(audit=entries))
 
     # -- proofs ---------------------------------------------------------------------------------------
+    def _proof_of(self, text: str) -> tuple[str, Proof, Mapping[str, str]]:
+        """Whose credential a text is, the proof, and further facts for the audit log."""
+        if isinstance(text, str) and text.startswith(access.TOKEN_PREFIX):
+            return self._token_proof(text)
+        return (*self._key_proof(text), _NO_FACTS)
+
+    def _token_proof(self, text: str) -> tuple[str, Proof, Mapping[str, str]]:
+        engine = self._engine
+        try:
+            parsed = access.parse_token(text)
+            opened = engine.vault.open_token(parsed.token_id, parsed.sealed)
+            token = access.decode_token(parsed.token_id, opened)
+        except UnauthenticatedError:
+            return "unknown", lambda: "not of the form of a token", _NO_FACTS
+        except (IntegrityError, SchemaVersionError):
+            return "unknown", lambda: "a token that this store has not made", _NO_FACTS
+
+        def proof() -> Principal | str:
+            credential = engine.registry.credential(token.key_id)
+            decision = access.assess_token(token, credential, engine.now_us())
+            if credential is None or not decision.allowed:
+                return decision.reason
+            return access.token_principal(token, credential)
+
+        return token.key_id, proof, {"token": token.token_id}
+
     def _key_proof(self, text: str) -> tuple[str, Proof]:
         engine = self._engine
         try:

@@ -1,4 +1,5 @@
-"""What namespace 0 holds of callers that are no API keys: certificate credentials and revocations.
+"""What namespace 0 holds of callers that are no API keys: certificate credentials, revocations,
+elevations.
 
 A part of the registry's projection; ``Registry`` feeds it and writes for it.
 """
@@ -7,8 +8,10 @@ from __future__ import annotations
 
 from strongroom.access import (
     CertificateCredential,
+    ElevationRecord,
     Revocation,
     decode_certificate,
+    decode_elevation,
     decode_revocation,
 )
 from strongroom.model import Field, SealedRecord
@@ -20,6 +23,8 @@ class Identities:
     def __init__(self) -> None:
         self._certificates: dict[str, tuple[CertificateCredential, int]] = {}  # by identity
         self._revoked: dict[str, Revocation] = {}  # by serial
+        self._elevations: dict[str, tuple[ElevationRecord, int]] = {}
+        self._requested: dict[str, set[str]] = {}  # by requester
 
     def apply(self, row: SealedRecord, raw: bytes) -> None:
         """Take in one row of the system namespace; others are none of this one's business."""
@@ -29,6 +34,10 @@ class Identities:
         elif row.field == Field.REVOCATION:
             revocation = decode_revocation(raw)
             self._revoked[revocation.serial] = revocation
+        elif row.field == Field.ELEVATION:
+            elevation = decode_elevation(raw)
+            self._elevations[elevation.id] = (elevation, row.version)
+            self._requested.setdefault(elevation.requester, set()).add(elevation.id)
 
     # -- certificates -------------------------------------------------------------------------------
     def certificate(self, identity: str) -> CertificateCredential | None:
@@ -45,3 +54,15 @@ class Identities:
 
     def revoked(self, serial: str) -> Revocation | None:
         return self._revoked.get(serial)
+
+    # -- elevations ---------------------------------------------------------------------------------
+    def elevation(self, elevation_id: str) -> tuple[ElevationRecord, int] | None:
+        """The record and the version of its row."""
+        return self._elevations.get(elevation_id)
+
+    def elevations(self) -> list[ElevationRecord]:
+        return [e for e, _ in list(self._elevations.values())]
+
+    def elevations_of(self, requester: str) -> list[ElevationRecord]:
+        ids = self._requested.get(requester)
+        return [self._elevations[i][0] for i in sorted(ids)] if ids else []

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from strongroom.engine._call import Call, run
@@ -27,6 +29,7 @@ class Operations:
         request_id: str | None = None,
         caller: str = "owner",
         context: RequestContext = IN_PROCESS,
+        facts: Mapping[str, str] | None = None,
     ) -> None:
         self._engine = engine
         self._principal = principal
@@ -34,6 +37,7 @@ class Operations:
         self._surface = surface
         self._request_id = request_id
         self._context = context
+        self._facts = facts or {}  # of the credential, for the audit log
         self.sql_extension: SqlExtension = NO_EXTENSION  # a surface may offer more, a catalogue for example
 
     def _run(self, action: str, work: Callable[[Call], T]) -> T:
@@ -46,5 +50,6 @@ class Operations:
             action,
             authenticate=self._principal,
             context=self._context,
+            details=dict(self._facts),
         )
         return run(call, work)

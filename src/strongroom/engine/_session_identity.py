@@ -1,14 +1,14 @@
-"""Operations on who may come in: certificates of clients."""
+"""Operations on who may come in: certificates of clients, short-lived tokens, elevations."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
 
-from strongroom.engine import _certificates
+from strongroom.engine import _certificates, _elevations, _tokens
 from strongroom.engine._certificates import NewIdentity
 from strongroom.engine._session_base import Operations
-from strongroom.model import ClientIdentity, PrincipalKind, Scope
+from strongroom.model import ClientIdentity, ElevationInfo, PrincipalKind, Scope, TokenInfo
 
 
 class IdentityOperations(Operations):
@@ -110,3 +110,64 @@ class IdentityOperations(Operations):
             CredentialNotFoundError: there is no such identity that the caller may manage.
         """
         return self._run("administer", lambda call: _certificates.revoke(call, identity, serial))
+
+    # -- short-lived tokens -----------------------------------------------------------------------
+    def tokens_create(
+        self,
+        *,
+        scope: Scope | str | None = None,
+        grants: Sequence[str] | None = None,
+        minutes: float = 15.0,
+    ) -> tuple[TokenInfo, str]:
+        """Mint a token of the caller's API key; its text is in the answer and nowhere else.
+
+        Args:
+            scope, grants: what it carries, within those of the key; None: all of them.
+            minutes: how long it lives, at most ``[access] token_minutes_max``.
+
+        Raises:
+            AccessDeniedError: the caller has not come in with an API key, or the token would reach further.
+            InvalidInputError: a value is not of its form.
+        """
+        return self._run("mint_token", lambda call: _tokens.create(call, scope, grants, minutes))
+
+    # -- elevations -----------------------------------------------------------------------------------
+    def elevations_request(
+        self, scope: Scope | str, grants: Sequence[str], reason: str, *, minutes: int = 60
+    ) -> ElevationInfo:
+        """Ask for a further right for a while; somebody else has to approve it within the hour.
+
+        Raises:
+            InvalidInputError: a value is not of its form. LimitExceededError: too many are waiting.
+            AccessDeniedError: the caller is the owner, or has come in with a token.
+        """
+        return self._run("elevate", lambda call: _elevations.request(call, scope, grants, reason, minutes))
+
+    def elevations_approve(self, elevation_id: str) -> ElevationInfo:
+        """Grant what was asked for, from now on for its minutes. Never one's own request.
+
+        Raises:
+            AccessDeniedError: the caller does not administer all that is asked for, or has asked itself.
+            CredentialNotFoundError: there is no such elevation. ConflictError: it was decided already.
+        """
+        return self._run("elevate", lambda call: _elevations.approve(call, elevation_id))
+
+    def elevations_deny(self, elevation_id: str) -> ElevationInfo:
+        """Refuse what was asked for.
+
+        Raises:
+            As ``elevations_approve``.
+        """
+        return self._run("elevate", lambda call: _elevations.deny(call, elevation_id))
+
+    def elevations_revoke(self, elevation_id: str) -> ElevationInfo:
+        """End an elevation before its time, or withdraw a request; at once.
+
+        Raises:
+            CredentialNotFoundError: there is no such elevation. ConflictError: it is over.
+        """
+        return self._run("elevate", lambda call: _elevations.revoke(call, elevation_id))
+
+    def elevations_list(self, *, all_states: bool = False) -> Sequence[ElevationInfo]:
+        """Elevations that the caller has asked for or may decide: those that are open, or all."""
+        return self._run("elevate", lambda call: _elevations.listed(call, all_states))

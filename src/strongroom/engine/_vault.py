@@ -7,6 +7,7 @@ place; a row moved, swapped or put back elsewhere does not open.
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from threading import Lock
@@ -27,6 +28,7 @@ AUDIT_KEY_NAME = b"audit".ljust(32, b"\0")
 _NO_ID = bytes(16)
 _HEAD_FIELD = 0xFF
 _AUDIT_FIELD = 0xFE
+_TOKEN_FIELD = 27
 _SUBJECTS_MAX = 65_536
 _MODULUS = 1 << 256
 # Vectors and counters are not counted: what is lost of them is noticed and made again (P1.4).
@@ -135,9 +137,22 @@ class Vault:
             lambda key: (key.key_id, self.seal(key, tenant, memory_id, field, version, plaintext))
         )
 
+    def seal_token(self, token_id: str, plaintext: bytes) -> bytes:
+        """Seal what a short-lived token says (spec/token.md)."""
+        return seal(self.purpose_key(SYSTEM_NS, "token"), 0, _token_context(token_id), plaintext, AES_256_GCM)
+
+    def open_token(self, token_id: str, sealed: bytes) -> bytes:
+        """Raises: DecryptionError: this store has not made it."""
+        return open_sealed(self.purpose_key(SYSTEM_NS, "token"), _token_context(token_id), sealed)
+
     def open_audit(self, seq: int, sealed: bytes) -> bytes:
         context = SealContext(SYSTEM_TENANT, SYSTEM_NS, _NO_ID, _AUDIT_FIELD, seq, PAYLOAD_SCHEMA)
         return self._keyring.open_record(sealed_header(sealed)[1], context, sealed)
+
+
+def _token_context(token_id: str) -> SealContext:
+    memory_id = hashlib.sha256(token_id.encode()).digest()[:16]
+    return SealContext(SYSTEM_TENANT, SYSTEM_NS, memory_id, _TOKEN_FIELD, 1, PAYLOAD_SCHEMA)
 
 
 class Heads:

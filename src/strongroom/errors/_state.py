@@ -68,6 +68,7 @@ class UnauthenticatedError(StrongroomError):
     """The credential is missing, malformed, expired, revoked or unknown."""
 
     code = "unauthenticated"
+    reason: str = ""  # for the audit log alone
 
 
 class AccessDeniedError(StrongroomError):

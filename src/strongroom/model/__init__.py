@@ -7,7 +7,7 @@ from strongroom.model.audit import (
     ConsistencyProof,
     InclusionProof,
 )
-from strongroom.model.credentials import ClientIdentity
+from strongroom.model.credentials import ClientIdentity, ElevationInfo, ElevationState, TokenInfo
 from strongroom.model.filters import Filter
 from strongroom.model.finding import Finding, Severity
 from strongroom.model.memory import (
@@ -35,6 +35,7 @@ from strongroom.model.principal import (
     ApiKeyInfo,
     Authentication,
     Decision,
+    Elevated,
     Principal,
     PrincipalKind,
     RequestContext,
@@ -57,6 +58,9 @@ __all__ = [
     "ClientIdentity",
     "ConsistencyProof",
     "Decision",
+    "Elevated",
+    "ElevationInfo",
+    "ElevationState",
     "Field",
     "Filter",
     "Finding",
@@ -89,6 +93,7 @@ __all__ = [
     "SqlResult",
     "State",
     "StoreStats",
+    "TokenInfo",
     "check_namespace",
     "tenant_of",
 ]

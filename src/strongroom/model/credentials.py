@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 
 from strongroom.model.namespace import NamespacePattern
 from strongroom.model.principal import PrincipalKind, Scope
@@ -30,3 +31,45 @@ class ClientIdentity:
     revoked_at: datetime | None
     serial: str
     not_after: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenInfo:
+    """A short-lived token of an API key, without its text."""
+
+    token_id: str
+    key_id: str
+    scope: Scope
+    grants: tuple[NamespacePattern, ...]
+    created_at: datetime
+    expires_at: datetime
+
+
+class ElevationState(StrEnum):
+    """Where an elevation stands. Only an active one lends anything."""
+
+    PENDING = "pending"
+    LAPSED = "lapsed"  # nobody decided it in time
+    DENIED = "denied"
+    ACTIVE = "active"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElevationInfo:
+    """A time-boxed further right with its reason. ``requester``, ``decided_by``, ``ended_by``: principals."""
+
+    id: str
+    state: ElevationState
+    requester: str
+    scope: Scope
+    grants: tuple[NamespacePattern, ...]
+    reason: str
+    minutes: int
+    requested_at: datetime
+    decided_at: datetime | None
+    decided_by: str
+    expires_at: datetime | None
+    ended_at: datetime | None
+    ended_by: str

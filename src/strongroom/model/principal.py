@@ -49,6 +49,15 @@ class Authentication(StrEnum):
     OIDC = "oidc"
 
 
+@dataclass(frozen=True, slots=True)
+class Elevated:
+    """What an elevation lends for a while: a scope over grants of its own, beside those of the caller."""
+
+    id: str
+    scope: Scope
+    grants: tuple[NamespacePattern, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Principal:
     """An authenticated caller. ``grants`` is empty for nobody-may-touch-anything.
@@ -66,6 +75,7 @@ class Principal:
     agent_id: str = ""
     labels: tuple[str, ...] = ()
     authentication: Authentication = Authentication.API_KEY
+    elevations: tuple[Elevated, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,9 +13,16 @@ from uuid import UUID
 
 import msgspec
 
-from strongroom.model import ApiKeyInfo, AuditEntry, ClientIdentity, NamespacePattern
+from strongroom.model import (
+    ApiKeyInfo,
+    AuditEntry,
+    ClientIdentity,
+    ElevationInfo,
+    NamespacePattern,
+    TokenInfo,
+)
 
-__all__ = ["audit_out", "identity_out", "key_out", "to_json", "to_plain"]
+__all__ = ["audit_out", "granted_out", "key_out", "to_json", "to_plain"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -47,10 +54,10 @@ def key_out(key: ApiKeyInfo) -> dict[str, Any]:
     return {**fields, "grants": [g.text for g in key.grants]}
 
 
-def identity_out(identity: ClientIdentity) -> dict[str, Any]:
-    """An identity with its grants as text."""
-    fields = {f.name: getattr(identity, f.name) for f in dataclasses.fields(identity)}
-    return {**fields, "grants": [g.text for g in identity.grants]}
+def granted_out(noun: ClientIdentity | TokenInfo | ElevationInfo) -> dict[str, Any]:
+    """A noun with its grants as text."""
+    fields = {f.name: getattr(noun, f.name) for f in dataclasses.fields(noun)}
+    return {**fields, "grants": [g.text for g in noun.grants]}
 
 
 def audit_out(entry: AuditEntry) -> dict[str, Any]:

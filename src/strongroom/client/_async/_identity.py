@@ -1,4 +1,4 @@
-"""The methods on who may come in: certificates of clients."""
+"""The methods on who may come in: certificates of clients, tokens, elevations."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from datetime import datetime
 
 from strongroom.client import _wire, _wire_identity
 from strongroom.client._async._calls import AsyncCalls
-from strongroom.model import ClientIdentity, PrincipalKind, Scope
+from strongroom.model import ClientIdentity, ElevationInfo, PrincipalKind, Scope, TokenInfo
 
 
 class AsyncIdentityCalls(AsyncCalls):
@@ -108,3 +108,69 @@ class AsyncIdentityCalls(AsyncCalls):
         return _wire_identity.revoked(
             await self._send("POST", "/v1/certificates:revoke", body, repeatable=True)
         )
+
+    # -- short-lived tokens -----------------------------------------------------------------------
+    async def tokens_create(
+        self,
+        *,
+        scope: Scope | str | None = None,
+        grants: Sequence[str] | None = None,
+        minutes: float = 15.0,
+    ) -> tuple[TokenInfo, str]:
+        """Mint a token of the caller's API key; its text is in the answer and nowhere else.
+
+        Raises:
+            AccessDeniedError: the caller has not come in with an API key, or the token would reach further.
+            InvalidInputError: a value is not of its form.
+        """
+        body = _wire.encode(_wire.present({"scope": scope, "grants": grants, "minutes": minutes}))
+        return _wire_identity.token(await self._send("POST", "/v1/tokens", body))
+
+    # -- elevations -----------------------------------------------------------------------------------
+    async def elevations_request(
+        self, scope: Scope | str, grants: Sequence[str], reason: str, *, minutes: int = 60
+    ) -> ElevationInfo:
+        """Ask for a further right for a while; somebody else has to approve it within the hour.
+
+        Raises:
+            InvalidInputError: a value is not of its form. LimitExceededError: too many are waiting.
+            AccessDeniedError: the caller has come in with a token.
+        """
+        body = _wire.encode({"scope": scope, "grants": grants, "reason": reason, "minutes": minutes})
+        return _wire_identity.elevation(await self._send("POST", "/v1/elevations", body))
+
+    async def elevations_approve(self, elevation_id: str) -> ElevationInfo:
+        """Grant what was asked for, from now on for its minutes. Never one's own request.
+
+        Raises:
+            AccessDeniedError: the caller does not administer all that is asked for, or has asked itself.
+            CredentialNotFoundError: there is no such elevation. ConflictError: it was decided already.
+        """
+        return await self._step("approve", elevation_id)
+
+    async def elevations_deny(self, elevation_id: str) -> ElevationInfo:
+        """Refuse what was asked for.
+
+        Raises:
+            As ``elevations_approve``.
+        """
+        return await self._step("deny", elevation_id)
+
+    async def elevations_revoke(self, elevation_id: str) -> ElevationInfo:
+        """End an elevation before its time, or withdraw a request; at once.
+
+        Raises:
+            CredentialNotFoundError: there is no such elevation. ConflictError: it is over.
+        """
+        return await self._step("revoke", elevation_id)
+
+    async def elevations_list(self, *, all_states: bool = False) -> Sequence[ElevationInfo]:
+        """Elevations that the caller has asked for or may decide: those that are open, or all."""
+        params = {"all_states": "true" if all_states else "false"}
+        return _wire_identity.elevations(
+            await self._send("GET", "/v1/elevations", params=params, repeatable=True)
+        )
+
+    async def _step(self, name: str, elevation_id: str) -> ElevationInfo:
+        body = _wire.encode({"id": elevation_id})
+        return _wire_identity.elevation(await self._send("POST", f"/v1/elevations:{name}", body))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from strongroom.access import key_problem
+from strongroom.access import credential_problem
 from strongroom.errors import UnauthenticatedError
 from strongroom.servers.http._connection import Connection, connection_of, context_of
 from strongroom.servers.http._guard import Scope, bearer_key, request_id_of
@@ -42,7 +42,7 @@ def presented(scope: Scope, log: Log) -> Presented:
     if connection.problem:
         problem = connection.problem
     elif has_header or connection.peer is None:
-        problem = key_problem(text)
+        problem = credential_problem(text)
     else:
         problem = None
     if problem is not None:

@@ -20,6 +20,7 @@ from strongroom.servers.http import Log, WorkerPool, make_log, request_id_of
 from strongroom.servers.rest._admin import administration, store
 from strongroom.servers.rest._audit import audit_log
 from strongroom.servers.rest._call import Caller, as_errors, error_to_response, input_error
+from strongroom.servers.rest._elevations import elevations
 from strongroom.servers.rest._health import health
 from strongroom.servers.rest._identity import identity
 from strongroom.servers.rest._memories import memories
@@ -71,6 +72,7 @@ def create_app(
         audit_log(caller),
         identity(caller),
         rotation(caller),
+        elevations(caller),
         health(caller, metrics_on_loopback=metrics_on_loopback),
     ]
     for router in routers:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from strongroom.servers.rest import _models_identity as mi
 from strongroom.servers.rest._call import Caller, parser
 from strongroom.servers.rest._spec import route
-from strongroom.servers.wire import identity_out
+from strongroom.servers.wire import granted_out
 
 if TYPE_CHECKING:
     from strongroom.engine import Session
@@ -29,7 +29,7 @@ def identity(caller: Caller) -> APIRouter:
     @router.get("/v1/certificates", **route(mi.CertificatesOut, "List identities", tag="identity"))
     async def certificates(request: Request) -> Response:
         return await caller.call(
-            request, lambda s: {"certificates": [identity_out(c) for c in s.certificates_list()]}
+            request, lambda s: {"certificates": [granted_out(c) for c in s.certificates_list()]}
         )
 
     @router.post(
@@ -67,7 +67,7 @@ def identity(caller: Caller) -> APIRouter:
     async def revoke(request: Request) -> Response:
         def work(s: Session, o: mi.CertificateRevocation) -> object:
             found = s.certificates_revoke(o.identity, serial=o.serial)
-            return {"identity": None if found is None else identity_out(found)}
+            return {"identity": None if found is None else granted_out(found)}
 
         return await caller.call_with(request, _parse_revocation, work)
 
@@ -104,4 +104,4 @@ def _create(s: Session, o: mi.NewCertificate) -> object:
 
 
 def _out(identity: ClientIdentity, pem: str | None) -> object:
-    return {"identity": identity_out(identity), "certificate": pem}
+    return {"identity": granted_out(identity), "certificate": pem}

@@ -79,3 +79,68 @@ class CertificateRevokedOut(m.Output):
     """``identity`` is null for a certificate whose identity is not known here."""
 
     identity: IdentityOut | None
+
+
+class NewToken(m.Input):
+    """A token of the caller's key; what is left out is as wide as the key."""
+
+    scope: Annotated[Scope, Field(strict=False)] | None = None
+    grants: list[m.Pattern] | None = None
+    minutes: Annotated[float, Field(gt=0)] = 15.0
+
+
+class TokenOut(m.Output):
+    """A token without its text."""
+
+    token_id: str
+    key_id: str
+    scope: Scope
+    grants: list[str]
+    created_at: AwareDatetime
+    expires_at: AwareDatetime
+
+
+class NewTokenOut(m.Output):
+    """``access_token`` is shown this once."""
+
+    token: TokenOut
+    access_token: str
+
+
+class ElevationRequest(m.Input):
+    """A further right for a while, and why."""
+
+    scope: Annotated[Scope, Field(strict=False)]
+    grants: list[m.Pattern]
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+    minutes: Annotated[int, Field(ge=1)] = 60
+
+
+class ElevationChoice(m.Input):
+    """Which elevation."""
+
+    id: Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class ElevationOut(m.Output):
+    """A time-boxed further right with its reason; the names are principals."""
+
+    id: str
+    state: Literal["pending", "lapsed", "denied", "active", "expired", "revoked"]
+    requester: str
+    scope: Scope
+    grants: list[str]
+    reason: str
+    minutes: int
+    requested_at: AwareDatetime
+    decided_at: AwareDatetime | None
+    decided_by: str
+    expires_at: AwareDatetime | None
+    ended_at: AwareDatetime | None
+    ended_by: str
+
+
+class ElevationsOut(m.Output):
+    """Elevations that the caller has asked for or may decide."""
+
+    elevations: list[ElevationOut]

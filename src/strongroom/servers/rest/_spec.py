@@ -40,6 +40,9 @@ BODIES: dict[str, type[m.Input]] = {
         r.NamespaceRotation,
         r.RotationOrder,
         r.EndOfRotation,
+        mi.NewToken,
+        mi.ElevationRequest,
+        mi.ElevationChoice,
     )
 }
 _ERRORS: dict[int | str, str] = {
