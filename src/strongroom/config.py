@@ -203,6 +203,25 @@ class RotationConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GuardConfig:
+    """The doors of a server (docs/identity.md). Each process counts by itself. 0 switches a limit off.
+
+    A source is an IPv4 address or the /64 of an IPv6 address, as the connection shows it.
+    """
+
+    principal_requests_per_s: int = 1_000
+    principal_burst: int = 2_000
+    source_requests_per_s: int = 2_000
+    source_burst: int = 4_000
+    failures_of_credential: int = 10  # wrong proofs of one credential from one source, before waiting begins
+    failures_of_source: int = 100  # wrong credentials of any kind from one source
+    wait_ms_min: int = 1_000  # after the first failure beyond; doubled with each further one ...
+    wait_ms_max: int = 300_000  # ... up to this
+    forget_ms: int = 900_000  # failures are forgotten after so long without one
+    entries_max: int = 10_000  # sources and callers that are kept in mind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """The transparency log, and the places outside the store where its heads are kept (docs/audit.md)."""
 
@@ -235,6 +254,7 @@ class Config:
     server: ServerConfig = field(default_factory=ServerConfig)
     pgwire: PgwireConfig = field(default_factory=PgwireConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     rotation: RotationConfig = field(default_factory=RotationConfig)
     log: LogConfig = field(default_factory=LogConfig)

@@ -84,7 +84,7 @@ def test_none_a_foreign_and_an_unknown_certificate_do_not_get_in(wire: Wired, tm
     stranger = forge(keys(wire), "spiffe://example.org/stranger")
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(dsn(wire, stranger, password="none"))
-    wire.engine.doors.flush_notes()
+    wire.engine.doors.watch.flush()
     assert any(a == "handshake" for a, _ in denials(wire.owner))
 
 

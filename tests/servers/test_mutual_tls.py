@@ -101,7 +101,7 @@ def test_an_authority_that_is_not_ours_gets_nowhere_and_the_audit_log_tells(
     forged = forge(tmp_path / "foreign", "spiffe://example.org/agents/known")
     with client(server, forged) as http, pytest.raises(httpx.HTTPError):
         http.get("/v1/stats")
-    server.engine.doors.flush_notes()
+    server.engine.doors.watch.flush()
     assert any(a == "handshake" and "certificate" in r for a, r in denials(server.owner))
 
 

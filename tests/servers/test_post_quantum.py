@@ -96,7 +96,7 @@ def test_require_refuses_the_others_and_the_audit_log_says_why(tmp_path: Path) -
                 connection.do_handshake()
         with server.http() as http, pytest.raises(httpx.TransportError):
             http.get("/v1/stats")
-        server.engine.doors.flush_notes()
+        server.engine.doors.watch.flush()
         notes = [e for e in server.owner.audit(limit=20) if e.action == "handshake"]
         assert sum(int(dict(e.details)["times"]) for e in notes) == 3
         assert all(e.outcome == "denied" for e in notes)

@@ -45,6 +45,7 @@ from strongroom.access._elevation import (
     encode_elevation,
 )
 from strongroom.access._key import NewApiKey, ParsedKey, generate_key, is_key_id, key_problem, parse_key
+from strongroom.access._throttle import Backoff, RateLimit, network_of
 from strongroom.access._token import (
     TOKEN_CHARACTERS_MAX,
     TOKEN_PREFIX,
@@ -62,11 +63,13 @@ from strongroom.access._token import (
 __all__ = [
     "TOKEN_CHARACTERS_MAX",
     "TOKEN_PREFIX",
+    "Backoff",
     "CertificateCredential",
     "Credential",
     "ElevationRecord",
     "NewApiKey",
     "ParsedKey",
+    "RateLimit",
     "Revocation",
     "ScramVerifier",
     "Token",
@@ -101,6 +104,7 @@ __all__ = [
     "is_serial",
     "key_problem",
     "narrowed",
+    "network_of",
     "parse_key",
     "parse_token",
     "pattern_texts",

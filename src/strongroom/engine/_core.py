@@ -367,7 +367,7 @@ class Engine:
             self._measure_queue,
             self.key_health.observe,
             self.indexes.tend,
-            self.doors.flush_notes,
+            self.doors.watch.flush,
             self.indexes.observe,
             self.rotations.tend,
         )
@@ -422,6 +422,6 @@ class Engine:
 
     def _flush_notes(self) -> None:
         try:
-            self.doors.flush_notes()
+            self.doors.watch.flush()
         except StrongroomError as e:
             self.log.warning("notes_not_flushed", code=e.code)

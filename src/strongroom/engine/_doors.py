@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
-from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from strongroom import access
@@ -18,6 +17,7 @@ from strongroom.access import CertificateCredential
 from strongroom.config import keys_directory
 from strongroom.engine import _elevations, _scram
 from strongroom.engine._call import Call
+from strongroom.engine._watch import Watch
 from strongroom.engine.session import Session
 from strongroom.errors import IntegrityError, SchemaVersionError, UnauthenticatedError
 from strongroom.identity import PeerCertificate, RevocationFile
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 Proof: TypeAlias = Callable[[], Principal | str]  # the caller, or why there is none
 _NO_FACTS: Final[Mapping[str, str]] = {}
-_NOTES_MAX: Final = 256
-_MORE: Final = ("more", "further reasons")
 
 
 class Doors:
@@ -39,8 +37,7 @@ class Doors:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._crl: RevocationFile | None = None
-        self._notes: dict[tuple[str, str], int] = {}
-        self._notes_lock = Lock()
+        self.watch = Watch(engine)
 
     def prepare(self) -> None:
         """Read what the checks of certificates need; a server calls it before it listens.
@@ -128,7 +125,9 @@ class Doors:
             return found
 
         request = request_id or secrets.token_hex(8)
+        self.watch.before(caller, surface, context)
         found = self._verdict(proof, peer)
+        self.watch.after(caller, context, good=not isinstance(found, str))
         if isinstance(found, str):
             self.refuse(caller, surface, request, found, context)
             raise UnauthenticatedError
@@ -156,29 +155,6 @@ class Doors:
         engine.metrics.denied.labels(UnauthenticatedError.code).inc()
         call = Call(engine, caller, surface, request_id, "authenticate", context=context)
         engine.ledger.commit(WriteBatch(audit=[call.entry("denied", reason)]))
-
-    def note_handshake(self, surface: str, reason: str) -> None:
-        """Keep in mind that a TLS handshake failed; never blocks. ``flush_notes`` writes it down."""
-        self._engine.metrics.tls_refused.labels(surface).inc()
-        with self._notes_lock:
-            key = (surface, reason)
-            if key in self._notes or len(self._notes) < _NOTES_MAX:
-                self._notes[key] = self._notes.get(key, 0) + 1
-            else:
-                self._notes[_MORE] = self._notes.get(_MORE, 0) + 1
-
-    def flush_notes(self) -> None:
-        """Write the handshakes that failed since the last call into the audit log, one entry a reason."""
-        with self._notes_lock:
-            notes, self._notes = self._notes, {}
-        if not notes:
-            return
-        entries = []
-        for (surface, reason), times in notes.items():
-            call = Call(self._engine, "unknown", surface, secrets.token_hex(8), "handshake")
-            call.details["times"] = str(times)
-            entries.append(call.entry("denied", reason))
-        self._engine.ledger.commit(WriteBatch(audit=entries))
 
     # -- proofs ---------------------------------------------------------------------------------------
     def _proof_of(self, text: str) -> tuple[str, Proof, Mapping[str, str]]:

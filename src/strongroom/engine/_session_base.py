@@ -42,6 +42,8 @@ class Operations:
 
     def _run(self, action: str, work: Callable[[Call], T]) -> T:
         request_id = self._request_id or os.urandom(8).hex()
+        self._engine.doors.watch.operation(self._caller, self._surface, self._context)
+        request_id = self._request_id or secrets.token_hex(8)
         call = Call(
             self._engine,
             self._caller,

@@ -83,6 +83,12 @@ class LimitExceededError(StrongroomError):
 
     code = "limit_exceeded"
 
+    def __init__(
+        self, message: str | None = None, *, hint: str | None = None, retry_after_s: float = 1.0
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s: float = retry_after_s
+
 
 class OperationTimeoutError(StrongroomError):
     """The operation took longer than its limit."""

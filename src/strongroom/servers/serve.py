@@ -101,6 +101,7 @@ def build_application(
         allowed_origins=config.server.allowed_origins,
         request_bytes_max=config.limits.request_bytes_max,
         log=log,
+        arrival=lambda address: engine.doors.watch.arrival("https", address),
     )
 
 
@@ -272,7 +273,7 @@ def _https_context(engine: Engine, config: Config, certificate: Path, private_ke
         post_quantum=server.post_quantum,
         client_ca=keys_directory(engine.directory, config) / server.client_ca if asks else None,
         certificate_required=server.client_certificate == "required",
-        on_refused=lambda reason: engine.doors.note_handshake("https", reason),
+        on_refused=lambda reason: engine.doors.watch.handshake("https", reason),
     )
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import msgspec
 
-from strongroom.errors import StrongroomError
+from strongroom.errors import LimitExceededError, StrongroomError
 
 # Total over errors.all_errors(); a test holds it.
 HTTP_STATUS: Mapping[str, int] = {
@@ -128,5 +129,6 @@ def error_response(error: StrongroomError, status: int | None = None) -> tuple[i
     if code == 401:
         headers.append((b"www-authenticate", b'Bearer realm="strongroom"'))
     if error.code in _RETRY_AFTER:
-        headers.append((b"retry-after", b"1"))
+        wait_s = error.retry_after_s if isinstance(error, LimitExceededError) else 1.0
+        headers.append((b"retry-after", str(max(1, math.ceil(wait_s))).encode()))
     return code, headers, _ENCODER.encode({"error": public_error(error)})

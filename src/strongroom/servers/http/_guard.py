@@ -18,6 +18,7 @@ from strongroom.errors import (
     ContentTooLargeError,
     InternalError,
     InvalidInputError,
+    LimitExceededError,
     StrongroomError,
 )
 from strongroom.servers.http._errors import error_response
@@ -58,7 +59,10 @@ def request_id_of(scope: Scope) -> str:
 
 
 class Guard:
-    """See the module's text. ``allowed_hosts`` are without port; ``allowed_origins`` are whole origins."""
+    """See the module's text. ``allowed_hosts`` are without port; ``allowed_origins`` are whole origins.
+
+    ``arrival`` counts the requests of an address and raises LimitExceededError.
+    """
 
     def __init__(
         self,
@@ -68,12 +72,24 @@ class Guard:
         allowed_origins: Iterable[str],
         request_bytes_max: int,
         log: Log,
+        arrival: Callable[[str], None] | None = None,
     ) -> None:
         self._app = app
         self._hosts = frozenset(h.lower() for h in allowed_hosts)
         self._origins = frozenset(allowed_origins)
         self._bytes_max = request_bytes_max
         self.log = log
+        self._arrival = arrival
+
+    def arrived(self, scope: Scope) -> None:
+        """Count a request of a source.
+
+        Raises:
+            LimitExceededError: too many come from there.
+        """
+        client = scope.get("client")
+        if self._arrival is not None and client and scope["path"] not in _PROBES:
+            self._arrival(str(client[0]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -151,8 +167,9 @@ class _Request:
             if refused is not None:
                 await self._answer(*refused)
             else:
+                self._guard.arrived(scope)
                 await self._guard.app(scope, self.receive, self.send)
-        except ContentTooLargeError as e:
+        except (ContentTooLargeError, LimitExceededError) as e:
             await self._answer(e)
         except Exception as e:  # noqa: BLE001  # the outermost boundary: by type, without the text
             self._guard.log.error("unexpected_error", type=type(e).__name__, request_id=self._id.decode())

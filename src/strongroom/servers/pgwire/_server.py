@@ -11,7 +11,7 @@ from socket import socket
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from strongroom.config import Config, PgwireConfig, keys_directory
-from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.errors import ConfigurationError, LimitExceededError, StrongroomError
 from strongroom.servers.http import Log, WorkerPool
 from strongroom.servers.pgwire import _messages as m
 from strongroom.servers.pgwire._catalog import Catalog
@@ -70,6 +70,7 @@ class PgwireServer:
         self.workers = workers
         self.metrics = WireMetrics(engine.metrics.registry)
         self._tls_connections = engine.metrics.tls_connections
+        self._watch = engine.doors.watch
         ca = None
         if self.config.client_certificate != "off":
             ca = keys_directory(engine.directory, config) / (self.config.client_ca or config.server.client_ca)
@@ -79,13 +80,22 @@ class PgwireServer:
             private_key,
             ca,
             post_quantum=config.server.post_quantum,
-            on_refused=lambda reason: engine.doors.note_handshake("pgwire", reason),
+            on_refused=lambda reason: engine.doors.watch.handshake("pgwire", reason),
         )
         self.door = Door(engine, self.config, end_point_binding(certificate), self, Catalog())
         self._connections: set[_Connection] = set()
         self._callers: Tally[str] = Tally()
         self._server: asyncio.Server | None = None
         self.stopping = False
+
+    def arrived(self, address: str) -> bool:
+        """False: too many connections come from there."""
+        try:
+            self._watch.arrival("pgwire", address)
+        except LimitExceededError:
+            self.metrics.refused.labels("rate").inc()
+            return False
+        return True
 
     def tls_seen(self, group: str) -> None:
         """Count a connection by its key exchange."""
@@ -201,7 +211,7 @@ class _Connection(asyncio.Protocol):
     # -- asyncio.Protocol -------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's own classes are none of asyncio's
-        if self._server.stopping or not self._server.enter(self):
+        if self._server.stopping or not self._server.arrived(self._source()) or not self._server.enter(self):
             self.transport.abort()
             return
         self.task = asyncio.get_running_loop().create_task(self._live())
