@@ -50,6 +50,7 @@ _DRAIN_S = 30
 _KEEP_ALIVE_S = 75
 _HEAD_BYTES_MAX = 32 * 1024  # request line and headers
 _CONNECTIONS_MAX = 4096
+_BACKLOG = 2048
 _START_S = 30.0
 
 
@@ -293,6 +294,7 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound.bind(address)
         bound.listen(_BACKLOG)  # who comes before the server is up waits instead of being refused
+        bound.listen(_BACKLOG)  # so that whoever reads the log may connect at once
     except OSError as e:
         bound.close()
         raise ConfigurationError(f"port {port} cannot be bound: {e.strerror}") from None
