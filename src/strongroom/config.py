@@ -109,6 +109,7 @@ class RecallConfig:
     vector_weight: float = 1.0
     keyword_weight: float = 0.6
     rrf_constant: int = 60
+    fusion: tuple[str, ...] = ()  # weights of some namespaces: "team/* keyword=0.4 recency=0.2"
     lane_depth_min: int = 50  # candidates that each lane gives to the fusion, at least
     language: str = "english"
     exact_rows_max: int = 20_000  # above: inverted lists

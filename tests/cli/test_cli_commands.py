@@ -109,6 +109,7 @@ def test_search_finds_filters_and_shows_scores(run: Run) -> None:
     table = run("search", "-n", NS, "price").out
     assert "worried about the price" in table
     assert first in table
+    assert "words #1 x0.6" in run("search", "-n", NS, "--explain", "worried price").out
     assert "nothing found" in run("search", "-n", NS, "--kind", "none", "price").out
 
 

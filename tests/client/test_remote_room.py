@@ -131,6 +131,9 @@ def test_search_with_filters_and_vectors(room):
     vector[5] = 3.0
     made = room.store("giraffe", namespace="client/search", tags=["zoo"], importance=0.9, embedding=vector)
     options = {"namespaces": ["client/search"], "k": 1}
+    (told,) = room.search("giraffe", explain=True, **options)
+    assert told.explanation is not None and told.explanation.keyword_rank == 1
+    assert room.search("giraffe", **options)[0].explanation is None
     for hits in (
         room.search(embedding=vector, mode="semantic", **options),
         room.search(embedding=list(vector), mode="semantic", **options),

@@ -300,6 +300,7 @@ def test_bad_input_gives_one_typed_error_and_stores_nothing(
         ({"where": "1=1; DROP TABLE mem"}, InvalidFilterError),
         ({"where": "content = getenv('HOME')"}, InvalidFilterError),
         ({"min_similarity": 2.0}, InvalidInputError),
+        ({"explain": "yes"}, InvalidInputError),
         ({"embedding": [1.0]}, InvalidVectorError),
         ({"namespaces": []}, InvalidInputError),
         ({"namespaces": ["no/such"]}, NamespaceNotFoundError),

@@ -7,15 +7,17 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from tests.recall.lane_tools import NOW_US, blind, memory, memory_id, unit
+from tests.recall.lane_tools import NOW_US, START, blind, memory, memory_id, unit
 
 import strongroom.recall
-from strongroom.errors import InvalidFilterError, InvalidInputError, InvalidVectorError
+from strongroom.config import RecallConfig
+from strongroom.errors import ConfigurationError, InvalidFilterError, InvalidInputError, InvalidVectorError
 from strongroom.model import Filter
 from strongroom.recall import (
     Change,
@@ -30,6 +32,7 @@ from strongroom.recall import (
 
 D = 8
 BASE = RecallQuery(now_us=NOW_US)
+NOW = START + timedelta(microseconds=NOW_US - int(START.timestamp()) * 1_000_000)
 
 
 @pytest.fixture
@@ -366,3 +369,48 @@ def test_vectors_of_random_memories_agree_with_brute_force(store: ColumnarStore)
     wanted = sorted(fused, key=lambda n: (-fused[n], -n))[:10]
     assert numbers(Recall.search([index], replace(BASE, text="late refund", vector=query))) == wanted
     index.close()
+
+
+def test_recency_and_importance_raise_scores_where_they_are_set(store: ColumnarStore) -> None:
+    """The score is the fused one times 1 + recency + importance, and each part is told."""
+    known = RecallSettings(recency_weight=0.5, recency_half_life_days=10.0, importance_weight=0.4)
+    index = NamespaceIndex(store.table(1, "acme/a"), blind, known, ns=1, dimensions=D)
+    day = timedelta(days=1)
+    for number, (age, importance) in enumerate([(0, 0.0), (10, 1.0), (400, 0.5)]):
+        when = NOW - age * day
+        fill(index, [number], "refund", created_at=when, updated_at=when, importance=importance)
+    found = Recall.search([index], replace(BASE, text="refund", vector=EAST))
+    assert len(found) == 3
+    parts = {number: (c.recency, c.importance) for number, c in zip(numbers(found), found, strict=True)}
+    assert parts[0] == (pytest.approx(0.5), 0.0)
+    assert parts[1] == (pytest.approx(0.25), pytest.approx(0.4))
+    assert parts[2][0] < 1e-6 and parts[2][1] == pytest.approx(0.2)
+    for c in found:
+        told = c.explanation
+        lanes = [(told.vector_weight, told.vector_rank), (told.keyword_weight, told.keyword_rank)]
+        fused = sum(weight / (told.rrf_constant + rank) for weight, rank in lanes if rank)
+        assert c.score == pytest.approx(fused * (1 + told.recency + told.importance))
+    assert [c.score for c in found] == sorted((c.score for c in found), reverse=True)
+    plain = Recall.search([index], replace(BASE, text="refund", mode="keyword"))
+    assert all(c.recency == c.importance == 0.0 for c in plain)
+
+
+def test_lines_of_fusion_set_the_weights_of_namespaces() -> None:
+    """The first line whose pattern fits counts; what it does not name stays as it is for all."""
+    config = RecallConfig(fusion=("acme/notes keyword=2", "acme/* recency=0.3 half_life_days=7 vector=0"))
+    notes = RecallSettings.from_config(config, namespace="acme/notes")
+    other = RecallSettings.from_config(config, namespace="acme/other")
+    assert (notes.keyword_weight, notes.recency_weight) == (2.0, 0.0)
+    assert (other.keyword_weight, other.vector_weight) == (0.6, 0.0)
+    assert (other.recency_weight, other.recency_half_life_days) == (0.3, 7.0)
+    assert RecallSettings.from_config(config, namespace="b/c") == RecallSettings.from_config(RecallConfig())
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["", "a b=1", "a/* keyword", "a/* keyword=x", "a/* keyword=-1", "a/* half_life_days=0", "* vector=nan"],
+)
+def test_malformed_lines_of_fusion_are_refused(line: str) -> None:
+    """An unknown name, no number, a negative one, no pattern: a configuration error."""
+    with pytest.raises(ConfigurationError):
+        RecallSettings.from_config(RecallConfig(fusion=(line,)), namespace="a/b")

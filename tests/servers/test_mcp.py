@@ -88,7 +88,9 @@ def test_an_agent_stores_finds_changes_and_forgets(server, mode):
             "store_memory", content="Ada prefers tea", namespace=NS, subject="user:ada", tags=["drink"]
         )
         key = {"memory_id": made["memory_id"], "namespace": NS}
-        hits = (await tool("search_memory", query="what does Ada drink: tea?", namespaces=[NS], k=1))["hits"]
+        asked = {"query": "what does Ada drink: tea?", "namespaces": [NS], "k": 1, "explain": True}
+        hits = (await tool("search_memory", **asked))["hits"]
+        assert hits[0]["explanation"]["keyword_rank"] == 1
         assert hits[0]["memory"]["memory_id"] == made["memory_id"]
         changed = await tool(
             "update_memory", **key, content="Ada prefers coffee", expected_version=1, tags=[]

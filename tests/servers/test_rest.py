@@ -89,6 +89,10 @@ def test_search_takes_filters_vectors_and_all_modes(http):
         answer = http.post("/v1/memories:search", json={"namespaces": ["rest/*"], **question})
         assert answer.status_code == 200, answer.text
         assert answer.json()["hits"][0]["memory"]["memory_id"] == made["memory_id"]
+        assert answer.json()["hits"][0]["explanation"] is None
+    question = {"namespaces": [NS], "query": "acacia", "mode": "keyword", "explain": True}
+    told = http.post("/v1/memories:search", json=question).json()["hits"][0]["explanation"]
+    assert (told["vector_rank"], told["keyword_rank"], told["keyword_weight"]) == (None, 1, 0.6)
     none = http.post(
         "/v1/memories:search", json={"namespaces": [NS], "query": "acacia", "where": "importance > 1"}
     )

@@ -22,6 +22,7 @@ from strongroom.cli._params import (
 )
 from strongroom.cli._text import printable
 from strongroom.errors import InvalidInputError
+from strongroom.model import Hit
 
 _PAGE = 500
 
@@ -73,6 +74,7 @@ def store(app: App, /, content: str | None, wait: bool, timeout_s: float, **fiel
     help="By meaning and words, by meaning, or by words.",
 )
 @click.option("--min-similarity", type=float, help="Least cosine, from -1 to 1.")
+@click.option("--explain", is_flag=True, help="Show where each score comes from.")
 @filter_options
 @pass_app
 def search(app: App, /, query: str, **arguments: Any) -> None:
@@ -82,12 +84,14 @@ def search(app: App, /, query: str, **arguments: Any) -> None:
     if app.as_json:
         out.write_json({"hits": hits})
         return
+    why = ("why",) if arguments.get("explain") else ()
     out.table(
-        ("score", "similarity", "namespace", "kind", "created", "memory"),
+        ("score", "similarity", *why, "namespace", "kind", "created", "memory"),
         (
             (
                 f"{hit.score:.4f}",
                 "-" if hit.similarity is None else f"{hit.similarity:.3f}",
+                *((_why(hit),) if why else ()),
                 hit.memory.namespace,
                 hit.memory.kind,
                 hit.memory.created_at.strftime("%Y-%m-%d"),
@@ -100,6 +104,24 @@ def search(app: App, /, query: str, **arguments: Any) -> None:
     )
     if not hits:
         out.write("nothing found\n")
+
+
+def _why(hit: Hit) -> str:
+    """The explanation of a hit in one line: meaning #1 x1 + words #4 x0.6, recency +0.1."""
+    told = hit.explanation
+    if told is None:
+        return "-"
+    lanes = (
+        ("meaning", told.vector_rank, told.vector_weight),
+        ("words", told.keyword_rank, told.keyword_weight),
+    )
+    parts = [" + ".join(f"{name} #{rank} x{weight:g}" for name, rank, weight in lanes if rank is not None)]
+    parts += [
+        f"{name} +{value:.3f}"
+        for name, value in (("recency", told.recency), ("importance", told.importance))
+        if value
+    ]
+    return ", ".join(parts)
 
 
 @click.command(cls=Command)

@@ -434,7 +434,7 @@ class Indexes:
             # A number never used before: what an interrupted load has left behind is in nobody's way.
             self._columnar.table(next(self._table_numbers), entry.name),
             blind,
-            RecallSettings.from_config(engine.config.recall, language=entry.language),
+            RecallSettings.from_config(engine.config.recall, language=entry.language, namespace=entry.name),
             ns=entry.ns,
             dimensions=engine.models.dimensions(entry),
         )

@@ -38,6 +38,7 @@ class SearchRequest:
     embedding: Any = field(repr=False)
     min_similarity: float | None
     wanted: Filter
+    explain: bool = False
 
 
 def search(call: Call, request: SearchRequest) -> list[Hit]:
@@ -54,6 +55,8 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
         raise InvalidInputError("a keyword search needs a query text")
     if request.min_similarity is not None:
         check_number(request.min_similarity, "min_similarity", -1.0, 1.0)
+    if not isinstance(request.explain, bool):
+        raise InvalidInputError("explain is true or false")
     engine.indexes.check_where(request.wanted)
     entries = chosen_namespaces(call, Action.SEARCH, request.namespaces, limited=True)
     if not entries:
@@ -144,7 +147,13 @@ def _search_group(
         if memories is None:
             continue
         hits = [
-            Hit(memory=m, score=c.score, similarity=c.similarity, keyword_score=c.keyword_score)
+            Hit(
+                memory=m,
+                score=c.score,
+                similarity=c.similarity,
+                keyword_score=c.keyword_score,
+                explanation=c.explanation if request.explain else None,
+            )
             for c, m in zip(found.candidates, memories, strict=True)
         ]
         lanes = engine.metrics.lane_hits

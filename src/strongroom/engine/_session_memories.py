@@ -112,6 +112,7 @@ class MemoryOperations(Operations):
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         metadata: Mapping[str, JsonValue] | None = None,
+        explain: bool = False,
     ) -> Hits:
         """The ``k`` best memories for a question, among those that the filters allow.
 
@@ -122,6 +123,7 @@ class MemoryOperations(Operations):
             embedding: a vector to use instead of embedding ``query``, shape (dimensions,).
             where: one boolean SQL expression over the memory columns (docs/filters.md).
             min_similarity: least cosine in [-1, 1]; memories without an embedding then drop out.
+            explain: tell where each score comes from (``Hit.explanation``).
 
         Raises:
             InvalidFilterError, InvalidVectorError, InvalidInputError: the question is malformed.
@@ -141,7 +143,9 @@ class MemoryOperations(Operations):
             metadata=metadata,
             where=where,
         )
-        request = _search.SearchRequest(query, namespaces, k, mode, embedding, min_similarity, wanted)
+        request = _search.SearchRequest(
+            query, namespaces, k, mode, embedding, min_similarity, wanted, explain
+        )
         return self._run("search", lambda call: _search.search(call, request))
 
     def get(self, memory_id: UUID | str, *, namespace: str) -> Memory:

@@ -12,6 +12,7 @@ from strongroom.model.filters import Filter
 from strongroom.model.finding import Finding, Severity
 from strongroom.model.memory import (
     Hit,
+    HitExplanation,
     JsonValue,
     ListPage,
     Memory,
@@ -65,6 +66,7 @@ __all__ = [
     "Filter",
     "Finding",
     "Hit",
+    "HitExplanation",
     "InclusionProof",
     "JsonValue",
     "ListPage",

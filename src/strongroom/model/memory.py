@@ -106,18 +106,38 @@ class MemoryPatch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class HitExplanation:
+    """Where the score of an answer comes from; docs/search.md has the formula.
+
+    The ranks count from 1 and are None when that lane did not propose the memory. Weights and constant
+    are those of its namespace. ``recency`` and ``importance`` are what was added to 1 before the fused
+    score was multiplied with it; 0 unless the namespace is set to look at them.
+    """
+
+    vector_rank: int | None
+    keyword_rank: int | None
+    vector_weight: float
+    keyword_weight: float
+    rrf_constant: int
+    recency: float = 0.0
+    importance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Hit:
     """One answer of a search.
 
     ``score`` orders the answers: the fused score in hybrid mode, the cosine in semantic mode, BM25
     in keyword mode. ``similarity`` is the cosine in [-1, 1] and None while the memory has no
     embedding or the search had no vector; ``keyword_score`` is BM25, None without a match.
+    ``explanation`` comes when it was asked for.
     """
 
     memory: Memory
     score: float
     similarity: float | None = None
     keyword_score: float | None = None
+    explanation: HitExplanation | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

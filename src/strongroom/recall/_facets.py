@@ -91,6 +91,10 @@ class Facets:
             place = _PLACES[column]
             self._code(column, rids, [row[place] for row in rows])
 
+    def importance(self, rids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The importance of rows that are there, shape (len(rids),)."""
+        return self._importance[rids]
+
     def append_arrow(self, rows: Any) -> None:
         """Rows of an Arrow table with the table's columns."""
         if not rows.num_rows:

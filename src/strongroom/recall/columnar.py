@@ -409,6 +409,10 @@ class ColumnarTable:
         self._restoring.wait()
         return self._facets
 
+    def importance(self, rids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """The importance of rows that are there, shape (len(rids),)."""
+        return self.facets.importance(rids)
+
     def memory_bytes(self) -> int:
         """About the memory that the rows take."""
         return self._bytes

@@ -16,12 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.errors import InvalidInputError, InvalidVectorError
-from strongroom.model import Filter, SearchMode
+from strongroom.model import Filter, HitExplanation, SearchMode
 from strongroom.recall._bm25 import Question
 from strongroom.recall._unit import check_vector
 from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
 from strongroom.recall.index import Allowed, ListItem, NamespaceIndex
 
+DAY_US = 86_400_000_000
 Key = tuple[int, int]  # position of the index, rid
 
 
@@ -63,6 +64,22 @@ class Candidate:
     vector_rank: int | None = None
     keyword_rank: int | None = None
     has_embedding: bool = False
+    recency: float = 0.0
+    importance: float = 0.0
+
+    @property
+    def explanation(self) -> HitExplanation:
+        """Where the score comes from."""
+        known = self.index.settings
+        return HitExplanation(
+            vector_rank=self.vector_rank,
+            keyword_rank=self.keyword_rank,
+            vector_weight=known.vector_weight,
+            keyword_weight=known.keyword_weight,
+            rrf_constant=known.rrf_constant,
+            recency=self.recency,
+            importance=self.importance,
+        )
 
     @property
     def ns(self) -> int:
@@ -230,6 +247,7 @@ class _Search:
         ]
         deepest = max((index.settings.lane_depth_min for index in indexes), default=0)
         self._depth = lane_depth(query.k, deepest) if query.mode == "hybrid" else query.k
+        self._boosts: dict[Key, tuple[float, float]] = {}  # recency, importance
         self._questions: list[Question] = []  # to the keyword lane, per index
 
     def by_meaning(self) -> _Lane:
@@ -333,6 +351,7 @@ class _Search:
                     keyword if keyword > 0 else None,
                     *ranks,
                     index.vectors is not None and rid in index.vectors,
+                    *self._boosts.get(key, (0.0, 0.0)),
                 )
             )
         return out
@@ -365,7 +384,28 @@ class _Search:
                 (key, matched.score[key], (None, rank)) for rank, key in enumerate(matched.order, start=1)
             ]
         fused = fuse((found.order, matched.order), self._weights, self._recency)
-        return [(key, item.score, (item.ranks[0], item.ranks[1])) for key, item in fused]
+        scores = self._boosted({key: item.score for key, item in fused})
+        if self._boosts:
+            fused.sort(key=lambda pair: (scores[pair[0]], self._recency(pair[0])), reverse=True)
+        return [(key, scores[key], (item.ranks[0], item.ranks[1])) for key, item in fused]
+
+    def _boosted(self, scores: dict[Key, float]) -> dict[Key, float]:
+        """The fused scores, raised by recency and importance where a namespace is set to look at them."""
+        for number, index in enumerate(self._indexes):
+            known = index.settings
+            if not (known.recency_weight or known.importance_weight):
+                continue
+            keys = [key for key in scores if key[0] == number]
+            rids = np.array([rid for _, rid in keys], dtype=np.int64)
+            age_days = np.maximum(self._query.now_us - index.created_at(rids), 0) / DAY_US
+            recency = known.recency_weight * np.exp2(-age_days / known.recency_half_life_days)
+            importance = np.zeros(len(keys))
+            if known.importance_weight:
+                importance = known.importance_weight * index.table.importance(rids)
+            self._boosts.update(
+                zip(keys, zip(recency.tolist(), importance.tolist(), strict=True), strict=True)
+            )
+        return {key: score * (1.0 + sum(self._boosts.get(key, ()))) for key, score in scores.items()}
 
     def _weights(self, key: Key) -> LaneWeights:
         return self._weights_of[key[0]]

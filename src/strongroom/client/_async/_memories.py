@@ -107,6 +107,7 @@ class AsyncMemoryCalls(AsyncCalls):
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         metadata: Mapping[str, JsonValue] | None = None,
+        explain: bool = False,
     ) -> Hits:
         """The ``k`` best memories for a question, among those that the filters allow.
 
@@ -134,6 +135,7 @@ class AsyncMemoryCalls(AsyncCalls):
                 "created_after": created_after,
                 "created_before": created_before,
                 "metadata": metadata,
+                "explain": explain or None,
             }
         )
         raw = await self._send("POST", "/v1/memories:search", _wire.encode(body), repeatable=True)

@@ -108,6 +108,7 @@ class MemoryCalls(Calls):
         created_after: datetime | None = None,
         created_before: datetime | None = None,
         metadata: Mapping[str, JsonValue] | None = None,
+        explain: bool = False,
     ) -> Hits:
         """The ``k`` best memories for a question, among those that the filters allow.
 
@@ -135,6 +136,7 @@ class MemoryCalls(Calls):
                 "created_after": created_after,
                 "created_before": created_before,
                 "metadata": metadata,
+                "explain": explain or None,
             }
         )
         raw = self._send("POST", "/v1/memories:search", _wire.encode(body), repeatable=True)

@@ -148,6 +148,7 @@ class SearchArguments(_Filters):
         float | None,
         Field(ge=-1, le=1, description="Leave out answers less similar than this; 0.3 is a mild bound."),
     ] = None
+    explain: Annotated[bool, Field(description="Tell with each answer where its score comes from.")] = False
 
 
 class ListArguments(_Filters):
@@ -214,11 +215,22 @@ class MemoryResult(BaseModel):
     version: int
 
 
+class ExplanationResult(BaseModel):
+    vector_rank: int | None
+    keyword_rank: int | None
+    vector_weight: float
+    keyword_weight: float
+    rrf_constant: int
+    recency: float
+    importance: float
+
+
 class HitResult(BaseModel):
     memory: MemoryResult
     score: Annotated[float, Field(description="Orders the answers; not comparable between searches.")]
     similarity: Annotated[float | None, Field(description="Cosine similarity, -1 to 1.")]
     keyword_score: float | None
+    explanation: ExplanationResult | None = None
 
 
 class SearchResult(BaseModel):

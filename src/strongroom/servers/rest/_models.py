@@ -149,6 +149,7 @@ class SearchQuestion(Conditions):
     k: Annotated[int, Field(ge=1)] = 10
     mode: Literal["hybrid", "semantic", "keyword"] = "hybrid"
     min_similarity: Annotated[float, Field(ge=-1, le=1)] | None = None
+    explain: bool = False
 
 
 class ListQuestion(Conditions):
@@ -242,6 +243,18 @@ class MemoriesOut(Output):
     memories: list[MemoryOut]
 
 
+class HitExplanationOut(Output):
+    """Where a score comes from: ranks in the lanes, weights, and what recency and importance added."""
+
+    vector_rank: int | None
+    keyword_rank: int | None
+    vector_weight: float
+    keyword_weight: float
+    rrf_constant: int
+    recency: float
+    importance: float
+
+
 class HitOut(Output):
     """One answer of a search."""
 
@@ -249,6 +262,7 @@ class HitOut(Output):
     score: float
     similarity: float | None
     keyword_score: float | None
+    explanation: Annotated[HitExplanationOut | None, Field(description="With ``explain`` alone.")]
 
 
 class SqlColumnOut(Output):
