@@ -75,6 +75,7 @@ class LimitsConfig:
     sql_bytes_max: int = 64 * 1024  # one statement
     sql_nesting_max: int = 64  # brackets and subqueries inside each other
     sql_parts_max: int = 20_000  # nodes of the tree of a statement
+    sql_relations_max: int = 200  # queries and relations; those of a WITH for every reference to it
     sql_parameters_max: int = 1000
     sql_rows_max: int = 100_000  # of one answer
     sql_result_bytes_max: int = 64 * 1024 * 1024  # of one answer, in Arrow's form

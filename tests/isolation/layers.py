@@ -194,7 +194,7 @@ def _limits(world: World) -> AbstractContextManager[None]:
     engine = world.room.engine.indexes.sql
     wide = dataclasses.replace(
         engine._limits, sql_rows_max=10**7, sql_result_bytes_max=2**31, sql_bytes_max=2**20,
-        sql_nesting_max=400, sql_parts_max=10**6, sql_parameters_max=10**5,
+        sql_nesting_max=400, sql_parts_max=10**6, sql_relations_max=10**6, sql_parameters_max=10**5,
     )  # fmt: skip
     config = dataclasses.replace(world.room.engine.config, limits=wide)
     return _patched(

@@ -34,6 +34,12 @@ SLOW = "SELECT count(*) FROM range(100000000) a(i), range(100000) b(j) WHERE (a.
         ({"sql_bytes_max": 40}, "SELECT 1 AS a_rather_long_name, 2 AS another_one"),
         ({"sql_nesting_max": 4}, "SELECT (SELECT (SELECT (SELECT (SELECT 1))))"),
         ({"sql_parts_max": 20}, "SELECT " + "+".join(["1"] * 40)),
+        ({}, " UNION ALL ".join(["SELECT * FROM memories"] * 101)),
+        ({}, "SELECT 1 FROM memories m0 " + " ".join(f"NATURAL JOIN memories m{i}" for i in range(1, 45))),
+        ({}, "WITH " + ", ".join(
+            ["c0 AS (SELECT 1 AS a)"]
+            + [f"c{i} AS NOT MATERIALIZED (SELECT x.a FROM c{i - 1} x, c{i - 1} y)" for i in range(1, 40)]
+        ) + " SELECT count(*) FROM c39"),
         ({"sql_rows_max": 9}, "SELECT * FROM range(10)"),
         ({"sql_result_bytes_max": 10_000}, "SELECT * FROM range(5000)"),
         ({}, "SELECT " + "(" * 300 + "1" + ")" * 300),
@@ -47,6 +53,17 @@ def test_a_statement_over_a_limit_is_refused_whole(
     room = open_room(LimitsConfig(**limits))
     with pytest.raises((LimitExceededError, SqlSyntaxError)):
         room.sql(statement)
+
+
+def test_long_chains_of_common_table_expressions_and_many_branches_are_within_the_limits(room: Any) -> None:
+    chain = ", ".join(
+        ["c0 AS (SELECT kind FROM memories)"] + [f"c{i} AS (FROM c{i - 1})" for i in range(1, 40)]
+    )
+    assert room.sql(f"WITH {chain} SELECT count(*) FROM c39").fetch() == [(151,)]
+    branches = " UNION ALL ".join(["SELECT count(*) FROM memories"] * 60)
+    assert len(room.sql(branches)) == 60
+    joined = " ".join(f"JOIN memories m{i} USING (memory_id)" for i in range(1, 12))
+    assert room.sql(f"SELECT count(*) FROM memories m0 {joined}").fetch() == [(151,)]
 
 
 def test_rows_max_of_the_call_refuses_and_never_cuts(room: Any) -> None:

@@ -65,6 +65,7 @@ class Expressions:
     offer: Offer
     nesting_max: int
     parts_max: int
+    relations_max: int
     match_min: float
     bases: list[Base] = field(default_factory=list)
     used: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -75,6 +76,7 @@ class Expressions:
     _depth: int = 0
     _queries: int = 0
     _parts: int = 0
+    _weight: int = 0  # queries and relations so far, as the engine will bind them
     _ctes: int = 0
     _growing: int = 0
     _reducing: int = 0
@@ -124,6 +126,15 @@ class Expressions:
         self._parts += 1
         if self._parts > self.parts_max:
             raise LimitExceededError("the statement has too many parts", hint=f"at most {self.parts_max}")
+
+    def _weigh(self, weight: int = 1) -> None:
+        """Count what the engine will bind, which no clock can stop once it has begun."""
+        self._weight += weight
+        if self._weight > self.relations_max:
+            raise LimitExceededError(
+                "the statement has too many queries and relations",
+                hint=f"at most {self.relations_max}, those of a WITH counted for every reference to it",
+            )
 
     def _deeper(self) -> None:
         self._depth += 1

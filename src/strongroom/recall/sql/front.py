@@ -118,6 +118,7 @@ class Front:
             offer=offer,
             nesting_max=self._limits.sql_nesting_max,
             parts_max=self._limits.sql_parts_max,
+            relations_max=self._limits.sql_relations_max,
             match_min=self._match_min,
         )
         try:

@@ -130,10 +130,14 @@ class Output:
 
 @dataclass(slots=True, eq=False)
 class Cte:
-    """A common table expression under the name that it has in the statement that runs."""
+    """A common table expression under the name that it has in the statement that runs.
+
+    ``weight``: the queries and relations that a reference to it stands for.
+    """
 
     name: str
     output: Output
+    weight: int = 1
 
 
 @dataclass(slots=True, eq=False)

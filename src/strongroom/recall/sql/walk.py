@@ -35,6 +35,7 @@ from strongroom.recall.sql.tree import Tree
 
 __all__ = ["Offer", "Walk"]
 
+JOIN_WEIGHT: Final = 5  # the order of many joins is what takes the engine longest to find
 NARROWED: Final = frozenset({"memory_id", "agent_id", "subject", "session_id"})
 
 
@@ -62,6 +63,7 @@ class Walk(Expressions):
         if keys is None:
             raise t.unsupported("this form of query")
         query = t.exactly(node, keys, "this form of query")
+        self._weigh()
         self._queries += 1
         if self._queries > self.nesting_max:
             raise LimitExceededError(
@@ -93,13 +95,15 @@ class Walk(Expressions):
             hidden = f"{self.token}c{self._ctes}"
             entry["key"] = hidden
             query = value.get("query_node")
+            outside, self._weight = self._weight, 0
             self._exprs(value.get("key_targets", []), scope)
             aliases = [str(a) for a in value.get("aliases", [])]
             if isinstance(query, dict) and query.get("type") == "RECURSIVE_CTE_NODE":
                 output = self._recursive(query, scope, name, hidden, aliases)
             else:
                 output = renamed(self._query(query, scope), aliases)
-            scope.ctes[name.lower()] = Cte(hidden, output)
+            scope.ctes[name.lower()] = Cte(hidden, output, self._weight)
+            self._weight = outside
 
     def _recursive(self, query: Tree, scope: Scope, name: str, hidden: str, aliases: list[str]) -> Output:
         t.exactly(query, t.QUERIES["RECURSIVE_CTE_NODE"], "this form of WITH RECURSIVE")
@@ -184,6 +188,7 @@ class Walk(Expressions):
             )
         table = t.exactly(node, keys, "this form of table")
         self._count()
+        self._weigh()
         if "sample" in table:
             self._sample(table["sample"], scope)
         readers: Mapping[str, Callable[[Tree, Scope], list[Relation]]] = {
@@ -207,6 +212,7 @@ class Walk(Expressions):
         name = path[-1].lower()
         if len(path) == 1 and (cte := scope.cte(name)) is not None:
             point(node, [cte.name], alias)
+            self._weigh(cte.weight)
             return [relation_of(alias, cte.output, aliases)]
         schema = path[0].lower() if len(path) == 2 else ""
         if len(path) > 2 or (schema and schema not in self.offer.schemas):
@@ -239,6 +245,7 @@ class Walk(Expressions):
         point(node, ["temp", "main", hidden], alias)
 
     def _join(self, node: Tree, scope: Scope) -> list[Relation]:
+        self._weigh(JOIN_WEIGHT - 1)
         left = self._table(node.get("left"), scope)
         lateral = Scope(parent=scope.parent, ctes=scope.ctes, relations=scope.relations + left)
         lateral.aliases = scope.aliases
