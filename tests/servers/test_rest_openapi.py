@@ -25,7 +25,6 @@ LOCAL = {
     "escrow_add",
     "escrow_status",
     "repair",
-    "sql_describe",
     "whoami",
 }
 OPERATIONS = [(m, p, o) for p, ms in DESCRIPTION["paths"].items() for m, o in ms.items()]
@@ -122,6 +121,8 @@ def test_every_method_of_a_session_has_its_route():
         "rotation_resume": "PATCH /v1/rotations/{rotation}",
         "rotation_rollback": "PATCH /v1/rotations/{rotation}",
         "rotation_finalise": "POST /v1/rotations/{rotation}/finalise",
+        "sql_cancel": "DELETE /v1/sql/{statement_id}",
+        "sql_describe": "POST /v1/sql:describe",
     }
     public = {n for n in dir(Session) if not n.startswith("_")}
     assert set(routes) == public - LOCAL

@@ -55,6 +55,10 @@ class Deleted(msgspec.Struct):
     deleted: bool
 
 
+class Cancelled(msgspec.Struct):
+    cancelled: bool
+
+
 class Namespaces(msgspec.Struct):
     namespaces: list[NamespaceInfo]
 

@@ -32,6 +32,7 @@ from strongroom.engine._payload import from_us
 from strongroom.engine._pseudonyms import Pseudonyms
 from strongroom.engine._registry import NamespaceEntry, NewNamespace, Registry
 from strongroom.engine._rotation import Rotations
+from strongroom.engine._statements import RunningStatements
 from strongroom.engine._validate import check_text
 from strongroom.engine._vault import Heads, Vault
 from strongroom.engine.session import Session
@@ -140,6 +141,7 @@ class Engine:
         self.doors = Doors(self)
         self._frozen = False
         self.audit_log = AuditLog(self)
+        self.statements = RunningStatements()
         self.models = Models(self, worker=worker, provider=provider)
         self.indexes = Indexes(self)
         self.recall = Recall()

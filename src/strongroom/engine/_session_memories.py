@@ -248,6 +248,7 @@ class MemoryOperations(Operations):
         namespaces: Sequence[str] | None = None,
         rows_max: int | None = None,
         cancel: SqlCancel | None = None,
+        statement_id: UUID | str | None = None,
     ) -> SqlResult:
         """Answer one SELECT over the caller's memories (docs/sql.md).
 
@@ -256,14 +257,22 @@ class MemoryOperations(Operations):
             namespaces: names or patterns; None: everything that the caller may read.
             rows_max: an answer with more rows is refused; never more than ``limits.sql_rows_max``.
             cancel: a handle that stops the statement from another thread.
+            statement_id: a name of the caller's choice, by which ``sql_cancel`` stops it.
 
         Raises:
             SqlSyntaxError, SqlForbiddenError, SqlUndefinedError, SqlDataError: see ``sqlstate``.
             LimitExceededError, OperationTimeoutError. NamespaceNotFoundError: as ``list``.
             EmbeddingError: a text of the statement cannot be embedded.
+            ConflictError: a statement of the caller runs under that ``statement_id``.
         """
-        request = _sql.SqlRequest(statement, parameters, namespaces, rows_max, cancel, self.sql_extension)
+        request = _sql.SqlRequest(
+            statement, parameters, namespaces, rows_max, cancel, self.sql_extension, statement_id
+        )
         return self._run("sql", lambda call: _sql.run_sql(call, request))
+
+    def sql_cancel(self, statement_id: UUID | str) -> bool:
+        """Stop the caller's own statement of that name; False: none runs in this process."""
+        return self._run("sql_cancel", lambda call: _sql.cancel_sql(call, statement_id))
 
     def sql_describe(self, statement: str, parameter_types: Sequence[str] = ()) -> SqlDescription:
         """The parameters and columns of a statement, without running it.

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -20,7 +21,7 @@ from strongroom import access, audit
 from strongroom.engine._call import Call
 from strongroom.engine._read import chosen_namespaces, open_memory
 from strongroom.engine._registry import NamespaceEntry
-from strongroom.engine._validate import check_count, check_text
+from strongroom.engine._validate import check_count, check_id, check_text
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import (
     InvalidInputError,
@@ -76,6 +77,13 @@ class SqlRequest:
     rows_max: int | None
     cancel: SqlCancel | None
     extension: SqlExtension
+    statement_id: object = None
+
+
+def cancel_sql(call: Call, statement_id: object) -> bool:
+    found = call.engine.statements.cancel(call.caller, UUID(bytes=check_id(statement_id, "statement_id")))
+    call.count = int(found)
+    return found
 
 
 def run_sql(call: Call, request: SqlRequest) -> SqlResult:
@@ -93,6 +101,7 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
     plan = engine.indexes.sql.front.plan(request.statement, request.extension.offer)
     engine.metrics.step("sql_front", perf_counter() - started)
     texts = _Texts(call, request.parameters)
+    cancel = request.cancel or SqlCancel()
     if plan.scores:
         entries = [engine.models.current(entry) for entry in entries]
         texts.embed(plan, entries)
@@ -107,11 +116,14 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
         tables=_tables(call, plan, entries, request.extension),
         scorer=partial(texts.scorers, members, entries) if plan.scores else None,
         vectors=texts.of_top(plan, entries),
-        cancel=request.cancel,
+        cancel=cancel,
         open=partial(_opened, call, entries, members) if members else None,
     )
     started = perf_counter()
-    answer = engine.indexes.sql.run(made)
+    name = request.statement_id
+    statement_id = None if name is None else UUID(bytes=check_id(name, "statement_id"))
+    with engine.statements.running(call.caller, statement_id, cancel):
+        answer = engine.indexes.sql.run(made)
     engine.metrics.step("sql_run", perf_counter() - started)
     call.count = answer.table.num_rows
     types = tuple(column.type for column in answer.columns)

@@ -17,6 +17,8 @@ from strongroom.model import (
     Memory,
     MemoryDraft,
     SearchMode,
+    SqlCancel,
+    SqlDescription,
     SqlResult,
 )
 from strongroom.model.memory import UNSET, Unset
@@ -251,6 +253,7 @@ class MemoryCalls(Calls):
         *,
         namespaces: Sequence[str] | None = None,
         rows_max: int | None = None,
+        cancel: SqlCancel | None = None,
     ) -> SqlResult:
         """Answer one SELECT over the caller's memories (docs/sql.md).
 
@@ -258,6 +261,7 @@ class MemoryCalls(Calls):
             parameters: values for ``?`` or ``$1``, ``$2``, ...; numbers, texts, booleans, None.
             namespaces: names or patterns; None: everything that the key may read.
             rows_max: an answer with more rows is refused.
+            cancel: a handle that stops the statement from another thread or task.
 
         Raises:
             SqlSyntaxError, SqlForbiddenError, SqlUndefinedError, SqlDataError: see ``sqlstate``.
@@ -265,10 +269,31 @@ class MemoryCalls(Calls):
         """
         body = {"statement": statement, "parameters": list(parameters)}
         body |= _wire.present({"namespaces": namespaces, "rows_max": rows_max})
-        raw = self._send(
-            "POST", "/v1/sql", _wire.encode(body), repeatable=True, accept=_sql.ARROW_STREAM
-        )
+        if cancel is None:
+            raw = self._send(
+                "POST", "/v1/sql", _wire.encode(body), repeatable=True, accept=_sql.ARROW_STREAM
+            )
+            return _sql.result_of(raw)
+        with _sql.Interrupt(cancel, self._sql_cancel) as interrupt:
+            body["statement_id"] = str(interrupt.statement_id)
+            raw = self._send("POST", "/v1/sql", _wire.encode(body), accept=_sql.ARROW_STREAM)
         return _sql.result_of(raw)
+
+    def _sql_cancel(self, statement_id: UUID) -> bool:
+        raw = self._send("DELETE", f"/v1/sql/{statement_id}", repeatable=True)
+        return _wire.decode(_wire.Cancelled, raw).cancelled
+
+    def sql_describe(self, statement: str, parameter_types: Sequence[str] = ()) -> SqlDescription:
+        """The parameters and columns of a statement, without running it.
+
+        ``parameter_types``: types of DuckDB that are known already, an empty text for one that is not.
+
+        Raises:
+            As ``sql``.
+        """
+        body = {"statement": statement, "parameter_types": list(parameter_types)}
+        raw = self._send("POST", "/v1/sql:describe", _wire.encode(body), repeatable=True)
+        return _wire.decode(SqlDescription, raw)
 
 
 def _path(memory_id: UUID | str) -> str:

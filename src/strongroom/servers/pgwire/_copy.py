@@ -13,9 +13,9 @@ from typing import Final
 
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._rows import Column, Row, RowEncoder
-from strongroom.servers.pgwire._scan import Statement, Token, name_of, string_value
+from strongroom.servers.pgwire._scan import Statement, Token, name_of, split, string_value
 
-__all__ = ["CopyOut", "CopyWriter", "parse_copy"]
+__all__ = ["CopyOut", "CopyWriter", "inner_query", "parse_copy"]
 
 _HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
@@ -200,6 +200,14 @@ def _old_options(parser: _Parser, out: CopyOut) -> None:
             out.force_quote = parser.names()
         else:
             raise _syntax(token)
+
+
+def inner_query(copy: CopyOut) -> Statement:
+    """Raises: PgError: 42601: it is not one statement."""
+    found = split(copy.query)
+    if len(found) != 1:
+        raise PgError("42601", "syntax error in COPY")
+    return found[0]
 
 
 class CopyWriter:

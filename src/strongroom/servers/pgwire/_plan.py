@@ -20,7 +20,7 @@ _ALL: Final = 2**62
 
 @dataclass(slots=True)
 class Prepared:
-    """A parsed statement. ``kind``: empty, command, copy, declare, fetch or query.
+    """A parsed statement. ``kind``: empty, command, copy, declare, execute, fetch, prepare or query.
 
     ``types`` are the parameters' types: what the client declared, completed by what was inferred (0:
     not yet). ``columns``: None until described or for a statement without rows.
@@ -46,7 +46,7 @@ def plan_statement(statement: Statement, declared: Sequence[int] = ()) -> Prepar
     word = statement.word(0)
     if word in COMMANDS:
         kind = "command"
-    elif word in ("COPY", "DECLARE"):
+    elif word in ("COPY", "DECLARE") or word in ("PREPARE", "EXECUTE"):
         kind = word.lower()
     elif word in ("FETCH", "MOVE"):
         kind = "fetch"

@@ -15,9 +15,9 @@ from typing import Final
 from strongroom.config import PgwireConfig
 from strongroom.model import SqlCancel
 from strongroom.servers.pgwire import _messages as m
-from strongroom.servers.pgwire._channel import Channel
+from strongroom.servers.pgwire._by_name import ByName
 from strongroom.servers.pgwire._commands import Answer, check_allowed, run_command, show_columns
-from strongroom.servers.pgwire._copy import CopyOut, CopyWriter, parse_copy
+from strongroom.servers.pgwire._copy import CopyWriter, inner_query, parse_copy
 from strongroom.servers.pgwire._decode import decode
 from strongroom.servers.pgwire._effects import (
     IdleTimeoutError,
@@ -45,7 +45,7 @@ _ALL: Final = 2**62
 _STATEMENTS_PER_QUERY_MAX: Final = 1_000
 
 
-class Conversation(Channel):
+class Conversation(ByName):
     """One client's session. ``cancel()`` may be called from any thread; the rest is one generator."""
 
     def __init__(
@@ -59,6 +59,7 @@ class Conversation(Channel):
         self._inbox = inbox
         self._started = started
         self._config = config
+        self._statements_max = config.statements_max
         self._queries = make_queries(self._settings)
         self._statements: dict[str, Prepared] = {}
         self._portals: dict[str, Portal] = {}
@@ -236,6 +237,10 @@ class Conversation(Channel):
         elif prepared.kind == "fetch":
             fetch = parse_fetch(statement)
             prepared.columns = None if fetch.move else self._cursor(fetch.name).source.columns
+        elif prepared.kind == "execute":
+            named = self._named(prepared)
+            yield from self._describe(named)
+            prepared.columns = named.columns
         elif prepared.kind in ("query", "declare", "copy"):
             inner = _inner(prepared)
             types, columns = yield from self._work(
@@ -243,7 +248,7 @@ class Conversation(Channel):
             )
             prepared.types = types
             prepared.columns = columns if prepared.kind == "query" else None
-        prepared.described = prepared.kind != "fetch"
+        prepared.described = prepared.kind not in ("fetch", "execute")
 
     def _on_describe(self, payload: bytes) -> Steps[None]:
         of_statement, name = m.parse_target(payload)
@@ -254,6 +259,7 @@ class Conversation(Channel):
                 return
             portal = self._portal(name)
             self._check(portal.prepared)
+            yield from self._becomes_named(portal)
             yield from self._open(portal)
             self._put_columns(portal)
             return
@@ -299,7 +305,7 @@ class Conversation(Channel):
     def _open(self, portal: Portal) -> Steps[None]:
         """Begin the query of a portal, so that its columns are known and its first rows are there."""
         prepared = portal.prepared
-        if portal.source is not None or prepared.kind in ("empty", "copy", "declare"):
+        if portal.source is not None or prepared.kind in ("empty", "copy", "declare", "prepare"):
             return
         if prepared.kind == "command":
             if prepared.statement.word(0) == "SHOW":
@@ -340,7 +346,10 @@ class Conversation(Channel):
             self._put(m.EMPTY_QUERY)
             return
         check_allowed(self._transaction, prepared.statement)
-        if prepared.kind == "copy":
+        yield from self._becomes_named(portal)
+        if prepared.kind == "prepare":
+            self._put(m.complete((yield from self._prepare(prepared.statement))))
+        elif prepared.kind == "copy":
             yield from self._copy(portal)
         elif prepared.kind == "declare":
             yield from self._declare(portal)
@@ -454,7 +463,7 @@ class Conversation(Channel):
         cancel = portal.cancel
 
         def begin() -> tuple[Source, CopyWriter]:
-            source = self._queries.open(_one(copy), portal.values, cancel)
+            source = self._queries.open(inner_query(copy), portal.values, cancel)
             return source, CopyWriter(copy, source.columns)
 
         source, writer = yield from self._work(cancel, begin)
@@ -474,20 +483,11 @@ class Conversation(Channel):
         self._put(m.complete(f"COPY {count}"))
 
 
-def _one(copy: CopyOut) -> Statement:
-    found = split(copy.query)
-    if len(found) != 1:
-        raise PgError("42601", "syntax error in COPY")
-    return found[0]
-
-
 def _inner(prepared: Prepared) -> Statement:
     """The query inside a statement."""
     if prepared.kind == "declare":
         return parse_declare(prepared.statement).query
-    if prepared.kind == "copy":
-        return _one(parse_copy(prepared.statement))
-    return prepared.statement
+    return inner_query(parse_copy(prepared.statement)) if prepared.kind == "copy" else prepared.statement
 
 
 _HANDLERS: Final[dict[int, Callable[[Conversation, bytes], Steps[None]]]] = {

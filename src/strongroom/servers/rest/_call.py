@@ -69,14 +69,20 @@ class Caller:
         self.waiters = waiters
         self._log = log
 
-    async def run(self, request: Request, work: Callable[[Session], T]) -> T:
-        """The result of an operation, made in a worker thread for the caller that the key stands for."""
-        shown = _presented(request)
-        return await self.workers.run(lambda: work(self._session(request, shown)))
+    async def run(self, request: Request, work: Callable[[Session], T], *, waits: bool = False) -> T:
+        """The result of an operation, made in a worker thread for the caller that the key stands for.
 
-    async def call(self, request: Request, work: Callable[[Session], object]) -> Response:
+        ``waits``: on a thread of those that are free when all workers are busy.
+        """
+        shown = _presented(request)
+        pool = self.waiters if waits else self.workers
+        return await pool.run(lambda: work(self._session(request, shown)))
+
+    async def call(
+        self, request: Request, work: Callable[[Session], object], *, waits: bool = False
+    ) -> Response:
         """The answer to an operation that takes no body."""
-        raw = await self.run(request, lambda s: to_json(work(s)))
+        raw = await self.run(request, lambda s: to_json(work(s)), waits=waits)
         return Response(raw, media_type="application/json")
 
     async def text(self, request: Request, work: Callable[[Session], str]) -> Response:

@@ -173,6 +173,20 @@ class SqlStatement(Input):
     parameters: list[JsonValue] = []
     namespaces: Annotated[list[Pattern], Field(min_length=1)] | None = None
     rows_max: Annotated[int, Field(ge=1)] | None = None
+    statement_id: (
+        Annotated[UUID, Field(description="A name of the caller's choice, by which it can be stopped.")]
+        | None
+    ) = None
+
+
+class SqlQuestion(Input):
+    """A statement to be described without running it."""
+
+    statement: Text
+    parameter_types: Annotated[
+        list[Text],
+        Field(description="Types of parameters that are known; an empty text for one that is not."),
+    ] = []
 
 
 class FlushOrder(Input):
@@ -279,6 +293,19 @@ class SqlOut(Output):
     rows: list[list[JsonValue]]
     row_count: int
     plan: str
+
+
+class SqlDescriptionOut(Output):
+    """What a statement takes and gives. ``UNKNOWN``: nothing tells the type of a parameter."""
+
+    parameter_types: list[str]
+    columns: list[SqlColumnOut]
+
+
+class SqlCancelOut(Output):
+    """Whether there was a statement to stop."""
+
+    cancelled: bool
 
 
 class HitsOut(Output):

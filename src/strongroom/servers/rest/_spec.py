@@ -30,6 +30,7 @@ BODIES: dict[str, type[m.Input]] = {
         m.NewKey,
         m.RequeueOrder,
         m.SqlStatement,
+        m.SqlQuestion,
         ma.AuditQuestion,
         ma.AuditExportOrder,
         mi.NewCertificate,

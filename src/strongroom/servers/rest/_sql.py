@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 from fastapi import APIRouter
 from starlette.requests import Request
@@ -16,9 +17,10 @@ from strongroom.servers.wire import to_json
 
 if TYPE_CHECKING:
     from strongroom.engine import Session
-    from strongroom.model import SqlResult
+    from strongroom.model import SqlDescription, SqlResult
 
 _parse = parser(m.SqlStatement)
+_parse_question = parser(m.SqlQuestion)
 
 
 def statements(caller: Caller) -> APIRouter:
@@ -37,12 +39,28 @@ def statements(caller: Caller) -> APIRouter:
             media_type=ARROW_STREAM if arrow else "application/json",
         )
 
+    @router.post(
+        "/v1/sql:describe", **route(m.SqlDescriptionOut, "Describe one SELECT", m.SqlQuestion, tag="sql")
+    )
+    async def sql_describe(request: Request) -> Response:
+        """Parameters and columns of a statement, which is not run."""
+        return await caller.call_with(request, _parse_question, _describe)
+
+    @router.delete("/v1/sql/{statement_id}", **route(m.SqlCancelOut, "Stop a statement", tag="sql"))
+    async def sql_cancel(request: Request, statement_id: UUID) -> Response:
+        """Stop the statement that the same credential runs under this name."""
+        return await caller.call(request, lambda s: {"cancelled": s.sql_cancel(statement_id)}, waits=True)
+
     return router
 
 
 def _answer(session: Session, order: m.SqlStatement) -> SqlResult:
     fields: dict[str, Any] = order.arguments()
     return session.sql(fields.pop("statement"), fields.pop("parameters", ()), **fields)
+
+
+def _describe(session: Session, question: m.SqlQuestion) -> SqlDescription:
+    return session.sql_describe(question.statement, question.parameter_types)
 
 
 def _to_json(result: SqlResult) -> bytes:
