@@ -17,7 +17,7 @@ from strongroom import references
 from strongroom.errors import ConfigurationError, StoreNotFoundError
 
 CONFIG_NAME = "strongroom.toml"
-_NAMED = ("models", "key_providers")  # sections of which there may be several, each with a name
+_NAMED = ("models", "key_providers", "roles")  # sections of which there may be several, each with a name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,6 +224,37 @@ class GuardConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OidcConfig:
+    """Bearer tokens of an OpenID Connect provider (docs/identity.md). Without ``issuer``: none are taken."""
+
+    issuer: str = ""  # https address, as the tokens say it
+    audience: tuple[str, ...] = ()  # what tokens for this server say; one of them is enough
+    jwks_file: str = ""  # public keys of the provider; relative to the keys directory; or ...
+    jwks_url: str = ""  # ... the https address that gives them
+    ca_file: str = ""  # authorities to trust for it; empty: those of the system
+    algorithms: tuple[str, ...] = ("RS256", "ES256", "EdDSA")
+    subject_claim: str = "sub"
+    name_claim: str = "name"
+    roles_claim: str = "groups"  # its values choose one of [roles.NAME]
+    clock_skew_s: int = 30
+    token_s_max: int = 86_400  # tokens that live longer are refused
+    refresh_s: int = 3_600  # how old the keys may get before they are asked for again
+    refresh_s_min: int = 60  # between two questions to the provider
+    stale_s_max: int = 86_400  # how long the last keys count while the provider does not answer
+    timeout_ms: int = 3_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoleConfig:
+    """What people with one of these values in their claim may do. The first one that fits counts."""
+
+    values: tuple[str, ...] = ()
+    scope: str = "read-only"
+    grants: tuple[str, ...] = ()
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AuditConfig:
     """The transparency log, and the places outside the store where its heads are kept (docs/audit.md)."""
 
@@ -238,6 +269,18 @@ class AuditConfig:
     head_endpoint: str = ""  # https://host of an S3-compatible service
     head_interval_s: int = 60  # at most one head in so many seconds
     head_timeout_ms: int = 5_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TelemetryConfig:
+    """OpenTelemetry spans around operations; never content (docs/operations.md). Needs the extra ``otel``."""
+
+    enabled: bool = False
+    endpoint: str = ""  # OTLP over HTTP, https://host/v1/traces; empty: the tracer provider of the program
+    authorization: str = ""  # a reference to the value of the Authorization header
+    ca_file: str = ""
+    service_name: str = "strongroom"
+    timeout_ms: int = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,11 +300,14 @@ class Config:
     pgwire: PgwireConfig = field(default_factory=PgwireConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
+    oidc: OidcConfig = field(default_factory=OidcConfig)
     audit: AuditConfig = field(default_factory=AuditConfig)
     rotation: RotationConfig = field(default_factory=RotationConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    telemetry: TelemetryConfig = field(default_factory=TelemetryConfig)
     models: dict[str, EmbeddingConfig] = field(default_factory=dict)  # [models.NAME]: further models
     key_providers: dict[str, KeysConfig] = field(default_factory=dict)  # [keys.providers.NAME]: of tenants
+    roles: dict[str, RoleConfig] = field(default_factory=dict)  # [roles.NAME]: of people, in this order
 
 
 def _section(cls: type[Any], name: str, given: Any) -> Any:
@@ -314,6 +360,7 @@ def parse_config(text: str) -> Config:
     return Config(
         **plain,
         models=_named(EmbeddingConfig, "models", data.get("models", {})),
+        roles=_named(RoleConfig, "roles", data.get("roles", {})),
         key_providers=_named(KeysConfig, "keys.providers", providers),
     )
 
@@ -364,6 +411,7 @@ def to_toml(config: Config) -> str:
     parts = {f.name: getattr(config, f.name) for f in dataclasses.fields(config) if f.name not in _NAMED}
     parts.update({f"keys.providers.{name}": keys for name, keys in config.key_providers.items()})
     parts.update({f"models.{name}": model for name, model in config.models.items()})
+    parts.update({f"roles.{name}": role for name, role in config.roles.items()})
     for name, part in parts.items():
         lines.append(f"[{name}]")
         for f in dataclasses.fields(part):

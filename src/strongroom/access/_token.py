@@ -30,6 +30,7 @@ TOKEN_CHARACTERS_MAX = 8192
 VERSION = 1
 _TIME_US_MAX = 1 << 60
 _FORM = re.compile(r"sr_tok_([0-9a-hjkmnp-tv-z]{12})([A-Za-z0-9_-]+)", re.ASCII)
+_JWT_FORM = re.compile(r"[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]{2,}", re.ASCII)
 _BREADTH = {Scope.READ_ONLY: 0, Scope.READ_WRITE: 1, Scope.ADMIN: 2}
 
 
@@ -91,7 +92,12 @@ def parse_token(text: object) -> ParsedToken:
 
 
 def credential_problem(text: object) -> str | None:
-    """Why ``text`` cannot be a credential that is shown as a whole, for the operator's log; None: it can."""
+    """Why ``text`` cannot be a credential that is shown as a whole, for the operator's log; None: it can.
+
+    A signed token of a provider (a JWT) is one by its form; whether any is taken is asked later.
+    """
+    if isinstance(text, str) and len(text) <= TOKEN_CHARACTERS_MAX and _JWT_FORM.fullmatch(text):
+        return None
     if isinstance(text, str) and text.startswith(TOKEN_PREFIX):
         try:
             parse_token(text)

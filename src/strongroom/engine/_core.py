@@ -33,6 +33,7 @@ from strongroom.engine._pseudonyms import Pseudonyms
 from strongroom.engine._registry import NamespaceEntry, NewNamespace, Registry
 from strongroom.engine._rotation import Rotations
 from strongroom.engine._statements import RunningStatements
+from strongroom.engine._telemetry import make_telemetry
 from strongroom.engine._validate import check_text
 from strongroom.engine._vault import Heads, Vault
 from strongroom.engine.session import Session
@@ -138,6 +139,7 @@ class Engine:
         heads.bind(self.vault)
         self.registry = Registry(ledger, self.vault, self.heads)
         self.registry.verify()
+        self.telemetry = make_telemetry(config.telemetry, str(ledger.store_id))
         self.doors = Doors(self)
         self._frozen = False
         self.audit_log = AuditLog(self)
@@ -409,6 +411,7 @@ class Engine:
                 self.audit_log.close,
             ):
                 rooms.callback(close)
+            rooms.callback(self.telemetry.close)
             rooms.callback(self.indexes.close)
             rooms.callback(self._flush_counters)
             rooms.callback(self._flush_notes)

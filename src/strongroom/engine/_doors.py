@@ -10,19 +10,34 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from strongroom import access
 from strongroom.access import CertificateCredential
-from strongroom.config import keys_directory
+from strongroom.config import RoleConfig, keys_directory
 from strongroom.engine import _elevations, _scram
 from strongroom.engine._call import Call
 from strongroom.engine._watch import Watch
 from strongroom.engine.session import Session
-from strongroom.errors import IntegrityError, SchemaVersionError, UnauthenticatedError
-from strongroom.identity import PeerCertificate, RevocationFile
+from strongroom.errors import (
+    ConfigurationError,
+    IntegrityError,
+    SchemaVersionError,
+    StrongroomError,
+    UnauthenticatedError,
+)
+from strongroom.identity import OidcVerifier, PeerCertificate, RevocationFile, looks_like_jwt
 from strongroom.ledger import WriteBatch
-from strongroom.model import IN_PROCESS, Authentication, Principal, RequestContext
+from strongroom.model import (
+    IN_PROCESS,
+    Authentication,
+    NamespacePattern,
+    Principal,
+    PrincipalKind,
+    RequestContext,
+    Scope,
+)
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -38,13 +53,16 @@ class Doors:
         self._engine = engine
         self._crl: RevocationFile | None = None
         self.watch = Watch(engine)
+        self._oidc: OidcVerifier | None = None
+        self._oidc_lock = Lock()
 
     def prepare(self) -> None:
         """Read what the checks of certificates need; a server calls it before it listens.
 
         Raises:
-            ConfigurationError: the revocation list cannot be used.
+            ConfigurationError: the revocation list, or what [oidc] and [roles] say, cannot be used.
         """
+        self._verifier()
         server = self._engine.config.server
         if server.client_crl and self._crl is None:
             keys = keys_directory(self._engine.directory, self._engine.config)
@@ -161,7 +179,47 @@ class Doors:
         """Whose credential a text is, the proof, and further facts for the audit log."""
         if isinstance(text, str) and text.startswith(access.TOKEN_PREFIX):
             return self._token_proof(text)
+        if looks_like_jwt(text):
+            return self._person_proof(text)
         return (*self._key_proof(text), _NO_FACTS)
+
+    def _verifier(self) -> OidcVerifier | None:
+        """Checks tokens of the provider; None: none is configured."""
+        config = self._engine.config
+        if not config.oidc.issuer:
+            return None
+        with self._oidc_lock:
+            if self._oidc is None:
+                for role in config.roles.values():
+                    _check_role(role)
+                keys = keys_directory(self._engine.directory, config)
+                self._oidc = OidcVerifier(config.oidc, config.roles, keys)
+        return self._oidc
+
+    def _person_proof(self, text: str) -> tuple[str, Proof, Mapping[str, str]]:
+        engine = self._engine
+        verifier = self._verifier()
+        if verifier is None:
+            return "unknown", lambda: "no provider of such tokens is configured", _NO_FACTS
+        found = verifier.verify(text, engine.now_us() / 1e6)
+        if isinstance(found, str):
+            reason = found
+            return "unknown", lambda: reason, _NO_FACTS
+        person = found
+        principal = Principal(
+            id=f"oidc:{person.subject}",
+            name=person.name,
+            scope=Scope(person.role.scope),
+            grants=tuple(NamespacePattern.parse(g) for g in person.role.grants),
+            kind=PrincipalKind.PERSON,
+            labels=person.role.labels,
+            authentication=Authentication.OIDC,
+        )
+
+        def proof() -> Principal | str:
+            return verifier.holds(person, engine.now_us() / 1e6) or principal
+
+        return principal.id, proof, {"role": person.role_name}
 
     def _token_proof(self, text: str) -> tuple[str, Proof, Mapping[str, str]]:
         engine = self._engine
@@ -233,3 +291,16 @@ class Doors:
         if self._crl is not None:
             return self._crl.problem(peer.issuer, peer.serial, now_us)
         return None
+
+
+def _check_role(role: RoleConfig) -> None:
+    try:
+        Scope(role.scope)
+        access.check_grants(role.grants)
+        access.check_labels(role.labels)
+    except (ValueError, StrongroomError):
+        raise ConfigurationError(
+            "a role in [roles] has a scope, grants or labels that cannot be", hint="see docs/identity.md"
+        ) from None
+    if not role.values:
+        raise ConfigurationError("a role in [roles] names no values", hint="whom is it for?")

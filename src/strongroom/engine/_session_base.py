@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -40,9 +39,8 @@ class Operations:
         self.sql_extension: SqlExtension = NO_EXTENSION  # a surface may offer more, a catalogue for example
 
     def _run(self, action: str, work: Callable[[Call], T]) -> T:
-        request_id = self._request_id or os.urandom(8).hex()
         self._engine.doors.watch.operation(self._caller, self._surface, self._context)
-        request_id = self._request_id or secrets.token_hex(8)
+        request_id = self._request_id or os.urandom(8).hex()
         call = Call(
             self._engine,
             self._caller,
@@ -53,4 +51,8 @@ class Operations:
             context=self._context,
             details=dict(self._facts),
         )
-        return run(call, work)
+        with self._engine.telemetry.span(action, self._surface, request_id) as done:
+            result = run(call, work)
+            if done is not None:
+                done(call)
+            return result

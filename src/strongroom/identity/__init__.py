@@ -1,4 +1,4 @@
-"""Who a caller is, proved by other means than an API key: certificates of clients and their authority."""
+"""Who a caller is, proved by other means than an API key: certificates of clients, tokens of a provider."""
 
 from strongroom.identity._authority import (
     CLIENT_CA,
@@ -13,6 +13,7 @@ from strongroom.identity._authority import (
     renew_server_certificate,
 )
 from strongroom.identity._crl import RevocationFile
+from strongroom.identity._oidc import OidcVerifier, Person, looks_like_jwt
 from strongroom.identity._peer import PeerCertificate, check_identity, read_peer
 
 __all__ = [
@@ -21,12 +22,15 @@ __all__ = [
     "CertificateInfo",
     "ClientAuthority",
     "Issued",
+    "OidcVerifier",
     "PeerCertificate",
+    "Person",
     "RevocationFile",
     "certificate_info",
     "check_identity",
     "create_client_authority",
     "create_local_ca",
+    "looks_like_jwt",
     "new_request",
     "read_peer",
     "renew_server_certificate",

@@ -45,7 +45,6 @@ __all__ = ["ServerThread", "build_application", "run_server", "server_files"]
 _MCP_PATHS = frozenset({"/mcp", "/mcp/"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, never bound to
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-_BACKLOG = 256
 _DRAIN_S = 30
 _KEEP_ALIVE_S = 75
 _HEAD_BYTES_MAX = 32 * 1024  # request line and headers
@@ -103,6 +102,7 @@ def build_application(
         request_bytes_max=config.limits.request_bytes_max,
         log=log,
         arrival=lambda address: engine.doors.watch.arrival("https", address),
+        metadata=bool(config.oidc.issuer),
     )
 
 
@@ -294,7 +294,6 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         bound.bind(address)
         bound.listen(_BACKLOG)  # who comes before the server is up waits instead of being refused
-        bound.listen(_BACKLOG)  # so that whoever reads the log may connect at once
     except OSError as e:
         bound.close()
         raise ConfigurationError(f"port {port} cannot be bound: {e.strerror}") from None

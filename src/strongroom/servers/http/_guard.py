@@ -39,6 +39,8 @@ _SECURITY_HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
 )
 _BEARER = b"bearer "
+METADATA_PATH = "/.well-known/oauth-protected-resource"  # RFC 9728
+MCP_PATH = "/mcp"
 _PROBES = frozenset({"/healthz", "/readyz"})  # their successes would fill the log
 
 
@@ -61,7 +63,8 @@ def request_id_of(scope: Scope) -> str:
 class Guard:
     """See the module's text. ``allowed_hosts`` are without port; ``allowed_origins`` are whole origins.
 
-    ``arrival`` counts the requests of an address and raises LimitExceededError.
+    ``arrival`` counts the requests of an address and raises LimitExceededError. ``metadata``: refusals of
+    credentials name the metadata of the protected resource.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class Guard:
         request_bytes_max: int,
         log: Log,
         arrival: Callable[[str], None] | None = None,
+        metadata: bool = False,
     ) -> None:
         self._app = app
         self._hosts = frozenset(h.lower() for h in allowed_hosts)
@@ -80,6 +84,7 @@ class Guard:
         self._bytes_max = request_bytes_max
         self.log = log
         self._arrival = arrival
+        self.metadata = metadata
 
     def arrived(self, scope: Scope) -> None:
         """Count a request of a source.
@@ -201,12 +206,21 @@ class _Request:
             names = {k.lower() for k, _ in headers}
             headers.append((b"x-request-id", self._id))
             headers.extend(h for h in _SECURITY_HEADERS if h[0] not in names)
+            if self._status == 401 and self._guard.metadata:
+                headers = [h for h in headers if h[0].lower() != b"www-authenticate"]
+                headers.append((b"www-authenticate", self._challenge()))
             if self._status == 413:
                 headers.append((b"connection", b"close"))  # the rest of the body is not read
             if b"cache-control" not in names:
                 headers.append((b"cache-control", b"no-store"))
             message = {**message, "headers": headers}
         await self._send(message)
+
+    def _challenge(self) -> bytes:
+        """Where the metadata of the protected resource is (RFC 9728, section 5.1). The host was checked."""
+        host = next(v for k, v in self._scope["headers"] if k == b"host").decode("latin-1")
+        path = METADATA_PATH + (MCP_PATH if self._scope["path"].rstrip("/") == MCP_PATH else "")
+        return f'Bearer realm="strongroom", resource_metadata="https://{host}{path}"'.encode("latin-1")
 
     async def _answer(self, error: StrongroomError, status: int | None = None) -> None:
         if self._status:  # an answer has begun: nothing can be said any more

@@ -21,7 +21,7 @@ from strongroom.servers.rest._admin import administration, store
 from strongroom.servers.rest._audit import audit_log
 from strongroom.servers.rest._call import Caller, as_errors, error_to_response, input_error
 from strongroom.servers.rest._elevations import elevations
-from strongroom.servers.rest._health import health
+from strongroom.servers.rest._health import health, metadata
 from strongroom.servers.rest._identity import identity
 from strongroom.servers.rest._memories import memories
 from strongroom.servers.rest._rotation import rotation
@@ -74,6 +74,7 @@ def create_app(
         rotation(caller),
         elevations(caller),
         health(caller, metrics_on_loopback=metrics_on_loopback),
+        metadata(config.oidc.issuer),
     ]
     for router in routers:
         app.include_router(router)

@@ -9,6 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
+from strongroom.servers.http import MCP_PATH, METADATA_PATH
 from strongroom.servers.rest import _models as m
 from strongroom.servers.rest._call import Caller, known_parameters
 from strongroom.servers.rest._spec import route
@@ -19,6 +20,37 @@ if TYPE_CHECKING:
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _OK = to_json({"status": "ok"})
+
+
+def metadata(issuer: str) -> APIRouter:
+    """What a client needs to get a token for this server (RFC 9728); without an issuer there is nothing."""
+    router = APIRouter(dependencies=[known_parameters])
+    if not issuer:
+        return router
+
+    def found(request: Request, path: str) -> Response:
+        host = request.headers["host"]  # the guard takes our own names alone
+        return Response(
+            to_json(
+                {
+                    "resource": f"https://{host}{path}",
+                    "authorization_servers": [issuer],
+                    "bearer_methods_supported": ["header"],
+                    "resource_name": "Strongroom",
+                }
+            ),
+            media_type="application/json",
+        )
+
+    @router.get(METADATA_PATH, include_in_schema=False)
+    async def of_rest(request: Request) -> Response:
+        return found(request, "")
+
+    @router.get(METADATA_PATH + MCP_PATH, include_in_schema=False)
+    async def of_mcp(request: Request) -> Response:
+        return found(request, MCP_PATH)
+
+    return router
 
 
 def health(caller: Caller, *, metrics_on_loopback: bool) -> APIRouter:
