@@ -1,28 +1,46 @@
-"""A bounded pool of threads for the engine's blocking operations."""
+"""A bounded pool of threads for the engine's blocking operations, shared fairly between callers.
+
+Each caller has a queue of its own and the queues take turns, so that somebody who sends much waits behind
+himself alone. No caller has more than three quarters of the threads, and none fills the whole queue.
+Who a caller is, is set for the task that serves a request (``CALLER``): a credential's digest for
+HTTP, the connection for the Postgres wire.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import threading
+from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future
+from contextvars import ContextVar
+from typing import Any, TypeVar
 
 from strongroom.errors import ClosedError, LimitExceededError
 
 T = TypeVar("T")
 _WAITING_PER_THREAD = 64
+_CALLER_SHARE = 0.75  # of the threads, and of the places in the queue
+
+CALLER: ContextVar[bytes] = ContextVar("strongroom_caller", default=b"")
+_Job = tuple["Future[Any]", Callable[[], Any]]
 
 
 class WorkerPool:
     """Runs operations in ``threads_max`` threads; refuses work when too much is waiting already."""
 
     def __init__(self, threads_max: int, name: str) -> None:
-        threads = max(1, threads_max)
-        self._executor = ThreadPoolExecutor(threads, thread_name_prefix=name)
-        self._admitted_max = threads * (1 + _WAITING_PER_THREAD)
-        self._admitted = 0
-        self._lock = threading.Lock()
+        self._threads_max = max(1, threads_max)
+        self._name = name
+        self._running_max = max(1, int(self._threads_max * _CALLER_SHARE))  # of one caller
+        self._waiting_max = self._threads_max * _WAITING_PER_THREAD
+        self._changed = threading.Condition()
+        self._queues: OrderedDict[bytes, deque[_Job]] = OrderedDict()  # whose turn it is comes first
+        self._running: dict[bytes, int] = {}
+        self._waiting = 0
+        self._idle = 0
+        self._threads: list[threading.Thread] = []
+        self._closed = False
 
     async def run(self, work: Callable[[], T]) -> T:
         """The result of ``work``, made in a thread of the pool.
@@ -30,22 +48,82 @@ class WorkerPool:
         Raises:
             LimitExceededError: too much is waiting. ClosedError: the pool was closed.
         """
-        with self._lock:
-            if self._admitted >= self._admitted_max:
+        future: Future[T] = Future()
+        caller = CALLER.get()
+        with self._changed:
+            if self._closed:
+                raise ClosedError
+            queue = self._queues.get(caller, ())
+            if self._waiting >= self._waiting_max or len(queue) >= self._waiting_max * _CALLER_SHARE:
                 raise LimitExceededError("the server is busy", hint="repeat the request shortly")
-            self._admitted += 1
-        try:
-            future = self._executor.submit(work)
-        except RuntimeError:
-            self._leave()
-            raise ClosedError from None
-        future.add_done_callback(lambda _: self._leave())
+            self._queues.setdefault(caller, deque()).append((future, work))
+            self._waiting += 1
+            if self._idle < self._waiting and len(self._threads) < self._threads_max:
+                number = len(self._threads)
+                thread = threading.Thread(target=self._serve, name=f"{self._name}_{number}", daemon=True)
+                self._threads.append(thread)
+                thread.start()
+            self._changed.notify()
         return await asyncio.wrap_future(future)
 
-    def close(self) -> None:
-        """Wait for what is running; nothing new is taken."""
-        self._executor.shutdown(wait=True, cancel_futures=True)
+    def _serve(self) -> None:
+        """One thread: take the next job in turn, for ever."""
+        while True:
+            taken = self._next()
+            if taken is None:
+                return
+            caller, (future, work) = taken
+            _carry_out(future, work)
+            del future, work, taken  # a waiting thread keeps nothing alive
+            with self._changed:
+                left = self._running[caller] - 1
+                if left:
+                    self._running[caller] = left
+                else:
+                    del self._running[caller]
+                self._changed.notify()
 
-    def _leave(self) -> None:
-        with self._lock:
-            self._admitted -= 1
+    def _next(self) -> tuple[bytes, _Job] | None:
+        """The first job of the caller whose turn it is; None: the pool was closed."""
+        with self._changed:
+            while True:
+                for caller, queue in self._queues.items():
+                    if self._running.get(caller, 0) < self._running_max:
+                        job = queue.popleft()
+                        self._waiting -= 1
+                        if queue:
+                            self._queues.move_to_end(caller)
+                        else:
+                            del self._queues[caller]
+                        self._running[caller] = self._running.get(caller, 0) + 1
+                        return caller, job
+                if self._closed:
+                    return None
+                self._idle += 1
+                self._changed.wait()
+                self._idle -= 1
+
+    def close(self) -> None:
+        """Wait for what is running; what waits is cancelled, and nothing new is taken."""
+        with self._changed:
+            self._closed = True
+            dropped = [job for queue in self._queues.values() for job in queue]
+            self._queues.clear()
+            self._waiting = 0
+            self._changed.notify_all()
+        for future, _ in dropped:
+            future.cancel()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()
+
+
+def _carry_out(future: Future[Any], work: Callable[[], Any]) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    try:
+        result = work()
+    except BaseException as e:  # noqa: BLE001 - it belongs to whoever waits for the future
+        future.set_exception(e)
+    else:
+        future.set_result(result)

@@ -6,7 +6,9 @@ checked in any case: one that was revoked makes a good key useless on that conne
 
 from __future__ import annotations
 
+import secrets
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from strongroom.access import credential_problem
@@ -14,6 +16,7 @@ from strongroom.errors import UnauthenticatedError
 from strongroom.servers.http._connection import Connection, connection_of, context_of
 from strongroom.servers.http._guard import Scope, bearer_key, request_id_of
 from strongroom.servers.http._logs import Log
+from strongroom.servers.http._pool import CALLER
 
 if TYPE_CHECKING:
     from strongroom.engine import Engine, Session
@@ -48,7 +51,10 @@ def presented(scope: Scope, log: Log) -> Presented:
     if problem is not None:
         log.info("refused", reason=problem, request_id=request_id_of(scope))
         raise UnauthenticatedError
-    return Presented(text, connection)
+    shown = Presented(text, connection)
+    mark = _mark(shown)
+    CALLER.set(mark if mark in _known else b"")
+    return shown
 
 
 def sign_in(engine: Engine, shown: Presented, scope: Scope, surface: str) -> Session:
@@ -59,9 +65,27 @@ def sign_in(engine: Engine, shown: Presented, scope: Scope, surface: str) -> Ses
     """
     context, request_id, peer = context_of(scope), request_id_of(scope), shown.connection.peer
     if shown.text is not None:
-        return engine.authenticate(
+        session = engine.authenticate(
             shown.text, surface=surface, request_id=request_id, context=context, peer=peer
         )
-    if peer is None:
+    elif peer is None:
         raise UnauthenticatedError
-    return engine.authenticate_certificate(peer, surface=surface, request_id=request_id, context=context)
+    else:
+        session = engine.authenticate_certificate(
+            peer, surface=surface, request_id=request_id, context=context
+        )
+    if len(_known) >= _KNOWN_MAX:
+        _known.clear()
+    _known.add(_mark(shown))
+    return session
+
+
+_known: set[bytes] = set()  # marks of what was good once: only those have a queue of their own
+_KNOWN_MAX = 100_000
+_MARK_KEY = secrets.token_bytes(16)
+
+
+def _mark(shown: Presented) -> bytes:
+    """Stands for a credential in the queues of the workers; of this process alone."""
+    text = repr(shown.connection.peer) if shown.text is None else shown.text
+    return blake2b(text.encode("utf-8", "replace"), digest_size=16, key=_MARK_KEY).digest()

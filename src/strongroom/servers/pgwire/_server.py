@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from strongroom.config import Config, PgwireConfig, keys_directory
 from strongroom.errors import ConfigurationError, LimitExceededError, StrongroomError
-from strongroom.servers.http import Log, WorkerPool
+from strongroom.servers.http import CALLER, Log, WorkerPool
 from strongroom.servers.pgwire import _messages as m
 from strongroom.servers.pgwire._catalog import Catalog
 from strongroom.servers.pgwire._contract import Authenticator, Door
@@ -272,6 +272,7 @@ class _Connection(asyncio.Protocol):
                         return
                     caller = await self._work(Work(lambda: self._caller_of(self.started)))
                     server.seat(self, caller)
+                    CALLER.set(f"pgwire {caller}".encode())
             except TimeoutError:
                 server.metrics.refused.labels("startup_timeout").inc()
                 return
