@@ -20,6 +20,7 @@ from strongroom.cli import (
     _elevate,
     _escrow,
     _import,
+    _keyring,
     _kms,
     _memories,
     _rotate,
@@ -167,7 +168,7 @@ def cli(
 
 for _module in (
     _store, _serve, _memories, _sql, _import, _kms, _escrow, _agent, _admin, _certificates, _elevate,
-    _audit, _rotate,
+    _audit, _rotate, _keyring,
 ):  # fmt: skip
     for _command in _module.COMMANDS:
         cli.add_command(_command)

@@ -24,7 +24,9 @@ from strongroom.errors import (
 from strongroom.model import (
     ApiKeyInfo,
     AuditEntry,
+    EncryptionKey,
     Hit,
+    KeyChange,
     Memory,
     MemoryDraft,
     NamespaceInfo,
@@ -141,6 +143,14 @@ class Entry(msgspec.Struct):
 
 class Entries(msgspec.Struct):
     entries: list[Entry]
+
+
+class KeyTree(msgspec.Struct):
+    keys: list[EncryptionKey]
+
+
+class KeyHistory(msgspec.Struct):
+    history: list[KeyChange]
 
 
 class Rotations(msgspec.Struct):

@@ -11,11 +11,19 @@ from __future__ import annotations
 from strongroom.engine._session_admin import StoreOperations
 from strongroom.engine._session_audit import AuditOperations
 from strongroom.engine._session_identity import IdentityOperations
+from strongroom.engine._session_keyring import KeyringOperations
 from strongroom.engine._session_memories import MemoryOperations
 from strongroom.engine._session_rotation import RotationOperations
 
 
-class Session(MemoryOperations, StoreOperations, AuditOperations, IdentityOperations, RotationOperations):
+class Session(
+    MemoryOperations,
+    StoreOperations,
+    AuditOperations,
+    IdentityOperations,
+    RotationOperations,
+    KeyringOperations,
+):
     """The operations of one caller. Made by ``Engine.owner_session`` and ``Engine.authenticate``.
 
     A group of operations is a class in a module of its own, ``_session_<group>.py``, over ``Operations``.

@@ -255,6 +255,20 @@ class Rotating:
         if state == KeyState.DESTROYED:
             self._book.truncate_log()
 
+    def suite_of_key(self, ns: int, key_id: int) -> int:
+        """The number of the suite that a data key seals, or sealed, with."""
+        self._cache.fresh()
+        return self._cache.suite_for(ns, key_id)
+
+    def wrapping_versions(self, ns: int) -> dict[int, int]:
+        """Data key -> version of the namespace key that wraps it.
+
+        Raises:
+            UnwrapError, StorageError, ClosedError.
+        """
+        self._cache.fresh()
+        return {row.key_id: row.namespace_version for row in self._book.data_rows(ns)}
+
     def own_key_ids(self, ns: int) -> list[int]:
         """The namespace's own keys that are not destroyed, the purpose root first.
 

@@ -10,6 +10,7 @@ from strongroom.model.audit import (
 from strongroom.model.credentials import ClientIdentity, ElevationInfo, ElevationState, TokenInfo
 from strongroom.model.filters import Filter
 from strongroom.model.finding import Finding, Severity
+from strongroom.model.keys import EncryptionKey, EncryptionKeyState, KeyChange, KeyKind
 from strongroom.model.memory import (
     Hit,
     HitExplanation,
@@ -62,6 +63,8 @@ __all__ = [
     "Elevated",
     "ElevationInfo",
     "ElevationState",
+    "EncryptionKey",
+    "EncryptionKeyState",
     "Field",
     "Filter",
     "Finding",
@@ -69,6 +72,8 @@ __all__ = [
     "HitExplanation",
     "InclusionProof",
     "JsonValue",
+    "KeyChange",
+    "KeyKind",
     "ListPage",
     "Memory",
     "MemoryDraft",

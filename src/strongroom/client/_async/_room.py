@@ -10,6 +10,7 @@ import httpx
 from strongroom.client import _wire
 from strongroom.client._async._audit import AsyncAuditCalls
 from strongroom.client._async._identity import AsyncIdentityCalls
+from strongroom.client._async._keyring import AsyncKeyringCalls
 from strongroom.client._async._memories import AsyncMemoryCalls
 from strongroom.client._async._rotation import AsyncRotationCalls
 from strongroom.client._async._store import AsyncStoreCalls
@@ -19,7 +20,12 @@ _CONNECT_S = 5.0
 
 
 class AsyncRemoteRoom(
-    AsyncMemoryCalls, AsyncStoreCalls, AsyncAuditCalls, AsyncIdentityCalls, AsyncRotationCalls
+    AsyncMemoryCalls,
+    AsyncStoreCalls,
+    AsyncAuditCalls,
+    AsyncIdentityCalls,
+    AsyncRotationCalls,
+    AsyncKeyringCalls,
 ):
     """A store behind a server, with the methods of an opened one. Close it, or use ``with``.
 

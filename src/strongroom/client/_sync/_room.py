@@ -11,6 +11,7 @@ import httpx
 from strongroom.client import _wire
 from strongroom.client._sync._audit import AuditCalls
 from strongroom.client._sync._identity import IdentityCalls
+from strongroom.client._sync._keyring import KeyringCalls
 from strongroom.client._sync._memories import MemoryCalls
 from strongroom.client._sync._rotation import RotationCalls
 from strongroom.client._sync._store import StoreCalls
@@ -20,7 +21,12 @@ _CONNECT_S = 5.0
 
 
 class RemoteRoom(
-    MemoryCalls, StoreCalls, AuditCalls, IdentityCalls, RotationCalls
+    MemoryCalls,
+    StoreCalls,
+    AuditCalls,
+    IdentityCalls,
+    RotationCalls,
+    KeyringCalls,
 ):
     """A store behind a server, with the methods of an opened one. Close it, or use ``with``.
 

@@ -10,7 +10,12 @@ from pydantic import Field
 from strongroom.servers.rest._models import Input, Output
 
 __all__ = [
+    "EncryptionKeyOut",
     "EndOfRotation",
+    "KeyChangeOut",
+    "KeyHistoryOut",
+    "KeyOrder",
+    "KeyTreeOut",
     "MasterRotation",
     "NamespaceRotation",
     "NewRotation",
@@ -88,6 +93,57 @@ class RotationsOut(Output):
     """Rotations, oldest first."""
 
     rotations: list[RotationOut]
+
+
+class KeyOrder(Input):
+    """A data key that only opens is suspended, or opens again."""
+
+    enabled: bool
+    reason: _Reason = ""
+
+
+class EncryptionKeyOut(Output):
+    """An encryption key; never a byte of it."""
+
+    id: str
+    kind: str
+    state: str
+    namespace: str
+    parents: list[str]
+    created_at: datetime
+    provider: str
+    suite: str
+    epoch: int | None
+    uses: int | None
+    limit: int | None
+    role: str
+    subject: bool
+    overdue: bool
+
+
+class KeyTreeOut(Output):
+    """The tree of encryption keys, parents before children."""
+
+    keys: list[EncryptionKeyOut]
+
+
+class KeyChangeOut(Output):
+    """What happened to keys, once."""
+
+    at: datetime
+    kind: str
+    change: str
+    namespace: str
+    keys: str
+    actor: str
+    reason: str
+    request_id: str
+
+
+class KeyHistoryOut(Output):
+    """What happened to keys, oldest first."""
+
+    history: list[KeyChangeOut]
 
 
 class RewrappedOut(Output):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from strongroom.engine import Session
 
 Number = Annotated[int, Path(ge=1, le=2**62)]
+KeyId = Annotated[str, Query(max_length=2048)]
+Targets = Annotated[
+    list[str], Query(description="Names, patterns, `@system`; repeat for several.", min_length=1)
+]
+_EVERYTHING = ["*"]
 _TAG = "rotation"
+_parse_key = parser(r.KeyOrder)
 _parse_new = parser(r.NewRotation)
 _parse_master = parser(r.MasterRotation)
 _parse_namespace = parser(r.NamespaceRotation)
@@ -87,4 +93,31 @@ def rotation(caller: Caller) -> APIRouter:
 
         return await caller.call_with(request, _parse_end, work, waits=lambda _: True)
 
+    _keyring(router, caller)
     return router
+
+
+def _keyring(router: APIRouter, caller: Caller) -> None:
+    @router.get("/v1/keyring", **route(r.KeyTreeOut, "The tree of encryption keys", tag=_TAG))
+    async def tree(request: Request, namespaces: Targets = _EVERYTHING, destroyed: bool = False) -> Response:
+        return await caller.call(request, lambda s: {"keys": s.keyring_list(namespaces, destroyed=destroyed)})
+
+    @router.get("/v1/keyring:history", **route(r.KeyHistoryOut, "What happened to keys", tag=_TAG))
+    async def history(
+        request: Request, namespaces: Targets = _EVERYTHING, key: KeyId | None = None
+    ) -> Response:
+        return await caller.call(
+            request, lambda s: {"history": s.keyring_history(key, namespaces=namespaces)}
+        )
+
+    @router.patch(
+        "/v1/keyring/{key}",
+        **route(r.EncryptionKeyOut, "Suspend a data key, or let it open again", r.KeyOrder, tag=_TAG),
+    )
+    async def change_key(request: Request, key: Annotated[str, Path(max_length=2048)]) -> Response:
+        def work(s: Session, o: r.KeyOrder) -> object:
+            if o.enabled:
+                return s.keyring_enable(key, reason=o.reason)
+            return s.keyring_disable(key, reason=o.reason)
+
+        return await caller.call_with(request, _parse_key, work)

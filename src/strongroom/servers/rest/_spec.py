@@ -40,6 +40,7 @@ BODIES: dict[str, type[m.Input]] = {
         r.MasterRotation,
         r.NamespaceRotation,
         r.RotationOrder,
+        r.KeyOrder,
         r.EndOfRotation,
         mi.NewToken,
         mi.ElevationRequest,
