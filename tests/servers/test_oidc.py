@@ -293,6 +293,36 @@ def test_a_provider_that_is_not_who_it_says_is_not_believed(provider: Provider, 
     assert verifier.verify(sign(), time.time()) == "the keys of the provider are not known"
 
 
+def test_a_token_is_the_password_on_the_postgres_wire(server: Served) -> None:
+    """Held to the role, and refused when it is forged."""
+    import psycopg
+    from tests.pgwire.wired import Wired, WireThread
+
+    from strongroom.servers.http import WorkerPool, make_log
+    from strongroom.servers.pgwire import PgwireServer
+    from strongroom.servers.serve import server_files
+
+    server.owner.store("for analysts", namespace="company_a/wire")
+    server.owner.store("for others", namespace="company_b/wire")
+    files = dict(
+        zip(("certificate", "private_key"), server_files(server.directory, server.config), strict=True)
+    )
+    workers = WorkerPool(2, "wire")
+    log = make_log(server.config.log, server.log)
+    wire = PgwireServer(server.engine, server.config, **files, workers=workers, log=log)
+    with WireThread(wire) as thread:
+        here = Wired(
+            server.engine, server.config, server.directory, server.ca, thread.port, server.log, thread,
+            server.model,
+        )  # fmt: skip
+        with psycopg.connect(here.dsn(sign(), user="ada")) as connection:
+            found = connection.execute("SELECT DISTINCT namespace FROM memories").fetchall()
+        assert ("company_a/wire",) in found and ("company_b/wire",) not in found
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(here.dsn(FORGERIES["changed payload"], user="ada"))
+    workers.close()
+
+
 def test_mcp_clients_are_told_where_to_get_a_token(server: Served) -> None:
     """RFC 9728: the challenge names the metadata, which names the resource and the authorization server."""
     with server.http("") as http:

@@ -19,7 +19,7 @@ from mcp_types import (
 from pydantic import ValidationError
 
 from strongroom.errors import InternalError, InvalidInputError, StrongroomError
-from strongroom.servers.http import Log
+from strongroom.servers.http import Log, request_id_of
 from strongroom.servers.mcp._errors import tool_error
 from strongroom.servers.mcp._tools import TOOLS, ToolSpec
 from strongroom.servers.wire import to_json, to_plain
@@ -63,12 +63,14 @@ def build_server(
             return await run(lambda: _call(spec, session_of(context), params.arguments or {}))
         except StrongroomError as e:
             if e.code == InternalError.code:
-                log.error("tool_failed", tool=spec.name, code=e.code)
+                log.error("tool_failed", tool=spec.name, code=e.code, request_id=_request_id(context))
             else:
-                log.info("tool_refused", tool=spec.name, code=e.code)
+                log.info("tool_refused", tool=spec.name, code=e.code, request_id=_request_id(context))
             return tool_error(e)
         except Exception as e:  # noqa: BLE001  # the door: by type, so that no content gets into answer or log
-            log.error("unexpected_error", tool=spec.name, type=type(e).__name__)
+            log.error(
+                "unexpected_error", tool=spec.name, type=type(e).__name__, request_id=_request_id(context)
+            )
             return tool_error(InternalError())
 
     return Server(
@@ -80,6 +82,11 @@ def build_server(
         on_list_tools=list_tools,
         on_call_tool=call_tool,
     )
+
+
+def _request_id(context: Context) -> str | None:
+    """The id that the guard gave to the request; None on stdio."""
+    return None if context.request is None else request_id_of(context.request.scope)
 
 
 def _call(spec: ToolSpec, session: Session, arguments: Mapping[str, Any]) -> CallToolResult:
