@@ -7,11 +7,13 @@ import threading
 import uuid
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import apsw
 import pytest
 from tests.ledger.ledger_hooks import SumHooks, assert_whole, memory
+from tests.support.interrupts import interrupted_at
 
 from strongroom.config import LedgerConfig
 from strongroom.errors import (
@@ -22,7 +24,7 @@ from strongroom.errors import (
     NamespaceNotFoundError,
     TamperedError,
 )
-from strongroom.ledger import SqliteLedger, WriteBatch
+from strongroom.ledger import SqliteLedger, WriteBatch, _group
 from strongroom.ledger._group import GroupCommit, Take
 from strongroom.ledger._heads import ResetHead
 
@@ -313,3 +315,46 @@ def test_alone_runs_between_groups_in_order() -> None:
         for future in futures:
             future.result(30)
     assert events == ["a", "alone", "b"]
+
+
+class TwoCallers:
+    """One leads and is interrupted, the other stands behind it."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.outcome: list[object] = []
+        self.inside = threading.Event()
+        self.group: GroupCommit[str] = GroupCommit(self.write)
+
+    def write(self, take: Take[str]) -> None:
+        tickets = take(1)
+        self.inside.set()
+        while tickets and tickets[0].work == "first" and not self.group._line:
+            threading.Event().wait(0.001)
+        for ticket in tickets + take(5):
+            self.done.append(ticket.work)
+            ticket.settle(ticket.work)
+
+    def follow(self) -> None:
+        self.inside.wait(0.1)  # nobody is inside when the leader was interrupted early
+        try:
+            self.outcome.append(self.group.submit("second"))
+        except InternalError as e:
+            self.outcome.append(e)
+
+
+def test_a_leader_that_is_interrupted_at_any_step_wakes_who_waits() -> None:
+    """Ctrl-C while the tickets of others were being woken once left them asleep for ever."""
+    for step in range(1, 400):
+        two = TwoCallers()
+        follower = threading.Thread(target=two.follow, daemon=True)
+        follower.start()
+        was_interrupted = interrupted_at(step, _group.__file__, partial(two.group.submit, "first"))
+        follower.join(30)
+        assert two.outcome, f"asleep for ever after step {step}"
+        assert two.done.count("second") == (two.outcome[0] == "second") or two.done.count("second") == 1
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(two.group.submit, "third").result(30) == "third"
+        if not was_interrupted:
+            break
+    assert 10 < step < 399

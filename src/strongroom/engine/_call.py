@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from strongroom.engine._registry import NamespaceEntry
 
 T = TypeVar("T")
+# DuckDB looks for signals while it works, and raises this instead of what the signal's handler has raised.
+_SIGINT_IN_DUCKDB = ("Query interrupted",)
 _TRIES = 4
 
 
@@ -157,6 +159,8 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
         _record_failure(call, e)
         raise
     except Exception as e:  # the one door: foreign exceptions end here, by type and without their text
+        if type(e) is RuntimeError and e.args == _SIGINT_IN_DUCKDB:
+            raise KeyboardInterrupt from None
         outcome = InternalError.code
         engine.log.error(
             "internal_error", action=call.action, request_id=call.request_id, type=type(e).__name__

@@ -23,7 +23,7 @@ class Ticket(Generic[W]):
     ``action``: something to do between the groups, on the caller's own thread, instead of work.
     """
 
-    __slots__ = ("action", "error", "gate", "leads", "result", "settled", "work")
+    __slots__ = ("action", "error", "gate", "is_released", "leads", "result", "settled", "taken", "work")
 
     def __init__(self, work: W, action: Callable[[], None] | None = None) -> None:
         self.work = work
@@ -32,6 +32,8 @@ class Ticket(Generic[W]):
         self.error: BaseException | None = None
         self.settled = False
         self.leads = False
+        self.is_released = False
+        self.taken: list[Ticket[W]] = []  # by this one while it led
         self.gate = threading.Lock()
 
     def settle(self, result: object) -> None:
@@ -99,35 +101,49 @@ class GroupCommit(Generic[W]):
             finally:
                 self._pass_on(leader)
             return
-        taken: list[Ticket[W]] = []
+        taken = leader.taken
 
         def take(count: int) -> list[Ticket[W]]:
-            more: list[Ticket[W]] = []
+            before = len(taken)
             with self._mutex:
                 line = self._line
-                while line and len(more) < count and line[0].action is None:
-                    more.append(line.popleft())
-            taken.extend(more)
-            return more
+                while line and len(taken) - before < count and line[0].action is None:
+                    taken.append(line[0])  # an interrupt in between leaves it in both, never in none
+                    line.popleft()
+            return taken[before:]
 
         try:
             self._write(take)
         finally:
             self._pass_on(leader)
-            for ticket in taken:
+            self._release(leader)
+
+    def _release(self, leader: Ticket[W]) -> None:
+        """Wake those whose tickets were taken. May be repeated, so that no interrupt leaves one asleep."""
+        for ticket in leader.taken:
+            with self._mutex:
+                if ticket.is_released:
+                    continue
                 if not ticket.settled:
                     ticket.fail(InternalError("the write was interrupted; its outcome is unknown"))
+                ticket.is_released = True
                 if ticket is not leader:
                     ticket.gate.release()
+        leader.taken.clear()  # it holds the leader itself
 
     def _pass_on(self, leader: Ticket[W]) -> None:
         with self._mutex:
             if not leader.leads:
                 return
+            line, taken = self._line, leader.taken
+            if line and taken and taken[-1] is line[0]:
+                taken.pop()  # an interrupt came while it was being taken: it stays in line
+            if line and line[0] is leader:
+                line.popleft()
             leader.leads = False
-            if self._line:
-                self._line[0].leads = True
-                self._line[0].gate.release()
+            if line:
+                line[0].leads = True
+                line[0].gate.release()
             else:
                 self._led = False
                 self._idle.notify_all()
@@ -137,6 +153,7 @@ class GroupCommit(Generic[W]):
             if ticket in self._line:
                 self._line.remove(ticket)
         self._pass_on(ticket)
+        self._release(ticket)
 
     def close(self) -> None:
         """Refuse what comes from now on, and wait until the callers in line are served."""

@@ -5,70 +5,97 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from types import TracebackType
+from weakref import ref
+
+_LOOK_AGAIN_S = 0.5
 
 
-class _Side:
-    """One side of a lock as a context manager; stateless, so that threads can share it."""
+class _Hold:
+    """One entry into a lock, made anew for each ``with``."""
 
-    __slots__ = ("_enter", "_leave")
+    __slots__ = ("__weakref__", "_lock")
 
-    def __init__(self, enter: Callable[[], None], leave: Callable[[], None]) -> None:
-        self._enter = enter
-        self._leave = leave
-
-    def __enter__(self) -> None:
-        self._enter()
+    def __init__(self, lock: ReadWriteLock) -> None:
+        self._lock = lock
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._leave()
+        self._lock.give_up(self)
+
+
+class _Reading(_Hold):
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        self._lock.enter_read(self)
+
+
+class _Writing(_Hold):
+    __slots__ = ()
+
+    def __enter__(self) -> None:
+        self._lock.enter_write(self)
+
+
+class _Holds(set["ref[_Hold]"]):
+    """Entries that are alive; one that goes without a word is taken out by native code, in one step."""
+
+    def enter(self, hold: _Hold) -> None:
+        self.add(ref(hold, self.discard))
+
+    def leave(self, hold: _Hold) -> None:
+        self.discard(ref(hold))
 
 
 class ReadWriteLock:
-    """Any number of readers, or one writer. A waiting writer goes before new readers.
+    """Any number of readers, or one writer: ``with lock.read:``, ``with lock.write:``. A waiting writer
+    goes before new readers.
 
     Not reentrant on either side. A thread that takes the read side of several locks must take them
     in one order that all threads share.
+
+    Ctrl-C may strike between any two steps, also between entering and the first line inside. Nothing stays
+    held then: an entry counts only as long as its object lives, and whoever waits looks again by itself.
     """
 
-    __slots__ = ("_changed", "_readers", "_waiting", "_writing", "read", "write")
+    __slots__ = ("_changed", "_mutex", "_reading", "_waiting", "_writing")
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
-        self._readers = 0
-        self._waiting = 0
-        self._writing = False
-        self.read = _Side(self._enter_read, self._leave_read)
-        self.write = _Side(self._enter_write, self._leave_write)
+        # Taken by itself and not through the condition, whose Python code an interrupt could leave with the
+        # mutex taken.
+        self._mutex = threading.Lock()
+        self._changed = threading.Condition(self._mutex)
+        self._reading = _Holds()
+        self._waiting = _Holds()
+        self._writing = _Holds()  # at most one
 
-    def _enter_read(self) -> None:
-        with self._changed:
+    @property
+    def read(self) -> _Reading:
+        return _Reading(self)
+
+    @property
+    def write(self) -> _Writing:
+        return _Writing(self)
+
+    def enter_read(self, hold: _Hold) -> None:
+        with self._mutex:
             while self._writing or self._waiting:
-                self._changed.wait()
-            self._readers += 1
+                self._changed.wait(_LOOK_AGAIN_S)
+            self._reading.enter(hold)
 
-    def _leave_read(self) -> None:
-        with self._changed:
-            self._readers -= 1
-            if not self._readers:
-                self._changed.notify_all()
+    def enter_write(self, hold: _Hold) -> None:
+        with self._mutex:
+            self._waiting.enter(hold)
+            while self._writing or self._reading:
+                self._changed.wait(_LOOK_AGAIN_S)
+            self._writing.enter(hold)
+            self._waiting.leave(hold)
 
-    def _enter_write(self) -> None:
-        with self._changed:
-            self._waiting += 1
-            try:
-                while self._writing or self._readers:
-                    self._changed.wait()
-                self._writing = True
-            finally:
-                self._waiting -= 1
-                if not self._writing:
-                    self._changed.notify_all()
-
-    def _leave_write(self) -> None:
-        with self._changed:
-            self._writing = False
+    def give_up(self, hold: _Hold) -> None:
+        with self._mutex:
+            self._reading.leave(hold)
+            self._writing.leave(hold)
             self._changed.notify_all()
 
 
