@@ -128,6 +128,28 @@ def test_store_many_streams_in_chunks_and_keeps_the_order(server):
         assert room.store_many([]) == []
 
 
+@pytest.mark.parametrize(
+    ("item", "error"),
+    [
+        ({"content": "x", "namespace": "client/places", "importance": 2.0}, errors.InvalidInputError),
+        ({"content": "", "namespace": "client/places"}, errors.InvalidInputError),
+        (
+            {"content": "x", "namespace": "client/places", "embedding": [0.0] * DIMENSIONS},
+            errors.InvalidVectorError,
+        ),
+        (5, errors.InvalidInputError),
+    ],
+)
+def test_a_refused_item_is_named_by_its_place_among_all(server, item, error):
+    """The error counts from the first item given, whatever chunk the item was sent in."""
+    with strongroom.connect(server.url, api_key=server.admin_key, ca=server.ca, batch_items=4) as room:
+        good = [{"content": f"number {i}", "namespace": "client/places"} for i in range(10)]
+        with pytest.raises(error) as caught:
+            room.store_many([*good, item])
+    said = f"{caught.value.message} {caught.value.hint}"
+    assert "item 10:" in said or "items.10." in said, said
+
+
 def test_search_with_filters_and_vectors(room):
     vector = np.zeros(DIMENSIONS)
     vector[5] = 3.0

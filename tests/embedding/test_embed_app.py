@@ -100,6 +100,14 @@ BAD: dict[str, tuple[object, int]] = {
 }
 
 
+def test_usage_counts_the_tokens_that_the_model_reads(minilm: LocalMiniLM) -> None:
+    """Start, words and end of each text; a text that is cut counts no more than the model takes."""
+    for texts, tokens in ((["hello"], 3), (["hello", "hello world"], 7), (["word " * 2000], 256)):
+        answer = post(minilm, {"model": minilm.name, "input": texts}).json()
+        assert answer["usage"] == {"prompt_tokens": tokens, "total_tokens": tokens}
+    assert post(FakeModel(), {"model": FakeModel().name, "input": ["x"]}).json()["usage"]["total_tokens"] == 0
+
+
 @pytest.mark.parametrize(("body", "status"), BAD.values(), ids=BAD.keys())
 def test_a_bad_request_gets_one_typed_error(body: object, status: int) -> None:
     limits = EmbeddingAppLimits(

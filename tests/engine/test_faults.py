@@ -319,3 +319,20 @@ def test_operators_see_any_number_of_namespaces(open_room: OpenRoom, monkeypatch
     with pytest.raises(StrongroomError) as caught:
         room.search("x", namespaces=["*"])
     assert caught.value.code == "limit_exceeded"
+
+
+def test_what_duckdb_makes_of_ctrl_c_is_ctrl_c_again(
+    open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DuckDB sees the signal first and raises an error of its own; it once came out as an internal error."""
+    room = open_room(debug=False)
+    room.store("words", namespace=NS)
+
+    def interrupted(*arguments: object) -> None:
+        raise RuntimeError("Query interrupted")
+
+    monkeypatch.setattr(room.engine.recall, "search", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        room.search("words", namespaces=[NS])
+    monkeypatch.undo()
+    assert len(room.search("words", namespaces=[NS])) == 1

@@ -198,3 +198,20 @@ def test_the_value_that_was_refused_is_not_repeated(http):
         assert secret not in http.post(STORE, json=body).text
     for params in ({"namespaces": "*", "limit": secret}, {"namespaces": secret + " x"}):
         assert secret not in http.get("/v1/memories", params=params).text
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/v1/memories?namespaces=a&limit=1&limit=2", "limit"),
+        ("/v1/audit?limit=1&limit=1", "limit"),
+        ("/v1/audit?after=0&limit=5&after=1", "after"),
+    ],
+)
+def test_a_parameter_that_takes_one_value_is_not_given_twice(server, path, name):
+    """The first of two values was once taken without a word about the other."""
+    with server.http() as http:
+        answer = http.get(path)
+        assert answer.status_code == 400, answer.text
+        assert answer.json()["error"]["code"] == "invalid_input" and name in answer.json()["error"]["hint"]
+        assert http.get("/v1/memories?namespaces=a/*&namespaces=b/*&limit=1").status_code == 200

@@ -42,6 +42,8 @@ from strongroom.model.memory import Unset
 T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DEPTH_MAX = 32
+_ITEM = re.compile(r"^item (\d{1,9}):")
+_ITEM_FIELD = re.compile(r"\bitems\.(\d{1,9})\.")
 CHUNK_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -306,19 +308,35 @@ def item(draft: object) -> bytes:
     raise InvalidInputError("each item must be a mapping with content and namespace")
 
 
-def chunks(items: Iterable[object], items_max: int) -> Iterator[bytes]:
-    """Bodies of ``store_many``: at most ``items_max`` items and about 8 MiB each."""
+def chunks(items: Iterable[object], items_max: int) -> Iterator[tuple[int, bytes]]:
+    """Bodies of ``store_many``, each with the position of its first item: at most ``items_max`` items and
+    about 8 MiB each."""
     pending: list[bytes] = []
-    size = 0
-    for draft in items:
-        one = item(draft)
+    size = first = 0
+    for position, draft in enumerate(items):
+        try:
+            one = item(draft)
+        except StrongroomError as e:
+            e.message = f"item {position}: {e.message}"
+            e.args = (e.message,)
+            raise
         if pending and (len(pending) >= items_max or size + len(one) > CHUNK_BYTES_MAX):
-            yield b'{"items":[' + b",".join(pending) + b"]}"
-            pending, size = [], 0
+            yield first, b'{"items":[' + b",".join(pending) + b"]}"
+            pending, size, first = [], 0, position
         pending.append(one)
         size += len(one)
     if pending:
-        yield b'{"items":[' + b",".join(pending) + b"]}"
+        yield first, b'{"items":[' + b",".join(pending) + b"]}"
+
+
+def counted_from(error: StrongroomError, first: int) -> StrongroomError:
+    """``error`` with the positions that it names counted from the first item of all, not of its chunk."""
+    if first:
+        error.message = _ITEM.sub(lambda m: f"item {int(m[1]) + first}:", error.message)
+        error.args = (error.message,)
+        if error.hint:
+            error.hint = _ITEM_FIELD.sub(lambda m: f"items.{int(m[1]) + first}.", error.hint)
+    return error
 
 
 def _check_json(value: Any, depth: int) -> None:

@@ -82,6 +82,10 @@ class LocalMiniLM:
     def fingerprint(self) -> str:
         return FINGERPRINT
 
+    def count_tokens(self, texts: Sequence[str]) -> int:
+        """How many tokens of ``texts`` the model reads."""
+        return sum(len(encode(self._tokenizer, t)) for t in texts)
+
     def embed(self, texts: Sequence[str]) -> FloatMatrix:
         """Vectors of ``texts``: float32, shape (len(texts), 384), rows of norm 1.
 

@@ -5,8 +5,8 @@
     GET  /healthz         no key needed
 
 Requests that arrive together are computed together. Neither texts nor vectors are logged or kept.
-Errors have the form ``{"error": {"message", "type", "code"[, "hint"]}}``; ``usage`` counts no tokens
-and says 0.
+Errors have the form ``{"error": {"message", "type", "code"[, "hint"]}}``; ``usage`` counts the
+tokens that the model reads, and says 0 for a model that cannot tell.
 """
 
 from __future__ import annotations
@@ -248,7 +248,9 @@ def create_embedding_app(
         body = await _read_body(request, limits.request_bytes_max)
         texts, encoding = parse_request(body, provider, limits)
         vectors = await batcher.embed(texts)
-        return JSONResponse(_answer(vectors, provider.name, encoding))
+        count = getattr(provider, "count_tokens", None)
+        tokens = 0 if count is None else await asyncio.to_thread(count, texts)
+        return JSONResponse(_answer(vectors, provider.name, encoding, tokens))
 
     return app
 
@@ -313,12 +315,12 @@ def parse_request(
     return texts, encoding
 
 
-def _answer(vectors: Vectors, model: str, encoding: str) -> dict[str, Any]:
+def _answer(vectors: Vectors, model: str, encoding: str, tokens: int) -> dict[str, Any]:
     rows: list[Any]
     if encoding == "base64":
         rows = [binascii.b2a_base64(v.astype("<f4").tobytes(), newline=False).decode() for v in vectors]
     else:
         rows = vectors.tolist()
     data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
-    usage = {"prompt_tokens": 0, "total_tokens": 0}
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
     return {"object": "list", "data": data, "model": model, "usage": usage}

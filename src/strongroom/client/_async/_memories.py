@@ -9,6 +9,7 @@ from uuid import UUID
 
 from strongroom.client import _sql, _wire
 from strongroom.client._async._calls import AsyncCalls
+from strongroom.errors import StrongroomError
 from strongroom.model import (
     Hit,
     JsonValue,
@@ -79,14 +80,18 @@ class AsyncMemoryCalls(AsyncCalls):
     async def store_many(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> Memories:
         """Keep many memories, sent in chunks that are each durable wholly or not at all.
 
-        When an item is refused, the chunks before its own are kept.
+        When an item is refused, the chunks before its own are kept and the error names its position.
 
         Raises:
             InvalidInputError, DuplicateMemoryError: as ``store``.
         """
         stored: Memories = []
-        for body in _wire.chunks(items, self._batch_items):
-            stored += _wire.decode(_wire.Memories, await self._send("POST", "/v1/memories", body)).memories
+        for first, body in _wire.chunks(items, self._batch_items):
+            try:
+                answer = await self._send("POST", "/v1/memories", body)
+            except StrongroomError as e:
+                raise _wire.counted_from(e, first) from None
+            stored += _wire.decode(_wire.Memories, answer).memories
         return stored
 
     async def search(

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from strongroom.client import _sql, _wire
 from strongroom.client._sync._calls import Calls
+from strongroom.errors import StrongroomError
 from strongroom.model import (
     Hit,
     JsonValue,
@@ -80,14 +81,18 @@ class MemoryCalls(Calls):
     def store_many(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> Memories:
         """Keep many memories, sent in chunks that are each durable wholly or not at all.
 
-        When an item is refused, the chunks before its own are kept.
+        When an item is refused, the chunks before its own are kept and the error names its position.
 
         Raises:
             InvalidInputError, DuplicateMemoryError: as ``store``.
         """
         stored: Memories = []
-        for body in _wire.chunks(items, self._batch_items):
-            stored += _wire.decode(_wire.Memories, self._send("POST", "/v1/memories", body)).memories
+        for first, body in _wire.chunks(items, self._batch_items):
+            try:
+                answer = self._send("POST", "/v1/memories", body)
+            except StrongroomError as e:
+                raise _wire.counted_from(e, first) from None
+            stored += _wire.decode(_wire.Memories, answer).memories
         return stored
 
     def search(

@@ -7,8 +7,9 @@ share one hop to a worker thread.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from fastapi import Depends
 from pydantic import BaseModel, ValidationError
@@ -151,23 +152,35 @@ def _presented(request: Request) -> Presented:
 
 
 async def _refuse_unknown_parameters(request: Request) -> None:
-    """A mistyped parameter must not silently mean the default.
+    """A mistyped parameter must not silently mean the default, nor a second value the first.
 
     Raises:
-        InvalidInputError: the route has no parameter of that name.
+        InvalidInputError: the route has no parameter of that name, or one of its values is given twice.
     """
     if not request.scope["query_string"]:
         return
     declared = request.scope["route"].dependant.query_params
-    if any(
-        isinstance(p.field_info.annotation, type) and issubclass(p.field_info.annotation, BaseModel)
-        for p in declared
-    ):
-        return  # the model of the parameters refuses them itself
+    models = [
+        k for p in declared if isinstance(k := p.field_info.annotation, type) and issubclass(k, BaseModel)
+    ]
+    kinds = {p.alias: p.field_info.annotation for p in declared}
+    kinds.update({f.alias or n: f.annotation for k in models for n, f in k.model_fields.items()})
+    given = Counter(name for name, _ in request.query_params.multi_items())
+    for name, count in given.items():
+        if count > 1 and name in kinds and not _takes_many(kinds[name]):
+            raise InvalidInputError(
+                "a parameter that takes one value is given twice", hint=f"give {name} once"
+            )
+    if models:
+        return  # the model of the parameters refuses unknown ones itself
     unknown = set(request.query_params) - {p.alias for p in declared}
     if unknown:
         known = ", ".join(sorted(p.alias for p in declared)) or "none"
         raise InvalidInputError("this route has no such parameter", hint=f"known: {known}")
+
+
+def _takes_many(kind: Any) -> bool:
+    return get_origin(kind) in (list, tuple) or any(_takes_many(part) for part in get_args(kind))
 
 
 known_parameters = Depends(_refuse_unknown_parameters)
