@@ -15,6 +15,7 @@ from pathlib import Path
 import apsw
 import pytest
 from tests.ledger.ledger_hooks import SumHooks, assert_whole, memory
+from tests.support.faults import Countdown, FaultVfs
 
 from strongroom.config import LedgerConfig
 from strongroom.errors import StorageBusyError, StorageError, StorageFullError, StorageReadOnlyError
@@ -152,54 +153,15 @@ def test_a_lock_held_too_long_is_busy(tmp_path: Path) -> None:
         other.close()
 
 
-class _Countdown:
-    def __init__(self) -> None:
-        self.left = -1
-        self.full = False
-
-    def step(self) -> None:
-        if self.left == 0:
-            raise apsw.FullError("injected") if self.full else apsw.IOError("injected")
-        if self.left > 0:
-            self.left -= 1
-
-
-class _FaultFile(apsw.VFSFile):
-    def __init__(self, base: str, name: object, flags: list[int], countdown: _Countdown) -> None:
-        super().__init__(base, name, flags)  # type: ignore[arg-type]
-        self._countdown = countdown
-
-    def xWrite(self, data: bytes, offset: int) -> None:
-        self._countdown.step()
-        super().xWrite(data, offset)
-
-    def xSync(self, flags: int) -> None:
-        self._countdown.step()
-        super().xSync(flags)
-
-    def xTruncate(self, size: int) -> None:
-        self._countdown.step()
-        super().xTruncate(size)
-
-
-class _FaultVfs(apsw.VFS):
-    def __init__(self, name: str, countdown: _Countdown) -> None:
-        self._countdown = countdown
-        super().__init__(name, base="")
-
-    def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:  # type: ignore[override]
-        return _FaultFile("", name, flags, self._countdown)
-
-
 @pytest.mark.parametrize("full", [False, True])
 def test_the_nth_failing_write_or_sync_loses_nothing(tmp_path: Path, full: bool) -> None:
     """Each write, sync and truncation of a commit and a checkpoint fails once, for good until it heals.
 
     The commit raises an error of the tree and leaves nothing; the same ledger works when the disk does.
     """
-    countdown = _Countdown()
+    countdown = Countdown()
     name = f"faults-{uuid.uuid4().hex}"
-    vfs = _FaultVfs(name, countdown)
+    vfs = FaultVfs(name, countdown)
     made(tmp_path)
     expected = StorageFullError if full else StorageError
     with SqliteLedger.open(tmp_path, SumHooks(), vfs=name) as ledger:
