@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -184,6 +185,32 @@ def test_a_destroyed_key_takes_its_own_memories_and_nothing_else(open_room: Open
         room.flush()
         room.close()
         room = open_room()
+
+
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_a_destroyed_key_is_no_fault_in_a_check(open_room: OpenRoom, is_loaded: bool) -> None:
+    """What was shredded on purpose is counted and named, and everything else is still examined."""
+    room = open_room()
+    room.store_many([{"content": f"about sam {i}", "namespace": NS, "subject": "sam"} for i in range(3)])
+    of_tom = room.store("about tom", namespace=NS, subject="tom")
+    room.flush()
+    if is_loaded:
+        room.search("about", namespaces=[NS])
+    entry = room.engine.registry.get(NS)
+    assert entry is not None
+    room.engine.vault.keyring.destroy_data_key(room.engine.vault.data_key(entry.ns, "sam").key_id)
+    report = room.check(read_data=True)
+    assert report.ok, report.findings
+    assert [(f.code, f.message[:10]) for f in report.findings] == [("memories_shredded", "3 memories")]
+    assert report.memories == 1
+    row = room.engine.ledger.get(entry.ns, of_tom.memory_id.bytes)
+    assert row is not None
+    with apsw.Connection(str(room.engine.directory / "ledger.db")) as db:
+        db.execute(
+            "UPDATE record SET sealed = ? WHERE ns = ? AND memory_id = ? AND field = 0",
+            (row.sealed[:-1] + bytes([row.sealed[-1] ^ 1]), entry.ns, row.memory_id),
+        )
+    assert not room.check(read_data=True).ok
 
 
 def test_an_index_that_failed_half_way_is_built_anew(room: Room) -> None:

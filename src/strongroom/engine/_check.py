@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from strongroom.engine._call import Call
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._vault import SYSTEM_NS, HeadSum
-from strongroom.errors import InvalidInputError, StrongroomError
+from strongroom.errors import InvalidInputError, StrongroomError, UnwrapError
+from strongroom.keyring import KeyState
 from strongroom.ledger import QueueItem, WriteBatch
 from strongroom.lifecycle.check import (
     CheckCounts,
@@ -63,6 +64,9 @@ class _Borrowed:
             found.update((row.memory_id, row.content_version) for row in page)
             after = page[-1].id
         return found
+
+    def destroyed(self, ns: int) -> set[int]:
+        return _destroyed(self._engine, ns)
 
     def changed(self, ns: int, memory_ids: Sequence[bytes], seq: int) -> set[bytes]:
         return {
@@ -144,19 +148,29 @@ def _check_audit(engine: Engine, depth: Depth, findings: list[Finding]) -> int:
     return seen
 
 
+def _destroyed(engine: Engine, ns: int) -> set[int]:
+    try:
+        keys = engine.vault.keyring.list_keys(ns)
+    except UnwrapError:
+        return set()  # a row of the keyring was altered: its own check says so
+    return {k.key_id for k in keys if k.state == KeyState.DESTROYED}
+
+
 def _compare(engine: Engine, entry: NamespaceEntry) -> Sequence[Finding]:
     """The projection against the ledger, when it stood still for that long."""
     try:
         index = engine.indexes.ready(entry)
     except StrongroomError:
         return ()  # the rows do not match the head: reported already
+    destroyed = _destroyed(engine, entry.ns)
+    is_rebuilt = False
     for _ in range(5):
         with engine.ledger.snapshot() as reader:
             seq, _ = reader.head(entry.ns)
             contents: dict[bytes, int] = {}
             vectors: dict[bytes, int] = {}
             for row in reader.iter_changes(entry.ns):
-                if row.state != State.LIVE:
+                if row.state != State.LIVE or row.key_id in destroyed:
                     continue
                 if row.field == Field.MEMORY:
                     contents[row.memory_id] = row.content_version
@@ -169,7 +183,11 @@ def _compare(engine: Engine, entry: NamespaceEntry) -> Sequence[Finding]:
         projected = index.memories, index.embedded
         if index.watermark == seq:
             embedded = sum(1 for m, v in vectors.items() if contents.get(m) == v)
-            return compare_counts(entry.ns, (len(contents), embedded), projected)
+            findings = compare_counts(entry.ns, (len(contents), embedded), projected)
+            if not findings or not destroyed or is_rebuilt:
+                return findings
+            engine.indexes.drop(entry.ns)  # it may have been built before a key was destroyed
+            is_rebuilt = True
     return ()
 
 

@@ -47,6 +47,9 @@ class CheckAccess(Protocol):
 
     def queued(self, ns: int) -> dict[bytes, int]: ...
 
+    def destroyed(self, ns: int) -> set[int]:
+        """The numbers of the data keys that were destroyed: what they sealed is meant to be gone."""
+
     def changed(self, ns: int, memory_ids: Sequence[bytes], seq: int) -> set[bytes]:
         """Those whose memory or vector was written after ``seq``."""
 
@@ -100,9 +103,14 @@ def check_namespace_rows(
     summed = borrowed.summer(ns)
     contents: dict[bytes, int] = {}
     vectors: dict[bytes, tuple[int, int]] = {}
+    destroyed = borrowed.destroyed(ns)
+    shredded = 0
     for row in reader.iter_changes(ns):
         counts.rows += 1
         summed.add(element_of(row))
+        if row.key_id in destroyed and row.state == State.LIVE:
+            shredded += row.field == Field.MEMORY
+            continue
         if row.field == Field.MEMORY and row.state == State.LIVE:
             contents[row.memory_id] = row.content_version
             counts.memories += 1
@@ -125,6 +133,13 @@ def check_namespace_rows(
             "rows were removed, added or put back from outside",
             f"namespace {ns}",
             _REPAIR,
+        )
+    if shredded:
+        yield Finding(
+            Severity.INFO,
+            "memories_shredded",
+            f"{shredded} memories cannot be read any more: their keys were destroyed",
+            f"namespace {ns}",
         )
     if target.embeds:
         yield from _vector_findings(target, contents, vectors, borrowed, seq)
