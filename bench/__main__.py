@@ -15,7 +15,7 @@ from typing import Any
 from bench._harness import RESULTS, Options, Row, machine, options_of, table
 
 ON_REQUEST = ("peers",)  # installs packages of others: only when it is named
-NAMES = ("store", "search", "sql", "remote", "fresh", "reopen", "audit", "tls")
+NAMES = ("store", "search", "sql", "remote", "fresh", "reopen", "audit", "tls", "kms")
 
 
 def main() -> int:

@@ -155,6 +155,13 @@ def test_the_key_is_read_from_its_reference_and_sent_as_bearer(
     client(api_key=f"file:{tmp_path / 'key'}").embed(["a"])
     client().embed(["a"])
     assert [h.get("authorization") for h in endpoint.headers] == ["Bearer k-123", "Bearer k-456", None]
+    kept = client(api_key="env:EMBED_KEY")
+    monkeypatch.setenv("EMBED_KEY", "k-replaced")
+    kept.embed(["a"])
+    assert endpoint.headers[-1].get("authorization") == "Bearer k-replaced"
+    monkeypatch.delenv("EMBED_KEY")
+    with pytest.raises(EmbeddingUnavailableError):
+        kept.embed(["a"])
     for wrong in ("k-789", "env:EMBED_ABSENT"):
         with pytest.raises(ConfigurationError) as caught:
             client(api_key=wrong)

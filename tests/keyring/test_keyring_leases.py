@@ -173,6 +173,70 @@ def test_a_disabled_master_key_takes_effect_within_the_lease(
     assert key.open(context(ns), sealed) == b"content"
 
 
+def test_one_answer_serves_the_namespaces_of_a_master_key(ring: Keyring, kms: Switch, clock: Clock) -> None:
+    """Ten namespaces in use ask about once a quarter together, and each once a half for itself."""
+    spaces = [ring.create_namespace(f"company_{n}") for n in range(10)]
+    before, lease = kms.calls, CACHE_S
+    for _ in range(400):  # ten leases long
+        clock.now += lease / 40
+        for ns in spaces:
+            ring.require_usable(ns)
+        until(lambda: settled(ring))
+    asked = kms.calls - before
+    assert asked <= 10 * 10 / 0.375 + 10, asked  # without it: 10 namespaces, 10 / 0.19
+    assert asked >= 10 * 10 / 0.5
+
+
+def test_every_key_is_asked_for_itself_before_half_of_its_lease(
+    ring: Keyring, keys: Keys, kms: Switch, clock: Clock
+) -> None:
+    """Others of its master key do not keep a key alive that is refused by itself."""
+    ns, other = ring.create_namespace("company_a"), ring.create_namespace("company_b")
+    refused = str(ns)
+    real = kms._inner.unwrap
+
+    def unwrap(wrapped: bytes, context: Mapping[str, str]) -> SecretKey:
+        if context["namespace"] == refused:
+            raise KmsKeyDisabledError
+        return real(wrapped, context)
+
+    kms._inner.unwrap = unwrap  # type: ignore[method-assign]
+    ended = None
+    for step in range(1, 60):
+        clock.now += CACHE_S / 100
+        ring.require_usable(other)
+        until(lambda: settled(ring))
+        try:
+            ring.require_usable(ns)
+            until(lambda: settled(ring))
+        except KmsKeyDisabledError:
+            ended = step
+            break
+    assert ended is not None and ended <= 52
+    kms._inner.unwrap = real  # type: ignore[method-assign]
+
+
+def test_a_refusal_makes_the_others_ask(ring: Keyring, kms: Switch, clock: Clock) -> None:
+    """When the KMS refuses one namespace, the others of its master key do not wait for their time."""
+    ns, other = ring.create_namespace("company_a"), ring.create_namespace("company_b")
+    clock.now += CACHE_S * 0.3
+    ring.require_usable(ns)
+    until(lambda: settled(ring))
+    assert state(ring, other) is LeaseState.FRESH
+    kms.error = KmsKeyDisabledError
+    with pytest.raises(KmsKeyDisabledError):
+        for _ in range(60):
+            clock.now += CACHE_S / 100
+            ring.require_usable(ns)
+            until(lambda: settled(ring))
+    assert state(ring, other) is not LeaseState.FRESH
+    ring.require_usable(other)
+    until(lambda: settled(ring))
+    with pytest.raises(KmsKeyDisabledError):
+        ring.require_usable(other)
+    kms.error = None
+
+
 def test_a_refusal_is_not_asked_for_again_and_again(ring: Keyring, kms: Switch, clock: Clock) -> None:
     """A hundred uses of a refused key within a second cost one call."""
     ns = ring.create_namespace("company_a")

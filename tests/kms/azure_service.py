@@ -236,6 +236,10 @@ class AzureService:
     def delete(self, key: str) -> None:
         del self.keys[key.rpartition("/")[2]]
 
+    def replace(self, key: str) -> None:
+        self._of(key).versions.clear()
+        self.rotate(key)
+
     def stop(self) -> None:
         self.stopped = True  # connections that are open are closed by their next request
         self._server.shutdown()

@@ -150,5 +150,8 @@ class GcpService:
     def rotate(self, key: str) -> None:
         self.keys[key].versions.append(os.urandom(32))
 
+    def replace(self, key: str) -> None:
+        self.keys[key] = _Key()
+
     def stop(self) -> None:
         self._server.stop(None).wait(5)

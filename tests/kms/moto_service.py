@@ -31,6 +31,7 @@ class MotoService:
 
     def __init__(self) -> None:
         self.faults = Faults()
+        self.grants: dict[str, dict[str, str]] = {}  # key -> what the encryption context has to hold
         self._app = DomainDispatcherApplication(create_backend_app)
         self._server = make_server("127.0.0.1", 0, self._answer, threaded=True)
         self.endpoint = f"http://127.0.0.1:{self._server.server_port}"
@@ -70,6 +71,9 @@ class MotoService:
             return _error(400, "KMSInvalidStateException", f"{key.arn} is pending deletion.")
         if not key.enabled:
             return _error(400, "DisabledException", f"{key.arn} is disabled.")
+        wanted_context = self.grants.get(key.arn)
+        if wanted_context is not None and not wanted_context.items() <= body["EncryptionContext"].items():
+            return _error(400, "AccessDeniedException")
         if target == "Decrypt":
             used = base64.b64decode(body["CiphertextBlob"])[:36].decode("latin-1").rstrip()
             if used not in backend.keys:
@@ -122,6 +126,15 @@ class MotoService:
 
     def rotate(self, key: str) -> None:
         backend_of(REGION).rotate_key_on_demand(_id(key))
+
+    def grant(self, key: str, subset: dict[str, str]) -> None:
+        """The caller has the key by a grant with EncryptionContextSubset alone; moto asks no grant."""
+        backend_of(REGION).create_grant(
+            key_id=_id(key), grantee_principal="arn:aws:iam::123456789012:role/strongroom",
+            operations=["Encrypt", "Decrypt"], name="tenant", constraints={"EncryptionContextSubset": subset},
+            retiring_principal="",
+        )  # fmt: skip
+        self.grants[key] = subset
 
     def alias(self, name: str, key: str) -> None:
         backend_of(REGION).delete_alias(f"alias/{name}")

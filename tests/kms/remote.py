@@ -205,6 +205,20 @@ class RemoteContract(KmsContract):
         with pytest.raises(KmsUnavailableError):
             provider.unwrap(wrapped, CONTEXT)
 
+    def test_another_key_under_the_same_name(
+        self, service: Service, made: Callable[..., EnvelopeKms], key: str
+    ) -> None:
+        """A key that was made anew under the old name opens nothing of the old one, and wraps anew."""
+        replace = getattr(service, "replace", None)
+        if replace is None:
+            pytest.skip("names of keys are never given twice here; see test_alias_moved")
+        provider = made(key)
+        wrapped = provider.wrap(SecretKey.generate(), CONTEXT)
+        replace(key)
+        with pytest.raises(UnwrapError):
+            provider.unwrap(wrapped, CONTEXT)
+        provider.unwrap(provider.wrap(SecretKey.generate(), CONTEXT), CONTEXT)
+
     # -- what is told -----------------------------------------------------------------------------
     def test_health(self, made: Callable[..., EnvelopeKms], key: str, faults: Faults) -> None:
         """Requests are counted by operation and outcome."""

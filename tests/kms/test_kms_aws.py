@@ -24,7 +24,7 @@ from strongroom.errors import (
     KmsUnavailableError,
     UnwrapError,
 )
-from strongroom.kms import EnvelopeKms
+from strongroom.kms import EnvelopeKms, KmsProvider
 from strongroom.kms._contract import encode_context
 from strongroom.kms.aws import CONTEXT_BYTES_MAX, encryption_context, typed_answer
 
@@ -70,6 +70,16 @@ class TestAws(RemoteContract):
         with pytest.raises(KmsKeyDisabledError):
             there.unwrap(wrapped, CONTEXT)
         here.unwrap(wrapped, CONTEXT)
+
+    def test_a_grant_for_one_tenant(self, service: MotoService, provider: KmsProvider, key: str) -> None:
+        """A grant that is narrowed to a tenant by the encryption context allows its keys and no others."""
+        service.grant(key, {"tenant": CONTEXT["tenant"], "store_id": CONTEXT["store_id"]})
+        wrapped = provider.wrap(SecretKey.generate(), CONTEXT)
+        provider.unwrap(wrapped, CONTEXT)
+        with pytest.raises(KmsDeniedError):
+            provider.wrap(SecretKey.generate(), {**CONTEXT, "tenant": "company_b"})
+        with pytest.raises(KmsDeniedError):
+            provider.unwrap(wrapped, {**CONTEXT, "tenant": "company_b"})
 
     def test_wrong_region(self, service: MotoService, made: Callable[..., EnvelopeKms], key: str) -> None:
         """An ARN of another region is refused before any request; a bare id there is not found."""

@@ -134,6 +134,20 @@ def test_disabled_and_deleted(hsm: softhsm.SoftHsm, made: Callable[..., Envelope
         gone.wrap(SecretKey.generate(), CONTEXT)
 
 
+def test_another_key_under_the_same_label(hsm: softhsm.SoftHsm, made: Callable[..., EnvelopeKms]) -> None:
+    """A key that was made anew with label and id of the old one opens nothing of the old one."""
+    label = hsm.new_key()
+    first = made(label)
+    wrapped = first.wrap(SecretKey.generate(), CONTEXT)
+    first.close()
+    hsm.delete(label)
+    hsm.new_key(label)
+    second = made(label)
+    with pytest.raises(UnwrapError):
+        second.unwrap(wrapped, CONTEXT)
+    second.unwrap(second.wrap(SecretKey.generate(), CONTEXT), CONTEXT)
+
+
 def test_pin(hsm: softhsm.SoftHsm, made: Callable[..., EnvelopeKms], monkeypatch: pytest.MonkeyPatch) -> None:
     """A wrong PIN is denied and not shown; the right one works afterwards without a restart."""
     provider = made(hsm.new_key())

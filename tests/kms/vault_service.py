@@ -44,6 +44,7 @@ class VaultService:
         self.stopped = False
         self.namespace = namespace
         self.keys: dict[str, _Key] = {}
+        self.secrets: dict[str, dict[str, str]] = {}
         self.tokens: dict[str, int] = {"root-token": 0}  # token -> lease in seconds, 0: for ever
         self.role, self.secret_id, self.jwt = "role-1", "secret-id-value", "pod.jwt.value"
         self.lease_s = 3600
@@ -54,6 +55,9 @@ class VaultService:
             protocol_version = "HTTP/1.1"
 
             def do_POST(self) -> None:
+                service.answer(self)
+
+            def do_GET(self) -> None:
                 service.answer(self)
 
             def log_message(self, *_: object) -> None:
@@ -103,6 +107,10 @@ class VaultService:
                 raise _Refused(403, "1 error occurred:\n\t* permission denied\n\n")
             case "break":
                 raise _Refused(503, "Vault is sealed")
+        if request.command == "GET":  # the key-value store, version 2: what tests have put into ``secrets``
+            if path not in self.secrets:
+                raise _Refused(404)
+            return {"data": {"data": self.secrets[path], "metadata": {"version": 1}}}
         found = re.fullmatch(r"transit/(encrypt|decrypt)/([\w-]+)", path)
         if not found:
             raise _Refused(404, "no handler for route")
@@ -191,6 +199,9 @@ class VaultService:
 
     def rotate(self, key: str) -> None:
         self.keys[key].versions.append(os.urandom(32))
+
+    def replace(self, key: str) -> None:
+        self.keys[key] = _Key()
 
     def stop(self) -> None:
         self.stopped = True  # connections that are open are closed by their next request

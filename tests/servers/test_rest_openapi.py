@@ -24,6 +24,8 @@ LOCAL = {
     "check",
     "escrow_add",
     "escrow_status",
+    "key_import_begin",
+    "key_import_finish",
     "repair",
     "whoami",
 }

@@ -20,6 +20,7 @@ from strongroom.cli import (
     _elevate,
     _escrow,
     _import,
+    _import_key,
     _keyring,
     _kms,
     _memories,
@@ -168,7 +169,7 @@ def cli(
 
 for _module in (
     _store, _serve, _memories, _sql, _import, _kms, _escrow, _agent, _admin, _certificates, _elevate,
-    _audit, _rotate, _keyring,
+    _audit, _rotate, _keyring, _import_key,
 ):  # fmt: skip
     for _command in _module.COMMANDS:
         cli.add_command(_command)

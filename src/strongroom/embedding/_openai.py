@@ -73,8 +73,9 @@ class OpenAICompatible:
         self._closed = False
         self._lock = threading.Lock()
         headers = {"accept": "application/json", "content-type": "application/json"}
+        self._api_key = config.api_key
         if config.api_key:
-            headers["authorization"] = f"Bearer {_key(config.api_key)}"
+            _key(config.api_key)  # told at the start when it is not there
         self._client = httpx.Client(
             headers=headers,
             timeout=self._timeout_s,
@@ -124,6 +125,15 @@ class OpenAICompatible:
             self._closed = True
         self._client.close()
 
+    def _authorization(self) -> dict[str, str]:
+        """Read again for each request, so that a key that was replaced counts without a restart."""
+        if not self._api_key:
+            return {}
+        try:
+            return {"authorization": f"Bearer {_key(self._api_key)}"}
+        except ConfigurationError as e:
+            raise EmbeddingUnavailableError(e.message, hint=e.hint) from None
+
     def _embed_shortening(self, text: str) -> FloatMatrix:
         """One text; when it is refused and long, its first half, and so on."""
         while True:
@@ -154,7 +164,10 @@ class OpenAICompatible:
         limit = count * (self._dimensions * _BYTES_PER_NUMBER_MAX + _BYTES_PER_ITEM_MAX) + 65_536
         end = self._clock() + self._timeout_s
         try:
-            with self._client.stream("POST", f"{self._url}/embeddings", content=content) as response:
+            headers = self._authorization()
+            with self._client.stream(
+                "POST", f"{self._url}/embeddings", content=content, headers=headers
+            ) as response:
                 self._check_status(response)
                 body = bytearray()
                 for chunk in response.iter_bytes():

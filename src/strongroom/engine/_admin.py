@@ -12,6 +12,7 @@ from uuid import UUID
 
 from strongroom import access, audit
 from strongroom.access import Credential
+from strongroom.crypto import SecretKey
 from strongroom.engine._call import Call
 from strongroom.engine._payload import from_us
 from strongroom.engine._read import chosen_namespaces
@@ -180,6 +181,12 @@ def create_namespace(
     if engine.registry.get(name) is not None:
         raise ConflictError("the namespace exists")
     entry = engine.create_namespace(call, name, model, language, kms)
+    return _info(call, entry)
+
+
+def make_namespace(call: Call, name: str, kms: str | None, secret: SecretKey) -> NamespaceInfo:
+    """A namespace under a key that was brought; who may do so has been checked."""
+    entry = call.engine.create_namespace(call, name, None, None, _checked_kms(call, kms), secret)
     return _info(call, entry)
 
 

@@ -16,6 +16,7 @@ from weakref import WeakSet
 
 from strongroom import crypto
 from strongroom.config import Config, keys_directory, load_config
+from strongroom.crypto import SecretKey
 from strongroom.embedding import EmbeddingProvider
 from strongroom.engine import _scram
 from strongroom.engine._access_stats import AccessStats
@@ -324,13 +325,19 @@ class Engine:
         return entry
 
     def create_namespace(
-        self, call: Call, name: str, model: str | None, language: str | None, kms: str | None
+        self,
+        call: Call,
+        name: str,
+        model: str | None,
+        language: str | None,
+        kms: str | None,
+        secret: SecretKey | None = None,
     ) -> NamespaceEntry:
         model = DEFAULT_MODEL if model is None else check_text(model, "model", 128)
         number = self.models.number(model)
         wanted = self.check_language(self.config.recall.language if language is None else language)
         made = Call(self, call.caller, call.surface, call.request_id, "create_namespace", (name,))
-        settings = NewNamespace(name, model, number, wanted, names_for(self.config, name, kms))
+        settings = NewNamespace(name, model, number, wanted, names_for(self.config, name, kms), secret)
         return self.registry.create_namespace(settings, self.now_us(), made.audit_ok())
 
     def check_language(self, language: str) -> str:

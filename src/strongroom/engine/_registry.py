@@ -19,7 +19,7 @@ from strongroom.crypto import SecretKey
 from strongroom.engine._identities import Identities
 from strongroom.engine._payload import ModelPayload, NamespacePayload, decode_as, encode
 from strongroom.engine._vault import SYSTEM_NS, SYSTEM_TENANT, Heads, Vault
-from strongroom.errors import DuplicateMemoryError, TamperedError
+from strongroom.errors import ConflictError, DuplicateMemoryError, TamperedError
 from strongroom.ledger import Ledger, Put, WriteBatch, element_of
 from strongroom.model import Field, SealedRecord, State, tenant_of
 
@@ -179,6 +179,8 @@ class Registry:
             self.refresh()
             found = self._by_name.get(name)
             if found is not None:
+                if new.secret is not None:
+                    raise ConflictError("the namespace exists")
                 return found
             ns = self._vault.keyring.create_namespace(tenant_of(name), names=new.kms, secret=new.secret)
             self._heads.know(ns, tenant_of(name))
@@ -187,7 +189,12 @@ class Registry:
             with suppress(DuplicateMemoryError):  # another process was first: theirs counts
                 self._ledger.commit(WriteBatch(puts=[put], new_namespaces=[ns], audit=audit))
             self.refresh()
-            return self._by_name[name]
+            entry = self._by_name[name]
+            if new.secret is not None and entry.ns != ns:
+                raise ConflictError(
+                    "the namespace exists"
+                )  # with a key of its own: not the one that was brought
+            return entry
 
     def change_namespace(
         self, entry: NamespaceEntry, model: str, model_no: int, language: str, audit: list[bytes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from strongroom.engine import _admin, _check, _escrow
+from strongroom.engine import _admin, _check, _escrow, _import_key
 from strongroom.engine._session_base import Operations
 from strongroom.model import (
     ApiKeyInfo,
@@ -73,6 +73,29 @@ class StoreOperations(Operations):
     def kms_status(self) -> Sequence[NamespaceKms]:
         """Who holds the keys of the namespaces that the caller administers, and how that is going."""
         return self._run("administer", _admin.kms_status)
+
+    def key_import_begin(self, namespace: str) -> str:
+        """A request, good for a day and once, to be given to whoever brings the key of a new namespace.
+
+        Raises:
+            ConflictError: the namespace exists.
+        """
+        return self._run("administer", lambda call: _import_key.begin(call, namespace))
+
+    def key_import_finish(
+        self, import_id: str, wrapped: str, *, check_value: str | None = None, kms: str | None = None
+    ) -> _import_key.Imported:
+        """Make the namespace of a request under the key that was wrapped for it.
+
+        ``check_value``: the one that whoever wrapped the key has told; with another one nothing is imported.
+
+        Raises:
+            NotFoundError: no such request. InvalidInputError: too old, or no random key. UnwrapError: wrapped
+            for something else. ConflictError: another check value, or the namespace exists.
+        """
+        return self._run(
+            "administer", lambda call: _import_key.finish(call, import_id, wrapped, check_value, kms)
+        )
 
     def escrow_status(self) -> _escrow.EscrowStatus:
         """Whether every key could be opened with the recovery keys of the configuration. Asks no KMS."""

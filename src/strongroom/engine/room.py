@@ -98,6 +98,8 @@ class AsyncRoom:
     create_namespace = _lifted(Session.create_namespace)
     update_namespace = _lifted(Session.update_namespace)
     kms_status = _lifted(Session.kms_status)
+    key_import_begin = _lifted(Session.key_import_begin)
+    key_import_finish = _lifted(Session.key_import_finish)
     escrow_status = _lifted(Session.escrow_status)
     escrow_add = _lifted(Session.escrow_add)
     keys_create = _lifted(Session.keys_create)

@@ -4,6 +4,10 @@ A *lease* begins when the KMS has unwrapped (or just wrapped) the key. In its fi
 without a question. Later the KMS is asked again beside the use; while it does not answer, the key is
 used on. At the end of the lease, or when the KMS refuses, the key is not used any more until the KMS
 unwraps it again.
+
+Namespaces under the same master keys are a *group*. An answer about one of them shows that the master key is
+there and enabled, so the others need not ask yet; but each asks about itself before half of its lease is
+over, and its end is moved by nobody else. A refusal makes the others ask at once.
 No I/O; times are seconds of one clock that the caller gives. Not thread-safe: hold a lock.
 """
 
@@ -18,7 +22,8 @@ from typing import Final
 from strongroom.errors import StrongroomError
 
 CACHE_S: Final = 3600.0
-FRESH_PART: Final = 0.25  # of the lease: how long nobody asks
+FRESH_PART: Final = 0.25  # of the lease: how long nobody of a group asks
+OWN_PART: Final = 0.5  # of the lease: when the key itself is asked for, whoever else of its group was
 JITTER_PART: Final = 0.25  # of that: so that namespaces which began together do not ask together
 RETRY_PART: Final = 0.01  # of the lease: between two questions without an answer
 PAUSE_S: Final = 1.0  # between two questions about a key that may not be used
@@ -32,11 +37,16 @@ class LeaseState(StrEnum):
     OVER = "over"
 
 
+Group = tuple[int, ...]  # the master keys of a namespace, by their numbers in the keyring
+
+
 @dataclass(slots=True)
 class _Lease:
     began: float
     fresh_until: float
     ask_at: float
+    own_until: float = 0.0
+    group: Group = ()
     over: bool = False
 
 
@@ -63,12 +73,31 @@ class Leases:
             return LeaseState.OVER
         return LeaseState.FRESH if now < lease.fresh_until else LeaseState.DUE
 
-    def begin(self, ns: int, asked_at: float) -> None:
-        """The KMS was asked at that time and has answered with the key."""
-        part = self._cache_s * FRESH_PART
-        fresh_until = asked_at + part - self._uniform(0, part * JITTER_PART)
-        self._leases[ns] = _Lease(asked_at, fresh_until, fresh_until)
+    def begin(self, ns: int, asked_at: float, group: Group = ()) -> None:
+        """The KMS was asked at that time and has answered with the key; the group of the key is not empty."""
+        own_until = self._before(asked_at, OWN_PART)
+        fresh_until = min(own_until, self._before(asked_at, FRESH_PART))
+        self._leases[ns] = _Lease(asked_at, fresh_until, fresh_until, own_until, group)
         self._refusals.pop(ns, None)
+        for lease in self._siblings(ns, group, asked_at):
+            vouched = min(lease.own_until, self._before(asked_at, FRESH_PART))
+            if vouched > lease.fresh_until:
+                lease.fresh_until = lease.ask_at = vouched
+
+    def _before(self, asked_at: float, share: float) -> float:
+        """A time when so much of the lease is over, or somewhat earlier."""
+        part = self._cache_s * share
+        return asked_at + part - self._uniform(0, part * JITTER_PART)
+
+    def _siblings(self, ns: int, group: Group, now: float) -> list[_Lease]:
+        """The other leases of a group that are not over."""
+        if not group:
+            return []
+        return [
+            lease
+            for other, lease in self._leases.items()
+            if other != ns and lease.group == group and not lease.over and now < lease.began + self._cache_s
+        ]
 
     def postpone(self, ns: int, now: float) -> None:
         """A question is on its way, or was not answered: the next one not at once, the end as before."""
@@ -87,6 +116,13 @@ class Leases:
     def refuse(self, ns: int, error: StrongroomError, now: float) -> None:
         """Remember why a key that may not be used could not be had."""
         self._refusals[ns] = (error, now + PAUSE_S)
+
+    def doubt(self, ns: int, now: float) -> None:
+        """The KMS has refused this key: what its group was told by others is not relied on any more."""
+        refused = self._leases.get(ns)
+        if refused is not None:
+            for lease in self._siblings(ns, refused.group, now):
+                lease.fresh_until, lease.ask_at = min(lease.fresh_until, now), min(lease.ask_at, now)
 
     def refusal(self, ns: int, now: float) -> StrongroomError | None:
         """The error of a moment ago: the KMS need not be asked for it again."""

@@ -19,7 +19,7 @@ from strongroom.errors import (
     UnwrapError,
 )
 from strongroom.keyring._book import Book
-from strongroom.keyring._leases import Leases, LeaseState
+from strongroom.keyring._leases import Group, Leases, LeaseState
 from strongroom.keyring._masters import Wrap, names_of, unwrap_first, wrap_all
 from strongroom.keyring._rows import (
     KeyState,
@@ -157,10 +157,11 @@ class NamespaceKeys:
     def adopt(self, fresh: FreshKey) -> None:
         """Note a namespace key that was just written."""
         row = fresh.row
+        group = _group(self._book.wraps(row.ns, row.version))
         with self._lock:
             self._keys[(row.ns, row.version)], self._tenants[row.ns] = fresh.secret, fresh.tenant
             self._newest[row.ns] = row.version
-            self._leases.begin(row.ns, fresh.asked_at)
+            self._leases.begin(row.ns, fresh.asked_at, group)
 
     def drop(self, ns: int, version: int) -> None:
         """Forget a version that was destroyed."""
@@ -285,8 +286,10 @@ class NamespaceKeys:
                     self._worker = None
                     return
                 ns = self._due.popleft()
+                vouched = self._leases.state(ns, self._clock()) is LeaseState.FRESH
             try:
-                self._ask(self._row(ns, None))
+                if not vouched:  # an answer about another namespace of its group came first
+                    self._ask(self._row(ns, None))
             except StrongroomError:
                 pass  # noted; whoever uses the key is told
             finally:
@@ -312,7 +315,7 @@ class NamespaceKeys:
         if refusal is not None:
             raise refusal
         try:
-            secret = self._unwrap(row)
+            secret, group = self._unwrap(row)
         except ClosedError:
             raise
         except StrongroomError as e:
@@ -322,22 +325,22 @@ class NamespaceKeys:
             if self._closed:
                 secret.wipe()
                 raise ClosedError("the keyring was closed")
-            self._leases.begin(ns, asked_at)
+            self._leases.begin(ns, asked_at, group)
             held = self._keys.setdefault((ns, row.version), secret)
             if held is not secret:
                 secret.wipe()
             return held
 
-    def _unwrap(self, row: NamespaceRow) -> SecretKey:
+    def _unwrap(self, row: NamespaceRow) -> tuple[SecretKey, Group]:
         """What the KMS gives; when it refuses a wrap that was just replaced, for the new one."""
         wraps = self._book.wraps(row.ns, row.version)
         try:
-            return unwrap_namespace(self._book, self._kms, row, wraps)
+            return unwrap_namespace(self._book, self._kms, row, wraps), _group(wraps)
         except (KeyManagementError, UnwrapError):
             now = self._book.wraps(row.ns, row.version)
             if now == wraps:
                 raise
-        return unwrap_namespace(self._book, self._kms, row, now)
+        return unwrap_namespace(self._book, self._kms, row, now), _group(now)
 
     def _not_had(self, ns: int, error: StrongroomError) -> None:
         """Silence is borne until the end of the lease; a refusal ends it."""
@@ -348,6 +351,8 @@ class NamespaceKeys:
             over = refused or self._leases.state(ns, now) is LeaseState.OVER
             if not over:
                 self._leases.postpone(ns, now)
+            if refused:
+                self._leases.doubt(ns, now)
         if over:
             self._forget(ns)
 
@@ -364,6 +369,10 @@ class NamespaceKeys:
         if row is None:
             raise NamespaceNotFoundError
         return row
+
+
+def _group(wraps: Sequence[WrapRow]) -> Group:
+    return tuple(row.master_version for row in wraps)
 
 
 def unwrap_namespace(

@@ -21,6 +21,7 @@ from strongroom.kms._stores import (
     recipients,
 )
 from strongroom.kms.agent import AgentKms
+from strongroom.kms.importing import ImportRequest, check_value, open_material, wrap_material
 from strongroom.kms.local import LocalKeystore
 from strongroom.kms.recovery import Recipient, RecoveryKey
 
@@ -34,6 +35,7 @@ __all__ = [
     "BreakerState",
     "Entry",
     "EnvelopeKms",
+    "ImportRequest",
     "KmsDirectory",
     "KmsHealth",
     "KmsKeyInfo",
@@ -46,6 +48,7 @@ __all__ = [
     "as_directory",
     "check_keys_config",
     "check_providers",
+    "check_value",
     "create_directory",
     "create_key_file",
     "create_kms",
@@ -54,7 +57,9 @@ __all__ = [
     "make_kms",
     "names_for",
     "names_of_store",
+    "open_material",
     "policy",
     "prove",
     "recipients",
+    "wrap_material",
 ]
