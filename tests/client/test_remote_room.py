@@ -28,7 +28,12 @@ ROOT = Path(__file__).resolve().parents[2]
 LOCAL = {
     "audit_follow",
     "check",
+    "escrow_add",
+    "escrow_status",
     "repair",
+    "respond_drill",
+    "respond_key_compromise",
+    "respond_keys",
     "sql_cancel",  # by the handle that is given to sql
     "whoami",
 }

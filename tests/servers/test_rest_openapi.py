@@ -27,6 +27,9 @@ LOCAL = {
     "key_import_begin",
     "key_import_finish",
     "repair",
+    "respond_drill",
+    "respond_key_compromise",
+    "respond_keys",
     "whoami",
 }
 OPERATIONS = [(m, p, o) for p, ms in DESCRIPTION["paths"].items() for m, o in ms.items()]

@@ -316,6 +316,14 @@ class AuditLog:
             self._signer = Signer(audit.origin_of(ledger.store_id), self._open(row))
         return self._signer
 
+    def signer_as(self, origin: str) -> Signer:
+        """The same keys under another name: what they sign can never pass for a checkpoint of the log."""
+        self.signer()
+        row = self._engine.ledger.get(SYSTEM_NS, _SIGNER_ID, Field.AUDIT_SIGNER)
+        if row is None:
+            raise TamperedError("the signing key of the audit log is gone")
+        return Signer(origin, self._open(row))
+
     def sign(self, head: TreeHead) -> Checkpoint:
         """The signed checkpoint of what is integrated."""
         return self.signer().sign(head.size, head.root, head.at_us // 1_000_000)

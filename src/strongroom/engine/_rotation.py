@@ -99,10 +99,11 @@ class Rotations:
     def __init__(self, engine: Engine, *, worker: bool) -> None:
         self._engine = engine
         config = engine.config.rotation
+        self.host = RotationHost(engine)
         self.waves = Waves(
             engine.ledger,
             engine.vault.keyring,
-            RotationHost(engine),
+            self.host,
             PAYLOAD_SCHEMA,
             WaveSettings(
                 batch_rows=config.batch_rows,

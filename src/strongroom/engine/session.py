@@ -13,6 +13,7 @@ from strongroom.engine._session_audit import AuditOperations
 from strongroom.engine._session_identity import IdentityOperations
 from strongroom.engine._session_keyring import KeyringOperations
 from strongroom.engine._session_memories import MemoryOperations
+from strongroom.engine._session_respond import RespondOperations
 from strongroom.engine._session_rotation import RotationOperations
 
 
@@ -23,6 +24,7 @@ class Session(
     IdentityOperations,
     RotationOperations,
     KeyringOperations,
+    RespondOperations,
 ):
     """The operations of one caller. Made by ``Engine.owner_session`` and ``Engine.authenticate``.
 

@@ -218,6 +218,28 @@ class Rotating:
                 renew_handle(handle, KeyState.DESTROYED, self._cache.generation)
         return len(rows)
 
+    def mark_compromised(self, ns: int, low: int, high: int, note: KeyNote) -> int:
+        """Call the keys ``low`` to ``high`` that are neither active nor destroyed compromised; how many.
+
+        Raises:
+            UnwrapError, StorageError, ClosedError.
+        """
+        self._cache.fresh()
+        total = 0
+        while True:
+            with self._book.write() as change:
+                rows = self._book.data_rows_where(
+                    "ns = ?1 AND state IN (3, 4) AND key_id BETWEEN ?2 AND ?3 ORDER BY key_id LIMIT ?4",
+                    (ns, low, high, KEYS_PER_STEP),
+                )
+                if not rows:
+                    return total
+                for row in rows:
+                    change.replace_data(row, self._cache.in_state(row, KeyState.COMPROMISED))
+                self._record(change, "compromised", ns, rows, note)
+            self._cache.moved(change)
+            total += len(rows)
+
     def cut(self) -> None:
         """Fold the write-ahead log into the file and cut it, so that destroyed keys are in neither.
 

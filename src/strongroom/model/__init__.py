@@ -44,6 +44,7 @@ from strongroom.model.principal import (
     Scope,
 )
 from strongroom.model.record import AuditEntry, Field, SealedRecord, State
+from strongroom.model.response import ResponseReport, ResponseStep
 from strongroom.model.rotation import SYSTEM_NAME, Rewrapped, Rotation, RotationKind, RotationState
 from strongroom.model.sql import SqlCancel, SqlColumn, SqlDescription, SqlResult
 
@@ -86,6 +87,8 @@ __all__ = [
     "QueueEntry",
     "QueueStats",
     "RequestContext",
+    "ResponseReport",
+    "ResponseStep",
     "Rewrapped",
     "Rotation",
     "RotationKind",

@@ -1,0 +1,285 @@
+"""The response to an exposed key: all below it is replaced, what depends on it revoked, a report signed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from time import perf_counter
+from typing import TYPE_CHECKING, Any, Final
+
+from strongroom import audit
+from strongroom.engine import _key_tree, _rewrap
+from strongroom.engine._rotation import _chosen, _note, name_of
+from strongroom.engine._vault import SYSTEM_NS
+from strongroom.errors import ConflictError, InvalidInputError
+from strongroom.keyring import KeyNote, KeyState
+from strongroom.ledger import WaveState, WriteBatch
+from strongroom.lifecycle import response
+from strongroom.model import Action, AuditEntry, KeyKind, ResponseReport, ResponseStep
+
+if TYPE_CHECKING:
+    from strongroom.engine._call import Call
+    from strongroom.engine._core import Engine
+
+Progress = Callable[[str], None]
+_FORM: Final = 1
+
+
+@dataclass(slots=True)
+class _Work:
+    """A response on its way."""
+
+    call: Call
+    key: str
+    kind: KeyKind
+    spaces: list[int]
+    number: int | None
+    to: tuple[str, ...]
+    note: KeyNote
+    progress: Progress
+    steps: list[ResponseStep] = field(default_factory=list)
+    left: list[str] = field(default_factory=list)
+    coverage: dict[str, int] = field(default_factory=dict)
+
+    def did(self, what: str, ns: int | None, count: int, started: float) -> None:
+        name = "" if ns is None else name_of(self.call.engine, ns)
+        step = ResponseStep(
+            what=what, namespace=name, count=count, seconds=round(perf_counter() - started, 4)
+        )
+        self.steps.append(step)
+        self.progress(f"{what} {name}: {count}")
+
+    def add(self, what: str, count: int) -> None:
+        self.coverage[what] = self.coverage.get(what, 0) + count
+
+
+def key_compromise(
+    call: Call,
+    key: str,
+    to: Sequence[str],
+    reason: str,
+    dry_run: bool,
+    revoke_credentials: bool,
+    drill: bool,
+    progress: Progress | None,
+) -> ResponseReport:
+    """Respond to the exposure of one key.
+
+    Raises:
+        InvalidInputError: it names no key, or a master key cannot be replaced without ``to``.
+        ConflictError: a rotation is in the way. KeyManagementError, StorageError: repeat it, it goes on.
+    """
+    engine = call.engine
+    call.reason = f"respond to the compromise of {key}" + (f": {reason}" if reason else "")
+    work = _planned(call, key, tuple(to), reason, progress)
+    if dry_run:
+        return _report(work, datetime.now(UTC), 0.0, "planned", drill, _plan(work, revoke_credentials))
+    began, started = datetime.now(UTC), perf_counter()
+    engine.ledger.commit(WriteBatch(audit=[_entry(call, "begins")]))  # before anything is changed
+    for ns in work.spaces:
+        _namespace(work, ns)
+    _credentials(work, revoke_credentials)
+    _prove(work)
+    made = _report(work, began, perf_counter() - started, "done", drill, work.steps)
+    call.count = work.coverage.get("records", 0)
+    return made
+
+
+def _planned(call: Call, key: str, to: tuple[str, ...], reason: str, progress: Progress | None) -> _Work:
+    engine = call.engine
+    kind, ns, number = _key_tree.parse_key(engine, key)
+    keyring = engine.vault.keyring
+    if kind == KeyKind.MASTER:
+        uri = key.partition(":")[2]
+        spaces = sorted({w.ns for w in keyring.wraps() if w.key_uri == uri and w.ns >= 0})
+        if uri.startswith("local:") and not to:
+            raise InvalidInputError(
+                "a key file holds one key and has no next version",
+                hint="name the provider that shall take its place: --to NAME ([keys.providers.NAME])",
+            )
+    else:
+        spaces = [] if ns is None else [ns]
+        if to:
+            raise InvalidInputError("other providers are named only when a master key was exposed")
+    _chosen(call, [name_of(engine, n) for n in spaces])
+    for n in spaces:
+        for wave in engine.ledger.waves(n):
+            if wave.kind != "compromise":
+                raise ConflictError(
+                    f"rotation {wave.id} of {name_of(engine, n)} is not ended",
+                    hint=f"strongroom rotate work {wave.id}; rotate finalise {wave.id}; then again",
+                )
+    note = _note(call, f"compromise of {key}" + (f": {reason}" if reason else ""))
+    return _Work(call, key, kind, spaces, number, to, note, progress or (lambda text: None))
+
+
+def _plan(work: _Work, revoke: bool) -> list[ResponseStep]:
+    steps: list[ResponseStep] = []
+
+    def step(what: str, ns: int | None, count: int) -> None:
+        name = "" if ns is None else name_of(work.call.engine, ns)
+        steps.append(ResponseStep(what=what, namespace=name, count=count, seconds=0.0))
+
+    engine = work.call.engine
+    for ns in work.spaces:
+        keys = [k for k in engine.vault.keyring.list_keys(ns) if k.state != KeyState.DESTROYED]
+        if work.kind == KeyKind.MASTER:
+            step("wrap by another master key", ns, 1)
+        if work.kind != KeyKind.DATA:
+            step("new namespace key, data keys wrapped anew", ns, len(keys))
+        exposed = keys if work.kind != KeyKind.DATA else [k for k in keys if k.key_id == work.number]
+        low, high = (min(k.key_id for k in exposed), max(k.key_id for k in exposed)) if exposed else (1, 0)
+        step("records sealed anew", ns, engine.ledger.rows_under(ns, low, high))
+        step("exposed data keys destroyed", ns, len(exposed))
+    if SYSTEM_NS in work.spaces or revoke:
+        step("API keys revoked", None, len(_to_revoke(work, revoke)))
+    return steps
+
+
+def _namespace(work: _Work, ns: int) -> None:
+    call, engine = work.call, work.call.engine
+    keyring, waves = engine.vault.keyring, engine.rotations.waves
+    call.refresh_principal()
+    if work.kind == KeyKind.MASTER:
+        started = perf_counter()
+        done = _rewrap.rewrap_master(engine, ns, work.to, work.note)
+        work.did("wrapped by another master key", ns, done.keys, started)
+    open_waves = engine.ledger.waves(ns)
+    if work.kind != KeyKind.DATA and not open_waves:
+        started = perf_counter()
+        done = _rewrap.renew_namespace_key(engine, ns, work.note, compromised=True, anew=True)
+        work.did("new namespace key, data keys wrapped anew", ns, done.keys, started)
+    started = perf_counter()
+    number = work.number if work.kind == KeyKind.DATA else None
+    wave = open_waves[0].id if open_waves else waves.begin(ns, "compromise", work.note, key_id=number)
+    row = engine.ledger.wave(wave)
+    keyring.mark_compromised(ns, row.low, row.high, work.note)
+    moved = waves.work(wave, work.note)
+    if moved.state not in (WaveState.MOVED, WaveState.FINALISING, WaveState.FINALISED):
+        raise ConflictError("the rotation was paused or stopped", hint="repeat the response: it goes on")
+    work.did("records sealed anew", ns, moved.moved, started)
+    work.add("records", moved.moved)
+    started = perf_counter()
+    before = _live_keys(engine, ns, row.low, row.high)
+    waves.finalise(wave)
+    after = _live_keys(engine, ns, row.low, row.high)
+    work.did("exposed data keys destroyed", ns, before - after, started)
+    work.add("keys_destroyed", before - after)
+    work.add("keys_kept", after)
+    work.add("namespaces", 1)
+    if after:
+        what = "the purpose root" + (" and keys of audit entries" if ns == SYSTEM_NS else "")
+        work.left.append(
+            f"{name_of(engine, ns)}: {what} stay, because heads, blinded names or audit entries need them. "
+            "Whoever has them cannot open records, but can confirm guesses of subjects and, with write "
+            "access to the ledger, forge its head"
+        )
+
+
+def _live_keys(engine: Engine, ns: int, low: int, high: int) -> int:
+    keys = engine.vault.keyring.list_keys(ns)
+    return sum(1 for k in keys if low <= k.key_id <= high and k.state != KeyState.DESTROYED)
+
+
+def _to_revoke(work: _Work, revoke: bool) -> list[Any]:
+    """API keys that were hashed under a key below the exposed one; with ``revoke`` all that reach there."""
+    engine = work.call.engine
+    engine.registry.refresh()
+    live = [c for c in engine.registry.credentials() if c.revoked_at_us is None]
+    if SYSTEM_NS in work.spaces:
+        return live
+    if not revoke:
+        return []
+    names = [name_of(engine, ns) for ns in work.spaces]
+    return [c for c in live if any(g.matches(n) for g in c.grants for n in names)]
+
+
+def _credentials(work: _Work, revoke: bool) -> None:
+    engine, started = work.call.engine, perf_counter()
+    found = _to_revoke(work, revoke)
+    for credential in found:
+        ended = replace(credential, revoked_at_us=max(engine.now_us(), credential.created_at_us))
+        engine.registry.write_credential(ended, [_entry(work.call, f"revokes key {credential.key_id}")])
+    if found or SYSTEM_NS in work.spaces or revoke:
+        work.did("API keys revoked", None, len(found), started)
+    work.add("credentials_revoked", len(found))
+    if SYSTEM_NS in work.spaces:
+        work.left.append(
+            "the seeds that sign the audit log were sealed under the exposed key: trust only checkpoints "
+            "of before, kept outside the store"
+        )
+
+
+def _prove(work: _Work) -> None:
+    """Ask the rows themselves: none is under an exposed key, every one opens."""
+    engine, opened, exposed = work.call.engine, 0, 0
+    started = perf_counter()
+    for ns in work.spaces:
+        bad = {
+            k.key_id
+            for k in engine.vault.keyring.list_keys(ns)
+            if k.state in (KeyState.COMPROMISED, KeyState.DESTROYED)
+        }
+        exposed += sum(engine.ledger.rows_under(ns, k, k) for k in set(engine.ledger.keys_in_use(ns)) & bad)
+        opened += engine.rotations.host.opens(ns)
+    work.did("records opened and counted", None, opened, started)
+    work.coverage["records_opened"] = opened
+    work.coverage["records_under_exposed_keys"] = exposed
+
+
+def _report(
+    work: _Work, began: datetime, seconds: float, outcome: str, drill: bool, steps: Sequence[ResponseStep]
+) -> ResponseReport:
+    engine = work.call.engine
+    body: dict[str, Any] = {
+        "form": _FORM,
+        "store_id": str(engine.ledger.store_id),
+        "key": work.key,
+        "outcome": outcome,
+        "drill": drill,
+        "actor": work.call.caller,
+        "reason": work.note.reason,
+        "began_at": began.isoformat(timespec="milliseconds"),
+        "seconds": round(seconds, 3),
+        "steps": [
+            {"what": s.what, "namespace": s.namespace, "count": s.count, "seconds": s.seconds} for s in steps
+        ],
+        "coverage": dict(sorted(work.coverage.items())),
+        "left": list(dict.fromkeys(work.left)),
+        "audit_entries": engine.ledger.audit_count(),
+    }
+    signer = engine.audit_log.signer_as(response.origin_of(engine.ledger.store_id))
+    return ResponseReport(
+        key=work.key,
+        outcome=outcome,
+        drill=drill,
+        seconds=round(seconds, 3),
+        steps=tuple(steps),
+        coverage=body["coverage"],
+        left=tuple(body["left"]),
+        document=response.signed(body, signer, engine.now_us() // 1_000_000),
+    )
+
+
+def verifier_keys(call: Call) -> tuple[str, str]:
+    """The public keys that reports of this store are verified with."""
+    call.reason = "public keys of reports"
+    call.require(Action.ADMINISTER, None)
+    engine = call.engine
+    return engine.audit_log.signer_as(response.origin_of(engine.ledger.store_id)).public_keys()
+
+
+def _entry(call: Call, what: str) -> bytes:
+    return audit.encode(
+        AuditEntry(
+            at_us=call.engine.now_us(),
+            request_id=call.request_id,
+            principal=call.caller,
+            surface=call.surface,
+            action="respond",
+            namespaces=tuple(call.namespaces),
+            outcome="ok",
+            reason=f"{call.reason} {what}",
+        )
+    )

@@ -1,0 +1,303 @@
+"""The response to an exposed key, its drill and its signed report; the runbooks, each practised."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from tests.engine.conftest import OpenRoom
+from tests.rotation.rotated import NS, assert_all_there, fill, keys_in_use, ns_of, states
+
+from strongroom.config import Config, KeysConfig, load_config
+from strongroom.engine import Room
+from strongroom.errors import (
+    AccessDeniedError,
+    ConflictError,
+    IntegrityError,
+    InvalidInputError,
+    KmsDeniedError,
+    KmsRegionError,
+    KmsUnavailableError,
+    TamperedError,
+    UnauthenticatedError,
+)
+from strongroom.identity import create_local_ca
+from strongroom.keyring import KeyState
+from strongroom.kms import LocalKeystore
+from strongroom.lifecycle import runbooks
+from strongroom.lifecycle.response import verify_report
+from strongroom.model import SYSTEM_NAME
+
+
+def test_an_exposed_data_key(room: Room) -> None:
+    """What it sealed is sealed anew, it is destroyed, the others are as they were; the report verifies."""
+    wanted = fill(room, 24)
+    victim = max(keys_in_use(room))
+    others = keys_in_use(room) - {victim}
+    report = room.respond_key_compromise(f"data:{victim}", reason="found on a paste site")
+    assert report.outcome == "done" and report.coverage["records_under_exposed_keys"] == 0
+    assert report.coverage["records"] > 0 and report.coverage["keys_destroyed"] == 1
+    assert states(room)[victim] == KeyState.DESTROYED
+    assert {states(room)[k] for k in others} == {KeyState.ACTIVE}
+    assert_all_there(room, wanted)
+    verified = verify_report(report.document, room.respond_keys())
+    assert verified.report["coverage"] == dict(report.coverage) and not verified.own_keys
+    assert "paste site" in verified.report["reason"]
+    changes = [c.change for c in room.keyring_history(f"data:{victim}")]
+    assert changes == ["rotated", "destroyed"]
+
+
+def test_an_exposed_namespace_key(room: Room) -> None:
+    """The namespace key and every data key below are replaced; nothing is left under one of them."""
+    wanted = fill(room, 24)
+    before = keys_in_use(room)
+    report = room.respond_key_compromise(f"namespace:{NS}")
+    assert report.coverage["records_under_exposed_keys"] == 0
+    assert report.coverage["records_opened"] == report.coverage["records"] >= 48
+    assert not keys_in_use(room) & before
+    versions = [r for r in room.engine.vault.keyring.list_namespaces() if r.ns == ns_of(room)]
+    assert [r.state for r in versions] == [KeyState.DESTROYED, KeyState.ACTIVE]
+    assert len(report.left) == 1 and "purpose root" in report.left[0]
+    assert_all_there(room, wanted)
+
+
+def test_the_stores_own_keys_take_the_api_keys_with_them(room: Room, open_room: OpenRoom) -> None:
+    """After an exposure of the system namespace every API key is revoked, and the store opens again."""
+    wanted = fill(room, 8)
+    _, text = room.keys_create("agent", "read-only", [NS])
+    report = room.respond_key_compromise(f"namespace:{SYSTEM_NAME}")
+    assert report.coverage["credentials_revoked"] == 1
+    with pytest.raises(UnauthenticatedError):
+        room.engine.authenticate(text)
+    assert any("sign the audit log" in text for text in report.left)
+    room.close()
+    assert_all_there(open_room(), wanted)
+
+
+def test_credentials_of_a_namespace_on_demand(room: Room) -> None:
+    """With revoke_credentials the API keys that reach the namespace are revoked, and no other."""
+    fill(room, 4)
+    mine, _ = room.keys_create("mine", "read-only", [NS])
+    other, _ = room.keys_create("other", "read-only", ["b/*"])
+    room.respond_key_compromise(f"namespace:{NS}", revoke_credentials=True)
+    assert {k.key_id: k.revoked_at is not None for k in room.keys_list()} == {
+        mine.key_id: True,
+        other.key_id: False,
+    }
+
+
+def test_an_exposed_key_file_needs_another_provider(room: Room) -> None:
+    """The key file of a local keystore has no next version: the response says what to name."""
+    fill(room, 4)
+    (master,) = [k for k in room.keyring_list() if k.kind == "master"]
+    with pytest.raises(InvalidInputError, match="no next version"):
+        room.respond_key_compromise(master.id)
+    with pytest.raises(InvalidInputError):
+        room.respond_key_compromise(f"namespace:{NS}", to=["elsewhere"])
+    assert len(room.rotation_status()) == 0
+
+
+def test_a_dry_run_changes_nothing(room: Room) -> None:
+    """It tells namespaces, counts and keys, and leaves every key and record as it was."""
+    wanted = fill(room, 16)
+    before, used = states(room), keys_in_use(room)
+    report = room.respond_key_compromise(f"namespace:{NS}", dry_run=True)
+    assert report.outcome == "planned" and report.seconds == 0.0
+    counts = {s.what: s.count for s in report.steps}
+    assert counts["records sealed anew"] >= 32 and counts["exposed data keys destroyed"] == len(used)
+    assert states(room) == before and keys_in_use(room) == used
+    assert_all_there(room, wanted)
+
+
+def test_a_drill_happens_on_a_copy(room: Room, tmp_path: Path) -> None:
+    """The copy goes through all of it and is gone; the store is untouched; the report says it was a drill."""
+    wanted = fill(room, 24)
+    before = states(room)
+    place = tmp_path / "drill"
+    place.mkdir()
+    report = room.respond_drill(f"namespace:{NS}", place=place)
+    assert report.drill and report.coverage["records"] >= 48
+    assert report.coverage["records_under_exposed_keys"] == 0
+    assert verify_report(report.document, room.respond_keys()).report["drill"] is True
+    assert states(room) == before and list(place.iterdir()) == []
+    assert_all_there(room, wanted)
+    _, text = room.keys_create("a", "admin", ["*"])
+    with pytest.raises(AccessDeniedError):
+        room.engine.authenticate(text).respond_drill(f"namespace:{NS}")
+
+
+def test_a_response_that_was_interrupted_goes_on(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When sealing anew fails half-way, the same command ends what was begun."""
+    wanted = fill(room, 40)
+    waves = room.engine.rotations.waves
+    batch, calls = waves._batch, []
+
+    def failing(*args: object) -> object:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KmsUnavailableError("no answer")
+        return batch(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(waves, "_batch", failing)
+    with pytest.raises(KmsUnavailableError):
+        room.respond_key_compromise(f"namespace:{NS}")
+    assert_all_there(room, wanted)
+    report = room.respond_key_compromise(f"namespace:{NS}")
+    assert report.coverage["records_under_exposed_keys"] == 0
+    assert room.rotation_status() == []
+    assert_all_there(room, wanted)
+
+
+def test_an_open_rotation_is_in_the_way_and_said_so(room: Room) -> None:
+    """The response does not guess what to do with a rotation that somebody has begun."""
+    fill(room, 4)
+    room.rotate("data", namespaces=[NS])
+    with pytest.raises(ConflictError, match="not ended"):
+        room.respond_key_compromise(f"namespace:{NS}")
+
+
+def test_changed_reports_are_refused(room: Room) -> None:
+    """Any change of what was done, of the note or of the keys shows; so do foreign keys and nonsense."""
+    fill(room, 4)
+    document = room.respond_key_compromise(f"namespace:{NS}", dry_run=True).document
+    keys = room.respond_keys()
+    assert verify_report(document).own_keys
+    whole = json.loads(document)
+    forged = []
+    for name, value in (("outcome", "done"), ("seconds", 1.0), ("store_id", str(__import__("uuid").uuid4()))):
+        changed = json.loads(document)
+        changed["report"][name] = value
+        forged.append(changed)
+    for text in map(json.dumps, forged):
+        with pytest.raises(TamperedError):
+            verify_report(text, keys)
+    whole["note"] = room.audit_checkpoint().note  # a checkpoint of the audit log is no signature of a report
+    with pytest.raises((TamperedError, IntegrityError)):
+        verify_report(json.dumps(whole), keys)
+    with pytest.raises(TamperedError):
+        verify_report(document, room.audit_key())
+    for nonsense in ("", "[]", "{}", '{"report": 1, "note": "", "keys": []}', "\x00"):
+        with pytest.raises(IntegrityError):
+            verify_report(nonsense, keys)
+
+
+# -- runbooks ---------------------------------------------------------------------------------------------
+def found(book: runbooks.Runbook) -> list[str]:
+    return [s.state for s in book.steps]
+
+
+def test_lost_key(data: Path, open_room: OpenRoom, tmp_path: Path) -> None:
+    """A lost key file and keyring come back from the backup, never over what is there, and all opens."""
+    room = open_room()
+    wanted = fill(room, 4)
+    room.close()
+    keys = data.with_name("data.keys")
+    assert runbooks.lost_key(data, dry_run=True).ok
+    backup = tmp_path / "backup"
+    shutil.copytree(keys, backup)
+    for name in ("master.key", "keyring.db"):
+        (keys / name).unlink()
+        assert "found" in found(runbooks.lost_key(data, dry_run=False))
+        assert "planned" in found(runbooks.lost_key(data, dry_run=True, source=backup))
+        assert not (keys / name).exists()
+        book = runbooks.lost_key(data, dry_run=False, source=backup)
+        assert book.ok and (keys / name).stat().st_mode & 0o777 == 0o600
+        assert "namespaces, 0 findings" in book.steps[-1].detail
+    assert_all_there(open_room(), wanted)
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception | None], None]:
+    """Lets the key management service refuse."""
+    now: list[Exception | None] = [None]
+    for name in ("wrap", "unwrap"):
+        original = getattr(LocalKeystore, name)
+
+        def call(kms: LocalKeystore, *args: object, original: Callable[..., object] = original) -> object:
+            if now[0] is not None:
+                raise now[0]
+            return original(kms, *args)
+
+        monkeypatch.setattr(LocalKeystore, name, call)
+    return lambda error: now.__setitem__(0, error)
+
+
+def test_kms_denied(data: Path, refusing: Callable[[Exception | None], None]) -> None:
+    """While it refuses, the runbook shows the policy needed; afterwards it proves that all is reached."""
+    refusing(KmsDeniedError("not allowed"))
+    book = runbooks.kms_denied(data, dry_run=False)
+    assert not book.ok and "kms_denied" in book.steps[0].detail and book.steps[-1].state == "planned"
+    refusing(None)
+    assert runbooks.kms_denied(data, dry_run=False).ok
+
+
+def test_kms_outage(data: Path, refusing: Callable[[Exception | None], None]) -> None:
+    """Without an answer it says how long processes go on and who else unwraps; with one it proves it."""
+    refusing(KmsUnavailableError("no answer"))
+    book = runbooks.kms_outage(data, dry_run=False)
+    assert not book.ok and any("3600 s" in s.detail for s in book.steps)
+    assert book.steps[-1].hint
+    refusing(None)
+    assert runbooks.kms_outage(data, dry_run=False).ok
+
+
+def test_wrong_region(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A region that works is tried, then written down; the file before is kept; dry runs write nothing."""
+    assert runbooks.wrong_region(data, dry_run=False).ok  # a key file has no region
+    aws = KeysConfig(provider="aws", key="alias/strongroom", region="eu-west-1")
+    before = load_config(data)
+    from dataclasses import replace
+
+    runbooks._write_config(data, replace(before, keys=aws))
+
+    class InFrankfurt:
+        def __init__(self, config: KeysConfig) -> None:
+            self.region = config.region
+
+        def findings(self) -> list[object]:
+            return [] if self.region == "eu-central-1" else [self]
+
+    from strongroom.model import Finding, Severity
+
+    def proof(directory: Path, config: Config) -> tuple[Finding, ...]:
+        if config.keys.region == "eu-central-1":
+            return ()
+        return (Finding(Severity.ERROR, KmsRegionError.code, "another region", "wrap", None),)
+
+    monkeypatch.setattr(runbooks, "_proof", proof)
+    opened: list[Config] = []
+    monkeypatch.setattr(runbooks, "_open_everything", lambda book, directory, config: opened.append(config))
+    assert not runbooks.wrong_region(data, dry_run=False).ok
+    assert not runbooks.wrong_region(data, dry_run=False, region="us-east-1").ok
+    assert "planned" in found(runbooks.wrong_region(data, dry_run=True, region="eu-central-1"))
+    assert load_config(data).keys.region == "eu-west-1"
+    assert runbooks.wrong_region(data, dry_run=False, region="eu-central-1").ok
+    assert load_config(data).keys.region == "eu-central-1" and len(opened) == 1
+    assert 'region = "eu-west-1"' in (data / "strongroom.toml.before").read_text()
+
+
+def test_expired_certificate(data: Path) -> None:
+    """An expired server certificate is made anew for the same hosts; a good one is left alone."""
+    tls = data.with_name("data.keys") / "tls"
+    long_ago = datetime.now(UTC) - timedelta(days=3000)
+    shutil.rmtree(tls, ignore_errors=True)
+    create_local_ca(tls, ["memory.example"])
+    assert runbooks.expired_certificate(data, dry_run=False).ok
+    later = datetime.now(UTC) + timedelta(days=390)
+    before = (tls / "server.pem").read_bytes()
+    book = runbooks.expired_certificate(data, dry_run=True, now=later)
+    assert not book.ok and (tls / "server.pem").read_bytes() == before
+    book = runbooks.expired_certificate(data, dry_run=False, now=later)
+    assert book.ok and (tls / "server.pem").read_bytes() != before
+    from strongroom.identity import certificate_info
+
+    info = certificate_info(tls / "server.pem")
+    assert "memory.example" in info.hosts and info.not_after > later
+    assert long_ago < info.not_before
+    (tls / "ca.key").unlink()
+    (tls / "server.pem").unlink()
+    assert not runbooks.expired_certificate(data, dry_run=False).ok
