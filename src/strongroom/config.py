@@ -187,6 +187,8 @@ class AccessConfig:
     access_flush_ms: int = 5_000
     token_minutes_max: int = 60  # how long a token of an API key lives at most
     elevation_minutes_max: int = 480  # how long an elevation lasts at most
+    policy_directory: str = ""  # Cedar files; relative to the data directory; empty: no attribute policies
+    policy_timezone: str = "UTC"  # of the hour and weekday that policies see
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,15 @@ def who(scope=Scope.READ_ONLY, *grants):
 
 
 OWNER = Principal(id="owner", name="owner", scope=Scope.ADMIN, grants=(), is_owner=True)
-READS = {Action.SEARCH, Action.READ, Action.LIST, Action.STATS}
+READS = {
+    Action.SEARCH,
+    Action.READ,
+    Action.LIST,
+    Action.STATS,
+    Action.REVEAL,
+    Action.SQL,
+    Action.EXPORT,
+}
 WRITES = {Action.STORE, Action.UPDATE, Action.DELETE}
 
 
@@ -26,7 +34,7 @@ WRITES = {Action.STORE, Action.UPDATE, Action.DELETE}
     [
         (Scope.READ_ONLY, READS),
         (Scope.READ_WRITE, READS | WRITES),
-        (Scope.ADMIN, READS | WRITES | {Action.ADMINISTER}),
+        (Scope.ADMIN, READS | WRITES | {Action.ADMINISTER, Action.ERASE}),
     ],
 )
 def test_the_scope_table_is_total(scope, actions):
@@ -164,3 +172,35 @@ def test_empty_doubled_or_malformed_grants_are_refused(grants):
 
 def test_grants_are_read():
     assert access.check_grants(["a/*", P("b")]) == (P("a/*"), P("b"))
+
+
+@pytest.mark.parametrize("scope", list(Scope))
+def test_a_grant_to_supervise_reads_and_does_nothing_else(scope):
+    """Whatever the scope: reading there is allowed and says that it is supervising; nothing more is."""
+    caller = who(scope, "company_a/own", "supervise:company_a/*")
+    for action in Action:
+        found = access.decide(caller, action, "company_a/other")
+        assert (found.allowed, found.supervising) == (action in READS, action in READS)
+        assert not access.decide(caller, action, "company_b/other").allowed
+        assert not access.decide(caller, action, "company_a/own").supervising
+    assert not access.decide(who(scope, "supervise:*"), Action.READ, None).allowed
+    names = ["company_a/own", "company_a/x", "company_b"]
+    assert access.visible(caller, Action.SEARCH, names) == names[:2]
+    assert "company_a/x" not in access.visible(caller, Action.DELETE, names)
+
+
+def test_supervising_is_granted_not_asked_for():
+    """A query cannot ask as a supervisor, and a supervisor's grant covers no ordinary one."""
+    caller = who(Scope.READ_ONLY, "supervise:*")
+    with pytest.raises(InvalidNamespaceError):
+        access.expand(["supervise:*"], caller, Action.READ, ["a"])
+    for text in ("supervise:", "supervise:supervise:a", "supervise:a*", "supervise: a"):
+        with pytest.raises(InvalidNamespaceError):
+            NamespacePattern.parse(text)
+    wide, narrow = NamespacePattern.parse("supervise:a/*"), NamespacePattern.parse("supervise:a/b")
+    plain = NamespacePattern.parse("a/b")
+    assert access.covers(wide, narrow)
+    assert access.covers(NamespacePattern.parse("a/*"), narrow)
+    assert not access.covers(wide, plain)
+    assert not access.covers(narrow, wide)
+    assert not wide.matches("a/b")

@@ -86,7 +86,13 @@ def look(room: Path, proc: Path, tmp_path: Path) -> Look:
 
 def test_a_store_in_order_has_no_finding_but_remarks(look: Look) -> None:
     found = look()
-    assert set(found) == {"keys_same_filesystem", "authority_key_here", "key_memory", "no_recovery_key"}
+    assert set(found) == {
+        "keys_same_filesystem",
+        "authority_key_here",
+        "key_memory",
+        "no_recovery_key",
+        "policies_not_in_use",
+    }
     assert all(f.severity == Severity.INFO and f.hint for f in found.values())
 
 

@@ -146,7 +146,7 @@ def make_world(directory: Path, *, planted: bool, locked: bool = True, folder: P
         recall=RecallConfig(memory_limit="512MB"),
     )
     clock = [int(BEGIN.timestamp() * 1e6) + 10**12]
-    with mock.patch.object(columnar, "_LOCKDOWN", columnar._LOCKDOWN if locked else ("TimeZone = 'UTC'",)):
+    with mock.patch.object(columnar, "LOCKDOWN", columnar.LOCKDOWN if locked else ("TimeZone = 'UTC'",)):
         strongroom.init(directory, config=config)
         with fixed_names():
             room = strongroom.open(directory, provider=WordModel(), clock_us=lambda: clock[0])

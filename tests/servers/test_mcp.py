@@ -26,6 +26,7 @@ NAMES = {
     "store_memory",
     "search_memory",
     "get_memory",
+    "reveal_memory",
     "list_memories",
     "update_memory",
     "delete_memory",

@@ -84,6 +84,8 @@ def test_every_method_of_a_session_has_its_route():
         "store_many": "POST /v1/memories",
         "search": "POST /v1/memories:search",
         "get": "GET /v1/memories/{memory_id}",
+        "reveal": "POST /v1/memories/{memory_id}:reveal",
+        "policy_explain": "POST /v1/policy:explain",
         "list": "POST /v1/memories:list",
         "update": "PATCH /v1/memories/{memory_id}",
         "delete": "DELETE /v1/memories/{memory_id}",

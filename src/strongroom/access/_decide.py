@@ -1,14 +1,17 @@
 """Scopes and namespace grants; both must agree, and nothing is allowed by default.
 
     scope        may
-    read-only    search, read, list, stats
+    read-only    search, read, list, stats, reveal, sql, export
     read-write   the same, and store, update, delete
-    admin        the same, and administer
+    admin        the same, and administer, erase
 
 A grant names a namespace, a subtree or all. It binds every scope, admin included: an admin key for
 ``company_a/*`` administers nothing else. What concerns the whole store (``namespace=None``: the
 audit log, for example) takes the grant ``*``. API keys are managed by an admin; without the grant
 ``*`` only keys whose every grant lies within the admin's own.
+
+A grant to supervise (``supervise:company_a/*``) lets its holder read there, whatever the scope, and do
+nothing else there; the decision says that it was needed.
 """
 
 from __future__ import annotations
@@ -17,17 +20,19 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import islice
 
-from strongroom.errors import AccessDeniedError, InvalidInputError
+from strongroom.errors import AccessDeniedError, InvalidInputError, InvalidNamespaceError
 from strongroom.model import Action, Decision, NamespacePattern, Principal, Scope
 
 GRANTS_MAX = 64
 
-_READS = frozenset({Action.SEARCH, Action.READ, Action.LIST, Action.STATS})
+_READS = frozenset(
+    {Action.SEARCH, Action.READ, Action.LIST, Action.STATS, Action.REVEAL, Action.SQL, Action.EXPORT}
+)
 _WRITES = frozenset({Action.STORE, Action.UPDATE, Action.DELETE})
 _ACTIONS_OF: dict[Scope, frozenset[Action]] = {
     Scope.READ_ONLY: _READS,
     Scope.READ_WRITE: _READS | _WRITES,
-    Scope.ADMIN: _READS | _WRITES | {Action.ADMINISTER},
+    Scope.ADMIN: _READS | _WRITES | {Action.ADMINISTER, Action.ERASE},
 }
 _ALL = "*"
 
@@ -68,6 +73,10 @@ def decide(principal: Principal, action: Action, namespace: str | None) -> Decis
             return Decision(True, f"scope {principal.scope.value}, grant {grant.text}")
     if namespace is None:
         return Decision(False, "the whole store takes the grant *")
+    for grant in principal.grants:
+        if action in _READS and grant.supervises(namespace):
+            reason = f"scope {principal.scope.value}, grant {grant.text}"
+            return Decision(True, reason, supervising=True)
     return Decision(False, "no grant covers the namespace")
 
 
@@ -113,7 +122,8 @@ def visible(principal: Principal, action: Action, names: Iterable[str]) -> list[
         return []
     if any(g.text == _ALL for g in principal.grants):
         return list(names)
-    return [n for n in names if any(g.matches(n) for g in principal.grants)]
+    reads = action in _READS
+    return [n for n in names if any(g.matches(n) or (reads and g.supervises(n)) for g in principal.grants)]
 
 
 def expand(
@@ -137,6 +147,8 @@ def expand(
     parsed = [NamespacePattern.parse(p.text if isinstance(p, NamespacePattern) else p) for p in patterns]
     if not parsed:
         raise InvalidInputError("no namespace is given", hint="name at least one; * means all granted")
+    if any(p.is_supervising for p in parsed):
+        raise InvalidNamespaceError("supervise: stands in grants", hint="name the namespaces themselves")
     if not principal.is_owner and not any(action in _ACTIONS_OF[f.scope] for f in _faces(principal)):
         raise AccessDeniedError
     chosen: dict[str, None] = {}
@@ -160,6 +172,9 @@ def pattern_texts(patterns: Iterable[object]) -> list[str]:
 
 def covers(outer: NamespacePattern, inner: NamespacePattern) -> bool:
     """Whether everything that ``inner`` selects, now or later, is selected by ``outer``."""
+    if outer.is_supervising and not inner.is_supervising:
+        return False
+    outer, inner = outer.plain, inner.plain
     if outer.text in (_ALL, inner.text):
         return True
     return not outer.is_exact and inner.text != _ALL and inner.text.startswith(outer.text[:-1])

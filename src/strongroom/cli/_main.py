@@ -24,6 +24,7 @@ from strongroom.cli import (
     _keyring,
     _kms,
     _memories,
+    _policy,
     _respond,
     _rotate,
     _serve,
@@ -169,7 +170,7 @@ def cli(
 
 
 for _module in (
-    _store, _serve, _memories, _sql, _import, _kms, _escrow, _agent, _admin, _certificates, _elevate,
+    _store, _serve, _memories, _policy, _sql, _import, _kms, _escrow, _agent, _admin, _certificates, _elevate,
     _audit, _rotate, _keyring, _import_key, _respond,
 ):  # fmt: skip
     for _command in _module.COMMANDS:

@@ -147,7 +147,24 @@ def get(app: App, memory_id: str, namespace: str) -> None:
 
         pairs.append(("metadata", to_json(memory.metadata).decode()))
     out.fields(pairs)
-    out.write("\n" + printable(memory.content) + "\n")
+    text = "(redacted: reveal opens it, when the policies permit)" if memory.redacted else memory.content
+    out.write("\n" + printable(text) + "\n")
+
+
+@click.command(cls=Command)
+@click.argument("memory_id")
+@namespace_option
+@click.option("--purpose", required=True, help="What it is opened for; policies may ask for it.")
+@click.option("--reason", help="Anything further for the audit log.")
+@pass_app
+def reveal(app: App, memory_id: str, namespace: str, purpose: str, reason: str | None) -> None:
+    """Open a memory that a search answers redacted; recorded with its purpose."""
+    with app.session() as session:
+        memory = session.reveal(memory_id, namespace=namespace, purpose=purpose, reason=reason)
+    if app.as_json:
+        out.write_json(memory)
+    else:
+        out.write(printable(memory.content) + "\n")
 
 
 @click.command("list", cls=Command)
@@ -264,4 +281,4 @@ def delete(app: App, memory_id: str, namespace: str) -> None:
         out.write("deleted\n" if deleted else "there was no such memory\n")
 
 
-COMMANDS: Final = (store, search, get, list_, update, delete)
+COMMANDS: Final = (store, search, get, reveal, list_, update, delete)

@@ -90,7 +90,8 @@ def summary(memory: Memory) -> RenderableType:
 
     from strongroom.cli._text import shortened
 
-    text = Text(shortened(memory.content, CONTENT_SHOWN))
+    shown = "(redacted)" if memory.redacted else shortened(memory.content, CONTENT_SHOWN)
+    text = Text(shown)
     text.append(f"\n{memory.memory_id}", style="dim")
     return text
 

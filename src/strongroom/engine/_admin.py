@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -14,6 +15,8 @@ from strongroom import access, audit
 from strongroom.access import Credential
 from strongroom.crypto import SecretKey
 from strongroom.engine._call import Call
+from strongroom.engine._counts import Counts, counts, queue_pages
+from strongroom.engine._decide import decide_by_policy
 from strongroom.engine._payload import from_us
 from strongroom.engine._read import chosen_namespaces
 from strongroom.engine._registry import NamespaceEntry
@@ -33,13 +36,16 @@ from strongroom.model import (
     Action,
     ApiKeyInfo,
     AuditEntry,
+    Decision,
     NamespaceInfo,
     NamespaceKms,
+    NamespacePattern,
     QueueEntry,
     Scope,
     StoreStats,
     check_namespace,
 )
+from strongroom.policy import ROOT
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -90,17 +96,15 @@ def _pending(engine: Engine, entries: Sequence[NamespaceEntry]) -> set[QueueItem
 
 
 def stats(call: Call, patterns: Sequence[str]) -> StoreStats:
-    engine = call.engine
     entries = chosen_namespaces(call, Action.STATS, patterns)
     memories = embedded = pending = dead = unavailable = 0
     for entry in entries:
-        info = _info(call, entry, lenient=True)
-        unavailable += info.unavailable is not None
-        memories += info.memories
-        embedded += info.embedded
-        queue = engine.ledger.queue_stats(entry.ns)
-        pending += queue.pending
-        dead += queue.dead
+        known, reason = _counted(call, entry)
+        unavailable += reason is not None
+        memories += known.memories
+        embedded += known.embedded
+        pending += known.pending
+        dead += known.dead
     return StoreStats(
         memories=memories,
         embedded=embedded,
@@ -111,24 +115,26 @@ def stats(call: Call, patterns: Sequence[str]) -> StoreStats:
     )
 
 
+def _counted(call: Call, entry: NamespaceEntry) -> tuple[Counts, str | None]:
+    """What is within reach, and the code of the reason when the namespace's keys cannot be had."""
+    try:
+        return counts(call, entry), None
+    except KeyManagementError as e:
+        if entry.ns in call.reaches:
+            return Counts(0, 0, 0, 0), e.code
+        queue = call.engine.ledger.queue_stats(entry.ns)
+        return Counts(0, 0, queue.pending, queue.dead), e.code
+
+
 def _info(call: Call, entry: NamespaceEntry, *, lenient: bool = False) -> NamespaceInfo:
     """What a namespace is; ``lenient``: also when its keys cannot be had, with the code of the reason."""
-    engine = call.engine
-    memories = embedded = 0
-    unavailable: str | None = None
-    try:
-        index = engine.indexes.ready(entry)
-        memories, embedded = index.memories, index.embedded
-    except KeyManagementError as e:
-        if not lenient:
-            raise
-        unavailable = e.code
+    known, unavailable = _counted(call, entry) if lenient else (counts(call, entry), None)
     return NamespaceInfo(
         name=entry.name,
         created_at=from_us(entry.created_us),
-        memories=memories,
-        embedded=embedded,
-        pending=engine.ledger.queue_stats(entry.ns).pending,
+        memories=known.memories,
+        embedded=known.embedded,
+        pending=known.pending,
         model=entry.model,
         language=entry.language,
         unavailable=unavailable,
@@ -259,7 +265,7 @@ def keys_create(
             "unknown scope", hint="one of: " + ", ".join(s.value for s in Scope)
         ) from None
     patterns = access.check_grants(grants)
-    decision = access.decide_key_management(call.principal, patterns, wanted_scope)
+    decision = _may_manage(call, patterns, wanted_scope)
     call.reason = decision.reason
     if not decision.allowed:
         raise AccessDeniedError
@@ -290,11 +296,17 @@ def _manageable(call: Call) -> list[Credential]:
         call.reason = "key management needs the admin scope"
         raise AccessDeniedError
     call.engine.registry.refresh()
-    return [
-        c
-        for c in call.engine.registry.credentials()
-        if access.decide_key_management(call.principal, c.grants).allowed
-    ]
+    return [c for c in call.engine.registry.credentials() if _may_manage(call, c.grants).allowed]
+
+
+def _may_manage(call: Call, grants: Sequence[NamespacePattern], scope: Scope | None = None) -> Decision:
+    """Whether the caller may manage a key with these grants; policies are asked about each of them."""
+    decision = access.decide_key_management(call.principal, grants, scope)
+    for grant in grants:
+        if decision.allowed:
+            place = grant.plain.text.removesuffix("*").rstrip("/") or ROOT
+            decision = decide_by_policy(call, decision, Action.ADMINISTER, place).decision
+    return decision
 
 
 def keys_list(call: Call) -> Sequence[ApiKeyInfo]:
@@ -323,7 +335,8 @@ def queue(call: Call, patterns: Sequence[str], dead: bool | None, limit: int) ->
         raise InvalidInputError("dead must be true, false or nothing")
     entries: list[QueueEntry] = []
     for entry in chosen_namespaces(call, Action.STATS, patterns):
-        for row in engine.ledger.queue(ns=entry.ns, dead=dead, limit=limit - len(entries)):
+        found = chain.from_iterable(queue_pages(call, entry, dead))
+        for row in islice(found, limit - len(entries)):
             entries.append(
                 QueueEntry(
                     memory_id=UUID(bytes=row.memory_id),
@@ -341,7 +354,7 @@ def queue(call: Call, patterns: Sequence[str], dead: bool | None, limit: int) ->
 
 def requeue(call: Call, patterns: Sequence[str]) -> int:
     engine = call.engine
-    entries = chosen_namespaces(call, Action.UPDATE, patterns)
+    entries = chosen_namespaces(call, Action.UPDATE, patterns, whole=True)
     count = sum(engine.ledger.requeue(entry.ns) for entry in entries)
     call.count = count
     engine.models.wake()

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
-from strongroom import access, audit
+from strongroom import audit
+from strongroom.engine._decide import decide
 from strongroom.errors import (
     AccessDeniedError,
     InternalError,
@@ -22,6 +23,7 @@ from strongroom.errors import (
 )
 from strongroom.ledger import WriteBatch
 from strongroom.model import IN_PROCESS, Action, AuditEntry, Principal, RequestContext
+from strongroom.model.rows import Facts, Reach
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -55,6 +57,9 @@ class Call:
     context: RequestContext = IN_PROCESS
     details: dict[str, str] = field(default_factory=dict)  # further facts for the audit entry
     subjects: dict[bytes, None] = field(default_factory=dict)  # pseudonyms, in order
+    reaches: dict[int, Reach] = field(default_factory=dict)  # by namespace number; WHOLE where there is none
+    of_memory: bool = False  # whether the policies named in the details decided about single memories
+    concealed: str = ""  # why it was denied, when the answer does not say that it was
     _principal: Principal | None = None
 
     @property
@@ -78,18 +83,40 @@ class Call:
             self.reason = e.reason
             raise
 
-    def require(self, action: Action, namespace: str | None) -> None:
-        """Authorize one namespace (None: the whole store).
+    def require(self, action: Action, namespace: str | None, facts: Facts | None = None) -> Reach:
+        """Authorize one namespace (None: the whole store), or one memory of it; how far that reaches.
 
         Raises:
             AccessDeniedError: the reason goes into the audit entry, not to the caller.
         """
-        decision = access.decide(self.principal, action, namespace)
-        if not decision.allowed:
-            self.reason = decision.reason
+        answer = decide(self, action, namespace, facts)
+        if not answer.decision.allowed:
+            self.reason = answer.decision.reason
             if namespace is not None:
                 self.namespaces = (namespace,)
             raise AccessDeniedError
+        return answer.reach
+
+    def decided_by(self, policies: Sequence[str], *, of_memory: bool) -> None:
+        """Note the ids of the attribute policies that decided, for the audit entry.
+
+        ``of_memory``: about one memory; that says more than what was said of its namespace before.
+        """
+        if of_memory and not self.of_memory:
+            self.details.pop("policies", None)
+            self.of_memory = True
+        if policies and of_memory == self.of_memory:
+            known = self.details.get("policies", "")
+            ids = dict.fromkeys([*(known.split(",") if known else ()), *policies])
+            self.details["policies"] = ",".join(ids)
+
+    def conceal(self, reason: str, answered: StrongroomError | None = None) -> None:
+        """Deny, and answer as if the memory were not there; the audit entry alone says that it was denied.
+
+        ``answered``: the error that the caller gets; None: an answer without one.
+        """
+        self.concealed = reason
+        self.details["answered"] = answered.code if answered is not None else "ok"
 
     def entry(self, outcome: str, reason: str = "") -> bytes:
         return audit.encode(
@@ -152,7 +179,8 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
         call.refresh_principal()
         result = _repeated(call, work)
         if not call.written:
-            engine.ledger.commit(WriteBatch(audit=[call.entry("ok")]))
+            entry = call.entry("denied", call.concealed) if call.concealed else call.entry("ok")
+            engine.ledger.commit(WriteBatch(audit=[entry]))
         return result
     except StrongroomError as e:
         outcome = e.code
@@ -192,10 +220,10 @@ def _repeated(call: Call, work: Callable[[Call], T]) -> T:
 
 def _record_failure(call: Call, error: StrongroomError) -> None:
     engine = call.engine
-    denied = isinstance(error, (AccessDeniedError, UnauthenticatedError))
+    denied = isinstance(error, (AccessDeniedError, UnauthenticatedError)) or bool(call.concealed)
     if denied:
         engine.metrics.denied.labels(error.code).inc()
-    reason = call.reason if denied else ""
+    reason = (call.concealed or call.reason) if denied else ""
     try:
         engine.ledger.commit(WriteBatch(audit=[call.entry("denied" if denied else error.code, reason)]))
     except StrongroomError as e:

@@ -30,6 +30,7 @@ from strongroom.engine._log import Log, make_log
 from strongroom.engine._metrics import Metrics
 from strongroom.engine._models import DEFAULT_MODEL, Models
 from strongroom.engine._payload import from_us
+from strongroom.engine._policies import Policies
 from strongroom.engine._pseudonyms import Pseudonyms
 from strongroom.engine._registry import NamespaceEntry, NewNamespace, Registry
 from strongroom.engine._rotation import Rotations
@@ -143,6 +144,7 @@ class Engine:
         self.telemetry = make_telemetry(config.telemetry, str(ledger.store_id))
         self.doors = Doors(self)
         self._frozen = False
+        self.policies = Policies(self)
         self.audit_log = AuditLog(self)
         self.statements = RunningStatements()
         self.models = Models(self, worker=worker, provider=provider)

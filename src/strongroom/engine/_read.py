@@ -5,12 +5,15 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from strongroom import access
 from strongroom.engine._call import Call
+from strongroom.engine._decide import decide
 from strongroom.engine._payload import decode_memory, to_memory
 from strongroom.engine._registry import NamespaceEntry
-from strongroom.engine._validate import check_count, check_id
+from strongroom.engine._single import admit, admit_reading, hidden_memory
+from strongroom.engine._validate import check_count, check_id, check_text
 from strongroom.errors import (
     AccessDeniedError,
     ClosedError,
@@ -23,16 +26,18 @@ from strongroom.errors import (
     TamperedError,
 )
 from strongroom.model import Action, Field, Filter, ListPage, Memory, SealedRecord, check_namespace
+from strongroom.model.rows import Reach
 from strongroom.recall import NamespaceIndex
 
 _CURSOR = struct.Struct(">Bq16s")  # version, created_us, memory_id
+PURPOSE_BYTES_MAX = 200
 ATTEMPTS = 50  # each repeats only because something was written in between
 
 
 def get(call: Call, memory_id: object, namespace: object) -> Memory:
     engine = call.engine
     name = check_namespace(namespace)
-    call.require(Action.READ, name)
+    reach = call.require(Action.READ, name)
     raw_id = check_id(memory_id)
     call.namespaces, call.memory_ids = (name,), (raw_id,)
     engine.registry.refresh()
@@ -40,6 +45,36 @@ def get(call: Call, memory_id: object, namespace: object) -> Memory:
     row = None if entry is None else engine.live_row(entry, raw_id)
     if row is None or entry is None:
         raise MemoryNotFoundError
+    if not reach.is_whole:
+        row, hidden = admit_reading(call, entry, row, reach)
+        if hidden is not None:
+            call.count = 1
+            return hidden
+    return _opened(call, entry, row)
+
+
+def reveal(call: Call, memory_id: object, namespace: object, purpose: object, reason: object) -> Memory:
+    """Open one memory for a purpose, which policies may ask for and the audit entry holds."""
+    engine = call.engine
+    words = check_text(purpose, "purpose", PURPOSE_BYTES_MAX)
+    why = check_text(reason, "reason", PURPOSE_BYTES_MAX) if reason else call.context.reason
+    if not words.strip() or not words.isprintable() or not why.isprintable():
+        raise InvalidInputError("a purpose is some printable characters", hint="for example fraud-review")
+    call.context = replace(call.context, purpose=words, reason=why)
+    name = check_namespace(namespace)
+    reach = call.require(Action.REVEAL, name)
+    raw_id = check_id(memory_id)
+    call.namespaces, call.memory_ids = (name,), (raw_id,)
+    engine.registry.refresh()
+    entry = engine.registry.get(name)
+    row = None if entry is None else engine.live_row(entry, raw_id)
+    if row is None or entry is None:
+        raise MemoryNotFoundError
+    return _opened(call, entry, admit(call, Action.REVEAL, entry, row, reach))
+
+
+def _opened(call: Call, entry: NamespaceEntry, row: SealedRecord) -> Memory:
+    engine, raw_id = call.engine, row.memory_id
     embedded = engine.has_vector(entry, raw_id, row.content_version)
     memory = open_memory(call, entry, row, embedded, engine.access_stats.get(entry, raw_id))
     if memory.expires_at is not None and memory.expires_at <= engine.now():
@@ -70,12 +105,20 @@ def open_memory(
     )
 
 
-def open_answer(
-    call: Call, wanted: Sequence[tuple[NamespaceEntry, NamespaceIndex, bytes, int]]
-) -> list[Memory] | None:
-    """The memories of an answer, in its order; None when one changed since the index was asked.
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One memory of an answer; with a ``label`` it is shown redacted, and never opened."""
 
-    ``wanted``: namespace, its index, memory_id and the seq that the index knows.
+    entry: NamespaceEntry
+    index: NamespaceIndex
+    memory_id: bytes
+    seq: int  # that the index knows
+    label: str | None = None
+    created_us: int = 0
+
+
+def open_answer(call: Call, wanted: Sequence[Wanted]) -> list[Memory] | None:
+    """The memories of an answer, in its order; None when one changed since the index was asked.
 
     Raises:
         TamperedError: a row is older than what this process has already seen of it.
@@ -85,12 +128,15 @@ def open_answer(
         return None
     rows, counted = fetched
     memories: list[Memory] = []
-    for entry, index, memory_id, _ in wanted:
-        row, access = rows[(entry.ns, memory_id)], counted[entry.ns].get(memory_id)
+    for w in wanted:
+        if w.label is not None:
+            memories.append(hidden_memory(w.entry, w.memory_id, w.label, w.created_us))
+            continue
+        row, access = rows[(w.entry.ns, w.memory_id)], counted[w.entry.ns].get(w.memory_id)
         try:
-            memories.append(open_memory(call, entry, row, index.has_vector(memory_id), access))
+            memories.append(open_memory(call, w.entry, row, w.index.has_vector(w.memory_id), access))
         except KeyStateError as e:
-            call.engine.indexes.forget_unreadable(entry, index, row, e.code)
+            call.engine.indexes.forget_unreadable(w.entry, w.index, row, e.code)
             return None  # the key was destroyed since the index was built: the others answer
     return memories
 
@@ -106,9 +152,16 @@ def note_subjects(call: Call, entries: Iterable[NamespaceEntry], memories: Itera
 
 
 def chosen_namespaces(
-    call: Call, action: Action, patterns: Sequence[str], *, limited: bool = False
+    call: Call,
+    action: Action,
+    patterns: Sequence[str],
+    *,
+    limited: bool = False,
+    whole: bool = False,
 ) -> list[NamespaceEntry]:
-    """The namespaces that an operation reaches, authorized.
+    """The namespaces that an operation reaches, authorized; how far into each is in ``call.reaches``.
+
+    A pattern selects of the namespaces those in which something is within reach (``whole``: everything).
 
     Raises:
         AccessDeniedError: an exact name is not granted. NamespaceNotFoundError: it is granted but is not
@@ -124,6 +177,17 @@ def chosen_namespaces(
         call.namespaces = tuple(access.pattern_texts(patterns))
         call.reason = "a namespace outside the grants, or an action outside the scope"
         raise
+    exact = {p for p in access.pattern_texts(patterns) if not p.endswith("*")}
+    reaches: dict[str, Reach] = {}
+    for name in names:
+        answer = decide(call, action, name)
+        if answer.decision.allowed and (answer.reach.is_whole or not whole):
+            reaches[name] = answer.reach
+        elif name in exact:
+            call.namespaces = tuple(access.pattern_texts(patterns))
+            call.reason = answer.decision.reason
+            raise AccessDeniedError
+    names = list(reaches)
     call.namespaces = tuple(names)
     limit = engine.config.limits.namespaces_per_query_max
     if limited and len(names) > limit:
@@ -134,27 +198,29 @@ def chosen_namespaces(
         if entry is None:
             raise NamespaceNotFoundError
         entries.append(entry)
+        if not reaches[name].is_whole:
+            call.reaches[entry.ns] = reaches[name]
     return entries
 
 
 def _fetch(
-    call: Call, wanted: Sequence[tuple[NamespaceEntry, NamespaceIndex, bytes, int]]
+    call: Call, wanted: Sequence[Wanted]
 ) -> tuple[dict[tuple[int, bytes], SealedRecord], dict[int, dict[bytes, tuple[int, int]]]] | None:
     """The rows by namespace and memory_id, and by namespace how often each was returned; of one state."""
     by_ns: dict[int, tuple[NamespaceEntry, list[bytes]]] = {}
-    for entry, _, memory_id, _ in wanted:
-        by_ns.setdefault(entry.ns, (entry, []))[1].append(memory_id)
+    for w in wanted:
+        by_ns.setdefault(w.entry.ns, (w.entry, []))[1].append(w.memory_id)
     rows: dict[tuple[int, bytes], SealedRecord] = {}
     counters: dict[int, list[SealedRecord]] = {}
     with call.engine.ledger.snapshot() as state:
         for ns, (_, ids) in by_ns.items():
             rows.update({(ns, row.memory_id): row for row in state.get_many(ns, ids, Field.MEMORY)})
             counters[ns] = state.get_many(ns, ids, Field.ACCESS)
-    for entry, _, memory_id, seq in wanted:
-        row = rows.get((entry.ns, memory_id))
-        if row is None or row.seq < seq:
+    for w in wanted:
+        row = rows.get((w.entry.ns, w.memory_id))
+        if row is None or row.seq < w.seq:
             raise TamperedError("a row of the ledger is gone or older than it was")
-        if row.seq != seq:
+        if row.seq != w.seq:
             return None
     stats = call.engine.access_stats
     return rows, {ns: stats.counted(entry, ids, counters[ns]) for ns, (entry, ids) in by_ns.items()}
@@ -189,9 +255,18 @@ def _page(
     """One page, newest first by (created_at, memory_id); None when the ledger moved on meanwhile."""
     engine = call.engine
     of_index = {engine.indexes.ready(entry): entry for entry in entries}
-    items = engine.recall.list(list(of_index), wanted, now_us=engine.now_us(), limit=limit + 1, before=before)
+    items = engine.recall.list(
+        list(of_index),
+        wanted,
+        now_us=engine.now_us(),
+        limit=limit + 1,
+        before=before,
+        reaches=call.reaches,
+    )
     more, items = len(items) > limit, items[:limit]
-    memories = open_answer(call, [(of_index[i.index], i.index, i.memory_id, i.seq) for i in items])
+    memories = open_answer(
+        call, [Wanted(of_index[i.index], i.index, i.memory_id, i.seq, i.label, i.created_us) for i in items]
+    )
     if memories is None:
         return None
     call.count = len(memories)

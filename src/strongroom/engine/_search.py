@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.engine._call import Call
-from strongroom.engine._read import ATTEMPTS, chosen_namespaces, note_subjects, open_answer
+from strongroom.engine._read import ATTEMPTS, Wanted, chosen_namespaces, note_subjects, open_answer
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._validate import check_count, check_number, check_text, check_vector
 from strongroom.errors import (
@@ -22,7 +23,9 @@ from strongroom.errors import (
     StorageBusyError,
 )
 from strongroom.model import Action, Filter, Hit
+from strongroom.model.rows import Reach
 from strongroom.recall import RecallQuery
+from strongroom.recall.sql.scoring import SCORE_DIGITS
 
 _MODES = ("hybrid", "semantic", "keyword")
 
@@ -69,14 +72,39 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
     del hits[request.k :]
     touched: dict[str, list[bytes]] = {}
     for h in hits:
+        if h.memory.redacted:
+            continue
         touched.setdefault(h.memory.namespace, []).append(h.memory.memory_id.bytes)
     for entry in entries:
         if entry.name in touched:
             engine.access_stats.touch(entry.ns, touched[entry.name])
     call.memory_ids = tuple(h.memory.memory_id.bytes for h in hits)
     call.count = len(hits)
-    note_subjects(call, entries, (h.memory for h in hits))
-    return hits
+    note_subjects(call, entries, (h.memory for h in hits if not h.memory.redacted))
+    return [_coarse(h, request.mode) for h in hits] if call.reaches else hits
+
+
+def _coarse(hit: Hit, mode: str) -> Hit:
+    """A hit among rows of which some are held back.
+
+    The score of a memory that may not be opened has one decimal: a place in the order, not a measure. The
+    last digits of others depend on how many rows were multiplied at once.
+    """
+    if hit.memory.redacted:
+        return hit if mode == "hybrid" else replace(hit, score=math.floor(hit.score * 10) / 10)
+    similarity = None if hit.similarity is None else round(hit.similarity, SCORE_DIGITS)
+    return replace(hit, similarity=similarity, score=round(hit.score, SCORE_DIGITS))
+
+
+def _reaches(call: Call, request: SearchRequest) -> dict[int, Reach]:
+    """How far the search goes into each namespace.
+
+    A vector of the caller's own, or a threshold, asks for exact distances, from which a vector can be worked
+    out again, and from that the text: such a search reaches only what may be opened.
+    """
+    if request.embedding is None and request.min_similarity is None:
+        return call.reaches
+    return {ns: Reach(r.opened, r.opened, r.policies) for ns, r in call.reaches.items()}
 
 
 def _by_model(call: Call, entries: Sequence[NamespaceEntry]) -> list[list[NamespaceEntry]]:
@@ -130,10 +158,11 @@ def _search_group(
         min_similarity=request.min_similarity,
         now_us=engine.now_us(),
     )
+    reaches = _reaches(call, request)
     for _ in range(ATTEMPTS):
         of_index = {engine.indexes.ready(e): e for e in entries}
         try:
-            found = engine.recall.search(list(of_index), query)
+            found = engine.recall.search(list(of_index), query, reaches)
         except ClosedError:
             engine.ensure_open()
             continue  # an index was dropped while it was asked: it is built again
@@ -142,12 +171,18 @@ def _search_group(
         engine.metrics.step("keyword_lane", found.keyword_s)
         started = perf_counter()
         memories = open_answer(
-            call, [(of_index[c.index], c.index, c.memory_id, c.seq) for c in found.candidates]
+            call,
+            [
+                Wanted(of_index[c.index], c.index, c.memory_id, c.seq, c.label, c.created_us)
+                for c in found.candidates
+            ],
         )
         if memories is None:
             continue
         hits = [
-            Hit(
+            Hit(memory=m, score=c.score)
+            if m.redacted
+            else Hit(
                 memory=m,
                 score=c.score,
                 similarity=c.similarity,

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from uuid import UUID
 
-from strongroom.engine import _admin, _check, _escrow, _import_key
+from strongroom.engine import _admin, _check, _escrow, _explain, _import_key
 from strongroom.engine._session_base import Operations
 from strongroom.model import (
+    IN_PROCESS,
     ApiKeyInfo,
+    Explanation,
     Finding,
     NamespaceInfo,
     NamespaceKms,
     Principal,
     QueueEntry,
+    RequestContext,
     Scope,
     StoreStats,
 )
@@ -108,6 +112,32 @@ class StoreOperations(Operations):
             ConfigurationError: the configuration names none.
         """
         return self._run("administer", _escrow.add)
+
+    def policy_explain(
+        self,
+        key_id: str,
+        action: str,
+        *,
+        namespace: str | None = None,
+        memory_id: UUID | str | None = None,
+        context: RequestContext = IN_PROCESS,
+        surface: str = "python",
+    ) -> Explanation:
+        """Why a key may, or may not, do something; needs the admin scope over the whole store.
+
+        Args:
+            action: one of ``Action``.
+            namespace: None: the whole store.
+            memory_id: about this memory of the namespace.
+            context, surface: as if the question came in so.
+
+        Raises:
+            CredentialNotFoundError, MemoryNotFoundError: there is no such key or memory.
+        """
+        return self._run(
+            "administer",
+            lambda call: _explain.explain(call, key_id, action, namespace, memory_id, context, surface),
+        )
 
     def keys_create(
         self,

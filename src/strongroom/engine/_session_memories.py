@@ -156,6 +156,21 @@ class MemoryOperations(Operations):
         """
         return self._run("read", lambda call: _read.get(call, memory_id, namespace))
 
+    def reveal(
+        self, memory_id: UUID | str, *, namespace: str, purpose: str, reason: str | None = None
+    ) -> Memory:
+        """Open one memory that a search answers redacted, for a purpose; an audited act of its own.
+
+        Args:
+            purpose: a word or two that policies may ask for, for example ``fraud-review``.
+            reason: anything further for the audit log.
+
+        Raises:
+            AccessDeniedError: the policies do not permit it for this purpose.
+            MemoryNotFoundError: it is not there, or the caller may not know of it.
+        """
+        return self._run("reveal", lambda call: _read.reveal(call, memory_id, namespace, purpose, reason))
+
     def list(
         self,
         *,

@@ -17,8 +17,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from strongroom import access, audit
+from strongroom import audit
 from strongroom.engine._call import Call
+from strongroom.engine._counts import counts, queue_pages
+from strongroom.engine._decide import decide
 from strongroom.engine._read import chosen_namespaces, open_memory
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._validate import check_count, check_id, check_text
@@ -30,15 +32,25 @@ from strongroom.errors import (
     LimitExceededError,
     TamperedError,
 )
-from strongroom.model import Action, Field, Memory, SealedRecord, SqlCancel, SqlDescription, SqlResult
+from strongroom.model import (
+    Action,
+    AuditEntry,
+    Field,
+    Memory,
+    SealedRecord,
+    SqlCancel,
+    SqlDescription,
+    SqlResult,
+)
+from strongroom.model.rows import WHOLE
 from strongroom.model.sql_values import to_rows
 from strongroom.recall import sql
 from strongroom.recall.columnar import ColumnarTable
 
 if TYPE_CHECKING:
-    from strongroom.engine._core import Engine
+    pass
 
-_PAGE = 1000
+_PAGE = 1000  # audit entries that are read at once
 _TIME = pa.timestamp("us", "UTC")
 _UUID = pa.uuid()
 _TYPES: Mapping[str, Any] = {
@@ -105,7 +117,7 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
     if plan.scores:
         entries = [engine.models.current(entry) for entry in entries]
         texts.embed(plan, entries)
-    members = _members(engine, entries) if plan.walk.bases else []
+    members = _members(call, entries) if plan.walk.bases else []
     made = sql.Request(
         plan=plan,
         statement=request.statement,
@@ -117,7 +129,7 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
         scorer=partial(texts.scorers, members, entries) if plan.scores else None,
         vectors=texts.of_top(plan, entries),
         cancel=cancel,
-        open=partial(_opened, call, entries, members) if members else None,
+        open=partial(_opened, call, entries, members) if members and not call.reaches else None,
     )
     started = perf_counter()
     name = request.statement_id
@@ -139,7 +151,7 @@ def describe_sql(
     types = sql.parameter_types(plan, tuple(str(t) for t in parameter_types))
     empty = {key: _empty(key, extension) for key in plan.walk.used}
     request = sql.Request(
-        plan, statement, _members(engine, entries) if plan.walk.bases else [], [], 0, 1, empty
+        plan, statement, _members(call, entries) if plan.walk.bases else [], [], 0, 1, empty
     )
     return SqlDescription(types, engine.indexes.sql.describe(request, types))
 
@@ -154,12 +166,16 @@ def _authorized(call: Call, statement: str, patterns: Sequence[str] | None) -> l
         str(statement).encode("utf-8", "replace")
     )
     call.reason = f"statement {digest[:12].hex()}"
-    return chosen_namespaces(call, Action.READ, ("*",) if patterns is None else patterns)
+    return chosen_namespaces(call, Action.SQL, ("*",) if patterns is None else patterns)
 
 
-def _members(engine: Engine, entries: Sequence[NamespaceEntry]) -> list[sql.Member]:
-    indexes = [engine.indexes.ready(entry) for entry in entries]
-    return [sql.Member(cast(ColumnarTable, index.table), index) for index in indexes]
+def _members(call: Call, entries: Sequence[NamespaceEntry]) -> list[sql.Member]:
+    made = []
+    for entry in entries:
+        index = call.engine.indexes.ready(entry)
+        reach = call.reaches.get(entry.ns, WHOLE)
+        made.append(sql.Member(cast(ColumnarTable, index.table), index, reach))
+    return made
 
 
 def _opened(
@@ -238,12 +254,12 @@ class _Texts:
     def scorers(
         self, members: Sequence[sql.Member], entries: Sequence[NamespaceEntry], score: sql.Score
     ) -> Sequence[sql.Scorer]:
-        indexes = [m.index for m in members]
+        indexes, reach = [m.index for m in members], [m.reach for m in members]
         if score.kind == "keyword":
-            return sql.keyword_scorers(indexes, self.text(score.text))
+            return sql.keyword_scorers(indexes, self.text(score.text), reach)
         if score.kind == "hybrid":
-            return sql.hybrid_scorers(indexes, self._of(score, entries), self.text(score.text))
-        return sql.semantic_scorers(indexes, self._of(score, entries))
+            return sql.hybrid_scorers(indexes, self._of(score, entries), self.text(score.text), reach)
+        return sql.semantic_scorers(indexes, self._of(score, entries), reach)
 
     def of_top(self, plan: sql.Plan, entries: Sequence[NamespaceEntry]) -> list[NDArray[np.float32]] | None:
         return None if plan.top is None or not entries else self._of(plan.top.score, entries)
@@ -289,18 +305,16 @@ def _array(values: Sequence[Any], type_: str) -> Any:
 
 
 def _namespace_rows(call: Call, entries: Sequence[NamespaceEntry]) -> list[tuple[Any, ...]]:
-    engine = call.engine
     rows = []
     for entry in entries:
-        index = engine.indexes.ready(entry)
-        pending = engine.ledger.queue_stats(entry.ns).pending
+        known = counts(call, entry)
         rows.append(
             (
                 entry.name,
                 entry.created_us,
-                index.memories,
-                index.embedded,
-                pending,
+                known.memories,
+                known.embedded,
+                known.pending,
                 entry.model,
                 entry.language,
             )
@@ -312,10 +326,8 @@ def _queue_rows(call: Call, entries: Sequence[NamespaceEntry]) -> list[tuple[Any
     rows: list[tuple[Any, ...]] = []
     limit = call.engine.config.limits.sql_rows_max
     for entry in entries:
-        after = 0
-        while page := call.engine.ledger.queue(ns=entry.ns, after=after, limit=_PAGE):
+        for page in queue_pages(call, entry):
             rows += [(entry.name, r.memory_id, r.dead, r.attempts, r.error_code) for r in page]
-            after = page[-1].id
             if len(rows) > limit:
                 raise LimitExceededError(
                     "the embedding queue is too long for SQL", hint="use: strongroom queue"
@@ -329,7 +341,7 @@ def _audit_rows(call: Call) -> list[tuple[Any, ...]]:
     Those come without their number in the log, which would count what others do.
     """
     engine = call.engine
-    everything = access.decide(call.principal, Action.ADMINISTER, None).allowed
+    everything = decide(call, Action.ADMINISTER, None).decision.allowed
     newest = engine.ledger.audit_count()
     after = max(0, newest - engine.config.limits.sql_audit_entries_max)
     rows: list[tuple[Any, ...]] = []
@@ -338,9 +350,18 @@ def _audit_rows(call: Call) -> list[tuple[Any, ...]]:
             e = audit.decode(engine.vault.open_audit(seq, sealed), seq)
             if everything or e.principal == call.caller:
                 number = e.seq if everything else None
+                outcome, reason = (e.outcome, e.reason) if everything else _as_answered(e)
                 rows.append(
                     (number, e.at_us, e.request_id, e.principal, e.surface, e.action, list(e.namespaces),
-                     e.outcome, e.reason, list(e.memory_ids), e.count)
+                     outcome, reason, list(e.memory_ids), e.count)
                 )  # fmt: skip
         after = page[-1][0]
     return rows
+
+
+def _as_answered(entry: AuditEntry) -> tuple[str, str]:
+    """Outcome and reason as their caller knows them: a denial that looked like an absence stays one."""
+    answered = dict(entry.details).get("answered")
+    if answered is None:
+        return entry.outcome, "" if entry.outcome == "denied" else entry.reason
+    return answered, ""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from strongroom.engine._call import Call
 from strongroom.engine._payload import MemoryPayload, decode_memory, encode, encode_vector, to_memory
 from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._single import admit, admit_new, facts_in, shown
 from strongroom.engine._validate import (
     check_count,
     check_draft,
@@ -37,6 +38,7 @@ from strongroom.keyring import DataKey
 from strongroom.ledger import Put, QueueItem, WriteBatch
 from strongroom.model import Action, Field, Memory, MemoryDraft, MemoryPatch, SealedRecord, State
 from strongroom.model.memory import Unset
+from strongroom.model.rows import WHOLE, Reach
 from strongroom.recall import Remove, Upsert, VectorPut
 
 if TYPE_CHECKING:
@@ -173,16 +175,17 @@ def _prepare(call: Call, draft: MemoryDraft, entries: dict[str, NamespaceEntry])
     namespace, payload = check_draft(
         draft, engine.config.limits, engine.now_us(), namespace_known=entry is not None
     )
-    if entry is None:
-        call.require(Action.STORE, namespace)
+    reach = call.require(Action.STORE, namespace) if entry is None else call.reaches.get(entry.ns, WHOLE)
     memory_id = os.urandom(16) if draft.memory_id is None else check_id(draft.memory_id)
     if draft.memory_id is None:  # RFC 9562 version 4
         b = bytearray(memory_id)
         b[6] = (b[6] & 0x0F) | 0x40
         b[8] = (b[8] & 0x3F) | 0x80
         memory_id = bytes(b)
+    admit_new(call, Action.STORE, namespace, facts_in(payload, memory_id), reach)
     if entry is None:
         entry = entries[namespace] = engine.namespace_for_store(call, namespace)
+        call.reaches[entry.ns] = reach
     vector = None
     if draft.embedding is not None:
         vector = check_vector(draft.embedding, engine.models.dimensions(entry))
@@ -286,29 +289,34 @@ def update(
     call: Call, memory_id: object, namespace: object, patch: MemoryPatch, expected: int | None
 ) -> Memory:
     engine = call.engine
-    entry, raw_id = _target(call, Action.UPDATE, memory_id, namespace)
+    entry, raw_id, reach = _target(call, Action.UPDATE, memory_id, namespace)
     if expected is not None:
         check_count(expected, "expected_version", 1, 2**31)
     for _ in range(_RETRIES):
         row = engine.live_row(entry, raw_id)
         if row is None:
             raise MemoryNotFoundError
+        row = admit(call, Action.UPDATE, entry, row, reach)
         if expected is not None and row.version != expected:
             raise VersionConflictError
         try:
-            return _update_once(call, entry, row, patch)
+            return _update_once(call, entry, row, patch, reach)
         except (VersionConflictError, DuplicateMemoryError):
             if expected is not None:
                 raise VersionConflictError from None
     raise VersionConflictError
 
 
-def _update_once(call: Call, entry: NamespaceEntry, row: SealedRecord, patch: MemoryPatch) -> Memory:
+def _update_once(
+    call: Call, entry: NamespaceEntry, row: SealedRecord, patch: MemoryPatch, reach: Reach
+) -> Memory:
     engine = call.engine
     old = decode_memory(engine.vault.open(entry.tenant, row))
     if old.expires_us is not None and old.expires_us <= engine.now_us():
         raise MemoryNotFoundError  # as get says: what has expired does not come back
     payload = patched(old, patch, engine.config.limits, engine.now_us())
+    facts = facts_in(payload, row.memory_id)
+    admit_new(call, Action.UPDATE, entry.name, facts, reach)
     given = None if isinstance(patch.embedding, Unset) or patch.embedding is None else patch.embedding
     vector = None if given is None else check_vector(given, engine.models.dimensions(entry))
     new_content = payload.content != old.content
@@ -351,7 +359,7 @@ def _update_once(call: Call, entry: NamespaceEntry, row: SealedRecord, patch: Me
         engine.indexes.offer(entry.ns, VectorPut(memory_id, content_version, vector, seqs[1]))
     if new_content and vector is None:
         engine.models.offer(entry, memory_id, content_version)
-    return memory
+    return shown(call, memory, facts)
 
 
 def vector_put(
@@ -396,12 +404,18 @@ def _vector_row(
 
 def delete(call: Call, memory_id: object, namespace: object) -> bool:
     engine = call.engine
-    entry, raw_id = _target(call, Action.DELETE, memory_id, namespace, missing_ok=True)
+    entry, raw_id, reach = _target(call, Action.DELETE, memory_id, namespace, missing_ok=True)
     if entry is None:
         return False
     for _ in range(_RETRIES):
         row = engine.live_row(entry, raw_id)
         if row is None:
+            return False
+        try:
+            row = admit(call, Action.DELETE, entry, row, reach)
+        except MemoryNotFoundError:
+            if call.concealed:
+                call.details["answered"] = "ok"
             return False
         call.count = 1
         call.about(entry, (_subject_of(engine, entry, row),))
@@ -430,12 +444,15 @@ def _subject_of(engine: Engine, entry: NamespaceEntry, row: SealedRecord) -> str
 
 def _target(
     call: Call, action: Action, memory_id: object, namespace: object, *, missing_ok: bool = False
-) -> tuple[Any, bytes]:
-    """The entry of a granted namespace and the id's bytes; a namespace that is not there has no memories."""
+) -> tuple[Any, bytes, Reach]:
+    """The entry of a granted namespace, the id's bytes, and how far the grant reaches into the namespace.
+
+    A namespace that is not there has no memories.
+    """
     from strongroom.model import check_namespace
 
     name = check_namespace(namespace)
-    call.require(action, name)
+    reach = call.require(action, name)
     raw_id = check_id(memory_id)
     call.namespaces = (name,)
     call.memory_ids = (raw_id,)
@@ -443,4 +460,4 @@ def _target(
     entry = call.engine.registry.get(name)
     if entry is None and not missing_ok:
         raise MemoryNotFoundError
-    return entry, raw_id
+    return entry, raw_id, reach

@@ -13,7 +13,7 @@ from typing import Final
 
 from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config
 from strongroom.errors import ConfigurationError, StoreNotFoundError, StrongroomError
-from strongroom.governance import _files, _keys, _machine, _model_files, _tls
+from strongroom.governance import _files, _keys, _machine, _model_files, _policies, _tls
 from strongroom.governance._case import Case, System
 from strongroom.governance._versions import check_versions, versions
 from strongroom.model import Finding, Severity
@@ -42,6 +42,7 @@ _STORE: Final[tuple[Check, ...]] = (
     _files.check_disks,
     _keys.check_keyring,
     _keys.check_queue,
+    _policies.check_policies,
     _model_files.check_models,
     _tls.check_tls,
     _machine.check_opens,

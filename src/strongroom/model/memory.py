@@ -23,6 +23,9 @@ class Memory:
     Times are timezone-aware UTC with microseconds. ``importance`` is in [0, 1]. ``version`` starts
     at 1 and grows with every update. ``has_embedding`` is true when the memory can be found by
     meaning. ``derived_from`` names memories of the same namespace that this one was made from.
+
+    ``redacted``: the caller may know of it and not see what it holds. Then only ``memory_id``,
+    ``namespace``, ``sensitivity`` and ``created_at`` are those of the memory; the rest is empty.
     """
 
     memory_id: UUID
@@ -45,9 +48,25 @@ class Memory:
     last_accessed_at: datetime | None = None
     has_embedding: bool = False
     version: int = 1
+    redacted: bool = False
 
     def __repr__(self) -> str:  # content stays out of logs and tracebacks
         return f"<Memory {self.memory_id} in {self.namespace!r}, {len(self.content)} characters>"
+
+
+def redacted(memory_id: UUID, namespace: str, sensitivity: str, created_at: datetime) -> Memory:
+    """What is shown of a memory whose content may not be opened."""
+    return Memory(
+        memory_id=memory_id,
+        namespace=namespace,
+        content="",
+        kind="",
+        sensitivity=sensitivity,
+        importance=0.0,
+        created_at=created_at,
+        updated_at=created_at,
+        redacted=True,
+    )
 
 
 @dataclass(slots=True, kw_only=True)

@@ -9,6 +9,7 @@ from datetime import datetime
 from strongroom.errors import InvalidNamespaceError
 
 SEGMENTS_MAX = 8
+SUPERVISE = "supervise:"
 NAMESPACE_BYTES_MAX = 255
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _HINT = (
@@ -38,7 +39,12 @@ def tenant_of(namespace: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NamespacePattern:
-    """``company_a/support`` (that one), ``company_a/*`` (all below it), or ``*`` (all)."""
+    """``company_a/support`` (that one), ``company_a/*`` (all below it), or ``*`` (all).
+
+    As a grant it may have ``supervise:`` before it: the right to read there across namespaces, and nothing
+    else, whatever the scope. Such a grant selects nothing by itself (``matches``); whoever decides about
+    reading asks it by ``supervises``.
+    """
 
     text: str
 
@@ -51,6 +57,12 @@ class NamespacePattern:
         """
         if not isinstance(text, str):
             raise InvalidNamespaceError(hint=_HINT)
+        if text.startswith(SUPERVISE):
+            return cls(SUPERVISE + cls._plain(text[len(SUPERVISE) :]).text)
+        return cls._plain(text)
+
+    @classmethod
+    def _plain(cls, text: str) -> NamespacePattern:
         if text == "*":
             return cls("*")
         if text.endswith("/*"):
@@ -60,6 +72,20 @@ class NamespacePattern:
     @property
     def is_exact(self) -> bool:
         return not self.text.endswith("*")
+
+    @property
+    def is_supervising(self) -> bool:
+        """Whether it is a grant to supervise."""
+        return self.text.startswith(SUPERVISE)
+
+    @property
+    def plain(self) -> NamespacePattern:
+        """The namespaces that it speaks of."""
+        return NamespacePattern(self.text.removeprefix(SUPERVISE)) if self.is_supervising else self
+
+    def supervises(self, namespace: str) -> bool:
+        """Whether it lets its holder read in ``namespace`` as a supervisor."""
+        return self.is_supervising and self.plain.matches(namespace)
 
     def matches(self, namespace: str) -> bool:
         if self.text == "*":

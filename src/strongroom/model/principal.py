@@ -28,6 +28,10 @@ class Action(StrEnum):
     DELETE = "delete"
     STATS = "stats"
     ADMINISTER = "administer"
+    REVEAL = "reveal"
+    SQL = "sql"
+    EXPORT = "export"
+    ERASE = "erase"
 
 
 class PrincipalKind(StrEnum):
@@ -109,8 +113,41 @@ class ApiKeyInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplainedLayer:
+    """What one layer says: key scope, namespace grant, attribute policy."""
+
+    name: str
+    allowed: bool
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """Why something would be allowed or denied; for administrators.
+
+    ``policies``: the ids of the attribute policies that decide. ``policy_set``: the version in force
+    (SHA-256, hex), "" when none is. ``rows``, ``opened``: conditions on the memories that would be seen, and
+    of which the content would be opened, as SQL; "" for all of them.
+    """
+
+    allowed: bool
+    layers: tuple[ExplainedLayer, ...]
+    policies: tuple[str, ...]
+    policy_set: str
+    supervising: bool
+    rows: str
+    opened: str
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
-    """Allowed or not, and why. The reason is for the operator's log, never for the caller."""
+    """Allowed or not, and why. The reason is for the operator's log, never for the caller.
+
+    ``policies``: the ids of the attribute policies that decided. ``supervising``: only a grant to supervise
+    lets it through.
+    """
 
     allowed: bool
     reason: str
+    policies: tuple[str, ...] = ()
+    supervising: bool = False

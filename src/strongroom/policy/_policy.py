@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -160,5 +161,12 @@ def _asked(tree: Any, found: set[str]) -> None:
             return
         if tree.get("Var") == "resource":
             found.add("resource.memory_id")
+        for form in ("is", "in"):
+            body = tree.get(form)
+            if isinstance(body, Mapping) and body.get("left") == {"Var": "resource"}:
+                above = body.get("right", body.get("in"))
+                if above is not None and '"Memory"' in json.dumps(above):
+                    found.add("resource.memory_id")
+                return  # its type and its namespaces are no facts of a memory
         for part in tree.values():
             _asked(part, found)

@@ -6,13 +6,16 @@
 
 from strongroom.recall._blocks import ByteSink, ByteSource
 from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
+from strongroom.recall._items import ListItem
+from strongroom.recall._rows_sql import rows_sql
 from strongroom.recall._settings import MemoryTable, RecallSettings
 from strongroom.recall._unit import check_vector
 from strongroom.recall.analyze import LANGUAGES, analysis_id, check_language
 from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
 from strongroom.recall.columnar import ColumnarStore, ColumnarTable
-from strongroom.recall.index import ListItem, NamespaceIndex
+from strongroom.recall.index import NamespaceIndex
 from strongroom.recall.search import Candidate, Recall, RecallQuery, RecallResult
+from strongroom.recall.standing import Standing, facts_of, standing, within
 
 __all__ = [
     "LANGUAGES",
@@ -33,10 +36,15 @@ __all__ = [
     "RecallResult",
     "RecallSettings",
     "Remove",
+    "Standing",
     "Upsert",
     "VectorDrop",
     "VectorPut",
     "analysis_id",
     "check_language",
     "check_vector",
+    "facts_of",
+    "rows_sql",
+    "standing",
+    "within",
 ]

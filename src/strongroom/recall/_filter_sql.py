@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,7 +13,10 @@ from strongroom.model import Filter, JsonValue
 from strongroom.recall._columns import tag_bits, text_key, to_us
 from strongroom.recall.where import CheckedWhere, WhereChecker
 
-__all__ = ["Compiled", "compile_filter", "json_pointer"]
+__all__ = ["OUTSIDE", "Compiled", "compile_filter", "json_pointer", "looks_inside"]
+
+OUTSIDE: Final = frozenset({"memory_id", "namespace", "sensitivity", "created_at"})
+"""The columns of a memory that is seen and not opened."""
 
 VALUES_MAX: Final = 1000
 PATHS_MAX: Final = 32
@@ -83,6 +86,21 @@ def compile_filter(
         if "namespace" in out.where.columns:
             out.parameters["namespace"] = namespace
     return out
+
+
+def looks_inside(filter: Filter, checker: WhereChecker) -> bool:
+    """Whether it looks at more than ``OUTSIDE`` of a memory.
+
+    Raises:
+        InvalidFilterError: ``where`` is refused.
+    """
+    apart = replace(filter, created_after=None, created_before=None, where=None)
+    if not apart.is_empty:
+        return True
+    where = filter.where
+    if where is None or not _text(where, "where").strip():
+        return False
+    return not checker.check(where).columns <= OUTSIDE
 
 
 _NUMBER_MAX = sys.float_info.max  # NaN is no number below it either, and an int may be above

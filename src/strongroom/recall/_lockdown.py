@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import duckdb
+
 LOCKDOWN: Final = (
     "temp_directory = ''",
     "autoload_known_extensions = false",
@@ -17,4 +19,17 @@ LOCKDOWN: Final = (
     "max_expression_depth = 400",
     "enable_external_access = false",
     "lock_configuration = true",
+)
+PARSE: Final = (
+    "SELECT json_serialize_sql(CAST($1 AS VARCHAR),"
+    " skip_default := true, skip_empty := true, skip_null := true)"
+)
+INPUT_ERRORS: Final = (
+    duckdb.ConversionException,
+    duckdb.InvalidInputException,
+    duckdb.OutOfRangeException,
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ParserException,
+    duckdb.TypeMismatchException,
 )

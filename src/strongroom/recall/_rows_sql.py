@@ -7,7 +7,7 @@ and from credentials, never from a statement; they are written as literals that 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 from strongroom.errors import InternalError
@@ -15,6 +15,7 @@ from strongroom.model.rows import (
     Below,
     Constant,
     Every,
+    Facts,
     Like,
     Not,
     OneOf,
@@ -26,19 +27,48 @@ from strongroom.model.rows import (
     TagsWithin,
 )
 
-__all__ = ["BARRIER", "rows_sql"]
+__all__ = ["FACTS_SQL", "behind_barrier", "facts_of", "rows_sql"]
 
-BARRIER: Final = "LIMIT 1099511627776 OFFSET 0"
+_BARRIER: Final = "LIMIT 1099511627776 OFFSET 0"
 """Behind this no condition of a caller is moved to before ours: the engine keeps it apart. Without it a
 condition that fails on a value (a CAST) would tell of rows that the caller may not see."""
 
 _NUMBERS: Final = {
     "importance": "CAST(floor(importance * CAST(1000 AS DOUBLE)) AS BIGINT)",
 }
+FACTS_SQL: Final = (
+    f"memory_id, kind, sensitivity, {_NUMBERS['importance']}, epoch_us(created_at), tags,"
+    " subject, agent_id, session_id, source"
+)
 _TEXTS: Final = frozenset({"kind", "sensitivity"})
 _OPTIONAL: Final = frozenset({"subject", "agent_id", "session_id", "source"})
 _EARLIEST_US, _LATEST_US = -62_135_596_800_000_000, 253_402_300_800_000_000  # the years 1 to 9999
 _ESCAPE: Final = str.maketrans({"%": r"\%", "_": r"\_", "\\": "\\\\"})
+
+
+def behind_barrier(table: str, rows: Rows, further: str = "") -> str:
+    """A subquery of the rows of ``table``, a name of ours; ``further``: expressions beside its columns."""
+    columns = f"*, {further}" if further else "*"
+    return f"(SELECT {columns} FROM {table} WHERE {rows_sql(rows)} {_BARRIER})"  # noqa: S608
+
+
+def facts_of(row: tuple[Any, ...] | None) -> Facts | None:
+    """What ``FACTS_SQL`` selected."""
+    if row is None:
+        return None
+    memory_id, kind, sensitivity, importance, created_us, tags, subject, agent_id, session_id, source = row
+    return Facts(
+        memory_id=memory_id.bytes,
+        kind=kind,
+        sensitivity=sensitivity,
+        importance=importance,
+        created_us=created_us,
+        tags=frozenset(tags),
+        subject=subject,
+        agent_id=agent_id,
+        session_id=session_id,
+        source=source,
+    )
 
 
 def rows_sql(rows: Rows) -> str:

@@ -30,6 +30,7 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.model import Filter, Memory
+from strongroom.model.rows import ALL, Rows
 from strongroom.recall._apply_batch import apply_batch, with_arrow
 from strongroom.recall._blocks import BlockReader
 from strongroom.recall._buffer import ChangeBuffer
@@ -39,7 +40,9 @@ from strongroom.recall._facets import Facets
 from strongroom.recall._filter_sql import Compiled, compile_filter
 from strongroom.recall._kept_filters import KeptFilters, key_of
 from strongroom.recall._later import Later
-from strongroom.recall._lockdown import LOCKDOWN
+from strongroom.recall._lockdown import INPUT_ERRORS, LOCKDOWN, PARSE
+from strongroom.recall._row_questions import RowQuestions
+from strongroom.recall._rows_sql import behind_barrier
 from strongroom.recall._watchdog import Watchdog
 from strongroom.recall.where import WHERE_BYTES_MAX, CheckedWhere, WhereChecker
 
@@ -50,20 +53,6 @@ _T = TypeVar("_T")
 ROW_BYTES: Final = 400  # of a row beside its content, measured
 KEY_BYTES: Final = 120  # of a row in memory beside what a snapshot holds of it
 COUNTERS_MAX: Final = 10_000  # counter changes that wait for a query that looks at them
-
-_PARSE: Final = (
-    "SELECT json_serialize_sql(CAST($1 AS VARCHAR),"
-    " skip_default := true, skip_empty := true, skip_null := true)"
-)
-_INPUT_ERRORS: Final = (
-    duckdb.ConversionException,
-    duckdb.InvalidInputException,
-    duckdb.OutOfRangeException,
-    duckdb.BinderException,
-    duckdb.CatalogException,
-    duckdb.ParserException,
-    duckdb.TypeMismatchException,
-)
 
 
 class ColumnarStore:
@@ -150,14 +139,14 @@ class ColumnarStore:
             return LimitExceededError(
                 "the columnar engine reached its memory limit", hint="raise [recall] memory_limit"
             )
-        if isinstance(error, _INPUT_ERRORS):
+        if isinstance(error, INPUT_ERRORS):
             return _BadInputError()
         return InternalError(f"the columnar engine failed: {type(error).__name__}")
 
     def _parse(self, statement: str) -> str:
         try:
             with self.cursor() as cursor:
-                return str(cursor.execute(_PARSE, [statement]).fetchone()[0])
+                return str(cursor.execute(PARSE, [statement]).fetchone()[0])
         except _BadInputError:
             raise InvalidFilterError("where: not a SQL expression") from None
 
@@ -239,7 +228,7 @@ class _BadInputError(InternalError):
     """A value did not fit an operation; whoever knows whose value it was says so instead."""
 
 
-class ColumnarTable:
+class ColumnarTable(RowQuestions):
     """The memories of one namespace. All methods may be called from any thread.
 
     Row ids (``rid``) are given by the caller, grow with every append and are never used twice; an
@@ -290,14 +279,16 @@ class ColumnarTable:
         """Set ``access_count`` and ``last_accessed_at`` (microseconds UTC)."""
         self._buffer.set_access(rid, count, last_us)
 
-    def select(self, filter: Filter, *, now_us: int) -> NDArray[np.int64]:
+    def select(self, filter: Filter, *, now_us: int, rows: Rows = ALL) -> NDArray[np.int64]:
         """Row ids, shape (n,), int64, ascending, of the memories that match and have not expired.
+
+        ``rows``: only among these; nothing of the filter is looked at for another.
 
         Raises:
             InvalidFilterError, OperationTimeoutError, LimitExceededError, ClosedError.
         """
         compiled = self._compile(filter, now_us)
-        rids = self._rids(compiled)
+        rids = self._rids(compiled, rows)
         if len(rids) > 1 and not bool(np.all(rids[1:] > rids[:-1])):
             rids.sort()
         return rids
@@ -324,9 +315,9 @@ class ColumnarTable:
             raise ClosedError("the namespace was dropped")
         return self._kept.mask(key_of(compiled), self._buffer.rid_last + 1, ask)
 
-    def _rids(self, compiled: Compiled) -> NDArray[np.int64]:
+    def _rids(self, compiled: Compiled, rows: Rows = ALL) -> NDArray[np.int64]:
         return self._query(
-            compiled, "SELECT rid", "", lambda c: np.asarray(c.fetchnumpy()["rid"], dtype=np.int64)
+            compiled, "SELECT rid", "", lambda c: np.asarray(c.fetchnumpy()["rid"], dtype=np.int64), rows
         )
 
     def list_page(
@@ -450,13 +441,16 @@ class ColumnarTable:
             filter, self._store.checker, namespace=self._namespace, now_us=now_us, may_expire=may_expire
         )
 
-    def _query(self, compiled: Compiled, head: str, tail: str, fetch: Callable[[Any], _T]) -> _T:
+    def _query(
+        self, compiled: Compiled, head: str, tail: str, fetch: Callable[[Any], _T], rows: Rows = ALL
+    ) -> _T:
         self._flush(counters=compiled.needs_counters)
         conditions = " AND ".join(compiled.conditions)
         where = f" WHERE {conditions}" if conditions else ""
+        source = self._name if rows == ALL else behind_barrier(self._name, rows)
         try:
             with self._store.cursor(watched=True) as cursor:
-                return fetch(cursor.execute(f"{head} FROM {self._name}{where}{tail}", compiled.parameters))
+                return fetch(cursor.execute(f"{head} FROM {source}{where}{tail}", compiled.parameters))
         except _BadInputError:
             if self._dropped:
                 raise ClosedError("the namespace was dropped") from None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import count
 
 import numpy as np
@@ -18,9 +17,12 @@ from numpy.typing import NDArray
 
 from strongroom.errors import IntegrityError, InternalError, InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, Memory
+from strongroom.model.rows import ALL, NONE, WHOLE, Reach, Rows
 from strongroom.recall._blocks import BlockReader, ByteSource
 from strongroom.recall._columns import to_us
 from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
+from strongroom.recall._items import ListItem
+from strongroom.recall._masks import Masks, passing
 from strongroom.recall._roster import Pending, Roster
 from strongroom.recall._settings import MemoryTable, RecallSettings
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
@@ -37,16 +39,6 @@ FEW_ROWS = 3_000  # allowed sets up to this size are given as rids
 Allowed = NDArray[np.int64] | NDArray[np.bool_] | None
 _serials = count()
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ListItem:
-    """One row of a listing; ``(created_us, memory_id)`` is the place to go on from."""
-
-    index: NamespaceIndex
-    memory_id: bytes
-    seq: int
-    created_us: int
 
 
 class NamespaceIndex:
@@ -87,6 +79,8 @@ class NamespaceIndex:
         self._expires: NDArray[np.int64] = np.zeros(0, dtype=np.int64)  # microseconds, by rid
         self._created: NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._expires_first: int = NEVER_US  # no row expires before
+        self.end = 0  # every row in the lanes has a lower rid
+        self.masks = Masks(table.permitted)
         self._failed = False
         self._task = BackgroundTask("strongroom-recall")
 
@@ -207,6 +201,7 @@ class NamespaceIndex:
 
     def _add_rows(self, rows: dict[int, tuple[Memory, int]]) -> None:
         self._reserve(max(rows) + 1)
+        self.end = max(self.end, max(rows) + 1)
         for rid, (memory, _) in rows.items():
             self._alive[rid] = True
             self._created[rid] = to_us(memory.created_at)
@@ -313,6 +308,7 @@ class NamespaceIndex:
                 self._dimensions = self._dimensions or dimensions or None
                 self.watermark = watermark
             self._alive = np.ones(rows, dtype=np.bool_)
+            self.end = rows
             self._created = blocks.array("CRTD", "<i8", rows=rows)
             self._expires = blocks.array("EXPR", "<i8", rows=rows)
             first = int(self._expires.min(initial=NEVER_US))
@@ -397,34 +393,52 @@ class NamespaceIndex:
         return items[:limit]
 
     # -- for Recall: the caller holds ``lock.read`` -------------------------------------------------
-    def allowed(self, filter: Filter, now_us: int) -> Allowed:
+    def allowed(self, filter: Filter, now_us: int, reach: Reach = WHOLE) -> Allowed:
         """What a question may see: sorted rids when they are few, else a mask by rid; None: every row.
+
+        A filter that looks at more than the label of a memory reaches only those whose content may be opened.
 
         Raises:
             InvalidFilterError: the filter's ``where`` is refused.
         """
+        rows = reach.seen
+        if rows != reach.opened and self.table.looks_inside(filter):
+            rows = reach.opened
         expired = now_us >= self._expires_first
-        if filter.is_empty:
+        if filter.is_empty and rows == ALL:
             return self._alive & (self._expires > now_us) if expired else None
-        mask = self.table.mask(filter, now_us=now_us)
+        mask = passing(self, filter, now_us, rows)
         if mask is None:
-            return self.table.select(filter, now_us=now_us)
+            return self.table.select(filter, now_us=now_us, rows=rows)
         mask = mask[: len(self._alive)]
         mask &= self._alive[: len(mask)]
         if expired:
             mask &= self._expires[: len(mask)] > now_us
         return np.flatnonzero(mask) if np.count_nonzero(mask) <= FEW_ROWS else mask
 
-    def chosen(self, filter: Filter, now_us: int) -> NDArray[np.int64]:
+    def chosen(self, filter: Filter, now_us: int, reach: Reach = WHOLE) -> NDArray[np.int64]:
         """The sorted rids that a question may see.
 
         Raises:
             InvalidFilterError: the filter's ``where`` is refused.
         """
-        allowed = self.allowed(filter, now_us)
+        allowed = self.allowed(filter, now_us, reach)
         if allowed is None:
             return self.everything()
         return np.flatnonzero(allowed) if allowed.dtype == np.bool_ else allowed.astype(np.int64, copy=False)
+
+    def mask(self, rows: Rows) -> NDArray[np.bool_]:
+        """For each rid whether the condition holds, removed rows included; not to be changed."""
+        if rows in (ALL, NONE):
+            return np.full(self.end, rows == ALL, dtype=np.bool_)
+        return self.masks.of(rows, self.end)
+
+    def labels(self, rids: NDArray[np.int64], reach: Reach) -> dict[int, str]:
+        """The sensitivity of those rows that are seen and not opened."""
+        if reach.opened == reach.seen:
+            return {}
+        closed = rids[~self.mask(reach.opened)[rids]]
+        return self.table.labels(closed.tolist()) if len(closed) else {}
 
     def everything(self) -> NDArray[np.int64]:
         """The sorted rids of all rows."""
@@ -447,10 +461,15 @@ class NamespaceIndex:
         return self._created[rids]
 
     def newest(
-        self, filter: Filter, limit: int, before: tuple[int, bytes] | None, now_us: int
+        self,
+        filter: Filter,
+        limit: int,
+        before: tuple[int, bytes] | None,
+        now_us: int,
+        reach: Reach = WHOLE,
     ) -> list[ListItem]:
         """``list_newest`` without order, and with all rows that share the last one's microsecond."""
-        rids = self.chosen(filter, now_us)
+        rids = self.chosen(filter, now_us, reach)
         created = self._created[rids]
         if before is not None:
             at, memory_id = before
@@ -461,8 +480,9 @@ class NamespaceIndex:
         if len(rids) > limit:
             keep = created >= np.partition(created, len(created) - limit)[len(created) - limit]
             rids, created = rids[keep], created[keep]
+        labels = self.labels(rids, reach)
         return [
-            ListItem(self, self.id_at(rid), self.seq_at(rid), at)
+            ListItem(self, self.id_at(rid), self.seq_at(rid), at, labels.get(rid))
             for rid, at in zip(rids.tolist(), created.tolist(), strict=True)
         ]
 

@@ -37,6 +37,7 @@ SCRATCH_MAX = 4  # arrays kept for searches at the same time
 QUERY_TERMS_MAX = 256  # distinct terms of one query that count
 CACHE_TERMS_MAX = 131_072
 DELTA_DOCUMENTS_MAX = 2_048  # single additions that wait outside the segments
+COUNTED_MAX = 8  # conditions on rows whose documents and lengths are kept
 MERGE_RATIO = 4  # a segment is merged with the next one unless it is this many times as large
 DEAD_DOCUMENTS_MIN = 1_024  # removed documents that make a clean-up worth while
 MERGE_INLINE_MAX = 8_192  # documents; larger merges run in the background
@@ -102,6 +103,7 @@ class KeywordLane:
         self._live: NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)  # by rid
         self._documents = 0
         self._length = 0
+        self._counted: tuple[tuple[NDArray[np.bool_], tuple[int, ...], int, int], ...] = ()
         self._dead = 0  # removed, but still in the postings
         self._task = BackgroundTask("strongroom-keywords")
         self._cache_lock = threading.Lock()
@@ -242,10 +244,30 @@ class KeywordLane:
         """The distinct blinded terms of a query, at most ``QUERY_TERMS_MAX``, in their order."""
         return list(dict.fromkeys(self.blinded(text)))[:QUERY_TERMS_MAX]
 
-    def statistics(self, terms: Sequence[int]) -> TermStatistics:
-        """This lane's share of the statistics of a collection of several lanes."""
+    def statistics(self, terms: Sequence[int], among: NDArray[np.bool_] | None = None) -> TermStatistics:
+        """This lane's share of the statistics of a collection of several lanes.
+
+        ``among``: a mask by rid; only these rows are counted, so that a score tells nothing of others.
+        """
         with self._lock.read:
-            return self._statistics([self._postings(term, 1.0) for term in terms])
+            postings = [self._postings(term, 1.0) for term in terms]
+            return self._statistics(postings) if among is None else self._among(postings, among)
+
+    def _among(self, postings: Sequence[_Found], among: NDArray[np.bool_]) -> TermStatistics:
+        size = min(len(among), len(self._live))
+        state = (self._documents, self._length, self._dead)
+        counted = next((c for c in self._counted if c[0] is among and c[1] == state), None)
+        if counted is None:
+            rows = among[:size] & self._live[:size]
+            counted = (
+                among,
+                state,
+                int(np.count_nonzero(rows)),
+                int(self._lengths[:size][rows].sum(dtype=np.int64)),
+            )
+            self._counted = (counted, *self._counted[: COUNTED_MAX - 1])
+        found = [int(np.count_nonzero(among[rids[rids < size]])) for rids, _, _ in postings]
+        return TermStatistics(counted[2], counted[3], np.array(found, dtype=np.int64))
 
     def _statistics(self, postings: Sequence[_Found]) -> TermStatistics:
         return TermStatistics(

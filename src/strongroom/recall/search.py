@@ -7,7 +7,7 @@ put into one order (BM25 with the statistics of all of them together), then the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -17,13 +17,20 @@ from numpy.typing import NDArray
 
 from strongroom.errors import InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, HitExplanation, SearchMode
+from strongroom.model.rows import ALL, WHOLE, Reach
 from strongroom.recall._bm25 import Question
+from strongroom.recall._items import ListItem
 from strongroom.recall._unit import check_vector
 from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
-from strongroom.recall.index import Allowed, ListItem, NamespaceIndex
+from strongroom.recall.index import Allowed, NamespaceIndex
+from strongroom.recall.keywords import TermStatistics
 
 DAY_US = 86_400_000_000
 Key = tuple[int, int]  # position of the index, rid
+Reaches = Mapping[int, Reach]
+"""What of each namespace, by its number, a question may reach; all of one that is not there."""
+
+_EVERYWHERE: Reaches = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -66,6 +73,8 @@ class Candidate:
     has_embedding: bool = False
     recency: float = 0.0
     importance: float = 0.0
+    label: str | None = None  # the sensitivity of one whose content may not be opened
+    created_us: int = 0  # of the same
 
     @property
     def explanation(self) -> HitExplanation:
@@ -119,8 +128,10 @@ class Recall:
     """Answers questions over indexes; holds nothing itself. Thread-safe."""
 
     @staticmethod
-    def search(indexes: Sequence[NamespaceIndex], query: RecallQuery) -> RecallResult:
-        """The ``k`` best memories of ``indexes``.
+    def search(
+        indexes: Sequence[NamespaceIndex], query: RecallQuery, reaches: Reaches = _EVERYWHERE
+    ) -> RecallResult:
+        """The ``k`` best memories of ``indexes``, among those within ``reaches``.
 
         Raises:
             InvalidInputError: neither text nor vector where the mode needs it, or a value out of range.
@@ -134,9 +145,13 @@ class Recall:
         with _reading(indexes) as opened:
             _check_dimensions(opened, vector)
             started = perf_counter()
-            allowed = [index.allowed(query.filter, query.now_us) for index in opened]
+            reach = [reaches.get(index.ns, WHOLE) for index in opened]
+            allowed = [
+                index.allowed(query.filter, query.now_us, within)
+                for index, within in zip(opened, reach, strict=True)
+            ]
             filtered = perf_counter()
-            run = _Search(opened, query, vector, allowed)
+            run = _Search(opened, query, vector, allowed, reach)
             found = run.by_meaning()
             by_meaning = perf_counter()
             matched = run.by_keyword()
@@ -154,6 +169,7 @@ class Recall:
         now_us: int,
         limit: int,
         before: tuple[int, bytes] | None = None,
+        reaches: Reaches = _EVERYWHERE,
     ) -> list[ListItem]:
         """At most ``limit`` memories, newest first; of one microsecond the lower memory_id first.
 
@@ -168,12 +184,22 @@ class Recall:
         if limit <= 0:
             raise InvalidInputError("limit must be at least 1")
         with _reading(indexes) as opened:
-            items = [item for index in opened for item in index.newest(filter, limit, before, now_us)]
+            items = [
+                item
+                for index in opened
+                for item in index.newest(filter, limit, before, now_us, reaches.get(index.ns, WHOLE))
+            ]
         items.sort(key=lambda item: (-item.created_us, item.memory_id))
         return items[:limit]
 
     @staticmethod
-    def count(indexes: Sequence[NamespaceIndex], filter: Filter, *, now_us: int) -> int:
+    def count(
+        indexes: Sequence[NamespaceIndex],
+        filter: Filter,
+        *,
+        now_us: int,
+        reaches: Reaches = _EVERYWHERE,
+    ) -> int:
         """How many memories pass the filter and have not expired.
 
         Raises:
@@ -182,7 +208,7 @@ class Recall:
         with _reading(indexes) as opened:
             total = 0
             for index in opened:
-                total += len(index.chosen(filter, now_us))
+                total += len(index.chosen(filter, now_us, reaches.get(index.ns, WHOLE)))
             return total
 
 
@@ -197,6 +223,29 @@ def _reading(indexes: Sequence[NamespaceIndex]) -> Iterator[list[NamespaceIndex]
             stack.enter_context(index.lock.read)
             index.check_usable()
         yield opened
+
+
+def shared_statistics(
+    indexes: Sequence[NamespaceIndex], terms: Sequence[Sequence[int]], reach: Sequence[Reach]
+) -> list[TermStatistics | None]:
+    """For each index the statistics to score with; None: its own.
+
+    Several indexes of one language count as one collection. Memories whose content may not be opened are
+    not counted: the score of another one would tell which words they hold.
+    """
+    joined = len(indexes) > 1 and len({index.settings.language for index in indexes}) == 1
+    if not joined and all(r.opened == ALL for r in reach):
+        return [None] * len(indexes)
+    parts = [
+        index.keywords.statistics(t, None if r.opened == ALL else index.mask(r.opened))
+        for index, t, r in zip(indexes, terms, reach, strict=True)
+    ]
+    if not joined:
+        return list(parts)
+    whole = parts[0]
+    for part in parts[1:]:
+        whole = whole + part
+    return [whole] * len(indexes)
 
 
 def _check(query: RecallQuery) -> NDArray[np.float32] | None:
@@ -236,11 +285,13 @@ class _Search:
         query: RecallQuery,
         vector: NDArray[np.float32] | None,
         allowed: Sequence[Allowed],
+        reach: Sequence[Reach],
     ) -> None:
         self._indexes = indexes
         self._query = query
         self._vector = vector
         self._allowed = allowed
+        self._reach = reach
         self._weights_of = [
             LaneWeights((s.vector_weight, s.keyword_weight), s.rrf_constant)
             for s in (index.settings for index in indexes)
@@ -271,15 +322,10 @@ class _Search:
         terms = [index.keywords.query_terms(self._query.text) for index in self._indexes]
         if not any(terms):
             return _Lane()
-        whole = None
-        if len(self._indexes) > 1 and len({index.settings.language for index in self._indexes}) == 1:
-            parts = [i.keywords.statistics(t) for i, t in zip(self._indexes, terms, strict=True)]
-            whole = parts[0]
-            for part in parts[1:]:
-                whole = whole + part
+        statistics = shared_statistics(self._indexes, terms, self._reach)
         found = []
         for number, index in enumerate(self._indexes):
-            question = index.keywords.question(terms[number], whole)
+            question = index.keywords.question(terms[number], statistics[number])
             self._questions.append(question)
             rids, scores = self._best(number, question)
             found.append((number, rids, scores))
@@ -337,6 +383,7 @@ class _Search:
         out: list[Candidate] = []
         chosen = self._ordered(found, matched)[: self._query.k]
         by_keyword = self._by_keyword([key for key, _, _ in chosen], matched)
+        labels = self._labels([key for key, _, _ in chosen])
         for key, score, ranks in chosen:
             number, rid = key
             index = self._indexes[number]
@@ -352,6 +399,8 @@ class _Search:
                     *ranks,
                     index.vectors is not None and rid in index.vectors,
                     *self._boosts.get(key, (0.0, 0.0)),
+                    labels.get(key),
+                    index.created_us(rid) if key in labels else 0,
                 )
             )
         return out
@@ -365,6 +414,16 @@ class _Search:
             for rid, score in zip(rids.tolist(), self._questions[number].of(rids).tolist(), strict=True):
                 scores[number, rid] = score
         return scores
+
+    def _labels(self, keys: Sequence[Key]) -> dict[Key, str]:
+        """The sensitivity of those answers whose content may not be opened."""
+        out: dict[Key, str] = {}
+        for number, reach in enumerate(self._reach):
+            if reach.opened != reach.seen:
+                rids = np.array([rid for n, rid in keys if n == number], dtype=np.int64)
+                found = self._indexes[number].labels(rids, reach)
+                out.update({(number, rid): label for rid, label in found.items()})
+        return out
 
     def _complete(self, similarity: dict[Key, float], keys: Sequence[Key]) -> None:
         """Add the exact cosine of keys that the vector lane did not propose."""

@@ -157,6 +157,24 @@ class AsyncMemoryCalls(AsyncCalls):
         params = {"namespace": namespace}
         return _wire.decode(Memory, await self._send("GET", _path(memory_id), params=params, repeatable=True))
 
+    async def reveal(
+        self, memory_id: UUID | str, *, namespace: str, purpose: str, reason: str | None = None
+    ) -> Memory:
+        """Open one memory that a search answers redacted, for a purpose; an audited act of its own.
+
+        Args:
+            purpose: a word or two that policies may ask for, for example ``fraud-review``.
+            reason: anything further for the audit log.
+
+        Raises:
+            AccessDeniedError: the policies do not permit it for this purpose.
+            MemoryNotFoundError: it is not there, or the caller may not know of it.
+        """
+        params = {"namespace": namespace}
+        body = _wire.encode(_wire.present({"purpose": purpose, "reason": reason}))
+        raw = await self._send("POST", f"{_path(memory_id)}:reveal", body, params=params)
+        return _wire.decode(Memory, raw)
+
     async def list(
         self,
         *,

@@ -7,15 +7,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from time import monotonic
 from typing import Any
+from uuid import UUID
 
 from strongroom.client import _wire
 from strongroom.client._sync._calls import FLUSH_STEP_S, Calls
 from strongroom.errors import OperationTimeoutError
 from strongroom.model import (
+    IN_PROCESS,
     ApiKeyInfo,
+    Explanation,
     NamespaceInfo,
     NamespaceKms,
     QueueEntry,
+    RequestContext,
     Scope,
     StoreStats,
 )
@@ -51,6 +55,41 @@ class StoreCalls(Calls):
         """The namespaces that the caller may see, by name."""
         raw = self._send("GET", "/v1/namespaces", repeatable=True)
         return _wire.decode(_wire.Namespaces, raw).namespaces
+
+    def policy_explain(
+        self,
+        key_id: str,
+        action: str,
+        *,
+        namespace: str | None = None,
+        memory_id: UUID | str | None = None,
+        context: RequestContext = IN_PROCESS,
+        surface: str = "python",
+    ) -> Explanation:
+        """Why a key may, or may not, do something; needs the admin scope over the whole store.
+
+        Args:
+            action: one of ``Action``.
+            namespace: None: the whole store.
+            memory_id: about this memory of the namespace.
+            context, surface: as if the question came in so.
+
+        Raises:
+            CredentialNotFoundError, MemoryNotFoundError: there is no such key or memory.
+        """
+        question = {
+            "key_id": key_id,
+            "action": action,
+            "namespace": namespace,
+            "memory_id": memory_id,
+            "surface": surface,
+            "purpose": context.purpose,
+            "reason": context.reason,
+            "source_address": context.source_address,
+            "tls_group": context.tls_group,
+        }
+        raw = self._send("POST", "/v1/policy:explain", _wire.encode(_wire.present(question)))
+        return _wire.decode(Explanation, raw)
 
     def create_namespace(
         self, name: str, *, model: str | None = None, language: str | None = None, kms: str | None = None

@@ -70,6 +70,16 @@ class Names:
         """Stands in a text where the rows chosen by the index go."""
         return f"{self.token}chosen"
 
+    @property
+    def expires(self) -> str:
+        """When a row expires, also of one that may not be opened."""
+        return f"{self.token}exp"
+
+    @property
+    def opened(self) -> str:
+        """Whether a row may be opened."""
+        return f"{self.token}open"
+
     def key(self, column: str) -> str:
         return f"{self.token}{KEYS[column]}"
 
@@ -154,7 +164,7 @@ def _reference(plan: Plan, base: Base, names: Names, form: str, *, expiring: boo
         columns += [t.column(names.rid), t.column(names.place)]
     conditions = [c for n in base.narrows for c in _narrow(plan, names, n.column, n.text)]
     if expiring:
-        ends = t.column("expires_at")
+        ends = t.column(names.expires)
         never = {"class": "OPERATOR", "type": "OPERATOR_IS_NULL", "children": [ends]}
         now = t.call("make_timestamptz", t.parameter("now"))
         conditions.append(t.either([never, t.compare("COMPARE_GREATERTHAN", ends, now)]))

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.model import Memory, SqlCancel, SqlColumn
+from strongroom.model.rows import ALL, WHOLE, Reach
 from strongroom.recall.columnar import ColumnarTable
 from strongroom.recall.index import NamespaceIndex
 from strongroom.recall.sql.plan import Plan
@@ -33,10 +34,19 @@ Open = Callable[[Sequence[Place]], list[Memory] | None]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Member:
-    """One namespace that a statement sees."""
+    """One namespace that a statement sees, as far as ``reach`` goes."""
 
     table: ColumnarTable
     index: NamespaceIndex
+    reach: Reach = WHOLE
+
+    def pool(self) -> NDArray[np.int64] | None:
+        """The rows that may be ranked by what they hold; None: all. The index is locked for reading."""
+        return None if self.reach.opened == ALL else np.flatnonzero(self.index.mask(self.reach.opened))
+
+    def opened_of(self, rids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those of ``rids`` that may be opened."""
+        return rids if self.reach.opened == ALL else rids[self.index.mask(self.reach.opened)[rids]]
 
 
 @dataclass(slots=True, eq=False)

@@ -27,7 +27,6 @@ from strongroom.errors import InternalError, LimitExceededError, OperationTimeou
 from strongroom.model import SqlColumn
 from strongroom.recall._watchdog import Watchdog
 from strongroom.recall.columnar import ColumnarStore
-from strongroom.recall.functions import COLUMNS
 from strongroom.recall.search import _reading as reading
 from strongroom.recall.sql import binding
 from strongroom.recall.sql.binding import narrowed, number_of, rows_condition
@@ -35,10 +34,11 @@ from strongroom.recall.sql.describe import sample
 from strongroom.recall.sql.direct_run import answer_directly
 from strongroom.recall.sql.faults import translate
 from strongroom.recall.sql.front import Front
-from strongroom.recall.sql.plan import KEYS, Learned, Variant, handles, narrowings
+from strongroom.recall.sql.plan import Learned, Variant, handles, narrowings
 from strongroom.recall.sql.request import Answer, Member, Request
 from strongroom.recall.sql.scope import Score
 from strongroom.recall.sql.scoring import Scorer
+from strongroom.recall.sql.views import check_barriers, view_statements
 
 _Nearest = list[tuple[int, int]]  # (number of the member, rid)
 
@@ -171,7 +171,7 @@ class SqlEngine:
             cursor.execute(f'SELECT 1 FROM "{self.front.names.everything}" LIMIT 0')  # noqa: S608 - fixes the state
             scorers = {score: request.scorer(score) for score in scores}
             if request.vectors is not None and "where_clause" not in request.plan.node:
-                nearest = self._search(request, [None] * len(request.members))
+                nearest = self._search(request, [m.pool() for m in request.members])
         try:
             yield scorers, nearest
         finally:
@@ -207,8 +207,11 @@ class SqlEngine:
         values = {name: parameters[name] for name in variant.parameters}
         shown = cursor.execute("EXPLAIN (FORMAT json) " + variant.text, values).fetchall()
         allowed = frozenset(m.table.qualified for m in request.members)
+        restricted = frozenset(m.table.qualified for m in request.members if not m.reach.is_whole)
         for _, plan in shown:
-            binding.check_scans(json.loads(plan), allowed)
+            tree = json.loads(plan)
+            binding.check_scans(tree, allowed)
+            check_barriers(tree, restricted)
         if len(request.plan.tables_seen) < GROUPS_MAX:
             request.plan.tables_seen.add(key)
 
@@ -290,9 +293,9 @@ class SqlEngine:
             return None  # the condition names an alias of the select list
         rids = np.asarray(found[self.front.names.rid], dtype=np.int64)
         if len(request.members) == 1:
-            return [np.sort(rids)]
+            return [request.members[0].opened_of(np.sort(rids))]
         places = np.asarray(found[self.front.names.place], dtype=np.int64)
-        return [np.sort(rids[places == n]) for n in range(len(request.members))]
+        return [m.opened_of(np.sort(rids[places == n])) for n, m in enumerate(request.members)]
 
     def _search(self, request: Request, pools: Sequence[NDArray[np.int64] | None]) -> _Nearest | None:
         """(member, rid) of the nearest rows, all that share the last one's score; None: not enough."""
@@ -383,41 +386,14 @@ class SqlEngine:
         return group
 
     def _new_cursor(self, members: Sequence[Member]) -> Any:
-        names = self.front.names
         cursor = self._store.sql_cursor()
-        columns = ", ".join(f'"{c}"' for c in COLUMNS if c != "namespace")
-        keys = ", ".join(f'{key} AS "{names.key(column)}"' for column, key in KEYS.items())
-        # Names of ours, numbers, and namespaces in quotes enter these texts; nothing of the statement does.
-        public = [
-            f'SELECT {columns}, {_quoted(m.table.namespace)} AS "namespace" FROM {m.table.qualified}'  # noqa: S608
-            for m in members
-        ]
-        everything = [
-            f'SELECT {columns}, {_quoted(m.table.namespace)} AS "namespace", {keys},'  # noqa: S608
-            f' rid AS "{names.rid}", {number} AS "{names.place}" FROM {m.table.qualified}'
-            for number, m in enumerate(members)
-        ]
-        shown = ", ".join(f'"{c}"' for c in COLUMNS)
         try:
-            for name, parts, order in (
-                (names.everything, everything, "*"),
-                (names.memories, public, shown),
-            ):
-                union = " UNION ALL ".join(parts or [self._empty()])
-                text = f"SELECT {order} FROM ({union})" if len(parts) != 1 or order != "*" else union  # noqa: S608
-                cursor.execute(f'CREATE TEMP VIEW "{name}" AS {text}')
+            for statement in view_statements(self.front.names, members):
+                cursor.execute(statement)
         except BaseException:
             cursor.close()
             raise
         return cursor
-
-    def _empty(self) -> str:
-        """No namespace: the right columns and no row."""
-        names = self.front.names
-        columns = [f'CAST(NULL AS {type_}) AS "{c}"' for c, type_ in COLUMNS.items()]
-        columns += [f'CAST(NULL AS BIGINT) AS "{names.key(c)}"' for c in KEYS]
-        columns += [f'CAST(NULL AS BIGINT) AS "{names.rid}"', f'CAST(NULL AS INTEGER) AS "{names.place}"']
-        return f"SELECT {', '.join(columns)} WHERE false"
 
     def close(self) -> None:
         """Stop what runs and close the cursors."""
@@ -454,11 +430,7 @@ def _columns(relation: Any) -> tuple[SqlColumn, ...]:
 
 
 def _key(members: Sequence[Member]) -> tuple[object, ...]:
-    return tuple((m.table.qualified, m.table.namespace) for m in members)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    return tuple((m.table.qualified, m.table.namespace, m.reach.seen, m.reach.opened) for m in members)
 
 
 def _close_all(cursors: deque[Any]) -> None:

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.errors import InvalidVectorError
+from strongroom.model.rows import ALL, WHOLE, Reach
 from strongroom.recall.index import NamespaceIndex
+from strongroom.recall.search import shared_statistics
 from strongroom.recall.vectors import VectorLane
 
 __all__ = ["Scorer", "hybrid_scorers", "keyword_scorers", "semantic_scorers"]
@@ -29,10 +31,13 @@ Scorer = Callable[[Rids], NDArray[np.float64]]
 
 
 def semantic_scorers(
-    indexes: Sequence[NamespaceIndex], vectors: Sequence[NDArray[np.float32] | None]
+    indexes: Sequence[NamespaceIndex],
+    vectors: Sequence[NDArray[np.float32] | None],
+    reach: Sequence[Reach] = (),
 ) -> list[Scorer]:
     """``vectors``: the text's vector for each index (they may have different models)."""
-    return [_cosine(index, vector) for index, vector in zip(indexes, vectors, strict=True)]
+    made = [_cosine(index, vector) for index, vector in zip(indexes, vectors, strict=True)]
+    return _only_opened(made, indexes, reach)
 
 
 def _cosine(index: NamespaceIndex, vector: NDArray[np.float32] | None) -> Scorer:
@@ -67,22 +72,43 @@ class _Cosines:
         return out
 
 
-def keyword_scorers(indexes: Sequence[NamespaceIndex], text: str) -> list[Scorer]:
+def _only_opened(
+    scorers: list[Scorer], indexes: Sequence[NamespaceIndex], reach: Sequence[Reach]
+) -> list[Scorer]:
+    """No score for a row that may not be opened: it would tell what the row holds."""
+    if not reach or all(r.opened == ALL for r in reach):
+        return scorers
+    masks = [None if r.opened == ALL else i.mask(r.opened) for i, r in zip(indexes, reach, strict=True)]
+    return [s if mask is None else _masked(s, mask) for s, mask in zip(scorers, masks, strict=True)]
+
+
+SCORE_DIGITS = 5
+"""Digits of a score where rows are held back: the last ones of a product depend on how many rows it had."""
+
+
+def _masked(scorer: Scorer, mask: NDArray[np.bool_]) -> Scorer:
+    def score(rids: Rids) -> NDArray[np.float64]:
+        opened = np.zeros(len(rids), dtype=np.bool_)
+        known = (rids >= 0) & (rids < len(mask))
+        opened[known] = mask[rids[known]]
+        return np.where(opened, np.round(scorer(rids), SCORE_DIGITS), np.nan)
+
+    return score
+
+
+def keyword_scorers(
+    indexes: Sequence[NamespaceIndex], text: str, reach: Sequence[Reach] = ()
+) -> list[Scorer]:
     """BM25 of every row, taken once."""
-    return [_lookup(scores) for scores in _bm25(indexes, text)]
+    return _only_opened([_lookup(scores) for scores in _bm25(indexes, text, reach)], indexes, reach)
 
 
-def _bm25(indexes: Sequence[NamespaceIndex], text: str) -> list[NDArray[np.float64]]:
+def _bm25(indexes: Sequence[NamespaceIndex], text: str, reach: Sequence[Reach]) -> list[NDArray[np.float64]]:
     terms = [index.keywords.query_terms(text) for index in indexes]
-    whole = None
-    if len(indexes) > 1 and len({index.settings.language for index in indexes}) == 1:
-        parts = [i.keywords.statistics(t) for i, t in zip(indexes, terms, strict=True)]
-        whole = parts[0]
-        for part in parts[1:]:
-            whole = whole + part
+    known = shared_statistics(indexes, terms, reach or [WHOLE] * len(indexes))
     return [
-        index.keywords.scores(mine, whole).astype(np.float64)
-        for index, mine in zip(indexes, terms, strict=True)
+        index.keywords.scores(mine, statistics).astype(np.float64)
+        for index, mine, statistics in zip(indexes, terms, known, strict=True)
     ]
 
 
@@ -97,11 +123,19 @@ def _lookup(scores: NDArray[np.float64]) -> Scorer:
 
 
 def hybrid_scorers(
-    indexes: Sequence[NamespaceIndex], vectors: Sequence[NDArray[np.float32] | None], text: str
+    indexes: Sequence[NamespaceIndex],
+    vectors: Sequence[NDArray[np.float32] | None],
+    text: str,
+    reach: Sequence[Reach] = (),
 ) -> list[Scorer]:
     """Reciprocal rank fusion over all memories of the indexes; see the module's text."""
-    bm25 = _bm25(indexes, text)
-    alive = [index.everything() for index in indexes]
+    within = list(reach) or [WHOLE] * len(indexes)
+    bm25 = _bm25(indexes, text, within)
+    alive = [
+        rids if r.opened == ALL else rids[index.mask(r.opened)[rids]]
+        for index, r in zip(indexes, within, strict=True)
+        for rids in (index.everything(),)
+    ]
     meaning = [scorer(rids) for scorer, rids in zip(semantic_scorers(indexes, vectors), alive, strict=True)]
     found = [_lookup(scores)(rids) for scores, rids in zip(bm25, alive, strict=True)]
     newest = [index.created_at(rids) for index, rids in zip(indexes, alive, strict=True)]
@@ -116,7 +150,7 @@ def hybrid_scorers(
             by_meaning > 0, known.vector_weight / (known.rrf_constant + by_meaning), 0.0
         ) + np.where(by_keyword > 0, known.keyword_weight / (known.rrf_constant + by_keyword), 0.0)
         out.append(_lookup(fused))
-    return out
+    return _only_opened(out, indexes, within)
 
 
 def _ranks(

@@ -163,6 +163,15 @@ class GetArguments(Arguments):
     namespace: Namespace
 
 
+class RevealArguments(Arguments):
+    memory_id: MemoryId
+    namespace: Namespace
+    purpose: Annotated[
+        str,
+        Field(min_length=1, max_length=200, description="What you need it for, such as fraud-review."),
+    ]
+
+
 class UpdateArguments(Arguments):
     memory_id: MemoryId
     namespace: Namespace
@@ -213,6 +222,10 @@ class MemoryResult(BaseModel):
     last_accessed_at: AwareDatetime | None
     has_embedding: Annotated[bool, Field(description="False: not yet found by meaning; soon it will be.")]
     version: int
+    redacted: Annotated[
+        bool,
+        Field(description="True: you may know of it, not read it. reveal_memory opens it if you may."),
+    ]
 
 
 class ExplanationResult(BaseModel):

@@ -1,4 +1,4 @@
-"""The eight tools: what an agent is told of each, and what each does with a session."""
+"""The nine tools: what an agent is told of each, and what each does with a session."""
 
 from __future__ import annotations
 
@@ -58,6 +58,10 @@ def _search(session: Session, a: m.SearchArguments) -> object:
 
 def _get(session: Session, a: m.GetArguments) -> object:
     return session.get(a.memory_id, namespace=a.namespace)
+
+
+def _reveal(session: Session, a: m.RevealArguments) -> object:
+    return session.reveal(a.memory_id, namespace=a.namespace, purpose=a.purpose)
 
 
 def _list(session: Session, a: m.ListArguments) -> object:
@@ -131,6 +135,16 @@ TOOLS: tuple[ToolSpec, ...] = (
         m.MemoryResult,
         _get,
         reads_only=True,
+        idempotent=True,
+    ),
+    ToolSpec(
+        "reveal_memory",
+        "Open a redacted memory",
+        "Open one memory that a search answered redacted, for a stated purpose. Every such act is recorded; "
+        "do it only when you need the content for what you were asked to do.",
+        m.RevealArguments,
+        m.MemoryResult,
+        _reveal,
         idempotent=True,
     ),
     ToolSpec(

@@ -24,6 +24,7 @@ from strongroom.servers.rest._elevations import elevations
 from strongroom.servers.rest._health import health, metadata
 from strongroom.servers.rest._identity import identity
 from strongroom.servers.rest._memories import memories
+from strongroom.servers.rest._policy import policies
 from strongroom.servers.rest._rotation import rotation
 from strongroom.servers.rest._spec import describe
 from strongroom.servers.rest._sql import statements
@@ -71,6 +72,7 @@ def create_app(
         administration(caller),
         audit_log(caller),
         identity(caller),
+        policies(caller),
         rotation(caller),
         elevations(caller),
         health(caller, metrics_on_loopback=metrics_on_loopback),

@@ -8,10 +8,16 @@ from uuid import UUID
 import msgspec
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.convertors import Convertor, register_url_convertor
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strongroom.errors import LimitExceededError, OperationTimeoutError
+from strongroom.errors import (
+    AccessDeniedError,
+    LimitExceededError,
+    MemoryNotFoundError,
+    OperationTimeoutError,
+)
 from strongroom.servers.rest import _models as m
 from strongroom.servers.rest._call import Caller, parser
 from strongroom.servers.rest._spec import route
@@ -33,6 +39,22 @@ _parse_many = parser(m.StoreMany)
 _parse_search = parser(m.SearchQuestion)
 _parse_list = parser(m.ListQuestion)
 _parse_change = parser(m.MemoryChange)
+_parse_reveal = parser(m.RevealOrder)
+
+
+class _Segment(Convertor[str]):
+    """A part of a path without a colon, behind which stands what is to be done."""
+
+    regex = "[^/:]+"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+register_url_convertor("segment", _Segment())
 
 
 class _Peek(msgspec.Struct):
@@ -101,12 +123,22 @@ def memories(caller: Caller) -> APIRouter:
     async def list_by_query(request: Request, query: Annotated[ListQuery, Query()]) -> Response:
         return await caller.call(request, lambda s: s.list(**query.arguments()))
 
-    @router.get("/v1/memories/{memory_id}", **route(m.MemoryOut, "Read one memory"))
+    @router.get("/v1/memories/{memory_id:segment}", **route(m.MemoryOut, "Read one memory"))
     async def get(request: Request, memory_id: UUID, namespace: Namespace) -> Response:
         return await caller.call(request, lambda s: s.get(memory_id, namespace=namespace))
 
+    @router.post(
+        "/v1/memories/{memory_id:segment}:reveal",
+        **route(m.MemoryOut, "Open a memory that is answered redacted, for a purpose", m.RevealOrder),
+    )
+    async def reveal(request: Request, memory_id: UUID, namespace: Namespace) -> Response:
+        return await caller.call_with(
+            request, _parse_reveal, lambda s, o: s.reveal(memory_id, namespace=namespace, **o.arguments())
+        )
+
     @router.patch(
-        "/v1/memories/{memory_id}", **route(m.MemoryOut, "Change some fields of a memory", m.MemoryChange)
+        "/v1/memories/{memory_id:segment}",
+        **route(m.MemoryOut, "Change some fields of a memory", m.MemoryChange),
     )
     async def update(request: Request, memory_id: UUID, namespace: Namespace) -> Response:
         return await caller.call_with(
@@ -114,7 +146,7 @@ def memories(caller: Caller) -> APIRouter:
         )
 
     @router.delete(
-        "/v1/memories/{memory_id}", **route(m.DeletedOut, "Delete a memory; repeating it is harmless")
+        "/v1/memories/{memory_id:segment}", **route(m.DeletedOut, "Delete a memory; repeating it is harmless")
     )
     async def delete(request: Request, memory_id: UUID, namespace: Namespace) -> Response:
         return await caller.call(request, lambda s: {"deleted": s.delete(memory_id, namespace=namespace)})
@@ -149,6 +181,6 @@ def _waited(session: Session, stored: list[Memory]) -> list[Memory]:
     """The memories once embedded. They are stored in any case, so running out of time is no error."""
     try:
         session.flush()
-    except OperationTimeoutError:
-        return stored
-    return [session.get(s.memory_id, namespace=s.namespace) for s in stored]
+        return [session.get(s.memory_id, namespace=s.namespace) for s in stored]
+    except (OperationTimeoutError, AccessDeniedError, MemoryNotFoundError):
+        return stored  # it took too long, or who may store may not read

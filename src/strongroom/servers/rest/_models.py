@@ -120,6 +120,13 @@ class MemoryChange(Input):
     embedding: Vector | None = None
 
 
+class RevealOrder(Input):
+    """What a memory is opened for."""
+
+    purpose: Annotated[str, Field(min_length=1, max_length=200, examples=["fraud-review"])]
+    reason: Annotated[str, Field(max_length=200)] | None = None
+
+
 class Conditions(Input):
     """Conditions on memories; all that are given must hold."""
 
@@ -249,6 +256,12 @@ class MemoryOut(Output):
     last_accessed_at: AwareDatetime | None
     has_embedding: bool
     version: int
+    redacted: Annotated[
+        bool,
+        Field(
+            description="Its content may not be opened: only id, namespace, sensitivity, created_at count."
+        ),
+    ]
 
 
 class MemoriesOut(Output):

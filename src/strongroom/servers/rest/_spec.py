@@ -14,6 +14,7 @@ from starlette.responses import Response
 from strongroom.servers.rest import _models as m
 from strongroom.servers.rest import _models_audit as ma
 from strongroom.servers.rest import _models_identity as mi
+from strongroom.servers.rest import _models_policy as mp
 from strongroom.servers.rest import _models_rotation as r
 
 _REF = "#/components/schemas/{model}"
@@ -23,6 +24,7 @@ BODIES: dict[str, type[m.Input]] = {
         m.StoreOne,
         m.StoreMany,
         m.MemoryChange,
+        m.RevealOrder,
         m.SearchQuestion,
         m.ListQuestion,
         m.FlushOrder,
@@ -31,6 +33,7 @@ BODIES: dict[str, type[m.Input]] = {
         m.RequeueOrder,
         m.SqlStatement,
         m.SqlQuestion,
+        mp.ExplainQuestion,
         ma.AuditQuestion,
         ma.AuditExportOrder,
         mi.NewCertificate,

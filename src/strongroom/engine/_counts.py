@@ -1,0 +1,53 @@
+"""Counts and queues of a namespace, as far as the caller's reach goes: what it may not see is not counted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from strongroom.engine._registry import NamespaceEntry
+from strongroom.ledger import QueueRow
+from strongroom.model.rows import ALL, WHOLE
+from strongroom.recall import within
+
+if TYPE_CHECKING:
+    from strongroom.engine._call import Call
+
+_PAGE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    memories: int
+    embedded: int
+    pending: int
+    dead: int
+
+
+def counts(call: Call, entry: NamespaceEntry) -> Counts:
+    """How many memories of a namespace are within reach."""
+    engine = call.engine
+    index = engine.indexes.ready(entry)
+    seen = call.reaches.get(entry.ns, WHOLE).seen
+    if seen == ALL:
+        queue = engine.ledger.queue_stats(entry.ns)
+        return Counts(index.memories, index.embedded, queue.pending, queue.dead)
+    index.prepare()
+    memories, embedded = index.table.tally(seen)
+    waiting = [row.dead for page in queue_pages(call, entry) for row in page]
+    return Counts(memories, embedded, waiting.count(False), waiting.count(True))
+
+
+def queue_pages(call: Call, entry: NamespaceEntry, dead: bool | None = None) -> Iterator[list[QueueRow]]:
+    """The entries of the embedding queue of a namespace that are within reach."""
+    engine = call.engine
+    seen = call.reaches.get(entry.ns, WHOLE).seen
+    after = 0
+    while page := engine.ledger.queue(ns=entry.ns, dead=dead, after=after, limit=_PAGE):
+        after = page[-1].id
+        if seen == ALL:
+            yield list(page)
+        else:
+            permitted = within(engine.indexes.ready(entry), [r.memory_id for r in page], seen)
+            yield [row for row, allowed in zip(page, permitted, strict=True) if allowed]

@@ -1,0 +1,67 @@
+"""What attribute policies need to know of the rows of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.model import Filter
+from strongroom.model.rows import ALL, Facts, Rows
+from strongroom.recall._filter_sql import Compiled, looks_inside
+from strongroom.recall._rows_sql import FACTS_SQL, facts_of, rows_sql
+
+if TYPE_CHECKING:
+    from strongroom.recall.columnar import ColumnarStore
+
+__all__ = ["RowQuestions"]
+
+_T = TypeVar("_T")
+
+
+class RowQuestions:
+    """The part of a table that answers them. Raise OperationTimeoutError, LimitExceededError, ClosedError."""
+
+    _store: ColumnarStore
+
+    def _query(
+        self, compiled: Compiled, head: str, tail: str, fetch: Callable[[Any], _T], rows: Rows = ALL
+    ) -> _T:
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        raise NotImplementedError
+
+    def permitted(self, rows: Rows, first: int) -> NDArray[np.int64]:
+        """Row ids from ``first`` on, int64, for which the condition holds."""
+        compiled = Compiled([f"rid >= {int(first)}", rows_sql(rows)])
+        return self._query(
+            compiled, "SELECT rid", "", lambda c: np.asarray(c.fetchnumpy()["rid"], dtype=np.int64)
+        )
+
+    def tally(self, rows: Rows) -> tuple[int, int]:
+        """How many rows there are for which the condition holds, and how many of them have a vector."""
+        self.flush()
+        head = "SELECT count(*), count(*) FILTER (WHERE has_embedding)"
+        found = self._query(Compiled([rows_sql(rows)]), head, "", lambda c: c.fetchone())
+        return int(found[0]), int(found[1])
+
+    def labels(self, rids: Sequence[int]) -> dict[int, str]:
+        """The sensitivity of some rows, at least one."""
+        compiled = Compiled([f"rid IN ({', '.join(str(int(r)) for r in rids)})"])
+        return dict(self._query(compiled, "SELECT rid, sensitivity", "", lambda c: c.fetchall()))
+
+    def facts(self, rid: int) -> Facts | None:
+        """What policies may ask of one memory."""
+        compiled = Compiled([f"rid = {int(rid)}"])
+        return self._query(compiled, f"SELECT {FACTS_SQL}", "", lambda c: facts_of(c.fetchone()))
+
+    def looks_inside(self, filter: Filter) -> bool:
+        """Whether a filter looks at more of a memory than its id, label, namespace and age.
+
+        Raises:
+            InvalidFilterError: its ``where`` is refused.
+        """
+        return looks_inside(filter, self._store.checker)
