@@ -323,10 +323,12 @@ def measured(directory: Path, options: Options) -> list[Row]:
                 postgres_ms.append(real)
                 wire_ms.append(ours)
                 ratios.append(ours / real)
-        found, exact = child.call(_found, MEANING, questions), child.call(_found, EXACT, questions)
-        recall = float(np.mean([len(a & b) / max(1, len(b)) for a, b in zip(found, exact, strict=True)]))
         steps = {name: child.call(_steps, s, p[:100]) for name, (s, p) in cases.items()}
         steps["meaning"] = child.call(_steps, MEANING, questions)
+        note("recall")
+        found = child.call(_found, MEANING, questions[:40])
+        exact = child.call(_found, EXACT, questions[:40])
+        recall = float(np.mean([len(a & b) / max(1, len(b)) for a, b in zip(found, exact, strict=True)]))
     return _rows(options, times, recall, steps, Spread.of(wire_ms), Spread.of(postgres_ms), Spread.of(ratios))
 
 
