@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -64,7 +65,20 @@ def attack(twins: Twins, minutes: float, seed: int) -> int:
     return holes
 
 
-SOAKS = {"isolation-fuzz": fuzz, "isolation-surfaces": attack}
+def wire(twins: Twins, minutes: float, seed: int) -> int:
+    """The parser of the wire protocol: mutated conversations, then what atheris finds by coverage."""
+    failed = 0
+    for module in ("bench.soak.pgwire_fuzz", "bench.soak.pgwire_atheris"):
+        command = [sys.executable, "-m", module, str(max(1, int(60 * minutes))), str(seed)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        failed += done.returncode != 0
+        lines = (done.stdout + done.stderr).strip().splitlines()
+        shown = [x for x in lines if x.startswith(("Done", "stat::")) or "conversations" in x]
+        print(f"wire-fuzz: {module}: " + "; ".join(shown if done.returncode == 0 else lines[-20:]))
+    return failed
+
+
+SOAKS = {"isolation-fuzz": fuzz, "isolation-surfaces": attack, "wire-fuzz": wire}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
