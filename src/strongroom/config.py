@@ -81,7 +81,7 @@ class LimitsConfig:
     sql_result_bytes_max: int = 64 * 1024 * 1024  # of one answer, in Arrow's form
     sql_timeout_ms: int = 30_000
     sql_statements_max: int = 1024  # checked statements that are kept
-    sql_audit_entries_max: int = 10_000  # the newest entries of the audit log that SQL looks at
+    sql_audit_entries_max: int = 10_000  # newest audit entries in SQL: the caller's own, or all
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

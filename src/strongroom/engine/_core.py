@@ -29,6 +29,7 @@ from strongroom.engine._key_health import KeyHealth
 from strongroom.engine._log import Log, make_log
 from strongroom.engine._metrics import Metrics
 from strongroom.engine._models import DEFAULT_MODEL, Models
+from strongroom.engine._own_audit import OwnEntries
 from strongroom.engine._payload import from_us
 from strongroom.engine._policies import Policies
 from strongroom.engine._pseudonyms import Pseudonyms
@@ -147,6 +148,7 @@ class Engine:
         self.policies = Policies(self)
         self.audit_log = AuditLog(self)
         self.statements = RunningStatements()
+        self.own_entries = OwnEntries(self)
         self.models = Models(self, worker=worker, provider=provider)
         self.indexes = Indexes(self)
         self.recall = Recall()

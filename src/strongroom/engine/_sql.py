@@ -6,7 +6,7 @@ statements can be recognized, and the number of rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -125,7 +125,7 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
         parameters=request.parameters,
         now_us=engine.now_us(),
         rows_max=rows_max,
-        tables=_tables(call, plan, entries, request.extension),
+        tables=_tables(call, plan, entries, request.extension, cancel),
         scorer=partial(texts.scorers, members, entries) if plan.scores else None,
         vectors=texts.of_top(plan, entries),
         cancel=cancel,
@@ -267,7 +267,11 @@ class _Texts:
 
 # -- the small relations ------------------------------------------------------------------------------------
 def _tables(
-    call: Call, plan: sql.Plan, entries: Sequence[NamespaceEntry], extension: SqlExtension
+    call: Call,
+    plan: sql.Plan,
+    entries: Sequence[NamespaceEntry],
+    extension: SqlExtension,
+    cancel: SqlCancel,
 ) -> dict[tuple[str, str], Any]:
     """Arrow tables of the relations that the statement names, with what the caller may see."""
     made: dict[tuple[str, str], Any] = {}
@@ -279,7 +283,7 @@ def _tables(
         elif key == ("", "embedding_queue"):
             made[key] = _arrow(key[1], _queue_rows(call, entries))
         else:
-            made[key] = _arrow(key[1], _audit_rows(call))
+            made[key] = _arrow(key[1], _audit_rows(call, cancel))
     return made
 
 
@@ -335,28 +339,33 @@ def _queue_rows(call: Call, entries: Sequence[NamespaceEntry]) -> list[tuple[Any
     return rows
 
 
-def _audit_rows(call: Call) -> list[tuple[Any, ...]]:
-    """The newest entries of the log: all for who administers the store, else the caller's own.
+def _audit_rows(call: Call, cancel: SqlCancel) -> list[tuple[Any, ...]]:
+    """The newest entries of the log for who administers the store, else the newest of the caller's own.
 
     Those come without their number in the log, which would count what others do.
     """
     engine = call.engine
-    everything = decide(call, Action.ADMINISTER, None).decision.allowed
-    newest = engine.ledger.audit_count()
-    after = max(0, newest - engine.config.limits.sql_audit_entries_max)
-    rows: list[tuple[Any, ...]] = []
+    most = engine.config.limits.sql_audit_entries_max
+    if decide(call, Action.ADMINISTER, None).decision.allowed:
+        return [_audit_row(e, e.seq, e.outcome, e.reason) for e in _newest_audit(engine, most)]
+    return [
+        _audit_row(e, None, *_as_answered(e)) for e in engine.own_entries.newest(call.caller, most, cancel)
+    ]
+
+
+def _newest_audit(engine: Engine, most: int) -> Iterator[AuditEntry]:
+    after = max(0, engine.ledger.audit_count() - most)
     while page := engine.ledger.audit_entries(after, _PAGE):
         for seq, sealed in page:
-            e = audit.decode(engine.vault.open_audit(seq, sealed), seq)
-            if everything or e.principal == call.caller:
-                number = e.seq if everything else None
-                outcome, reason = (e.outcome, e.reason) if everything else _as_answered(e)
-                rows.append(
-                    (number, e.at_us, e.request_id, e.principal, e.surface, e.action, list(e.namespaces),
-                     outcome, reason, list(e.memory_ids), e.count)
-                )  # fmt: skip
+            yield audit.decode(engine.vault.open_audit(seq, sealed), seq)
         after = page[-1][0]
-    return rows
+
+
+def _audit_row(e: AuditEntry, number: int | None, outcome: str, reason: str) -> tuple[Any, ...]:
+    return (
+        number, e.at_us, e.request_id, e.principal, e.surface, e.action, list(e.namespaces), outcome,
+        reason, list(e.memory_ids), e.count,
+    )  # fmt: skip
 
 
 def _as_answered(entry: AuditEntry) -> tuple[str, str]:

@@ -14,13 +14,17 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import duckdb
 
+from strongroom.engine import SqlExtension
 from strongroom.errors import ClosedError
 from strongroom.model import SqlCancel
+from strongroom.recall.sql import Offer
 from strongroom.recall.sql.functions import AGGREGATES, FUNCTIONS, WINDOWS
+from strongroom.recall.sql.outputs import SCHEMAS
 from strongroom.servers.pgwire._catalog_data import (
     EMPTY_TABLES,
     HELPERS,
@@ -189,6 +193,7 @@ class Catalog:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._db: Any = None
+        self._offer: Offer | None = None
         self._closed = False
 
     def connect(self, settings: Settings, user: str, process_id: int) -> CatalogSession:
@@ -206,6 +211,18 @@ class Catalog:
             if self._db is None:
                 self._db = _make()
             return self._db.cursor()
+
+    def offer(self, cursor: Any) -> Offer:
+        """The relations of the catalogue, for statements that name memories too; one for all connections.
+
+        ``cursor``: of a connection, which has the relations of sessions.
+        """
+        with self._lock:
+            if self._offer is None:
+                names = sorted(_RELATIONS)
+                found = {_key(name): _columns_of(cursor, name) for name in names}
+                self._offer = Offer(relations=found, schemas=SCHEMAS | {"pg_catalog", "information_schema"})
+            return self._offer
 
     def close(self) -> None:
         with self._lock:
@@ -234,6 +251,21 @@ def _make() -> Any:
     for setting in _LOCKDOWN:
         db.execute(f"SET GLOBAL {setting}")
     return db
+
+
+def _key(name: str) -> tuple[str, str]:
+    """Schema and name of a relation as a statement may write them."""
+    schema, _, plain = name.rpartition(".")
+    return ("information_schema" if schema else "pg_catalog", plain)
+
+
+def _name_of(key: tuple[str, str]) -> str:
+    return f"infsch.{key[1]}" if key[0] == "information_schema" else key[1]
+
+
+def _columns_of(cursor: Any, name: str) -> dict[str, str]:
+    found = cursor.execute(f"SELECT * FROM {name} LIMIT 0").description  # noqa: S608 - a name of ours
+    return {str(column[0]).lower(): str(column[1]) for column in found}
 
 
 class CatalogSession:
@@ -306,10 +338,32 @@ class CatalogSession:
 
         return Reply(columns, fetch)
 
+    def extension(self) -> SqlExtension:
+        """The relations of the catalogue as this connection sees them, beside memories."""
+        self._open()
+        offer = self._catalog.offer(self._cursor)
+        return SqlExtension(offer, {key: partial(self._rows_of, key) for key in offer.relations})
+
+    def _rows_of(self, key: tuple[str, str], _namespaces: Sequence[str]) -> Any:
+        if key[1] == "pg_settings":
+            self._fill_settings()
+        return self._cursor.sql(f"SELECT * FROM {_name_of(key)}").to_arrow_table()  # noqa: S608 - names of ours
+
     # -- inside -----------------------------------------------------------------------------------------
     def _ready(self, text: str) -> Any:
         if len(text.encode("utf-8", "replace")) > _BYTES_MAX:
             raise PgError("54000", "the statement is too long")
+        self._open()
+        if text not in self._checked:
+            if len(self._checked) >= _CHECKED_MAX:
+                self._checked.clear()
+            _check(self._cursor, text)
+            self._checked[text] = True
+        if "pg_settings" in text or "current_setting" in text:
+            self._fill_settings()
+        return self._cursor
+
+    def _open(self) -> None:
         if self._cursor is None:
             self._cursor = self._catalog.cursor()
             values = {"$1": quoted(self._user), "$2": "false", "$3": str(self._process_id)}
@@ -321,14 +375,6 @@ class CatalogSession:
                 "CREATE TEMP MACRO current_setting(a, b := false) AS"
                 " (SELECT setting FROM pg_settings WHERE name = a)"
             )
-        if text not in self._checked:
-            if len(self._checked) >= _CHECKED_MAX:
-                self._checked.clear()
-            _check(self._cursor, text)
-            self._checked[text] = True
-        if "pg_settings" in text or "current_setting" in text:
-            self._fill_settings()
-        return self._cursor
 
     def _fill_settings(self) -> None:
         self._cursor.execute("DELETE FROM pg_settings")

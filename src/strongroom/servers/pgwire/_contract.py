@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from strongroom.config import PgwireConfig
+from strongroom.engine import SqlExtension
 from strongroom.identity import PeerCertificate
 from strongroom.model import Principal, RequestContext, SqlCancel, SqlDescription, SqlResult
 
@@ -15,6 +16,8 @@ __all__ = ["Authenticator", "Door", "SqlSession"]
 
 class SqlSession(Protocol):
     """The operations of one authenticated caller; each authorizes anew."""
+
+    sql_extension: SqlExtension
 
     def sql(
         self, statement: str, parameters: Sequence[Any] = (), *, cancel: SqlCancel | None = None

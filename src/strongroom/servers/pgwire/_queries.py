@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
+from strongroom.engine import NO_EXTENSION, SqlExtension
 from strongroom.model import SqlCancel
 from strongroom.recall.sql import RELATIONS
 from strongroom.servers.pgwire._catalog import Catalog, Reply
@@ -65,6 +66,7 @@ class Queries:
             self._session.whoami()
             inferred, found = self._catalog.describe(ready.text, names)
         else:
+            self._session.sql_extension = self._extension(ready)
             described = self._session.sql_describe(ready.text, names)
             inferred = list(described.parameter_types)
             found = [(c.name, c.type) for c in described.columns]
@@ -84,6 +86,7 @@ class Queries:
             self._session.whoami()
             reply: Reply = self._catalog.run(ready.text, values, cancel)
             return Source(self._columns(statement, ready, reply.columns), reply.fetch)
+        self._session.sql_extension = self._extension(ready)
         result = self._session.sql(ready.text, values, cancel=cancel)
         columns = self._columns(statement, ready, [(c.name, c.type) for c in result.columns])
 
@@ -93,6 +96,9 @@ class Queries:
             return result.fetch(count)
 
         return Source(columns, fetch)
+
+    def _extension(self, ready: Rewritten) -> SqlExtension:
+        return self._catalog.extension() if ready.mixed else NO_EXTENSION
 
     def _rewritten(self, statement: Statement) -> Rewritten:
         return rewrite(statement, self._catalog.constants)

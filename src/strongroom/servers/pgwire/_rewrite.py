@@ -7,7 +7,7 @@ everything else goes to the engine's SQL. What comes out is checked there as if 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from strongroom.servers.pgwire._errors import PgError
@@ -72,6 +72,21 @@ _TYPES: Final = {
 _RENAMED: Final = {"json_build_object": "json_object", "format": "pg_format"}
 _KIND: Final = {"regprocedure": "regproc"}
 _FROM: Final = frozenset({"FROM", "JOIN"})
+_FROM_ENDS: Final = frozenset(
+    {
+        "SELECT",
+        "WHERE",
+        "GROUP",
+        "ORDER",
+        "HAVING",
+        "LIMIT",
+        "OFFSET",
+        "UNION",
+        "EXCEPT",
+        "INTERSECT",
+        "WINDOW",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +99,15 @@ class Constants:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """``settings``: what set_config asked for, to be applied when the statement is carried out."""
+    """``settings``: what set_config asked for, to be applied when the statement is carried out.
+
+    ``mixed``: the catalogue stands beside memories; the engine's SQL answers.
+    """
 
     text: str
     catalog: bool
     settings: tuple[tuple[str, str], ...] = ()
+    mixed: bool = False
 
 
 def quoted(value: str | int) -> str:
@@ -100,8 +119,9 @@ def rewrite(statement: Statement, constants: Constants) -> Rewritten:
     """Raises: PgError: 42704 for a setting that is not there."""
     tokens = statement.tokens
     names = [name_of(t) for t in tokens]
-    catalog = _names_catalog(tokens, names) and not _names_data(tokens, names)
-    return _Writer(statement, names, constants, catalog).run()
+    catalog, data = _names_catalog(tokens, names), _names_data(tokens, names)
+    made = _Writer(statement, names, constants, catalog and not data).run()
+    return replace(made, mixed=catalog and data)
 
 
 def _names_catalog(tokens: Sequence[Token], names: Sequence[str | None]) -> bool:
@@ -122,14 +142,21 @@ def _names_catalog(tokens: Sequence[Token], names: Sequence[str | None]) -> bool
 
 
 def _names_data(tokens: Sequence[Token], names: Sequence[str | None]) -> bool:
-    for index, name in enumerate(names):
-        if name not in _DATA:
-            continue
-        at = index - 1
-        while at > 0 and tokens[at].text == ".":
-            at -= 2
-        if at >= 0 and tokens[at].upper in _FROM:
-            return True
+    """Whether a relation of memories stands in some FROM."""
+    inside = [False]  # a FROM clause, at each depth of brackets
+    for index, (token, name) in enumerate(zip(tokens, names, strict=True)):
+        if token.text == "(":
+            inside.append(False)
+        elif token.text == ")" and len(inside) > 1:
+            inside.pop()
+        elif token.upper in _FROM or token.upper in _FROM_ENDS:
+            inside[-1] = token.upper in _FROM
+        elif name in _DATA:
+            at = index - 1
+            while at > 0 and tokens[at].text == ".":
+                at -= 2
+            if at >= 0 and (tokens[at].upper in _FROM or (inside[-1] and tokens[at].text == ",")):
+                return True
     return False
 
 
