@@ -48,7 +48,7 @@ from strongroom.recall import sql
 from strongroom.recall.columnar import ColumnarTable
 
 if TYPE_CHECKING:
-    pass
+    from strongroom.engine._core import Engine
 
 _PAGE = 1000  # audit entries that are read at once
 _TIME = pa.timestamp("us", "UTC")
