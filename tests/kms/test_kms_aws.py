@@ -81,6 +81,11 @@ class TestAws(RemoteContract):
         with pytest.raises(KmsDeniedError):
             provider.unwrap(wrapped, {**CONTEXT, "tenant": "company_b"})
 
+    def test_one_alias_in_two_regions_is_two_master_keys(self, made: Callable[..., EnvelopeKms]) -> None:
+        """The address of an alias holds its region, so that the wraps of two regions are told apart."""
+        here, there = made("alias/x", region=REGION), made("alias/x", region="eu-west-1")
+        assert here.describe().key_uri != there.describe().key_uri
+
     def test_wrong_region(self, service: MotoService, made: Callable[..., EnvelopeKms], key: str) -> None:
         """An ARN of another region is refused before any request; a bare id there is not found."""
         with pytest.raises(KmsRegionError):

@@ -197,6 +197,9 @@ def test_policy_aws() -> None:
     (alias,) = json.loads(policy(KeysConfig(provider="aws", key="alias/memories")))["Statement"]
     assert alias["Condition"] == {"StringEquals": {"kms:RequestAlias": "alias/memories"}}
     assert "*" not in " ".join(first["Action"])
+    tenants = KeysConfig(provider="aws", key=ARN, namespaces=("acme", "acme/*"))
+    (own,) = json.loads(policy(tenants, STORE))["Statement"]
+    assert own["Condition"]["StringEquals"]["kms:EncryptionContext:tenant"] == "acme"
 
 
 def test_policy_vault_covers_every_request_and_nothing_else(vault: VaultService) -> None:
@@ -251,19 +254,19 @@ PAGES = sorted((ROOT / "docs" / "kms").glob("*.md"))
 
 def test_every_provider_has_a_page() -> None:
     """docs/kms/ has one page for each provider, and an overview."""
-    assert {p.stem for p in PAGES} == {*PROVIDERS, "README"}
+    assert {p.stem for p in PAGES} == {*PROVIDERS, "README", "recovery", "import"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
 def test_the_settings_on_a_page_are_accepted(page: Path) -> None:
     """Each block of TOML is a configuration that the program takes."""
     from strongroom.config import parse_config
-    from strongroom.kms import check_keys_config
+    from strongroom.kms import check_providers
 
     blocks = re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.S)
-    assert blocks
+    assert blocks or page.stem in ("recovery", "import")
     for block in blocks:
-        check_keys_config(parse_config(block).keys)
+        check_providers(parse_config(block))
 
 
 def command_of(page: str, start: str) -> list[str]:
@@ -318,6 +321,42 @@ def test_the_page_of_pkcs11_as_written(tmp_path: Path, monkeypatch: pytest.Monke
     words[words.index("--data") + 1] = str(tmp_path / "data")
     run(*words)
     assert run("--data", str(tmp_path / "data"), "kms", "test")["ok"]
+
+
+def test_the_pages_of_recovery_and_import_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each command line of the two pages, in their order, by a shell: all succeed, and the store is whole."""
+    import subprocess
+    import sys
+
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "data"
+    config = Config(embedding=EmbeddingConfig(provider="none", dimensions=4))
+    strongroom.init(data, config=config)
+    with strongroom.open(data, worker=False) as room:
+        room.store("x", namespace="acme/a")
+    lines: list[str] = []
+    for page in ("import", "recovery"):
+        text = (ROOT / "docs" / "kms" / f"{page}.md").read_text("utf-8")
+        for block in re.findall(r"^```\n(.*?)^```", text, re.M | re.S):
+            lines += [line for line in block.splitlines() if "aws:kms" not in line]
+    assert len(lines) == 9
+    (tmp_path / "bin").mkdir()
+    tool = tmp_path / "bin" / "strongroom"
+    tool.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m strongroom.cli "$@"\n')
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{Path('/usr/bin')}:{Path('/bin')}")
+    check = ""
+    for line in lines:
+        if line.startswith("strongroom --data ./data recover "):
+            (tmp_path / "data.keys" / "master.key").unlink()
+        command = line.replace("0a1b2c3d4e5f", check)
+        done = subprocess.run(command, shell=True, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, (line, done.stdout, done.stderr)
+        if "import-key wrap" in line:
+            (check,) = re.findall(r"check value ([0-9a-f]{12})", done.stderr)
+    with strongroom.open(data, worker=False) as room:
+        assert len(room.list(namespaces=["acme/a"]).memories) == 1
+        assert room.check(read_data=True).ok
 
 
 def replaced(words: list[str], values: dict[str, str]) -> list[str]:

@@ -280,12 +280,13 @@ LOCAL_KEY = KeysConfig(key_file="other.key")
             b=dataclasses.replace(LOCAL_KEY, namespaces=("x/*",)),
         ),
         Config(keys=KeysConfig(namespaces=("x",))),
+        base(a=KeysConfig()),
         Config(keys=KeysConfig(also=("x",))),
         Config(keys=KeysConfig(recovery_keys=("srrec1AAAA",))),
         Config(keys=KeysConfig(passphrase="correct horse")),
         base(a=KeysConfig(provider="vault", key="k", endpoint="https://x", credentials="s.token")),
     ],
-    ids=range(17),
+    ids=range(18),
 )
 def test_settings_that_contradict_themselves_are_refused(config: Config, tmp_path: Path) -> None:
     """Names, patterns claimed twice, unknown services, literal secrets: refused before anything is made."""

@@ -10,12 +10,14 @@ from uuid import UUID
 
 from strongroom.config import KeysConfig
 from strongroom.kms._registry import check_keys_config
+from strongroom.model import tenant_of
 
 
 def policy(config: KeysConfig, store_id: UUID | None = None) -> str:
     """The policy for the provider and key of a configuration, as text to be given to the service.
 
-    With ``store_id``, AWS allows only keys of that store.
+    With ``store_id``, AWS allows only keys of that store; a provider for one tenant's namespaces allows only
+    keys of that tenant.
 
     Raises:
         ConfigurationError: the settings are wrong.
@@ -26,7 +28,7 @@ def policy(config: KeysConfig, store_id: UUID | None = None) -> str:
 
 def _aws(config: KeysConfig, store_id: UUID | None) -> str:
     statements = [
-        _aws_statement(f"StrongroomKey{n}", key, actions, store_id)
+        _aws_statement(f"StrongroomKey{n}", key, actions, store_id, _tenant_of(config))
         for n, (key, actions) in enumerate(
             [
                 (config.key, ["kms:Encrypt", "kms:Decrypt"]),
@@ -37,13 +39,23 @@ def _aws(config: KeysConfig, store_id: UUID | None) -> str:
     return _json({"Version": "2012-10-17", "Statement": statements})
 
 
-def _aws_statement(sid: str, key: str, actions: list[str], store_id: UUID | None) -> dict[str, Any]:
+def _tenant_of(config: KeysConfig) -> str | None:
+    """The one tenant that a provider of the configuration is for, when it is for one."""
+    tenants = {tenant_of(pattern) for pattern in config.namespaces}
+    return tenants.pop() if len(tenants) == 1 else None
+
+
+def _aws_statement(
+    sid: str, key: str, actions: list[str], store_id: UUID | None, tenant: str | None
+) -> dict[str, Any]:
     alias = re.search(r"(^|:)(alias/[\w/-]+)$", key, re.ASCII)
     condition: dict[str, dict[str, str]] = {"StringEquals": {}}
     if alias:
         condition["StringEquals"]["kms:RequestAlias"] = alias[2]
     if store_id is not None:
         condition["StringEquals"]["kms:EncryptionContext:store_id"] = str(store_id)
+    if tenant is not None:
+        condition["StringEquals"]["kms:EncryptionContext:tenant"] = tenant
     if alias:
         region, account = key.split(":")[3:5] if key.startswith("arn:") else ("*", "*")
         resource = f"arn:aws:kms:{region}:{account}:key/*"

@@ -41,6 +41,7 @@ def check_providers(config: Config) -> None:
     if len(config.key_providers) > PROVIDERS_MAX:
         raise ConfigurationError(f"at most {PROVIDERS_MAX} key management providers")
     _check_also(DEFAULT, config.keys, config)
+    held = {_master_of(config.keys): DEFAULT}
     claimed: dict[str, str] = {}
     for name, keys in config.key_providers.items():
         place = f"[keys.providers.{name}]"
@@ -57,6 +58,12 @@ def check_providers(config: Config) -> None:
         except ConfigurationError as e:
             raise ConfigurationError(e.message.replace("[keys]", place), hint=e.hint) from None
         _check_also(name, keys, config)
+        other = held.setdefault(_master_of(keys), name)
+        if other != name:
+            raise ConfigurationError(
+                f"the providers {other} and {name} are the same master key",
+                hint="give the namespaces of both to one provider",
+            )
         for pattern in _patterns(name, keys.namespaces):
             if pattern in claimed:
                 raise ConfigurationError(
@@ -166,6 +173,13 @@ def _named(name: str, keys: KeysConfig, keys_directory: Path, store_id: UUID) ->
     except ConfigurationError as e:
         message = e.message.replace("[keys]", f"[keys.providers.{name}]")
         raise ConfigurationError(message, hint=e.hint) from None
+
+
+def _master_of(keys: KeysConfig) -> tuple[str, ...]:
+    """What tells one master key from another, as far as the configuration says."""
+    if keys.provider == LOCAL:
+        return (LOCAL, keys.key_file)
+    return (keys.provider, keys.key, keys.region, keys.endpoint, keys.mount, keys.namespace, keys.token)
 
 
 def _check_also(name: str, keys: KeysConfig, config: Config) -> None:

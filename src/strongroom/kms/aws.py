@@ -90,7 +90,6 @@ class AwsBackend:
         Raises:
             ConfigurationError: boto3 is not installed. KmsRegionError: key and region contradict each other.
         """
-        self.key_uri = f"aws:{key}"
         self._key = key
         found = _ARN.fullmatch(key)
         if key.startswith("arn:") and found is None:
@@ -98,6 +97,8 @@ class AwsBackend:
         self._region = region or (found[1] if found else "")
         if found is not None and found[1] != self._region:
             raise KmsRegionError(f"the key's ARN names region {found[1]}, the configuration {self._region}")
+        here = "" if found is not None or not region else f"{region}/"  # an id or alias is one of a region
+        self.key_uri = f"aws:{here}{key}"
         self._endpoint, self._ca_file, self._timeout_s = endpoint, ca_file, timeout_ms / 1000
         self._errors = require("botocore.exceptions", "aws")
         require("boto3", "aws")
