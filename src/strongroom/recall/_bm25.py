@@ -144,13 +144,18 @@ class Question:
             before += self._added(term, rids, counts)
             sums[rids] = before
             to_come -= term.bound
+        for term in left:
+            before = sums[term.rids]
+            # Rows that are not in play have 0, which is too little.
+            may = np.flatnonzero(before + np.float32(to_come) >= np.float32(least * (1 - SLACK)))
+            rids = term.rids[may]
+            sums[rids] = before[may] + self._added(term, rids, term.counts[may])
+            to_come -= term.bound
         rows = np.concatenate(touched) if touched else np.empty(0, np.uint32)
         scores = sums[rows]
         if left:
-            may = scores + to_come >= least * (1 - SLACK)
+            may = np.flatnonzero(scores >= np.float32(least * (1 - SLACK)))
             rows, scores = rows[may], scores[may]
-            for term in left:
-                self._look_up(term, rows, scores)
         return _best_of(rows.astype(np.int64), scores, k)
 
 

@@ -217,6 +217,20 @@ class InvertedLists:
         have = found[0] >= 0
         return found[0][have], scores[0][have]
 
+    def search_among(self, query: Rows, k: int, rids: Rids) -> tuple[Rids, Rows]:
+        """The best ``k`` of ``rids``, all of which have a vector: every list that holds one is looked at."""
+        numbers = np.unique(self.places[rids] >> 32)
+        bitmap = np.zeros((int(rids.max()) >> 3) + 1, dtype=np.uint8)
+        np.bitwise_or.at(bitmap, rids >> 3, np.left_shift(1, rids & 7).astype(np.uint8))
+        selector = faiss.IDSelectorBitmap(bitmap)
+        parameters = faiss.SearchParametersIVF(nprobe=len(numbers), sel=selector)
+        centroid_scores = np.zeros(len(numbers), dtype=np.float32)
+        scores, found = np.empty(k, dtype=np.float32), np.empty(k, dtype=np.int64)
+        given = map(faiss.swig_ptr, (numbers, centroid_scores, scores, found))
+        self._index.search_preassigned_c(1, faiss.swig_ptr(query), k, *given, False, parameters)
+        have = found >= 0
+        return found[have], scores[have]
+
     def everything(self, query: Rows) -> NDArray[np.float64]:
         """The score of every rid below ``len(places)``, NaN where it has no vector."""
         out = np.full(len(self.places), np.nan)

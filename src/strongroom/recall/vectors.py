@@ -43,6 +43,7 @@ from strongroom.recall._unit import NORM_TOLERANCE
 from strongroom.recall._vector_dump import FrozenVectors, read_vectors
 
 NARROW_ROWS = 3_000  # allowed sets up to this size are scored one by one
+TINY_ROWS = 128  # ... up to this size by taking them out of their lists
 TIES_ROWS = 8  # that are looked at beyond k, to see whether the cut goes through equal scores
 RETRY_GROWTH = 1.25  # after a failed build: the growth before the next attempt
 SHRUNK_SHARE = 0.5  # of the rows that were there at the last build: build again
@@ -192,10 +193,20 @@ class VectorLane:
             size = int(np.count_nonzero(allowed)) if is_mask else len(allowed)
             if size <= NARROW_ROWS:
                 rids = np.flatnonzero(allowed) if is_mask else allowed.astype(np.int64, copy=False)
-                rids = rids[lists.has(rids)]
-                return best(lists.scores(query, rids), rids, k)
+                return self._among(lists, query, k, rids[lists.has(rids)])
             mask = allowed if is_mask else _mask(allowed.astype(np.int64, copy=False))
             return self._found(lists, query, k, size, np.packbits(mask, bitorder="little"))
+
+    @staticmethod
+    def _among(lists: InvertedLists, query: Rows, k: int, rids: Rids) -> tuple[Rids, Rows]:
+        """The best of few rows, exactly."""
+        fetch = min(k + TIES_ROWS, len(rids))
+        while len(rids) > TINY_ROWS and fetch < len(rids) // 4:
+            found, scores = lists.search_among(query, fetch, rids)
+            if scores[k - 1] != scores[-1]:
+                return best(lists.scores(query, found), found, k)
+            fetch *= 4
+        return best(lists.scores(query, rids), rids, k)
 
     def _found(
         self, lists: InvertedLists, query: Rows, k: int, size: int, bitmap: NDArray[np.uint8] | None
