@@ -171,7 +171,7 @@ def _rids(state: State, index: Any) -> NDArray[np.int64]:
     """The row of the index for each row of the corpus, told by the ticket in the metadata."""
     with state["room"].engine.indexes._columnar.cursor() as cursor:
         ticket = "CAST(json_extract_string(metadata, '$.ticket') AS BIGINT)"
-        found = cursor.execute(f"SELECT rid, {ticket} t FROM {index.table.qualified}").fetchnumpy()  # noqa: S608
+        found = cursor.execute(f"SELECT rid, {ticket} t FROM {index.table.qualified}").fetchnumpy()
     out = np.zeros(int(found["t"].max()) - 10_000 + 1, np.int64)
     out[found["t"] - 10_000] = found["rid"]
     return out
