@@ -1,0 +1,160 @@
+"""What deciding costs: a decision at 100 policies, cached and not; the layers and the audit on a search.
+
+The searches of one round are interleaved, so that they meet the same machine; each adds what it adds to the
+bare one, which is the owner's search with its audit entry left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+import strongroom
+from bench import _stores
+from bench._child import Child, State
+from bench._harness import Options, Row, Spread, note
+from strongroom.engine import Session
+from strongroom.model import NamespacePattern, Principal, Scope
+from strongroom.model.rows import Facts
+from strongroom.policy import Asker, Circumstances, PolicySet, load
+
+_WHOLE = """
+@id("readers") permit(principal, action in Action::"reading", resource) when { context.hour >= 0 };
+"""
+_SOME = """
+@id("readers") permit(principal, action in Action::"reading", resource)
+  when { ["public", "internal"].contains(resource.sensitivity) && resource.importance >= 100 };
+"""
+_MANY = "\n".join(
+    f'@id("team-{n}") permit(principal is Agent, action in Action::"reading",'
+    f' resource in Namespace::"team{n}")'
+    f' when {{ resource.kind == "k{n}" && principal.labels.contains("l{n}") }};'
+    for n in range(98)
+)
+_PRINCIPAL = Principal(
+    id="k-bench",
+    name="bench",
+    scope=Scope.READ_ONLY,
+    grants=(NamespacePattern("*"),),
+    labels=("internal",),
+    agent_id="a",
+)
+
+
+def run(options: Options) -> list[Row]:
+    rows = [_decisions(options)]
+    directory = _stores.large(options)
+    with Child() as child:
+        rows.append(_row(child.call(_searches, directory, options), options))
+    return rows
+
+
+# -- decisions ------------------------------------------------------------------------------------------
+def _decisions(options: Options) -> Row:
+    policies = load({"many.cedar": _MANY.encode(), "some.cedar": _SOME.encode() + _LOCK.encode()})
+    asker = _asker()
+    facts = Facts(memory_id=bytes(16), kind="k1", sensitivity="internal", importance=500,
+                  created_us=1_700_000_000_000_000, tags=frozenset())  # fmt: skip
+    times = 200 if options.quick else 2000
+    measured = {
+        "one memory, not cached": _each(lambda: policies._decide(asker, "read", "acme/x", facts), times),
+        "one memory, cached": _each(lambda: policies.decide(_asker(), "read", "acme/x", facts), times),
+        "rows, not cached": _each(lambda: policies._work_out(asker, "read", "acme/x"), times),
+        "rows, cached": _each(lambda: policies.rows(_asker(), "read", "acme/x"), times),
+    }
+    assert len(policies.policies) == 100 and isinstance(policies, PolicySet)
+    shown = "; ".join(f"{name} {spread.show(1e6, 0, ' us')}" for name, spread in measured.items())
+    return Row(
+        "decision at 100 policies", shown, "cached < 20 us, not cached < 300 us",
+        data={name: dataclasses.asdict(spread) for name, spread in measured.items()},
+    )  # fmt: skip
+
+
+_LOCK = '@id("lock") forbid(principal, action, resource) when { context.hour > 30 };'
+
+
+def _asker() -> Asker:
+    return Asker(_PRINCIPAL, Circumstances(hour=12, weekday=2, now_us=1_790_000_000_000_000, surface="rest"))
+
+
+def _each(work: Callable[[], Any], times: int) -> Spread:
+    """Seconds of one, median over five parts."""
+    parts = []
+    for _ in range(5):
+        started = perf_counter()
+        for _ in range(times // 5):
+            work()
+        parts.append((perf_counter() - started) / (times // 5))
+    return Spread.of(parts)
+
+
+# -- searches -------------------------------------------------------------------------------------------
+def _searches(state: State, directory: Any, options: Options) -> dict[str, Any]:
+    room = state["room"] = strongroom.open(directory)
+    engine = room.engine
+    folder = directory / "policies"
+    folder.mkdir(exist_ok=True)
+    questions = _stores.corpus(options).queries[:40]
+    session = Session(engine, lambda: _PRINCIPAL, "python", caller=_PRINCIPAL.id)
+    owner = engine.owner_session()
+    commit = engine.ledger.commit
+
+    def bare(question: str) -> None:
+        engine.ledger.commit = lambda batch: []  # type: ignore[method-assign,assignment]
+        try:
+            owner.search(question, namespaces=[_stores.NAMESPACE])
+        finally:
+            engine.ledger.commit = commit  # type: ignore[method-assign]
+
+    def with_policies(text: str | None) -> Callable[[str], None]:
+        def search(question: str) -> None:
+            session.search(question, namespaces=[_stores.NAMESPACE])
+
+        def prepare() -> None:
+            engine.policies.directory = None if text is None else folder
+            engine.policies._look_at, engine.policies._in_force = 0.0, None
+            if text is not None:
+                (folder / "a.cedar").write_text(text + _MANY, "utf-8")
+            search("warm")
+
+        search.prepare = prepare  # type: ignore[attr-defined]
+        return search
+
+    ways: dict[str, Callable[[str], None]] = {
+        "bare": bare,
+        "scope, grant and audit": with_policies(None),
+        "and policies, all rows": with_policies(_WHOLE),
+        "and policies, some rows": with_policies(_SOME),
+    }
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(2 if options.quick else 6):
+        for name, search in ways.items():
+            prepared = getattr(search, "prepare", None)
+            if prepared is not None:
+                prepared()
+            for question in questions:
+                started = perf_counter()
+                search(question)
+                times[name].append(perf_counter() - started)
+    per_round = len(questions)
+    return {
+        name: [float(np.median(values[i : i + per_round])) for i in range(0, len(values), per_round)]
+        for name, values in times.items()
+    }
+
+
+def _row(found: dict[str, list[float]], options: Options) -> Row:
+    bare = np.array(found["bare"])
+    added = {n: Spread.of(list(np.array(v) - bare)) for n, v in found.items() if n != "bare"}
+    note(json.dumps({n: [round(x * 1e3, 2) for x in v] for n, v in found.items()}))
+    shown = f"bare p50 {Spread.of(list(bare)).show(1e3, 2, ' ms')}; adds "
+    shown += "; ".join(f"{name} {spread.show(1e3, 2, ' ms')}" for name, spread in added.items())
+    return Row(
+        f"three layers and audit on search() at {options.rows:,}", shown, "adds < 0.5 ms p50",
+        data=found,
+    )  # fmt: skip
