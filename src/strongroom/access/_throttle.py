@@ -4,8 +4,8 @@ Two guards with bounded memory, for one process:
 
 - ``RateLimit``: a token bucket for each key. A bucket that is full again is forgotten, so that memory holds
   only those who have asked lately.
-- ``Backoff``: after some failures in a row each further one doubles the time in which nothing of that key is
-  looked at. Success forgets; so does silence.
+- ``Backoff``: after some failures in a row each further one doubles the time for which that key has to wait.
+  Success forgets; so does silence.
 
 When the table is full the entry that was used longest ago goes: whoever floods it with new addresses loses
 nobody's protection but that of the quietest.
@@ -89,7 +89,7 @@ class Backoff:
         return len(self._failures)
 
     def wait_s(self, key: str, now: float) -> float:
-        """0: the credential may be looked at; otherwise how many seconds too early it is."""
+        """0: it need not wait; otherwise how many seconds too early it is."""
         found = self._failures.get(key)
         return 0.0 if found is None else max(0.0, found.until - now)
 

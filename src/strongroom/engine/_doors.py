@@ -143,12 +143,12 @@ class Doors:
             return found
 
         request = request_id or secrets.token_hex(8)
-        self.watch.before(caller, surface, context)
         found = self._verdict(proof, peer)
-        self.watch.after(caller, context, good=not isinstance(found, str))
         if isinstance(found, str):
+            self.watch.wrong(caller, surface, context)
             self.refuse(caller, surface, request, found, context)
             raise UnauthenticatedError
+        self.watch.right(caller, context)
         return Session(
             self._engine, principal, surface, request_id, caller=caller, context=context, facts=facts
         )

@@ -40,8 +40,11 @@ class Watch:
         self._lock = Lock()
 
     # -- wrong credentials --------------------------------------------------------------------------
-    def before(self, caller: str, surface: str, context: RequestContext) -> None:
-        """Whether a credential is looked at at all.
+    def wrong(self, caller: str, surface: str, context: RequestContext) -> None:
+        """A credential was looked at and was wrong.
+
+        Only those who are wrong wait. A right credential always gets in, so that nobody can lock its holder
+        out from the same source; with 256 random bits there is nothing to be won by guessing on.
 
         Raises:
             LimitExceededError: too many wrong ones came from there, or for this credential from there.
@@ -49,25 +52,22 @@ class Watch:
         if not context.source_address:
             return
         source, now = network_of(context.source_address), monotonic()
+        pair = f"{caller} {source}"
         wait = self.sources.wait_s(source, now)
         reason = "too many wrong credentials from this source"
         if not wait and caller != _UNKNOWN:
-            wait = self.credentials.wait_s(f"{caller} {source}", now)
+            wait = self.credentials.wait_s(pair, now)
             reason = "too many wrong proofs of this credential from this source"
         if wait:
             self._refuse("authenticate", surface, caller, source, reason, wait)
-
-    def after(self, caller: str, context: RequestContext, *, good: bool) -> None:
-        """A credential was looked at."""
-        if not context.source_address:
-            return
-        source, now = network_of(context.source_address), monotonic()
-        if good:
-            self.credentials.succeeded(f"{caller} {source}")
-            return
         self.sources.failed(source, now)
         if caller != _UNKNOWN:
-            self.credentials.failed(f"{caller} {source}", now)
+            self.credentials.failed(pair, now)
+
+    def right(self, caller: str, context: RequestContext) -> None:
+        """A credential was looked at and was right."""
+        if context.source_address:
+            self.credentials.succeeded(f"{caller} {network_of(context.source_address)}")
 
     # -- rates ----------------------------------------------------------------------------------------
     def operation(self, caller: str, surface: str, context: RequestContext) -> None:

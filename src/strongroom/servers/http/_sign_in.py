@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from typing import TYPE_CHECKING
 
-from strongroom.access import credential_problem
+from strongroom.access import credential_problem, network_of
 from strongroom.errors import UnauthenticatedError
 from strongroom.servers.http._connection import Connection, connection_of, context_of
 from strongroom.servers.http._guard import Scope, bearer_key, request_id_of
@@ -32,7 +32,7 @@ class Presented:
     connection: Connection
 
 
-def presented(scope: Scope, log: Log) -> Presented:
+def presented(scope: Scope, log: Log, engine: Engine, surface: str) -> Presented:
     """What a request presents; nothing is looked up yet.
 
     Raises:
@@ -50,6 +50,9 @@ def presented(scope: Scope, log: Log) -> Presented:
         problem = None
     if problem is not None:
         log.info("refused", reason=problem, request_id=request_id_of(scope))
+        if has_header:  # somebody has tried something: into the audit log, in bulk
+            source = network_of(context_of(scope).source_address)
+            engine.doors.watch.note("authenticate", surface, problem, source=source)
         raise UnauthenticatedError
     shown = Presented(text, connection)
     mark = _mark(shown)

@@ -61,7 +61,7 @@ class McpEndpoint:
             if scope["method"] != "POST":
                 await _refuse(send, InvalidInputError("MCP is spoken by POST here"), 405)
                 return
-            scope["state"]["presented"] = presented(scope, self._log)
+            scope["state"]["presented"] = presented(scope, self._log, self._engine, _SURFACE)
             version = call_version(scope)
             if version is not None:
                 body = await read_body(receive)

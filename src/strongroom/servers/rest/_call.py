@@ -141,7 +141,7 @@ class Caller:
         Raises:
             UnauthenticatedError: there is none of the right form.
         """
-        request.scope["state"]["presented"] = presented(request.scope, self._log)
+        request.scope["state"]["presented"] = presented(request.scope, self._log, self.engine, _SURFACE)
 
 
 def _presented(request: Request) -> Presented:
