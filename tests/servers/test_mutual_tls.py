@@ -91,6 +91,10 @@ def test_a_key_beside_a_certificate_decides_and_a_malformed_one_is_never_ignored
     for wrong in ("nonsense", server.admin_key[:-1] + "0", "x"):
         with client(server, holder, wrong) as http:
             assert http.get("/v1/stats").status_code == 401, wrong
+    for other in ("Basic YWRtaW46YWRtaW4=", "Bearer", "bearerx y"):
+        with client(server, holder) as http:
+            answer = http.get("/v1/stats", headers={"authorization": other})
+        assert answer.status_code == 401, "another scheme is not passed over in favour of the certificate"
 
 
 def test_an_authority_that_is_not_ours_gets_nowhere_and_the_audit_log_tells(

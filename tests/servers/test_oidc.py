@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from joserfc import jwk, jwt
 from tests.servers.mutual import denials
 from tests.servers.served import Served, served
@@ -57,6 +57,14 @@ def claims(**changes: Any) -> dict[str, Any]:
 def sign(name: str = "rsa", alg: str = "RS256", key: Any = None, header: Any = None, **changes: Any) -> str:
     head = {"alg": alg, "kid": name, **(header or {})}
     return jwt.encode(head, claims(**changes), KEYS[name] if key is None else key, algorithms=[alg])
+
+
+def signed_raw(header: dict[str, Any], body: dict[str, Any]) -> str:
+    """A token whose signature is good, with whatever in its header."""
+    text = f"{b64(json.dumps(header).encode())}.{b64(json.dumps(body).encode())}"
+    private = serialization.load_pem_private_key(KEYS["rsa"].as_pem(private=True), None)
+    assert isinstance(private, rsa.RSAPrivateKey)
+    return f"{text}.{b64(private.sign(text.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
 
 
 def b64(data: bytes) -> str:
@@ -139,8 +147,10 @@ def forgeries() -> dict[str, str]:
         "algorithm that is not allowed": sign(alg="PS256"),
         "its own key": sign(key=STRANGER, header={"jwk": STRANGER.as_dict(private=False)}),
         "key from an address": sign(key=STRANGER, header={"jku": "https://evil.example.org/jwks"}),
-        "critical header": raw_token({"alg": "RS256", "kid": "rsa", "crit": ["exp"]}, body, bytes(256)),
-        "another kind of token": sign(header={"typ": "logout+jwt"}),
+        "critical header": signed_raw({"alg": "RS256", "kid": "rsa", "crit": ["b64"], "b64": True}, body),
+        "critical claim": signed_raw({"alg": "RS256", "kid": "rsa", "crit": ["exp"], "exp": 1}, body),
+        "another kind of token": signed_raw({"alg": "RS256", "kid": "rsa", "typ": "logout+jwt"}, body),
+        "claims that are no object": signed_raw({"alg": "RS256", "kid": "rsa"}, [1]),  # type: ignore[arg-type]
         "wrong audience": sign(aud="https://other.example.org"),
         "wrong audience in a list": sign(aud=["https://other.example.org", "x"]),
         "no audience": sign(aud=None),
@@ -199,6 +209,27 @@ def test_it_ends_in_the_middle_of_a_session_and_a_clock_may_be_a_little_off(
     assert verifier.holds(person, now + 5) == "the provider has withdrawn the key of the token"
     (tmp_path / "jwks.json").unlink()
     assert isinstance(verifier.verify(sign("ec", "ES256"), now + 10), str)
+
+
+def test_a_key_that_says_what_it_is_for_is_used_for_nothing_else(tmp_path: Path) -> None:
+    """An allowed algorithm with a key marked for another one is refused; unmarked keys serve both."""
+    marked = {**KEYS["rsa"].as_dict(private=False), "alg": "RS256"}
+    token = sign(alg="PS256")
+    for keys, taken in (
+        ([marked], False),
+        ([{**marked, "use": "enc"}], False),
+        ([KEYS["rsa"].as_dict(private=False)], True),
+    ):
+        (tmp_path / "jwks.json").write_text(json.dumps({"keys": keys}))
+        if not taken and keys[0].get("use") == "enc":
+            with pytest.raises(ConfigurationError):
+                OidcVerifier(config(algorithms=("RS256", "PS256")), ROLES, tmp_path)
+            continue
+        verifier = OidcVerifier(config(algorithms=("RS256", "PS256")), ROLES, tmp_path)
+        assert isinstance(verifier.verify(token, time.time()), str) is not taken
+    assert not isinstance(
+        verifier.verify(signed_raw({"alg": "RS256", "kid": "rsa"}, claims()), time.time()), str
+    )
 
 
 @pytest.mark.parametrize("changes", [
