@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import strongroom
-from strongroom.config import Config, EmbeddingConfig
+from strongroom.config import AccessConfig, Config, EmbeddingConfig
 from strongroom.engine import Engine, Session
 from strongroom.errors import (
     AccessDeniedError,
@@ -229,6 +229,36 @@ def test_malformed_requests_and_floods_are_refused(engine: Engine) -> None:
         agent.elevations_request("read-only", ["a/b"], "once more")
     with pytest.raises(AccessDeniedError):
         engine.owner_session().elevations_request("read-only", ["a/b"], "owner")
+
+
+def test_policies_have_a_say_in_who_approves_and_who_lets_identities_in(tmp_path: Path) -> None:
+    """A policy that forbids to administer forbids approvals and certificates as it forbids keys."""
+    access = AccessConfig(policy_directory="policies")
+    strongroom.init(
+        tmp_path / "data", config=Config(embedding=EmbeddingConfig(provider="none"), access=access)
+    )
+    (tmp_path / "data" / "policies").mkdir(mode=0o700)
+    (tmp_path / "data" / "policies" / "lock.cedar").write_text(
+        '@id("all")\npermit (principal, action, resource);\n'
+        '@id("lock")\nforbid (principal, action == Action::"administer", resource);\n'
+    )
+    engine = Engine.open(tmp_path / "data", worker=False)
+    try:
+        agent, admin = caller(engine, "read-only", "company_a/x"), caller(engine, "admin", "*")
+        asked = agent.elevations_request("read-only", ["company_a/y"], "look")
+        for attempt in (
+            lambda: admin.keys_create("x", "read-only", ["company_a/x"]),
+            lambda: admin.elevations_approve(asked.id),
+            lambda: admin.elevations_deny(asked.id),
+            lambda: admin.certificates_allow(
+                "dns:x.example.org", name="x", scope="read-only", grants=["company_a/x"]
+            ),
+        ):
+            with pytest.raises((AccessDeniedError, CredentialNotFoundError)):
+                attempt()
+        assert agent.elevations_list()[0].state is ElevationState.PENDING
+    finally:
+        engine.close()
 
 
 def test_the_stored_form_is_canonical() -> None:

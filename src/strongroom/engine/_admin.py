@@ -265,7 +265,7 @@ def keys_create(
             "unknown scope", hint="one of: " + ", ".join(s.value for s in Scope)
         ) from None
     patterns = access.check_grants(grants)
-    decision = _may_manage(call, patterns, wanted_scope)
+    decision = may_manage(call, patterns, wanted_scope)
     call.reason = decision.reason
     if not decision.allowed:
         raise AccessDeniedError
@@ -296,10 +296,10 @@ def _manageable(call: Call) -> list[Credential]:
         call.reason = "key management needs the admin scope"
         raise AccessDeniedError
     call.engine.registry.refresh()
-    return [c for c in call.engine.registry.credentials() if _may_manage(call, c.grants).allowed]
+    return [c for c in call.engine.registry.credentials() if may_manage(call, c.grants).allowed]
 
 
-def _may_manage(call: Call, grants: Sequence[NamespacePattern], scope: Scope | None = None) -> Decision:
+def may_manage(call: Call, grants: Sequence[NamespacePattern], scope: Scope | None = None) -> Decision:
     """Whether the caller may manage a key with these grants; policies are asked about each of them."""
     decision = access.decide_key_management(call.principal, grants, scope)
     for grant in grants:

@@ -1,7 +1,7 @@
 """Certificates of clients: let an identity in, sign for it, renew, revoke.
 
-Authorization is that of key management: an admin manages the identities whose every grant lies within
-its own. A caller that has come in with a certificate may renew its own.
+Authorization is that of key management, policies included: an admin manages the identities whose every
+grant lies within its own. A caller that has come in with a certificate may renew its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from strongroom import access
 from strongroom.access import CertificateCredential, Revocation
 from strongroom.config import keys_directory
+from strongroom.engine._admin import may_manage
 from strongroom.engine._call import Call
 from strongroom.engine._payload import from_us, to_us
 from strongroom.engine._validate import check_number, check_text, check_time
@@ -133,7 +134,7 @@ def _new(call: Call, wanted: NewIdentity) -> CertificateCredential:
         names = ", ".join([*(s.value for s in Scope), *(k.value for k in PrincipalKind)])
         raise InvalidInputError("unknown scope or kind", hint=f"known: {names}") from None
     grants = access.check_grants(wanted.grants)
-    decision = access.decide_key_management(call.principal, grants, scope)
+    decision = may_manage(call, grants, scope)
     call.reason = decision.reason
     if not decision.allowed:
         raise AccessDeniedError
@@ -215,11 +216,7 @@ def _manageable(call: Call) -> list[CertificateCredential]:
         call.reason = "certificates are managed with the admin scope"
         raise AccessDeniedError
     call.engine.registry.refresh()
-    return [
-        c
-        for c in call.engine.registry.identities.certificates()
-        if access.decide_key_management(call.principal, c.grants).allowed
-    ]
+    return [c for c in call.engine.registry.identities.certificates() if may_manage(call, c.grants).allowed]
 
 
 def _info(c: CertificateCredential) -> ClientIdentity:

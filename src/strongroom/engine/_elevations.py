@@ -13,6 +13,7 @@ from dataclasses import replace
 
 from strongroom import access
 from strongroom.access import ElevationRecord
+from strongroom.engine._admin import may_manage
 from strongroom.engine._call import Call
 from strongroom.engine._payload import from_us
 from strongroom.engine._validate import check_count, check_text
@@ -111,7 +112,7 @@ def listed(call: Call, all_states: bool) -> Sequence[ElevationInfo]:
     found = [
         _info(r, now_us)
         for r in engine.registry.identities.elevations()
-        if _may_see(call.principal, r) and (all_states or r.state(now_us) in _OPEN)
+        if _may_see(call, r) and (all_states or r.state(now_us) in _OPEN)
     ]
     return sorted(found, key=lambda i: i.requested_at)
 
@@ -121,6 +122,8 @@ def _decide(call: Call, elevation_id: str, *, granted: bool) -> ElevationInfo:
     record, version = _found(call, elevation_id)
     verb = "approve" if granted else "deny"
     decision = access.decide_approval(call.principal, record.requester, record.grants, record.scope)
+    if decision.allowed:
+        decision = may_manage(call, record.grants, record.scope)
     call.details["elevation"] = record.id
     if not decision.allowed:
         call.reason = f"{verb} elevation {record.id}: {decision.reason}"
@@ -145,15 +148,14 @@ def _found(call: Call, elevation_id: str) -> tuple[ElevationRecord, int]:
     wanted = check_text(elevation_id, "id", 64)
     call.engine.registry.refresh()
     found = call.engine.registry.identities.elevation(wanted)
-    if found is None or not _may_see(call.principal, found[0]):
+    if found is None or not _may_see(call, found[0]):
         call.reason = f"no elevation {wanted} that the caller may see"
         raise CredentialNotFoundError("there is no such elevation")
     return found
 
 
-def _may_see(principal: Principal, record: ElevationRecord) -> bool:
-    own = record.requester == principal.id
-    return own or access.decide_key_management(principal, record.grants).allowed
+def _may_see(call: Call, record: ElevationRecord) -> bool:
+    return record.requester == call.principal.id or may_manage(call, record.grants).allowed
 
 
 def _write(call: Call, record: ElevationRecord, version: int, reason: str) -> None:
