@@ -39,7 +39,10 @@ from strongroom.model import Field, State
 _MEMORY, _VECTOR, _ACCESS = int(Field.MEMORY), int(Field.VECTOR), int(Field.ACCESS)
 _LIVE, _TOMBSTONE = int(State.LIVE), int(State.TOMBSTONE)
 
-_SPACE = "SELECT seq, head, (SELECT coalesce(max(seq), 0) FROM audit) FROM namespace WHERE ns = ?"
+_SPACE = (
+    "SELECT seq, head, (SELECT coalesce(max(seq), 0) FROM audit),"
+    " EXISTS (SELECT 1 FROM closed_key c WHERE c.ns = namespace.ns) FROM namespace WHERE ns = ?"
+)
 _ADD_SPACE = "INSERT INTO namespace (ns, seq, head) VALUES (?, ?, ?)"
 _SET_SPACE = "UPDATE namespace SET seq = ?, head = ? WHERE ns = ?"
 _ROW = (
@@ -216,6 +219,8 @@ class _Plan:
         return seq
 
     def _is_closed(self, ns: int, key_id: int) -> bool:
+        if not self._transaction.may_be_closed(ns):
+            return False
         closed = self._closed.get((ns, key_id))
         if closed is None:
             closed = self._closed[ns, key_id] = is_closed(self._transaction.connection, ns, key_id)
@@ -280,6 +285,7 @@ class Transaction:
         self.is_trusting = is_trusting
         self._spaces: dict[int, _Space] = {}
         self._last_audit: int | None = None
+        self._closings: dict[int, int] = {}  # whether any key of a namespace was closed
 
     def space(self, ns: int) -> _Space | None:
         space = self._spaces.get(ns)
@@ -287,7 +293,7 @@ class Transaction:
             found = self.connection.execute(_SPACE, (ns,)).fetchone()
             if found is None:
                 return None
-            seq, head, last_audit = found
+            seq, head, last_audit, self._closings[ns] = found
             space = self._spaces[ns] = _Space(ns, seq, head)
             if self._last_audit is None:
                 self._last_audit = last_audit
@@ -347,7 +353,12 @@ class Transaction:
             return self.reseal(work)
         if isinstance(work, ResetHead):
             return self.reset_head(work.ns)
+        self._closings.clear()  # the job may close one
         return work(self.connection)
+
+    def may_be_closed(self, ns: int) -> bool:
+        """Whether a key of the namespace may be closed: worth a look at each."""
+        return self._closings.get(ns, 1) != 0
 
     def reseal(self, batch: ResealBatch) -> int:
         """Write rows that were sealed anew in their places; how many still stood as they were read.
