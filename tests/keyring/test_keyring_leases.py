@@ -216,25 +216,32 @@ def test_every_key_is_asked_for_itself_before_half_of_its_lease(
     kms._inner.unwrap = real  # type: ignore[method-assign]
 
 
-def test_a_refusal_makes_the_others_ask(ring: Keyring, kms: Switch, clock: Clock) -> None:
-    """When the KMS refuses one namespace, the others of its master key do not wait for their time."""
-    ns, other = ring.create_namespace("company_a"), ring.create_namespace("company_b")
-    clock.now += CACHE_S * 0.3
-    ring.require_usable(ns)
-    until(lambda: settled(ring))
-    assert state(ring, other) is LeaseState.FRESH
-    kms.error = KmsKeyDisabledError
-    with pytest.raises(KmsKeyDisabledError):
-        for _ in range(60):
-            clock.now += CACHE_S / 100
-            ring.require_usable(ns)
-            until(lambda: settled(ring))
-    assert state(ring, other) is not LeaseState.FRESH
-    ring.require_usable(other)
-    until(lambda: settled(ring))
-    with pytest.raises(KmsKeyDisabledError):
-        ring.require_usable(other)
-    kms.error = None
+def test_a_refusal_makes_the_others_ask() -> None:
+    """When the KMS refuses one namespace, the others of its master keys do not wait for their time."""
+    leases = Leases(CACHE_S, uniform=lambda low, high: low)
+    for ns, group in ((1, (1,)), (2, (1,)), (3, (2,)), (4, ())):
+        leases.begin(ns, 0.0, group)
+    leases.doubt(1, 10.0)
+    assert [leases.fresh(ns, 10.0) for ns in (2, 3, 4)] == [False, True, True]
+    assert [leases.state(ns, 10.0) for ns in (2, 3, 4)] == [
+        LeaseState.DUE,
+        LeaseState.FRESH,
+        LeaseState.FRESH,
+    ]
+    assert leases.state(2, CACHE_S - 1) is LeaseState.DUE  # asked for, not ended
+    leases.begin(2, 10.0, (1,))
+    assert leases.state(2, 10.0) is LeaseState.FRESH
+
+
+def test_what_others_were_told_moves_no_end() -> None:
+    """An answer about a sibling puts the next question off, at most to half of the lease; its end stays."""
+    leases = Leases(CACHE_S, uniform=lambda low, high: low)
+    leases.begin(1, 0.0, (1,))
+    for step in range(1, 100):
+        leases.begin(2, step * CACHE_S / 100, (1,))
+    assert leases.state(1, CACHE_S * 0.49) is LeaseState.FRESH
+    assert leases.state(1, CACHE_S * 0.51) is LeaseState.DUE
+    assert leases.state(1, CACHE_S) is LeaseState.OVER
 
 
 def test_a_refusal_is_not_asked_for_again_and_again(ring: Keyring, kms: Switch, clock: Clock) -> None:

@@ -17,6 +17,7 @@ import strongroom
 from strongroom.cli._main import cli
 from strongroom.config import Config, EmbeddingConfig, KeysConfig, load_config, parse_config, to_toml
 from strongroom.engine import Room
+from strongroom.engine._pending import EngineQueue
 from strongroom.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -26,6 +27,7 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.kms import check_providers, names_for
+from strongroom.ledger import QueueItem, WriteBatch
 
 ACME, OTHER = "company_0/a", "company_1/a"
 
@@ -132,6 +134,31 @@ def test_one_tenants_service_affects_that_tenant_alone(two: Two, room: Room, how
     for use in uses(room, ACME):
         use()
     assert room.stats().unavailable == 0
+
+
+def test_one_tenants_service_does_not_hold_up_the_embedding_of_others(two: Two, room: Room) -> None:
+    """What waits in the queue of the affected tenant stays queued and alive, and the rest is handed out."""
+    entries = {e.name: e for e in room.engine.registry.entries()}
+    for name in (ACME, OTHER):
+        rows = room.list(namespaces=[name]).memories[:3]
+        items = [QueueItem(entries[name].ns, m.memory_id.bytes, 1) for m in rows]
+        room.engine.ledger.commit(WriteBatch(enqueue=items))
+    queue = EngineQueue(room.engine, "default")
+    refs = queue.orphans(100)
+    assert {ref.ns for ref in refs} == {entries[ACME].ns, entries[OTHER].ns}
+    clock = clocked(room)
+    two.acme.faults.set("deny")
+    clock.now += 1_001
+    with pytest.raises(KmsDeniedError):
+        room.list(namespaces=[ACME])
+    assert {ref.ns for ref in queue.orphans(3)} == {entries[OTHER].ns}
+    assert [text is None for text in queue.load(refs)] == [ref.ns == entries[ACME].ns for ref in refs]
+    stats = room.engine.ledger.queue_stats(entries[ACME].ns)
+    assert (stats.pending, stats.dead) == (3, 0)
+    two.acme.faults.clear()
+    settle(room)
+    clock.now += 10
+    assert {ref.ns for ref in queue.orphans(100)} == {entries[ACME].ns, entries[OTHER].ns}
 
 
 def test_metrics_name_the_tenant_by_a_pseudonym(two: Two, room: Room, tmp_path: Path) -> None:
