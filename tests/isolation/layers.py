@@ -11,8 +11,10 @@ from unittest import mock
 
 from tests.isolation.worlds import World
 
+from strongroom.engine import _read as engine_read
 from strongroom.engine import _sql as engine_sql
 from strongroom.engine._call import Call
+from strongroom.engine._decide import Answer
 from strongroom.errors import SqlDataError, SqlError, StrongroomError
 from strongroom.model import Decision, SqlColumn
 from strongroom.recall.sql import expressions, front, run, tree, walk
@@ -130,8 +132,9 @@ def _views(world: World) -> AbstractContextManager[None]:
     entries = [engine.registry.get(name) for name in engine.registry.names()]
 
     def everybody(members: Any) -> Any:
-        return original(engine_sql._members(engine, [e for e in entries if e is not None]))
+        return original(engine_sql._members(whole, [e for e in entries if e is not None]))
 
+    whole: Any = SimpleNamespace(engine=engine, reaches={})
     original = engine.indexes.sql._new_cursor
     return _patched(mock.patch.object(engine.indexes.sql, "_new_cursor", everybody))
 
@@ -158,8 +161,7 @@ def _explain(_: World) -> AbstractContextManager[None]:
 
 
 def _audit(_: World) -> AbstractContextManager[None]:
-    yes = SimpleNamespace(decide=lambda *_: Decision(True, "test"))
-    return _patched(mock.patch.object(engine_sql, "access", yes))
+    return _patched(mock.patch.object(engine_sql, "decide", lambda *_: Answer(Decision(True, "test"))))
 
 
 def _grants(world: World) -> AbstractContextManager[None]:
@@ -184,7 +186,11 @@ def _patterns(_: World) -> AbstractContextManager[None]:
 
     from strongroom.access import _decide
 
-    return _patched(mock.patch.object(_decide, "visible", everything))
+    # Each chosen name is decided once more, with the attribute policies: that is switched off, too.
+    return _patched(
+        mock.patch.object(_decide, "visible", everything),
+        mock.patch.object(engine_read, "decide", lambda *_: Answer(Decision(True, "test"))),
+    )
 
 
 def _limits(world: World) -> AbstractContextManager[None]:
