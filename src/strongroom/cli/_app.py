@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     AnySession: TypeAlias = Session | RemoteRoom
 
 KEY_VARIABLE: Final = "STRONGROOM_API_KEY"
-KEY_FILE_BYTES_MAX: Final = 4096
+KEY_FILE_BYTES_MAX: Final = 16_384
 TIMEOUT_S: Final = 60.0
 SURFACE: Final = "cli"
 
