@@ -30,6 +30,8 @@ LOCAL = {
     "check",
     "escrow_add",
     "escrow_status",
+    "key_import_begin",
+    "key_import_finish",
     "repair",
     "respond_drill",
     "respond_key_compromise",
@@ -197,6 +199,10 @@ def test_keys_and_namespaces(room, server):
     assert room.create_namespace("client/made", language="german").language == "german"
     assert room.update_namespace("client/made", language="english").language == "english"
     assert room.requeue() == 0
+    assert room.update_namespace("client/made", kms="default").language == "english"
+    assert {n.namespace: n.providers for n in room.kms_status()}["client/made"] == ("default",)
+    with pytest.raises(errors.InvalidInputError):
+        room.create_namespace("client/elsewhere", kms="nobody")
 
 
 BAD = {
