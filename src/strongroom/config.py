@@ -115,6 +115,7 @@ class RecallConfig:
     language: str = "english"
     exact_rows_max: int = 20_000  # above: inverted lists
     memory_limit: str = "4GB"  # of the columnar engine
+    sealed_in_memory: bool = False  # new namespaces keep content and metadata sealed in memory
     resident_bytes_max: int = 0  # of all loaded indexes with their columns; 0: no limit
     snapshots: bool = True  # sealed copies of the indexes, for a quick start
     snapshot_rows_min: int = 10_000  # namespaces with fewer memories are quick to build
@@ -148,6 +149,7 @@ class ServerConfig:
     client_crl: str = ""  # their revocation lists, PEM or DER; relative to the keys directory
     workers_max: int = 16  # threads that run engine operations
     metrics_namespace_labels: bool = False
+    scrub_freed_memory: bool = True  # with a namespace sealed in memory: restart as a process that does
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

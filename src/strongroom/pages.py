@@ -43,6 +43,8 @@ __all__ = [
     "new_region",
     "overwrite",
     "process_memory",
+    "restart_scrubbing",
+    "scrubs_freed_memory",
     "view_of",
 ]
 
@@ -100,6 +102,10 @@ def _libc() -> ctypes.CDLL:
     libc.getrandom.restype = ctypes.c_ssize_t
     libc.prctl.argtypes = (ctypes.c_int, *(ctypes.c_ulong,) * 4)
     libc.syscall.restype = ctypes.c_long
+    libc.malloc.argtypes = (ctypes.c_size_t,)
+    libc.malloc.restype = ctypes.c_void_p
+    libc.free.argtypes = (ctypes.c_void_p,)
+    libc.free.restype = None
     return libc
 
 
@@ -258,3 +264,39 @@ def harden_process() -> ProcessMemory:
         with suppress(OSError, ValueError):  # what it is then is returned, and doctor tells it
             resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     return process_memory()
+
+
+_SCRUBBING: Final = {
+    "PYTHONMALLOC": "malloc",
+    "GLIBC_TUNABLES": "glibc.malloc.perturb=165:glibc.malloc.tcache_count=0",
+}
+
+
+def scrubs_freed_memory() -> bool:
+    """Whether this process overwrites what it frees.
+
+    The interpreter then takes its memory from the C library (``PYTHONMALLOC=malloc``), and that fills freed
+    blocks with a byte (mallopt(3), M_PERTURB; without the thread caches, which are freed unfilled). Found
+    out by freeing a block and looking.
+    """
+    if os.environ.get("PYTHONMALLOC") != "malloc":
+        return False
+    size = 256  # no size of a fast bin, whose first bytes are links
+    block = _LIBC.malloc(size)
+    ctypes.memset(block, 0x5A, size)
+    held = _LIBC.malloc(size)  # so that the first one is not merged with what lies behind it
+    _LIBC.free(block)
+    left = ctypes.string_at(block + 64, 64)
+    _LIBC.free(held)
+    return b"\x5a" * 8 not in left
+
+
+def restart_scrubbing() -> None:
+    """Begin this program anew, in the same process, as one that overwrites what it frees.
+
+    Returns when the environment says so already (the C library may not know how). Files without the
+    close-on-exec flag stay open.
+    """
+    if all(os.environ.get(name) == value for name, value in _SCRUBBING.items()):
+        return
+    os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **_SCRUBBING})  # noqa: S606

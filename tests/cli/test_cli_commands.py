@@ -353,3 +353,14 @@ def test_flush_gives_up_after_its_time_and_says_what_waits(
     assert "(timeout)" in answer.err
     assert "embedding: 0 of 1 memories" in answer.err
     assert run("--json", "flush").json["embedded"] == 1
+
+
+def test_namespaces_take_and_show_the_switch_of_sealing_in_memory(command: Run, tmp_path: Path) -> None:
+    """namespaces create and update turn it, list shows it."""
+    at = ("--data", str(tmp_path / "room"))
+    command(*at, "init", "--embedding", "none")
+    made = command(*at, "--json", "namespaces", "create", "acme/new", "--sealed-in-memory").json
+    assert made["sealed_in_memory"] is True
+    assert "sealed" in command(*at, "namespaces", "list").out
+    opened = command(*at, "--json", "namespaces", "update", "acme/new", "--open-in-memory").json
+    assert opened["sealed_in_memory"] is False

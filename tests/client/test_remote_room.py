@@ -197,6 +197,8 @@ def test_keys_and_namespaces(room, server):
         with pytest.raises(errors.UnauthenticatedError):
             reader.stats()
     assert room.create_namespace("client/made", language="german").language == "german"
+    assert room.create_namespace("client/sealed", sealed_in_memory=True).sealed_in_memory is True
+    assert room.update_namespace("client/sealed", sealed_in_memory=False).sealed_in_memory is False
     assert room.update_namespace("client/made", language="english").language == "english"
     assert room.requeue() == 0
     assert room.update_namespace("client/made", kms="default").language == "english"

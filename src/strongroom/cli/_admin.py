@@ -103,6 +103,14 @@ _kms_option = click.option(
 _language_option = click.option("--language", help="Language of the keyword search, such as english.")
 
 
+_sealed_option = click.option(
+    "--sealed-in-memory/--open-in-memory",
+    "sealed",
+    default=None,
+    help="Keep content and metadata sealed in memory; only what is returned is opened.",
+)
+
+
 @namespaces.command("list")
 @pass_app
 def namespaces_list(app: App) -> None:
@@ -120,11 +128,16 @@ def namespaces_list(app: App) -> None:
 @_model_option
 @_language_option
 @_kms_option
+@_sealed_option
 @pass_app
-def namespaces_create(app: App, name: str, model: str | None, language: str | None, kms: str | None) -> None:
+def namespaces_create(
+    app: App, name: str, model: str | None, language: str | None, kms: str | None, sealed: bool | None
+) -> None:
     """Make a namespace with keys of its own."""
     with app.session() as session:
-        info = session.create_namespace(name, model=model, language=language, kms=kms)
+        info = session.create_namespace(
+            name, model=model, language=language, kms=kms, sealed_in_memory=sealed
+        )
     if app.as_json:
         out.write_json(info)
     else:
@@ -136,15 +149,20 @@ def namespaces_create(app: App, name: str, model: str | None, language: str | No
 @_model_option
 @_language_option
 @_kms_option
+@_sealed_option
 @pass_app
-def namespaces_update(app: App, name: str, model: str | None, language: str | None, kms: str | None) -> None:
+def namespaces_update(
+    app: App, name: str, model: str | None, language: str | None, kms: str | None, sealed: bool | None
+) -> None:
     """Change a namespace's model, language or key management service.
 
     With a new model its memories are embedded anew; with another service its keys are wrapped anew. Both
     while it is in use.
     """
     with app.session() as session:
-        info = session.update_namespace(name, model=model, language=language, kms=kms)
+        info = session.update_namespace(
+            name, model=model, language=language, kms=kms, sealed_in_memory=sealed
+        )
     if app.as_json:
         out.write_json(info)
     else:
@@ -153,13 +171,37 @@ def namespaces_update(app: App, name: str, model: str | None, language: str | No
 
 def _show_namespaces(found: Sequence[NamespaceInfo]) -> None:
     out.table(
-        ("namespace", "memories", "embedded", "pending", "model", "language", "created", "unavailable"),
         (
-            (n.name, n.memories, n.embedded, n.pending, n.model, n.language, n.created_at, n.unavailable)
+            "namespace",
+            "memories",
+            "embedded",
+            "pending",
+            "model",
+            "language",
+            "in memory",
+            "created",
+            "unavailable",
+        ),
+        (
+            (
+                n.name,
+                n.memories,
+                n.embedded,
+                n.pending,
+                n.model,
+                n.language,
+                _in_memory(n),
+                n.created_at,
+                n.unavailable,
+            )
             for n in found
         ),
         right="memories embedded pending",
     )
+
+
+def _in_memory(info: NamespaceInfo) -> str:
+    return "sealed" if info.sealed_in_memory else "open"
 
 
 # -- embedding queue --------------------------------------------------------------------------------

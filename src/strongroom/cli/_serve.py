@@ -13,6 +13,7 @@ import click
 from strongroom.cli._app import App
 from strongroom.cli._params import Command, pass_app
 from strongroom.errors import ConfigurationError, InvalidInputError
+from strongroom.pages import restart_scrubbing
 
 EMBED_KEY_VARIABLE: Final = "STRONGROOM_EMBED_API_KEY"
 _EMBED_PORT: Final = 9443
@@ -41,6 +42,10 @@ def serve(
     from strongroom.servers.serve import run_server, server_files
 
     engine = Engine.open(directory, debug=app.debug)
+    if engine.wants_scrubbing():
+        engine.close()
+        restart_scrubbing()
+        engine = Engine.open(directory, debug=app.debug)
     try:
         certificate, private_key = server_files(directory, engine.config)
         run_server(
@@ -137,6 +142,10 @@ def mcp(app: App) -> None:
     from strongroom import __version__
     from strongroom.servers.mcp import run_stdio
 
+    with app.engine(worker=False) as engine:
+        wanted = engine.wants_scrubbing()
+    if wanted:
+        restart_scrubbing()
     with app.engine(worker=True) as engine:
         key = app.api_key()
         session = engine.owner_session("mcp") if key is None else engine.authenticate(key, surface="mcp")

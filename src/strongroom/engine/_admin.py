@@ -137,6 +137,7 @@ def _info(call: Call, entry: NamespaceEntry, *, lenient: bool = False) -> Namesp
         pending=known.pending,
         model=entry.model,
         language=entry.language,
+        sealed_in_memory=entry.sealed,
         unavailable=unavailable,
     )
 
@@ -175,9 +176,15 @@ def kms_status(call: Call) -> Sequence[NamespaceKms]:
 
 
 def create_namespace(
-    call: Call, name: str, model: str | None, language: str | None, kms: str | None
+    call: Call,
+    name: str,
+    model: str | None,
+    language: str | None,
+    kms: str | None,
+    sealed: bool | None,
 ) -> NamespaceInfo:
     engine = call.engine
+    _check_switch(sealed)
     name = check_namespace(name)
     call.require(Action.ADMINISTER, name)
     call.namespaces = (name,)
@@ -186,14 +193,19 @@ def create_namespace(
     engine.registry.refresh()
     if engine.registry.get(name) is not None:
         raise ConflictError("the namespace exists")
-    entry = engine.create_namespace(call, name, model, language, kms)
+    entry = engine.create_namespace(call, name, model, language, kms, sealed)
     return _info(call, entry)
 
 
 def make_namespace(call: Call, name: str, kms: str | None, secret: SecretKey) -> NamespaceInfo:
     """A namespace under a key that was brought; who may do so has been checked."""
-    entry = call.engine.create_namespace(call, name, None, None, _checked_kms(call, kms), secret)
+    entry = call.engine.create_namespace(call, name, None, None, _checked_kms(call, kms), None, secret)
     return _info(call, entry)
+
+
+def _check_switch(sealed: object) -> None:
+    if sealed is not None and type(sealed) is not bool:
+        raise InvalidInputError("sealed_in_memory is true or false")
 
 
 def _checked_kms(call: Call, kms: object) -> str | None:
@@ -215,9 +227,15 @@ def _checked_kms(call: Call, kms: object) -> str | None:
 
 
 def update_namespace(
-    call: Call, name: str, model: str | None, language: str | None, kms: str | None
+    call: Call,
+    name: str,
+    model: str | None,
+    language: str | None,
+    kms: str | None,
+    sealed: bool | None,
 ) -> NamespaceInfo:
     engine = call.engine
+    _check_switch(sealed)
     name = check_namespace(name)
     call.require(Action.ADMINISTER, name)
     call.namespaces = (name,)
@@ -233,8 +251,10 @@ def update_namespace(
     if kms is not None:
         call.reason = "update namespace: move it to another key management service"
         engine.vault.keyring.rewrap_namespace(entry.ns, names=names_for(engine.config, name, kms))
-        if model is None and language is None:
+        if model is None and language is None and sealed is None:
             return _info(call, entry)
+    if sealed is not None:
+        entry = replace(entry, sealed=sealed)
     entry = engine.models.move(entry, model or entry.model, wanted, call.audit_ok())
     call.written = True
     engine.models.wake()

@@ -70,6 +70,7 @@ from strongroom.model import (
     SealedRecord,
     State,
 )
+from strongroom.pages import scrubs_freed_memory
 from strongroom.recall import LANGUAGES, Recall
 
 OWNER = Principal(
@@ -325,7 +326,7 @@ class Engine:
         if entry is None:
             if not self.config.access.auto_create_namespaces:
                 raise NamespaceNotFoundError(hint="create it first: strongroom namespaces create")
-            entry = self.create_namespace(call, name, None, None, None)
+            entry = self.create_namespace(call, name, None, None, None, None)
         return entry
 
     def create_namespace(
@@ -335,14 +336,22 @@ class Engine:
         model: str | None,
         language: str | None,
         kms: str | None,
+        sealed: bool | None,
         secret: SecretKey | None = None,
     ) -> NamespaceEntry:
         model = DEFAULT_MODEL if model is None else check_text(model, "model", 128)
         number = self.models.number(model)
         wanted = self.check_language(self.config.recall.language if language is None else language)
         made = Call(self, call.caller, call.surface, call.request_id, "create_namespace", (name,))
-        settings = NewNamespace(name, model, number, wanted, names_for(self.config, name, kms), secret)
+        sealed = self.config.recall.sealed_in_memory if sealed is None else sealed
+        names = names_for(self.config, name, kms)
+        settings = NewNamespace(name, model, number, wanted, names, secret, sealed)
         return self.registry.create_namespace(settings, self.now_us(), made.audit_ok())
+
+    def wants_scrubbing(self) -> bool:
+        """Whether a namespace is sealed in memory, and this process does not overwrite what it frees."""
+        wanted = self.config.server.scrub_freed_memory and any(e.sealed for e in self.registry.entries())
+        return wanted and not scrubs_freed_memory()
 
     def check_language(self, language: str) -> str:
         """Raises: InvalidInputError: there is no stemmer for it."""

@@ -20,6 +20,7 @@ from strongroom.engine._keeper import Keeper
 from strongroom.engine._payload import AccessPayload, decode_as, decode_memory, decode_vector, to_memory
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._residency import Residency
+from strongroom.engine._sealed import hollow
 from strongroom.engine._snapshots import Restored
 from strongroom.errors import (
     IntegrityError,
@@ -31,7 +32,8 @@ from strongroom.errors import (
     TamperedError,
 )
 from strongroom.ledger import QueueItem, WriteBatch, element_of
-from strongroom.model import Field, Filter, SealedRecord, State
+from strongroom.model import Field, Filter, Memory, SealedRecord, State
+from strongroom.pages import overwrite
 from strongroom.recall import (
     AccessPut,
     Change,
@@ -58,7 +60,7 @@ class _Slot:
     def __init__(self) -> None:
         self.lock = RLock()
         self.index: NamespaceIndex | None = None
-        self.built_for: tuple[int, str] | None = None
+        self.built_for: tuple[int, str, bool] | None = None
         self.entry: NamespaceEntry | None = None  # that it was last asked for
         self.tampered = False  # found in the background: every question is refused
         self.pending: dict[int, Change] = {}  # filled without the lock: iterate over copies only
@@ -112,6 +114,13 @@ class Indexes:
                 if len(slot.pending) > _PENDING_MAX:  # a gap of another process: the ledger has them all
                     slot.pending = {}
 
+    def offer_memory(self, entry: NamespaceEntry, memory: Memory, seq: int, content_version: int) -> None:
+        """``offer`` a memory that is new or changed."""
+        slot = self._slots.get(entry.ns)
+        index = None if slot is None else slot.index
+        if index is not None:
+            self.offer(entry.ns, _upsert(index, entry, memory, seq, content_version))
+
     def ready(self, entry: NamespaceEntry) -> NamespaceIndex:
         """The index of a namespace, holding everything acknowledged before this call.
 
@@ -137,7 +146,7 @@ class Indexes:
                 self._unload(slot)
             if slot.index is None:
                 slot.index = self._load(entry)
-                slot.built_for, slot.entry = (entry.model_no, entry.language), entry
+                slot.built_for, slot.entry = _settings(entry), entry
                 watermark = slot.index.watermark
                 slot.pending = {s: c for s, c in list(slot.pending.items()) if s > watermark}
                 self._engine.metrics.loaded_namespaces.set(self.loaded())
@@ -154,7 +163,7 @@ class Indexes:
     @staticmethod
     def _fits(slot: _Slot, entry: NamespaceEntry) -> bool:
         """Whether the index was built for the namespace's present settings and is whole."""
-        if slot.index is None or slot.built_for != (entry.model_no, entry.language):
+        if slot.index is None or slot.built_for != _settings(entry):
             return False
         try:
             slot.index.check_usable()
@@ -170,6 +179,16 @@ class Indexes:
         """
         if isinstance(wanted.where, str) and wanted.where.strip():
             self._columnar.checker.check(wanted.where)
+
+    def where_columns(self, wanted: Filter) -> frozenset[str]:
+        """The columns that the filter's expression looks at.
+
+        Raises:
+            InvalidFilterError: as ``check_where``.
+        """
+        if isinstance(wanted.where, str) and wanted.where.strip():
+            return self._columnar.checker.check(wanted.where).columns
+        return frozenset()
 
     def seq_seen(self, ns: int, memory_id: bytes) -> int | None:
         """The newest number of a live memory that a loaded index knows; None when none is loaded."""
@@ -275,7 +294,7 @@ class Indexes:
         index = slot.index
         assert index is not None
         while rows := self._engine.ledger.changes(entry.ns, index.watermark, _APPLY_ROWS):
-            changes = [c for row in rows if (c := self._change(entry, row)) is not None]
+            changes = [c for row in rows if (c := self._change(index, entry, row)) is not None]
             self._apply(index, changes, rows[-1].seq)
             for seq in [s for s in list(slot.pending) if s <= index.watermark]:
                 slot.pending.pop(seq, None)
@@ -302,17 +321,20 @@ class Indexes:
         self._engine.log.error("vectors_refused", ns=index.ns, count=len(refused))
         return refused
 
-    def _change(self, entry: NamespaceEntry, row: SealedRecord) -> Change | None:
+    def _change(self, index: NamespaceIndex, entry: NamespaceEntry, row: SealedRecord) -> Change | None:
         if row.field == Field.MEMORY:
             if row.state == State.TOMBSTONE:
                 return Remove(row.memory_id, row.seq)
             try:
-                payload = decode_memory(self._engine.vault.open(entry.tenant, row))
+                raw = self._engine.vault.open(entry.tenant, row)
+                payload = decode_memory(raw)
             except (IntegrityError, KeyStateError) as e:
                 self._unreadable(entry, row, e.code)
                 return Remove(row.memory_id, row.seq)
+            if entry.sealed:
+                overwrite(raw)
             memory = to_memory(payload, row.memory_id, entry.name, row.version)
-            return Upsert(memory, row.seq, row.content_version)
+            return _upsert(index, entry, memory, row.seq, row.content_version)
         if row.field == Field.VECTOR and row.state == State.LIVE and row.model == entry.model_no:
             try:
                 vector, content_version, model_no = decode_vector(self._engine.vault.open(entry.tenant, row))
@@ -391,7 +413,7 @@ class Indexes:
                 changes: list[Change] = []
                 for row in rows:
                     summed.add(element_of(row))
-                    change = self._change(entry, row)
+                    change = self._change(index, entry, row)
                     if isinstance(change, Upsert):
                         contents[row.memory_id] = row.content_version
                     elif isinstance(change, VectorPut):
@@ -432,12 +454,26 @@ class Indexes:
 
         return NamespaceIndex(
             # A number never used before: what an interrupted load has left behind is in nobody's way.
-            self._columnar.table(next(self._table_numbers), entry.name),
+            self._columnar.table(next(self._table_numbers), entry.name, sealed=entry.sealed),
             blind,
             RecallSettings.from_config(engine.config.recall, language=entry.language, namespace=entry.name),
             ns=entry.ns,
             dimensions=engine.models.dimensions(entry),
         )
+
+
+def _settings(entry: NamespaceEntry) -> tuple[int, str, bool]:
+    """What an index is built for."""
+    return entry.model_no, entry.language, entry.sealed
+
+
+def _upsert(
+    index: NamespaceIndex, entry: NamespaceEntry, memory: Memory, seq: int, content_version: int
+) -> Upsert:
+    """The change for a memory; of a sealed namespace only its blinded terms and other columns go along."""
+    if not entry.sealed:
+        return Upsert(memory, seq, content_version)
+    return Upsert(hollow(memory), seq, content_version, index.keywords.blinded(memory.content))
 
 
 def _pages(rows: Iterator[SealedRecord]) -> Iterator[list[SealedRecord]]:

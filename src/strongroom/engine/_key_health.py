@@ -61,6 +61,11 @@ class KeyHealth:
         self._dumpable = Gauge(
             "strongroom_process_dumpable", "1: this process can be dumped to a core file", registry=registry
         )
+        self._unscrubbed = Gauge(
+            "strongroom_memory_not_scrubbed",
+            "1: a namespace is sealed in memory, and this process does not overwrite what it frees",
+            registry=registry,
+        )
         self._memory_told = False
         self._providers = Gauge(
             "strongroom_kms_provider_breaker_open",
@@ -89,6 +94,7 @@ class KeyHealth:
             (Protection.OPEN, memory.open_bytes),
         ):
             self._memory.labels(protection.value).set(held)
+        self._unscrubbed.set(float(self._engine.wants_scrubbing()))
         self._dumpable.set(float(process_memory().dumpable))
         if not self._memory_told and (memory.unlocked_bytes or memory.open_bytes):
             self._memory_told = True

@@ -62,6 +62,7 @@ class NamespacePayload(msgspec.Struct, array_like=True, frozen=True, gc=False):
     model: str
     model_no: int
     language: str
+    sealed: bool = False  # content and metadata stay sealed in memory; absent in rows of before
 
 
 class ModelPayload(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -12,6 +12,7 @@ from strongroom.engine._call import Call
 from strongroom.engine._decide import decide
 from strongroom.engine._payload import decode_memory, to_memory
 from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._sealed import refuse_filter
 from strongroom.engine._single import admit, admit_reading, hidden_memory
 from strongroom.engine._validate import check_count, check_id, check_text
 from strongroom.errors import (
@@ -27,6 +28,7 @@ from strongroom.errors import (
 )
 from strongroom.model import Action, Field, Filter, ListPage, Memory, SealedRecord, check_namespace
 from strongroom.model.rows import Reach
+from strongroom.pages import overwrite
 from strongroom.recall import NamespaceIndex
 
 _CURSOR = struct.Struct(">Bq16s")  # version, created_us, memory_id
@@ -100,9 +102,10 @@ def open_memory(
     engine = call.engine
     raw = engine.vault.open(entry.tenant, row)
     engine.metrics.opened_bytes.inc(len(raw))
-    return to_memory(
-        decode_memory(raw), row.memory_id, entry.name, row.version, has_embedding=embedded, access=access
-    )
+    payload = decode_memory(raw)
+    if entry.sealed:
+        overwrite(raw)
+    return to_memory(payload, row.memory_id, entry.name, row.version, has_embedding=embedded, access=access)
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,7 @@ def list_page(
     check_count(limit, "limit", 1, engine.config.limits.results_max)
     engine.indexes.check_where(wanted)
     entries = chosen_namespaces(call, Action.LIST, patterns, limited=True)
+    refuse_filter(engine.indexes, entries, wanted)
     before = None if cursor is None else _decode_cursor(cursor)
     for _ in range(ATTEMPTS):
         try:

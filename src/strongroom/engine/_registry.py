@@ -38,6 +38,7 @@ class NamespaceEntry:
     model_no: int
     language: str
     version: int
+    sealed: bool  # content and metadata stay sealed in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class NewNamespace:
     language: str
     kms: tuple[str, ...]
     secret: SecretKey | None = None  # imported key material; random without it
+    sealed: bool = False  # content and metadata stay sealed in memory
 
 
 class Registry:
@@ -115,8 +117,9 @@ class Registry:
         if row.field == Field.NAMESPACE:
             p = decode_as(NamespacePayload, raw)
             entry = NamespaceEntry(
-                p.ns, p.name, tenant_of(p.name), p.created_us, p.model, p.model_no, p.language, row.version
-            )
+                p.ns, p.name, tenant_of(p.name), p.created_us, p.model, p.model_no, p.language, row.version,
+                p.sealed,
+            )  # fmt: skip
             self._heads.know(entry.ns, entry.tenant)
             self._by_name[entry.name] = entry
             self._by_ns[entry.ns] = entry
@@ -184,7 +187,7 @@ class Registry:
                 return found
             ns = self._vault.keyring.create_namespace(tenant_of(name), names=new.kms, secret=new.secret)
             self._heads.know(ns, tenant_of(name))
-            payload = NamespacePayload(ns, name, now_us, new.model, new.model_no, new.language)
+            payload = NamespacePayload(ns, name, now_us, new.model, new.model_no, new.language, new.sealed)
             put = self._put(self._blind("namespace-name", name), Field.NAMESPACE, 1, encode(payload))
             with suppress(DuplicateMemoryError):  # another process was first: theirs counts
                 self._ledger.commit(WriteBatch(puts=[put], new_namespaces=[ns], audit=audit))
@@ -204,7 +207,9 @@ class Registry:
         Raises:
             VersionConflictError: somebody else changed them meanwhile.
         """
-        payload = NamespacePayload(entry.ns, entry.name, entry.created_us, model, model_no, language)
+        payload = NamespacePayload(
+            entry.ns, entry.name, entry.created_us, model, model_no, language, entry.sealed
+        )
         memory_id = self._blind("namespace-name", entry.name)
         put = self._put(memory_id, Field.NAMESPACE, entry.version + 1, encode(payload))
         self._ledger.commit(WriteBatch(puts=[put], audit=audit))

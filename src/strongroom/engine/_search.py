@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from strongroom.engine._call import Call
 from strongroom.engine._read import ATTEMPTS, Wanted, chosen_namespaces, note_subjects, open_answer
 from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._sealed import refuse_filter
 from strongroom.engine._validate import check_count, check_number, check_text, check_vector
 from strongroom.errors import (
     ClosedError,
@@ -64,6 +65,7 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
     entries = chosen_namespaces(call, Action.SEARCH, request.namespaces, limited=True)
     if not entries:
         return []
+    refuse_filter(engine.indexes, entries, request.wanted)
     hits: list[Hit] = []
     for group in _by_model(call, entries):
         vector = _query_vector(call, request, group[0])

@@ -47,10 +47,18 @@ class StoreOperations(Operations):
         return self._run("stats", _admin.namespaces)
 
     def create_namespace(
-        self, name: str, *, model: str | None = None, language: str | None = None, kms: str | None = None
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        language: str | None = None,
+        kms: str | None = None,
+        sealed_in_memory: bool | None = None,
     ) -> NamespaceInfo:
         """Make a namespace with keys of its own; needs the admin scope.
 
+        ``sealed_in_memory``: content and metadata stay sealed in the memory of the process and are opened
+        only when they are returned (docs/memory.md); None: as the configuration says.
         ``kms``: the key management service that wraps its key, by its name in the configuration; without
         it, the one that the configuration has for namespaces of this name.
 
@@ -58,13 +66,23 @@ class StoreOperations(Operations):
             ConflictError: it exists. UnknownModelError: no such model is configured. ConfigurationError: no
             such service is. KeyManagementError: the service refuses or does not answer; nothing was made.
         """
-        return self._run("administer", lambda call: _admin.create_namespace(call, name, model, language, kms))
+        return self._run(
+            "administer",
+            lambda call: _admin.create_namespace(call, name, model, language, kms, sealed_in_memory),
+        )
 
     def update_namespace(
-        self, name: str, *, model: str | None = None, language: str | None = None, kms: str | None = None
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        language: str | None = None,
+        kms: str | None = None,
+        sealed_in_memory: bool | None = None,
     ) -> NamespaceInfo:
         """Change a namespace's model (its memories are embedded anew), language, or who wraps its key.
 
+        ``sealed_in_memory``: whether content and metadata stay sealed in memory from now on.
         ``kms``: move it to that key management service while it is in use. The old service is needed
         once more, to unwrap; the new one has to give back what it was given before the old wrap goes.
 
@@ -72,7 +90,10 @@ class StoreOperations(Operations):
             NamespaceNotFoundError, UnknownModelError, InvalidInputError. ConfigurationError: no such
             service. KeyManagementError: one of the two refuses or does not answer; nothing was changed.
         """
-        return self._run("administer", lambda call: _admin.update_namespace(call, name, model, language, kms))
+        return self._run(
+            "administer",
+            lambda call: _admin.update_namespace(call, name, model, language, kms, sealed_in_memory),
+        )
 
     def kms_status(self) -> Sequence[NamespaceKms]:
         """Who holds the keys of the namespaces that the caller administers, and how that is going."""

@@ -144,7 +144,7 @@ class Snapshots:
                 raise _RejectedError("version")
             if (described.model_no, described.language) != (entry.model_no, entry.language):
                 raise _RejectedError("settings")
-            if described.analysis != analysis_id(entry.language):
+            if described.analysis != _analysis(entry):
                 raise _RejectedError("analysis")
             self._compare_head(entry, header.seq, described.head_sum)
             prints = form.read_prints(stream, described.rows)
@@ -219,7 +219,7 @@ class Snapshots:
                 LAYOUT_VERSION,
                 entry.model_no,
                 entry.language,
-                analysis_id(entry.language),
+                _analysis(entry),
                 frozen.rows,
                 survey.head_sum.to_bytes(32) if survey.seq == frozen.watermark else b"",
             )
@@ -360,3 +360,8 @@ def _sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _analysis(entry: NamespaceEntry) -> str:
+    """What decides which terms and columns an index holds."""
+    return analysis_id(entry.language) + ("/sealed-in-memory" if entry.sealed else "")

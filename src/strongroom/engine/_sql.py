@@ -23,6 +23,7 @@ from strongroom.engine._counts import counts, queue_pages
 from strongroom.engine._decide import decide
 from strongroom.engine._read import chosen_namespaces, open_memory
 from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._sealed import refuse_statement
 from strongroom.engine._validate import check_count, check_id, check_text
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import (
@@ -112,6 +113,8 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
     started = perf_counter()
     plan = engine.indexes.sql.front.plan(request.statement, request.extension.offer)
     engine.metrics.step("sql_front", perf_counter() - started)
+    if plan.walk.bases:
+        refuse_statement(entries, plan)
     texts = _Texts(call, request.parameters)
     cancel = request.cancel or SqlCancel()
     if plan.scores:
@@ -148,6 +151,8 @@ def describe_sql(
     engine = call.engine
     entries = _authorized(call, statement, None)
     plan = engine.indexes.sql.front.plan(statement, extension.offer)
+    if plan.walk.bases:
+        refuse_statement(entries, plan)
     types = sql.parameter_types(plan, tuple(str(t) for t in parameter_types))
     empty = {key: _empty(key, extension) for key in plan.walk.used}
     request = sql.Request(

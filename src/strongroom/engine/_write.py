@@ -39,7 +39,8 @@ from strongroom.ledger import Put, QueueItem, WriteBatch
 from strongroom.model import Action, Field, Memory, MemoryDraft, MemoryPatch, SealedRecord, State
 from strongroom.model.memory import Unset
 from strongroom.model.rows import WHOLE, Reach
-from strongroom.recall import Remove, Upsert, VectorPut
+from strongroom.pages import overwrite
+from strongroom.recall import Remove, VectorPut
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -241,6 +242,7 @@ def _seal_new(
     sealed: list[list[bytes]] = [[] for _ in prepared]
     by_key: dict[int, tuple[DataKey, str, list[tuple[bytes, int, int, bytes]], list[list[bytes]]]] = {}
     size = 0
+    scrap: list[bytes] = []  # encoded memories of namespaces sealed in memory, to be overwritten
     for p, key, out in zip(prepared, keys, sealed, strict=True):
         group = by_key.get(key.key_id)
         if group is None:
@@ -248,6 +250,8 @@ def _seal_new(
         _, _, rows, places = group
         raw = encode(p.payload)
         size += len(raw)
+        if p.entry.sealed:
+            scrap.append(raw)
         rows.append((p.memory_id, Field.MEMORY, p.version, raw))
         places.append(out)
         if p.vector is not None:
@@ -257,6 +261,10 @@ def _seal_new(
     for key, tenant, rows, places in by_key.values():
         for out, row in zip(places, engine.vault.seal_rows(key, tenant, rows), strict=True):
             out.append(row)
+        rows.clear()
+    raw = b""
+    while scrap:
+        overwrite(scrap.pop())
     return sealed, size
 
 
@@ -267,7 +275,7 @@ def _project_new(engine: Engine, p: _Prepared, seqs: Iterator[int]) -> Memory:
     seq = next(seqs)
     is_loaded = engine.indexes.is_loaded(entry.ns)  # otherwise a load will read it
     if is_loaded:
-        engine.indexes.offer(entry.ns, Upsert(_own_copy(memory), seq, p.content_version))
+        engine.indexes.offer_memory(entry, _own_copy(memory), seq, p.content_version)
     if p.vector is None:
         engine.models.offer(entry, p.memory_id, p.content_version)
         return memory
@@ -326,7 +334,10 @@ def _update_once(
     call.about(entry, (payload.subject,), create=True)
     call.count = 1
     live, memory_id = int(State.LIVE), row.memory_id
-    sealed = engine.vault.seal(key, entry.tenant, memory_id, Field.MEMORY, version, encode(payload))
+    raw = encode(payload)
+    sealed = engine.vault.seal(key, entry.tenant, memory_id, Field.MEMORY, version, raw)
+    if entry.sealed:
+        overwrite(raw)
     batch = WriteBatch(audit=call.audit_ok())
     batch.puts.append(
         Put(
@@ -354,7 +365,7 @@ def _update_once(
     )
     access = engine.access_stats.get(entry, memory_id)
     memory = to_memory(payload, memory_id, entry.name, version, has_embedding=embedded, access=access)
-    engine.indexes.offer(entry.ns, Upsert(_own_copy(memory), seqs[0], content_version))
+    engine.indexes.offer_memory(entry, _own_copy(memory), seqs[0], content_version)
     if vector is not None:
         engine.indexes.offer(entry.ns, VectorPut(memory_id, content_version, vector, seqs[1]))
     if new_content and vector is None:

@@ -106,6 +106,7 @@ class NamespaceInfo:
     pending: int
     model: str
     language: str
+    sealed_in_memory: bool = False
     unavailable: str | None = None  # why its keys cannot be had now; the counts are 0 then
 
 

@@ -25,6 +25,7 @@ __all__ = [
     "HAS_EMBEDDING",
     "INT64_MAX",
     "LAST_ACCESSED_AT",
+    "METADATA",
     "RID",
     "TABLE_COLUMNS",
     "Row",
@@ -50,8 +51,8 @@ _SCHEMA: Final[tuple[tuple[str, str, Any], ...]] = (
     ("seq", "BIGINT NOT NULL", pa.int64()),
     ("memory_id", "UUID NOT NULL", _UUID),
     ("kind", "VARCHAR NOT NULL", pa.string()),
-    ("content", "VARCHAR NOT NULL", pa.string()),
-    ("metadata", "JSON NOT NULL", pa.string()),
+    ("content", "VARCHAR", pa.string()),  # null where the namespace is sealed in memory
+    ("metadata", "JSON", pa.string()),  # likewise
     ("tags", "VARCHAR[] NOT NULL", pa.list_(pa.string())),
     ("subject", "VARCHAR", pa.string()),
     ("agent_id", "VARCHAR", pa.string()),
@@ -76,6 +77,7 @@ _SCHEMA: Final[tuple[tuple[str, str, Any], ...]] = (
 TABLE_COLUMNS: Final = tuple(name for name, _, _ in _SCHEMA)
 RID: Final = TABLE_COLUMNS.index("rid")
 CONTENT: Final = TABLE_COLUMNS.index("content")
+METADATA: Final = TABLE_COLUMNS.index("metadata")
 EXPIRES_AT: Final = TABLE_COLUMNS.index("expires_at")
 ACCESS_COUNT: Final = TABLE_COLUMNS.index("access_count")
 LAST_ACCESSED_AT: Final = TABLE_COLUMNS.index("last_accessed_at")

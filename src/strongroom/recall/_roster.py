@@ -10,6 +10,7 @@ Not thread-safe: the index holds its mutex around every call.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -29,6 +30,7 @@ class Pending:
     """Work for the lanes, to be done in the order: rows, moves, removed, voided, vectors, access."""
 
     rows: dict[int, tuple[Memory, int]] = field(default_factory=dict)  # rid -> memory, seq
+    terms: dict[int, Sequence[int]] = field(default_factory=dict)  # of rows whose content is not there
     moves: dict[int, int] = field(default_factory=dict)  # new rid -> old rid whose vector it takes over
     removed: list[int] = field(default_factory=list)
     voided: set[int] = field(default_factory=set)  # rids that lose their vector
@@ -217,6 +219,8 @@ class Roster:
         for values, nothing in zip(self._access, (0, _NEVER, _NONE), strict=True):
             values.append(nothing if old is None else values[old])
         self.pending.rows[rid] = (change.memory, change.seq)
+        if change.terms is not None:
+            self.pending.terms[rid] = change.terms
         if old is not None:
             same_content = self._content_versions[old] == change.content_version
             self._retire(old, heir=rid if same_content else None)
@@ -252,6 +256,7 @@ class Roster:
                     pending.moves[heir] = source
         pending.voided.discard(rid)
         pending.access.pop(rid, None)
+        pending.terms.pop(rid, None)
         if pending.rows.pop(rid, None) is None:
             pending.removed.append(rid)
         self.table.retire(rid)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +13,16 @@ from strongroom.model import Memory
 
 @dataclass(frozen=True, slots=True)
 class Upsert:
-    """A memory is new or changed. ``content_version`` grows with its content alone."""
+    """A memory is new or changed. ``content_version`` grows with its content alone.
+
+    ``terms``: the blinded terms of a content that ``memory`` does not hold, because its namespace is
+    sealed in memory; None: they are those of ``memory.content``.
+    """
 
     memory: Memory
     seq: int
     content_version: int
+    terms: Sequence[int] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -35,7 +35,7 @@ from strongroom.recall._apply_batch import apply_batch, with_arrow
 from strongroom.recall._blocks import BlockReader
 from strongroom.recall._buffer import ChangeBuffer
 from strongroom.recall._column_dump import FrozenColumns, restored_columns, with_keys
-from strongroom.recall._columns import CONTENT, create_table_sql, expires_us, to_row
+from strongroom.recall._columns import CONTENT, METADATA, create_table_sql, expires_us, to_row
 from strongroom.recall._facets import Facets
 from strongroom.recall._filter_sql import Compiled, compile_filter
 from strongroom.recall._kept_filters import KeptFilters, key_of
@@ -164,8 +164,10 @@ class ColumnarStore:
         except _BadInputError:
             return None
 
-    def table(self, ns: int, namespace: str) -> ColumnarTable:
+    def table(self, ns: int, namespace: str, *, sealed: bool = False) -> ColumnarTable:
         """A new, empty table for namespace number ``ns``, which callers call ``namespace``.
+
+        ``sealed``: content and metadata stay out of it and are null.
 
         Raises:
             InternalError: there is a table of that number already.
@@ -178,7 +180,7 @@ class ColumnarStore:
             except duckdb.CatalogException:
                 raise InternalError("the namespace has a table already") from None
             cursor.execute(create_table_sql(f"{self._schema(ns)}.mem"))
-        return ColumnarTable(self, ns, namespace)
+        return ColumnarTable(self, ns, namespace, sealed=sealed)
 
     def _schema(self, ns: int) -> str:
         """The schema of a namespace; nobody outside this process can guess its name."""
@@ -235,8 +237,10 @@ class ColumnarTable(RowQuestions):
     updated memory is a new row, and the old one removed.
     """
 
-    def __init__(self, store: ColumnarStore, ns: int, namespace: str) -> None:
+    def __init__(self, store: ColumnarStore, ns: int, namespace: str, *, sealed: bool = False) -> None:
+        """``sealed``: content and metadata stay out of the columns."""
         self._store = store
+        self.sealed = sealed
         self._ns = ns
         self._name = f"{store._schema(ns)}.mem"
         self._namespace = namespace
@@ -257,8 +261,11 @@ class ColumnarTable(RowQuestions):
             InternalError: a rid does not grow.
         """
         made = [to_row(rid, memory, seq) for rid, memory, seq in rows]
+        if self.sealed:
+            for row in made:
+                row[CONTENT] = row[METADATA] = None
         ends = [e for e in map(expires_us, made) if e is not None]
-        self._bytes += sum(len(row[CONTENT]) for row in made) + ROW_BYTES * len(made)
+        self._bytes += sum(len(row[CONTENT] or "") for row in made) + ROW_BYTES * len(made)
         self._rows += len(made)
         self._buffer.append(made, min(ends, default=None))
         self._restoring.after(lambda: self._facets.append(made))

@@ -183,7 +183,7 @@ class NamespaceIndex:
 
     def _take_over(self, pending: Pending) -> None:
         if pending.rows:
-            self._add_rows(pending.rows)
+            self._add_rows(pending.rows, pending.terms)
         if pending.moves and self.vectors is not None:
             self.vectors.move(
                 np.fromiter(pending.moves.values(), dtype=np.int64, count=len(pending.moves)),
@@ -199,7 +199,7 @@ class NamespaceIndex:
         for rid, (times, last_us) in pending.access.items():
             self.table.set_access(rid, times, last_us)
 
-    def _add_rows(self, rows: dict[int, tuple[Memory, int]]) -> None:
+    def _add_rows(self, rows: dict[int, tuple[Memory, int]], terms: dict[int, Sequence[int]]) -> None:
         self._reserve(max(rows) + 1)
         self.end = max(self.end, max(rows) + 1)
         for rid, (memory, _) in rows.items():
@@ -210,7 +210,7 @@ class NamespaceIndex:
                 self._expires[rid] = expires_us
                 self._expires_first = min(self._expires_first, expires_us)
         self._add_columns([(rid, memory, seq) for rid, (memory, seq) in rows.items()])
-        self.keywords.add(list(rows), [memory.content for memory, _ in rows.values()])
+        self.keywords.add(list(rows), [terms.get(rid, memory.content) for rid, (memory, _) in rows.items()])
 
     def _add_columns(self, rows: list[tuple[int, Memory, int]]) -> None:
         """A memory that the columns cannot hold fails alone; it is found as long as no filter is given."""

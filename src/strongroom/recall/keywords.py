@@ -156,22 +156,30 @@ class KeywordLane:
         with self._cache_lock:
             self._cache = {}
 
-    def add(self, rids: Sequence[int], texts: Sequence[str]) -> None:
-        """Add texts under rids that were never used before."""
+    def add(self, rids: Sequence[int], texts: Sequence[str | Sequence[int]]) -> None:
+        """Add texts, or their blinded terms (``blinded``), under rids that were never used before."""
         if not texts:
             return
-        flat, lengths = self._blinded_many(texts)  # outside the lock: searches go on
+        if all(isinstance(text, str) for text in texts):
+            self._add_flat(rids, *self._blinded_many(cast("Sequence[str]", texts)))  # outside the lock
+            return
+        terms = [self.blinded(text) if isinstance(text, str) else text for text in texts]
+        flat = np.array(list(itertools.chain.from_iterable(terms)), dtype=np.uint64)
+        self._add_flat(rids, flat, np.fromiter(map(len, terms), dtype=np.int64, count=len(terms)))
+
+    def _add_flat(self, rids: Sequence[int], flat: NDArray[np.uint64], lengths: NDArray[np.int64]) -> None:
+        documents = len(lengths)
         index = np.asarray(rids, dtype=np.int64)
         fresh: Segment | None = None
-        if len(texts) > DELTA_DOCUMENTS_MAX // 4:
+        if documents > DELTA_DOCUMENTS_MAX // 4:
             by_rid = np.zeros(int(index.max()) + 1, dtype=np.uint16)
             by_rid[index] = np.minimum(lengths, LENGTH_MAX)
-            fresh = from_occurrences(flat, np.repeat(index, lengths), by_rid, len(texts))
+            fresh = from_occurrences(flat, np.repeat(index, lengths), by_rid, documents)
         with self._lock.write:
             self._reserve(int(index.max()) + 1)
             self._lengths[index] = np.minimum(lengths, LENGTH_MAX)
             self._live[index] = True
-            self._documents += len(texts)
+            self._documents += documents
             self._length += int(self._lengths[index].sum())
             if fresh is not None:
                 self._flush_delta()  # rids grow from one segment to the next

@@ -92,31 +92,48 @@ class StoreCalls(Calls):
         return _wire.decode(Explanation, raw)
 
     def create_namespace(
-        self, name: str, *, model: str | None = None, language: str | None = None, kms: str | None = None
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        language: str | None = None,
+        kms: str | None = None,
+        sealed_in_memory: bool | None = None,
     ) -> NamespaceInfo:
         """Make a namespace with keys of its own; needs the admin scope.
 
+        ``sealed_in_memory``: content and metadata stay sealed in the memory of the server and are opened
+        only when they are returned; None: as its configuration says.
         ``kms``: the key management service that wraps its key, by its name in the server's configuration.
 
         Raises:
             ConflictError: it exists. UnknownModelError: no such model is configured. ConfigurationError: no
             such service is. KeyManagementError: the service refuses or does not answer; nothing was made.
         """
-        body = _wire.encode({"name": name, "model": model, "language": language, "kms": kms})
+        given = {"name": name, "model": model, "language": language, "kms": kms}
+        body = _wire.encode({**given, "sealed_in_memory": sealed_in_memory})
         return _wire.decode(NamespaceInfo, self._send("POST", "/v1/namespaces", body))
 
     def update_namespace(
-        self, name: str, *, model: str | None = None, language: str | None = None, kms: str | None = None
+        self,
+        name: str,
+        *,
+        model: str | None = None,
+        language: str | None = None,
+        kms: str | None = None,
+        sealed_in_memory: bool | None = None,
     ) -> NamespaceInfo:
         """Change a namespace's model (its memories are embedded anew), language, or who wraps its key.
 
+        ``sealed_in_memory``: whether content and metadata stay sealed in memory from now on.
         ``kms``: move it to that key management service while it is in use.
 
         Raises:
             NamespaceNotFoundError, UnknownModelError, InvalidInputError. ConfigurationError: no such
             service. KeyManagementError: one of the two refuses or does not answer; nothing was changed.
         """
-        body = _wire.encode({"name": name, "model": model, "language": language, "kms": kms})
+        given = {"name": name, "model": model, "language": language, "kms": kms}
+        body = _wire.encode({**given, "sealed_in_memory": sealed_in_memory})
         return _wire.decode(NamespaceInfo, self._send("PATCH", "/v1/namespaces", body))
 
     def kms_status(self) -> Sequence[NamespaceKms]:

@@ -37,6 +37,7 @@ _FRACTION: Final = {
     "type": "VALUE_CONSTANT",
     "literal": {"kind": "NUMERIC", "text": "0.5"},
 }
+SEALABLE: Final = frozenset({"content", "metadata"})  # not there where a namespace is sealed in memory
 _REDUCERS: Final = frozenset({"list_reduce", "array_reduce", "reduce"})
 
 
@@ -72,6 +73,7 @@ class Expressions:
     parameters: dict[str, None] = field(default_factory=dict)
     ranks: dict[int, tuple[Base, Score]] = field(default_factory=dict)
     parameter_parents: list[tuple[str, Tree, Scope]] = field(default_factory=list)
+    reads_content: bool = False  # content or metadata, otherwise than for a function of meaning
     _stars: list[tuple[Tree, list[Relation]]] = field(default_factory=list)
     _depth: int = 0
     _queries: int = 0
@@ -163,6 +165,7 @@ class Expressions:
             elif kind == "COLUMN_REF":
                 check_path(expr)
                 self._whole(expr["column_names"], scope)
+                self.reads_content |= not SEALABLE.isdisjoint(map(str.lower, expr["column_names"]))
             self._children(expr, keys, scope)
         self._depth -= 1
 
@@ -203,6 +206,10 @@ class Expressions:
         wanted = str(expr.get("relation_name", "")).lower()
         covered = [r for r in scope.relations if r.visible and (not wanted or r.alias.lower() == wanted)]
         self._stars.append((expr, covered))
+        left_out = {str(name).lower() for name in as_list(expr.get("exclude_list", []))}
+        for relation in covered:
+            known = SEALABLE if relation.columns is None else SEALABLE.intersection(relation.columns)
+            self.reads_content |= not known <= left_out
 
     def _whole(self, path: list[str], scope: Scope) -> None:
         """Note relations that are named as a value: their hidden columns would be part of it."""
@@ -214,6 +221,7 @@ class Expressions:
                     continue
                 if len(path) == 1 and (relation.columns is None or name not in relation.columns):
                     self._wholes.append(relation)
+                    self.reads_content = True
             place = place.parent
 
     def _hide(self, star: Tree, relations: list[Relation]) -> None:

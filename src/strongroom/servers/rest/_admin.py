@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
@@ -24,6 +24,12 @@ _EVERYTHING = ["*"]
 
 _parse_flush = parser(m.FlushOrder)
 _parse_namespace = parser(m.NewNamespace)
+
+
+def _settings(given: m.NewNamespace) -> dict[str, Any]:
+    return given.model_dump(include={"model", "language", "kms", "sealed_in_memory"})
+
+
 _parse_key = parser(m.NewKey)
 _parse_requeue = parser(m.RequeueOrder)
 
@@ -58,7 +64,7 @@ def store(caller: Caller) -> APIRouter:
         return await caller.call_with(
             request,
             _parse_namespace,
-            lambda s, o: s.create_namespace(o.name, model=o.model, language=o.language, kms=o.kms),
+            lambda s, o: s.create_namespace(o.name, **_settings(o)),
             status=201,
         )
 
@@ -75,7 +81,7 @@ def store(caller: Caller) -> APIRouter:
         return await caller.call_with(
             request,
             _parse_namespace,
-            lambda s, o: s.update_namespace(o.name, model=o.model, language=o.language, kms=o.kms),
+            lambda s, o: s.update_namespace(o.name, **_settings(o)),
         )
 
     return router

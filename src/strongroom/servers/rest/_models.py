@@ -209,6 +209,7 @@ class NewNamespace(Input):
     model: Text | None = None
     language: Text | None = None
     kms: Text | None = None
+    sealed_in_memory: bool | None = None
 
 
 class NewKey(Input):
@@ -367,6 +368,7 @@ class NamespaceOut(Output):
     pending: int
     model: str
     language: str
+    sealed_in_memory: bool
     unavailable: str | None
 
 
