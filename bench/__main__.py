@@ -15,7 +15,20 @@ from typing import Any
 from bench._harness import RESULTS, Options, Row, machine, options_of, table
 
 ON_REQUEST = ("peers", "scale")  # packages of others; minutes at a million rows
-NAMES = ("store", "search", "sealing", "sql", "remote", "fresh", "reopen", "audit", "tls", "kms", "access")
+NAMES = (
+    "store",
+    "search",
+    "sealing",
+    "sql",
+    "remote",
+    "fresh",
+    "reopen",
+    "audit",
+    "tls",
+    "kms",
+    "access",
+    "rotate",
+)
 
 
 def main() -> int:

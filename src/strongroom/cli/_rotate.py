@@ -191,7 +191,7 @@ def _work(app: App, session: AnySession, rotations: list[int], workers: int) -> 
 
 
 def _helper(app: App, rotations: list[int]) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "strongroom", "--data", str(app.directory()), "--json"]
+    command = [sys.executable, "-m", "strongroom.cli", "--data", str(app.directory()), "--json"]
     if app.api_key_file:
         command += ["--api-key-file", app.api_key_file]
     return subprocess.Popen([*command, "rotate", "work", *map(str, rotations)], stdout=subprocess.DEVNULL)

@@ -1,0 +1,217 @@
+"""Rotation: records sealed anew, alone and beside searches; a killed change of suite; keys wrapped anew."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import strongroom
+from bench._harness import Options, Row, Spread, note
+from strongroom.config import Config, EmbeddingConfig, RotationConfig
+from strongroom.engine import Room
+from strongroom.model import Rotation, RotationState
+
+_NS = "company_a/support"
+_SUBJECTS = 1000
+_TEXT = "the customer asked about the renewal of the annual plan and was told that the price stays as it was "
+_SEARCHES_PER_S = 20
+_KILLS = 5
+Vectors = NDArray[np.float32]
+
+
+def run(options: Options) -> list[Row]:
+    directory = options.work / "rotate"
+    strongroom.init(
+        directory,
+        config=Config(
+            embedding=EmbeddingConfig(provider="none"), rotation=RotationConfig(worker=False, lease_ms=1000)
+        ),
+    )
+    count = options.rows
+    rng = np.random.default_rng(options.seed)
+    vectors = rng.standard_normal((1000, 384)).astype(np.float32)
+    with strongroom.open(directory, worker=False) as room:
+        note(f"storing {count} memories with vectors")
+        room.store_many(
+            {
+                "content": f"{i} {_TEXT * 5}",
+                "namespace": _NS,
+                "subject": f"user:{i % _SUBJECTS}",
+                "embedding": vectors[i % 1000],
+            }
+            for i in range(count)
+        )
+        rows = [_alone(room, directory, workers, options) for workers in (1, 2)]
+        rows.append(_beside(room, directory, vectors, options))
+        rows.append(_killed(room, directory, options))
+    return [*rows, _namespace_key(options)]
+
+
+@contextmanager
+def _workers(directory: Path, count: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    command = [sys.executable, "-m", "strongroom.cli", "--data", str(directory), "--json", "rotate", "work"]
+    found = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(count)]
+    try:
+        yield found
+    finally:
+        for child in found:
+            child.wait()
+
+
+def _state(room: Room, number: int) -> Rotation:
+    return next(r for r in room.rotation_status(ended=True) if r.id == number)
+
+
+def _wait(room: Room, number: int) -> float:
+    """Records a second, from the first batch that was seen to the last."""
+    first: tuple[float, int] | None = None
+    deadline = time.perf_counter() + 600
+    while time.perf_counter() < deadline:
+        row = room.engine.ledger.wave(number)
+        now = time.perf_counter()
+        if first is None and row.moved:
+            first = (now, row.moved)
+        if row.state == 3 and first is not None:
+            return (row.moved - first[1]) / max(now - first[0], 1e-9)
+        time.sleep(0.01)
+    raise SystemExit("the workers did not come to an end")
+
+
+def _alone(room: Room, directory: Path, workers: int, options: Options) -> Row:
+    note(f"sealing anew, {workers} processes")
+    rates = []
+    for _ in range(min(3, options.repeats)):
+        (rotation,) = room.rotate("data", namespaces=[_NS], wait=False)
+        with _workers(directory, workers):
+            rates.append(_wait(room, rotation.id))
+        room.rotation_finalise(rotation.id, verify=False)
+    spread = Spread.of(rates)
+    return Row(
+        f"records sealed anew, {workers} process{'es' if workers > 1 else ''}, nothing beside",
+        spread.show(1, 0, " records/s"), "> 50,000 records/s", spread.median > 50_000,
+        data={"records_per_s": rates},
+    )  # fmt: skip
+
+
+def _search(room: Room, vector: object) -> float:
+    started = time.perf_counter()
+    room.search(embedding=vector, namespaces=[_NS], mode="semantic", k=10)
+    return time.perf_counter() - started
+
+
+def _paced(room: Room, vectors: Vectors, until: Callable[[], bool]) -> list[float]:
+    """Searches at a steady pace until ``until()``: their durations."""
+    out: list[float] = []
+    due = time.perf_counter()
+    n = 0
+    while not until():
+        due += 1 / _SEARCHES_PER_S
+        time.sleep(max(0.0, due - time.perf_counter()))
+        out.append(_search(room, vectors[n % 1000]))
+        n += 1
+    return out
+
+
+def _beside(room: Room, directory: Path, vectors: Vectors, options: Options) -> Row:
+    note("sealing anew beside searches")
+    seconds = 4 if options.quick else 10
+    growths, rates, before, during = [], [], [], []
+    _paced(room, vectors, _after(2))
+    for _ in range(min(3, options.repeats)):
+        quiet = _paced(room, vectors, _after(seconds))
+        (rotation,) = room.rotate("data", namespaces=[_NS], wait=False)
+        with _workers(directory, 1):
+            while not room.engine.ledger.wave(rotation.id).moved:
+                _paced(room, vectors, _after(0.2))
+            started, moved = time.perf_counter(), room.engine.ledger.wave(rotation.id).moved
+            wave = rotation.id
+            end = _after(3 * seconds)
+            busy = _paced(room, vectors, _either(end, room, wave))
+            done = room.engine.ledger.wave(wave).moved - moved
+            rates.append(done / (time.perf_counter() - started))
+            while _state(room, wave).state != RotationState.MOVED:  # alone again
+                time.sleep(0.2)
+        room.rotation_finalise(wave, verify=False)
+        before.append(float(np.median(quiet)))
+        during.append(float(np.median(busy)))
+        growths.append(during[-1] / before[-1] - 1)
+    spread = Spread.of(growths)
+    return Row(
+        f"p50 of {_SEARCHES_PER_S} searches a second beside it: growth",
+        f"{spread.show(100, 0, ' %')}; {Spread.of(rates).show(1, 0, ' records/s')} meanwhile",
+        "< 20 %", spread.median < 0.2,
+        data={"growth": growths, "records_per_s": rates, "before_s": before, "during_s": during},
+    )  # fmt: skip
+
+
+def _either(end: Callable[[], bool], room: Room, number: int) -> Callable[[], bool]:
+    return lambda: end() or _moved(room, number)
+
+
+def _moved(room: Room, number: int) -> bool:
+    return room.engine.ledger.wave(number).state == 3
+
+
+def _after(seconds: float) -> Callable[[], bool]:
+    end = time.perf_counter() + seconds
+    return lambda: time.perf_counter() >= end
+
+
+def _killed(room: Room, directory: Path, options: Options) -> Row:
+    note(f"a change of suite, killed {_KILLS} times")
+    (rotation,) = room.rotate("suite", suite="ChaCha20-Poly1305", namespaces=[_NS], wait=False)
+    command = [sys.executable, "-m", "strongroom.cli", "--data", str(directory), "--json", "rotate", "work"]
+    kills = 0
+    started = time.perf_counter()
+    while _state(room, rotation.id).state != RotationState.MOVED:
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        before = room.engine.ledger.wave(rotation.id).moved
+        if kills < _KILLS:
+            while room.engine.ledger.wave(rotation.id).moved == before and child.poll() is None:
+                time.sleep(0.005)
+            if child.poll() is None:
+                child.send_signal(signal.SIGKILL)
+                kills += 1
+        child.wait()
+    seconds = time.perf_counter() - started
+    room.rotation_finalise(rotation.id)
+    report = room.check(read_data=True)
+    unreadable = len(report.findings)
+    return Row(
+        f"change of suite on {report.rows:,} rows, killed {kills} times on the way",
+        f"{seconds:.1f} s, {unreadable} findings, {report.opened:,} rows opened",
+        "completes, none unreadable", unreadable == 0 and kills == _KILLS,
+        data={"seconds": seconds, "findings": unreadable, "rows": report.rows},
+    )  # fmt: skip
+
+
+def _namespace_key(options: Options) -> Row:
+    note("wrapping 100,000 data keys anew")
+    directory = options.work / "rotate-keys"
+    strongroom.init(directory, config=Config(embedding=EmbeddingConfig(provider="none")))
+    count = 10_000 if options.quick else 100_000
+    times = []
+    with strongroom.open(directory, worker=False) as room:
+        room.create_namespace(_NS)
+        entry = room.engine.registry.get(_NS)
+        assert entry is not None
+        subjects = [i.to_bytes(32, "big") for i in range(1, count + 1)]
+        room.engine.vault.keyring.data_keys(entry.ns, subjects)
+        for _ in range(min(3, options.repeats)):
+            started = time.perf_counter()
+            room.rotate_namespace(namespaces=[_NS])
+            times.append(time.perf_counter() - started)
+    spread = Spread.of(times)
+    return Row(
+        f"a new namespace key: {count:,} data keys wrapped anew",
+        spread.show(1, 2, " s"), "< 5 s for 100,000", spread.median < 5 * count / 100_000,
+        data={"seconds": times},
+    )  # fmt: skip
