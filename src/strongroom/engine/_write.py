@@ -183,7 +183,8 @@ def _prepare(call: Call, draft: MemoryDraft, entries: dict[str, NamespaceEntry])
         b[6] = (b[6] & 0x0F) | 0x40
         b[8] = (b[8] & 0x3F) | 0x80
         memory_id = bytes(b)
-    admit_new(call, Action.STORE, namespace, facts_in(payload, memory_id), reach)
+    if not reach.is_whole:
+        admit_new(call, Action.STORE, namespace, facts_in(payload, memory_id), reach)
     if entry is None:
         entry = entries[namespace] = engine.namespace_for_store(call, namespace)
         call.reaches[entry.ns] = reach
