@@ -128,7 +128,8 @@ def test_an_older_store_gets_its_tree_when_it_is_opened(
         for i in range(50):
             room.store(f"memory {i}", namespace=NS)
         room.close()
-    edit(data, "DROP TABLE audit_node; UPDATE meta SET value = 1 WHERE key = 'schema_version'")
+    later = "".join(f"DROP TABLE {name};" for name in ("audit_node", "wave_part", "wave", "closed_key"))
+    edit(data, f"{later} UPDATE meta SET value = 1 WHERE key = 'schema_version'")
     room = open_room()
     verify.verify_proof(room.audit_proof(20).to_json().encode(), keys_of(room))
     assert room.check(read_data=True).ok

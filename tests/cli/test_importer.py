@@ -405,7 +405,12 @@ def test_the_record_lies_with_the_keys_and_not_with_the_data(run: Run, data: Pat
     source.write_text(lines(3))
     before = {p.name for p in data.iterdir()}
     run("import", str(source), "--wait")
-    assert {p.name for p in data.iterdir()} - before <= {"worker.lock", "ledger.db-wal", "ledger.db-shm"}
+    assert {p.name for p in data.iterdir()} - before <= {
+        "worker.lock",
+        "live",
+        "ledger.db-wal",
+        "ledger.db-shm",
+    }
     assert list((data.with_name("data.keys") / "imports").glob("*.json"))
 
 
