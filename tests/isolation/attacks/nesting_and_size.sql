@@ -34,7 +34,7 @@ SELECT 1{{25000*, 1}}
 WITH c AS (SELECT 1){{300*, c# AS (SELECT 1)}} SELECT 1
 
 --! rows
-SELECT 1{{150* UNION ALL SELECT 1}}
+SELECT 1{{90* UNION ALL SELECT 1}}
 
 --! limit_exceeded heavy
 SELECT * FROM memories{{40*, memories m#}}
