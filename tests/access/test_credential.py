@@ -13,7 +13,7 @@ from strongroom.errors import (
     SchemaVersionError,
     UnauthenticatedError,
 )
-from strongroom.model import NamespacePattern, Scope
+from strongroom.model import KeyAttributes, NamespacePattern, PrincipalKind, Scope
 
 
 def make(**changes):
@@ -80,10 +80,10 @@ def test_wrong_values_are_refused(place, value):
 
 def test_a_newer_version_is_told_apart_from_damage():
     with pytest.raises(SchemaVersionError):
-        access.decode(msgspec.msgpack.encode([3, "whatever", 1, 2, 3]))
+        access.decode(msgspec.msgpack.encode([4, "whatever", 1, 2, 3]))
     items = msgspec.msgpack.decode(access.encode(make()))
     with pytest.raises(SchemaVersionError):
-        access.decode(msgspec.msgpack.encode([3, *items[1:]]))
+        access.decode(msgspec.msgpack.encode([4, *items[1:]]))
 
 
 SCRAM = access.ScramVerifier(salt=b"s" * 16, iterations=4096, stored_key=b"k" * 32, server_key=b"v" * 32)
@@ -111,6 +111,37 @@ def test_versions_with_and_without_verifier_cannot_pass_for_each_other():
 def test_a_verifier_out_of_its_limits_is_refused(changes):
     with pytest.raises(InvalidInputError):
         access.encode(make(scram=dataclasses.replace(SCRAM, **changes)))
+
+
+FACTS = KeyAttributes(PrincipalKind.SERVICE, "bot-7", "company_a", ("support", "internal"))
+
+
+@pytest.mark.parametrize("scram", [None, SCRAM])
+def test_attributes_make_it_version_3_and_its_bytes_are_those_of_the_spec(scram):
+    """With and without a verifier; and the principal has them."""
+    credential = make(scram=scram, attributes=FACTS)
+    items = msgspec.msgpack.decode(access.encode(credential))
+    assert items[0] == 3 and (items[9] is None) is (scram is None)
+    assert items[10:] == ["service", "bot-7", "company_a", ["support", "internal"]]
+    assert access.decode(access.encode(credential)) == credential
+    p = access.principal_of(credential)
+    assert KeyAttributes(p.kind, p.agent_id, p.tenant, p.labels) == FACTS
+
+
+def test_a_key_without_attributes_is_never_read_in_the_newest_version():
+    """One key has one form: version 3 that says nothing, or too much, is refused."""
+    full = msgspec.msgpack.decode(access.encode(make(scram=SCRAM, attributes=FACTS)))
+    for tail in (
+        ["agent", "", "", []], ["robot", "", "", ["x"]], ["agent", "", "", ["x", "x"]],
+        ["agent", "", "", [""]], ["agent", "a" * 129, "", []], ["agent", "", "t\n", []],
+        ["agent", "", "", ["l" * 65]], ["agent", "", "", [str(n) for n in range(17)]],
+        ["agent", "", ""], ["agent", "", "t", [], 1],
+    ):  # fmt: skip
+        with pytest.raises(IntegrityError):
+            access.decode(msgspec.msgpack.encode([*full[:10], *tail]))
+    for version in (1, 2):
+        with pytest.raises(IntegrityError):
+            access.decode(msgspec.msgpack.encode([version, *full[1:]]))
 
 
 @pytest.mark.parametrize(

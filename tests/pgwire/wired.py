@@ -16,7 +16,7 @@ from typing import Any
 from tests.support.word_model import WordModel
 
 import strongroom
-from strongroom.config import Config, EmbeddingConfig, LogConfig, PgwireConfig, ServerConfig
+from strongroom.config import AccessConfig, Config, EmbeddingConfig, LogConfig, PgwireConfig, ServerConfig
 from strongroom.engine import Engine, Session
 from strongroom.servers.http import WorkerPool, make_log
 from strongroom.servers.pgwire import PgwireServer
@@ -126,12 +126,15 @@ def fill(session: Session) -> None:
 
 
 @contextmanager
-def wired(directory: Path, *, engine_wrapper: Any = None, **settings: Any) -> Iterator[Wired]:
+def wired(
+    directory: Path, *, engine_wrapper: Any = None, access: AccessConfig | None = None, **settings: Any
+) -> Iterator[Wired]:
     """Make a store, fill it, and serve it on a free port; ``settings`` are those of [pgwire]."""
     config = Config(
         embedding=EmbeddingConfig(dimensions=DIMENSIONS, backoff_ms_min=5, backoff_ms_max=50),
         server=ServerConfig(),
         log=LogConfig(level="info"),
+        access=access or AccessConfig(),
         pgwire=PgwireConfig(**{"drain_ms": 2_000, **settings}),
     )
     strongroom.init(directory, config=config)

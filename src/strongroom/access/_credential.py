@@ -5,15 +5,18 @@ Encoded as one msgpack array, sealed by the engine before it is stored:
     [version, key_id, name, scope, [grant, ...], created_at_us, expires_at_us | nil,
      revoked_at_us | nil, secret_hash (32 bytes)]                                     version 1
     [..., [salt (16), iterations, stored key (32), server key (32)]]                  version 2
+    [..., verifier | nil, kind, agent_id, tenant, [label, ...]]                       version 3
 
-Version 2 is version 1 with a SCRAM verifier behind; a key without one is written as version 1. A
-decoder takes only the one canonical form of a value.
+Version 2 is version 1 with a SCRAM verifier behind, version 3 has attributes for policies. A key is written
+in the lowest version that holds it. A decoder takes only the one canonical form of a value.
 """
 
 from __future__ import annotations
 
 import hmac
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Final
 
 import msgspec
 
@@ -26,12 +29,17 @@ from strongroom.errors import (
     StrongroomError,
     UnauthenticatedError,
 )
-from strongroom.model import Decision, NamespacePattern, Principal, Scope
+from strongroom.model import Decision, KeyAttributes, NamespacePattern, Principal, PrincipalKind, Scope
 
-VERSION = 2
-_VERSION_BARE = 1  # without a SCRAM verifier
+VERSION = 3
+_VERSION_SCRAM = 2  # without attributes
+_VERSION_BARE = 1  # without a SCRAM verifier, too
 HASH_BYTES = 32
 NAME_CHARACTERS_MAX = 128
+LABELS_MAX = 16
+LABEL_CHARACTERS_MAX = 64
+ATTRIBUTE_CHARACTERS_MAX = 128
+NO_ATTRIBUTES = KeyAttributes()
 _TIME_US_MAX = 1 << 60
 SALT_BYTES = 16
 ITERATIONS_MIN = 4096  # RFC 7677
@@ -69,6 +77,7 @@ class Credential:
     revoked_at_us: int | None
     secret_hash: bytes = field(repr=False)
     scram: ScramVerifier | None = field(default=None, repr=False)
+    attributes: KeyAttributes = NO_ATTRIBUTES
 
 
 class _ScramWire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -90,13 +99,24 @@ class _BareWire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, fro
     secret_hash: bytes
 
 
-class _Wire(_BareWire, array_like=True, forbid_unknown_fields=True, frozen=True):
+class _ScramKeyWire(_BareWire, array_like=True, forbid_unknown_fields=True, frozen=True):
     scram: _ScramWire
 
 
+class _Wire(_BareWire, array_like=True, forbid_unknown_fields=True, frozen=True):
+    scram: _ScramWire | None
+    kind: PrincipalKind
+    agent_id: str
+    tenant: str
+    labels: list[str]
+
+
 _ENCODER = msgspec.msgpack.Encoder()
-_DECODER = msgspec.msgpack.Decoder(_Wire, strict=True)
-_BARE_DECODER = msgspec.msgpack.Decoder(_BareWire, strict=True)
+_DECODERS: Final[Mapping[int, msgspec.msgpack.Decoder[Any]]] = {
+    _VERSION_BARE: msgspec.msgpack.Decoder(_BareWire, strict=True),
+    _VERSION_SCRAM: msgspec.msgpack.Decoder(_ScramKeyWire, strict=True),
+    VERSION: msgspec.msgpack.Decoder(_Wire, strict=True),
+}
 _VERSION_DECODER = msgspec.msgpack.Decoder(list[msgspec.Raw])
 
 
@@ -119,6 +139,41 @@ def check_key_name(name: object) -> str:
     return name
 
 
+def check_attributes(kind: str, agent_id: object, tenant: object, labels: object) -> KeyAttributes:
+    """Return the attributes of a key when they can be: a known kind, texts of at most 128 printable
+    characters ("" for none), at most 16 different labels of 1 to 64 printable characters.
+
+    Raises:
+        InvalidInputError: they cannot be.
+    """
+    try:
+        known = PrincipalKind(kind)
+    except ValueError:
+        names = ", ".join(k.value for k in PrincipalKind)
+        raise InvalidInputError("unknown kind of caller", hint=f"one of: {names}") from None
+    texts = []
+    for name, text in (("agent_id", agent_id), ("tenant", tenant)):
+        if not isinstance(text, str) or len(text) > ATTRIBUTE_CHARACTERS_MAX or not text.isprintable():
+            raise InvalidInputError(
+                f"{name} is not acceptable", hint=f"at most {ATTRIBUTE_CHARACTERS_MAX} printable characters"
+            )
+        texts.append(str.__str__(text))
+    if not isinstance(labels, list | tuple):
+        raise InvalidInputError("labels are a list of texts")
+    if (
+        len(labels) > LABELS_MAX
+        or not all(
+            isinstance(t, str) and 1 <= len(t) <= LABEL_CHARACTERS_MAX and t.isprintable() for t in labels
+        )
+        or len(set(labels)) != len(labels)
+    ):
+        raise InvalidInputError(
+            "the labels are not acceptable",
+            hint=f"at most {LABELS_MAX} different ones of 1 to {LABEL_CHARACTERS_MAX} printable characters",
+        )
+    return KeyAttributes(known, texts[0], texts[1], tuple(str.__str__(t) for t in labels))
+
+
 def encode(credential: Credential) -> bytes:
     """The canonical bytes of a credential.
 
@@ -129,11 +184,18 @@ def encode(credential: Credential) -> bytes:
     c = credential
     grants = [g.text for g in c.grants]
     times = (c.created_at_us, c.expires_at_us, c.revoked_at_us)
-    if c.scram is None:
-        bare = _BareWire(_VERSION_BARE, c.key_id, c.name, c.scope, grants, *times, c.secret_hash)
-        return _ENCODER.encode(bare)
-    scram = _ScramWire(c.scram.salt, c.scram.iterations, c.scram.stored_key, c.scram.server_key)
-    return _ENCODER.encode(_Wire(VERSION, c.key_id, c.name, c.scope, grants, *times, c.secret_hash, scram))
+    items = (c.key_id, c.name, c.scope, grants, *times, c.secret_hash)
+    scram = (
+        None
+        if c.scram is None
+        else _ScramWire(c.scram.salt, c.scram.iterations, c.scram.stored_key, c.scram.server_key)
+    )
+    if c.attributes != NO_ATTRIBUTES:
+        a = c.attributes
+        return _ENCODER.encode(_Wire(VERSION, *items, scram, a.kind, a.agent_id, a.tenant, list(a.labels)))
+    if scram is None:
+        return _ENCODER.encode(_BareWire(_VERSION_BARE, *items))
+    return _ENCODER.encode(_ScramKeyWire(_VERSION_SCRAM, *items, scram))
 
 
 def decode(data: bytes) -> Credential:
@@ -144,7 +206,10 @@ def decode(data: bytes) -> Credential:
     """
     wire = _read(data)
     try:
-        scram = wire.scram if isinstance(wire, _Wire) else None
+        scram = wire.scram if isinstance(wire, _ScramKeyWire | _Wire) else None
+        attributes = NO_ATTRIBUTES
+        if isinstance(wire, _Wire):
+            attributes = KeyAttributes(wire.kind, wire.agent_id, wire.tenant, tuple(wire.labels))
         credential = Credential(
             key_id=wire.key_id,
             name=wire.name,
@@ -162,6 +227,7 @@ def decode(data: bytes) -> Credential:
                 stored_key=scram.stored_key,
                 server_key=scram.server_key,
             ),
+            attributes=attributes,
         )
         canonical = encode(credential)
     except StrongroomError:
@@ -175,11 +241,12 @@ def _read(data: bytes) -> _BareWire:
     version = _version(data)
     if version is not None and version > VERSION:
         raise SchemaVersionError
-    decoder = _BARE_DECODER if version == _VERSION_BARE else _DECODER
+    decoder = _DECODERS.get(VERSION if version is None else version, _DECODERS[VERSION])
     try:
-        return decoder.decode(data)
+        wire: _BareWire = decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise IntegrityError("a stored API key is not of the form that was written") from None
+    return wire
 
 
 def assess_credential(credential: Credential | None, presented_hash: bytes, now_us: int) -> Decision:
@@ -218,8 +285,16 @@ def check_credential(credential: Credential | None, presented_hash: bytes, now_u
 
 def principal_of(credential: Credential) -> Principal:
     """The caller that a key stands for, once it was proved and found good."""
+    a = credential.attributes
     return Principal(
-        id=credential.key_id, name=credential.name, scope=credential.scope, grants=credential.grants
+        id=credential.key_id,
+        name=credential.name,
+        scope=credential.scope,
+        grants=credential.grants,
+        kind=a.kind,
+        tenant=a.tenant,
+        agent_id=a.agent_id,
+        labels=a.labels,
     )
 
 
@@ -228,6 +303,8 @@ def _check(c: Credential) -> None:
         raise InvalidInputError("not a key id")
     check_key_name(c.name)
     check_grants([g.text for g in c.grants])
+    a = c.attributes
+    check_attributes(a.kind, a.agent_id, a.tenant, a.labels)
     if len(c.secret_hash) != HASH_BYTES:
         raise InvalidInputError("the hash of a secret has 32 bytes")
     if c.scram is not None and not (

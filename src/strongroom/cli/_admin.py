@@ -39,13 +39,34 @@ def keys() -> None:
     help='Namespace, or pattern such as "company_a/*" or "*". May be repeated.',
 )
 @click.option("--expires", "expires_at", type=AHEAD, help="When it expires: a time, or a span from now.")
+@click.option(
+    "--kind", type=click.Choice(["agent", "person", "service"]), default="agent", help="What its holder is."
+)
+@click.option("--agent-id", default="", help="Which agent holds it.")
+@click.option("--tenant", default="", help="The tenant that its holder belongs to.")
+@click.option("--label", "labels", multiple=True, help="A label for policies. May be repeated.")
 @pass_app
-def keys_create(app: App, name: str, scope: str, grants: Sequence[str], expires_at: datetime | None) -> None:
-    """Make an API key. It is shown once and kept nowhere."""
+def keys_create(
+    app: App,
+    name: str,
+    scope: str,
+    grants: Sequence[str],
+    expires_at: datetime | None,
+    kind: str,
+    agent_id: str,
+    tenant: str,
+    labels: Sequence[str],
+) -> None:
+    """Make an API key. It is shown once and kept nowhere.
+
+    Kind, agent id, tenant and labels are attributes that policies may ask about; they stay what they are.
+    """
     from strongroom.servers.wire import key_out
 
     with app.session() as session:
-        info, text = session.keys_create(name, scope, grants, expires_at)
+        info, text = session.keys_create(
+            name, scope, grants, expires_at, kind=kind, agent_id=agent_id, tenant=tenant, labels=labels
+        )
     if app.as_json:
         out.write_json({"key": key_out(info), "api_key": text})
         return
@@ -65,8 +86,11 @@ def keys_list(app: App) -> None:
         out.write_json({"keys": [key_out(k) for k in found]})
         return
     out.table(
-        ("key", "name", "scope", "namespaces", "created", "expires", "revoked"),
-        ((k.key_id, k.name, k.scope, _grants(k), k.created_at, k.expires_at, k.revoked_at) for k in found),
+        ("key", "name", "scope", "namespaces", "attributes", "created", "expires", "revoked"),
+        (
+            (k.key_id, k.name, k.scope, _grants(k), _attributes(k), k.created_at, k.expires_at, k.revoked_at)
+            for k in found
+        ),
         wide="namespaces",
     )
 
@@ -84,6 +108,11 @@ def keys_revoke(app: App, key_id: str) -> None:
         out.write_json({"key": key_out(info)})
     else:
         out.write(f"revoked {info.key_id}\n")
+
+
+def _attributes(key: ApiKeyInfo) -> str:
+    named = (("agent_id", key.agent_id), ("tenant", key.tenant), ("labels", ",".join(key.labels)))
+    return " ".join([key.kind, *(f"{name}={text}" for name, text in named if text)])
 
 
 def _grants(key: ApiKeyInfo) -> str:

@@ -32,6 +32,7 @@ from strongroom.model import (
     NamespaceInfo,
     NamespaceKms,
     NamespacePattern,
+    PrincipalKind,
     QueueEntry,
     Rewrapped,
     Rotation,
@@ -87,6 +88,10 @@ class Key(msgspec.Struct):
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    kind: PrincipalKind = PrincipalKind.AGENT
+    agent_id: str = ""
+    tenant: str = ""
+    labels: list[str] = []
 
     def noun(self) -> ApiKeyInfo:
         grants = tuple(NamespacePattern.parse(g) for g in self.grants)
@@ -98,6 +103,10 @@ class Key(msgspec.Struct):
             created_at=self.created_at,
             expires_at=self.expires_at,
             revoked_at=self.revoked_at,
+            kind=self.kind,
+            agent_id=self.agent_id,
+            tenant=self.tenant,
+            labels=tuple(self.labels),
         )
 
 

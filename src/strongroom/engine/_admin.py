@@ -37,9 +37,11 @@ from strongroom.model import (
     ApiKeyInfo,
     AuditEntry,
     Decision,
+    KeyAttributes,
     NamespaceInfo,
     NamespaceKms,
     NamespacePattern,
+    PrincipalKind,
     QueueEntry,
     Scope,
     StoreStats,
@@ -271,11 +273,20 @@ def _key_info(c: Credential) -> ApiKeyInfo:
         created_at=from_us(c.created_at_us),
         expires_at=None if c.expires_at_us is None else from_us(c.expires_at_us),
         revoked_at=None if c.revoked_at_us is None else from_us(c.revoked_at_us),
+        kind=c.attributes.kind,
+        agent_id=c.attributes.agent_id,
+        tenant=c.attributes.tenant,
+        labels=c.attributes.labels,
     )
 
 
 def keys_create(
-    call: Call, name: str, scope: Scope | str, grants: Sequence[str], expires_at: datetime | None
+    call: Call,
+    name: str,
+    scope: Scope | str,
+    grants: Sequence[str],
+    expires_at: datetime | None,
+    attributes: KeyAttributes,
 ) -> tuple[ApiKeyInfo, str]:
     engine = call.engine
     try:
@@ -289,6 +300,7 @@ def keys_create(
     call.reason = decision.reason
     if not decision.allowed:
         raise AccessDeniedError
+    require_giving(call, attributes, patterns)
     now_us = engine.now_us()
     expires_us = None if expires_at is None else check_time(expires_at, "expires_at")
     if expires_us is not None and expires_us <= now_us:
@@ -304,6 +316,7 @@ def keys_create(
         revoked_at_us=None,
         secret_hash=engine.registry.secret_hash(new.secret),
         scram=make_verifier(new.text),
+        attributes=attributes,
     )
     call.reason = f"create key {new.key_id}"
     engine.registry.write_credential(credential, call.audit_ok())
@@ -327,6 +340,29 @@ def may_manage(call: Call, grants: Sequence[NamespacePattern], scope: Scope | No
             place = grant.plain.text.removesuffix("*").rstrip("/") or ROOT
             decision = decide_by_policy(call, decision, Action.ADMINISTER, place).decision
     return decision
+
+
+def require_giving(call: Call, wanted: KeyAttributes, grants: Sequence[NamespacePattern]) -> None:
+    """Whether the caller may give a new credential these attributes, beside these grants.
+
+    Policies of the whole store trust them. So whoever may administer the whole store (policies are asked)
+    gives any; everybody else only those that it carries itself, and the tenant in which all grants lie.
+
+    Raises:
+        AccessDeniedError: the reason goes into the audit entry.
+    """
+    own = call.principal
+    tenants = {g.plain.text.partition("/")[0] for g in grants}
+    if (
+        wanted.kind in (PrincipalKind.AGENT, own.kind)
+        and wanted.agent_id in ("", own.agent_id)
+        and (wanted.tenant in ("", own.tenant) or tenants == {wanted.tenant})
+        and set(wanted.labels) <= set(own.labels)
+    ):
+        return
+    if not may_manage(call, (NamespacePattern.parse(ROOT),)).allowed:
+        call.reason = "attributes beyond those of the caller take the right to administer the whole store"
+        raise AccessDeniedError
 
 
 def keys_list(call: Call) -> Sequence[ApiKeyInfo]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from strongroom import access
 from strongroom.access import CertificateCredential, Revocation
 from strongroom.config import keys_directory
-from strongroom.engine._admin import may_manage
+from strongroom.engine._admin import may_manage, require_giving
 from strongroom.engine._call import Call
 from strongroom.engine._payload import from_us, to_us
 from strongroom.engine._validate import check_number, check_text, check_time
@@ -27,7 +27,15 @@ from strongroom.errors import (
     InvalidInputError,
 )
 from strongroom.identity import CLIENT_HOURS_MAX, ClientAuthority, Issued, check_identity
-from strongroom.model import Action, Authentication, ClientIdentity, Field, PrincipalKind, Scope
+from strongroom.model import (
+    Action,
+    Authentication,
+    ClientIdentity,
+    Field,
+    KeyAttributes,
+    PrincipalKind,
+    Scope,
+)
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -149,6 +157,8 @@ def _new(call: Call, wanted: NewIdentity) -> CertificateCredential:
             "the identity is known already, or was revoked", hint="renew it, or choose another identity"
         )
     agent_id = check_text(wanted.agent_id, "agent_id", _AGENT_ID_BYTES_MAX) if wanted.agent_id else ""
+    labels = access.check_labels(wanted.labels)
+    require_giving(call, KeyAttributes(kind, agent_id, "", labels), grants)
     return CertificateCredential(
         id=access.generate_key(os.urandom).key_id,
         name=access.check_key_name(wanted.name),
@@ -157,7 +167,7 @@ def _new(call: Call, wanted: NewIdentity) -> CertificateCredential:
         grants=grants,
         kind=kind,
         agent_id=agent_id,
-        labels=access.check_labels(wanted.labels),
+        labels=labels,
         created_at_us=now_us,
         expires_at_us=expires_us,
     )

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from uuid import UUID
 
+from strongroom import access
 from strongroom.engine import _admin, _check, _escrow, _explain, _import_key
+from strongroom.engine._call import Call
 from strongroom.engine._session_base import Operations
 from strongroom.model import (
     IN_PROCESS,
@@ -16,6 +18,7 @@ from strongroom.model import (
     NamespaceInfo,
     NamespaceKms,
     Principal,
+    PrincipalKind,
     QueueEntry,
     RequestContext,
     Scope,
@@ -166,9 +169,28 @@ class StoreOperations(Operations):
         scope: Scope | str,
         grants: Sequence[str],
         expires_at: datetime | None = None,
+        *,
+        kind: PrincipalKind | str = PrincipalKind.AGENT,
+        agent_id: str = "",
+        tenant: str = "",
+        labels: Sequence[str] = (),
     ) -> tuple[ApiKeyInfo, str]:
-        """Make an API key; its text is in the answer and nowhere else."""
-        return self._run("administer", lambda call: _admin.keys_create(call, name, scope, grants, expires_at))
+        """Make an API key; its text is in the answer and nowhere else.
+
+        ``kind``, ``agent_id``, ``tenant`` and ``labels`` are attributes that policies may ask about; who may
+        give which is in docs/access.md. Texts have at most 128 printable characters; there are at most 16
+        labels of 64.
+
+        Raises:
+            InvalidInputError: an argument is out of its limits. AccessDeniedError: the caller may not make
+            such a key, or not give it these attributes.
+        """
+
+        def work(call: Call) -> tuple[ApiKeyInfo, str]:
+            attributes = access.check_attributes(kind, agent_id, tenant, labels)
+            return _admin.keys_create(call, name, scope, grants, expires_at, attributes)
+
+        return self._run("administer", work)
 
     def keys_list(self) -> Sequence[ApiKeyInfo]:
         """The API keys that the caller may manage, without their secrets."""

@@ -99,9 +99,19 @@ class RequestContext:
 IN_PROCESS = RequestContext()
 
 
+@dataclass(frozen=True, slots=True)
+class KeyAttributes:
+    """What an API key says of its holder to policies; as in ``Principal``."""
+
+    kind: PrincipalKind = PrincipalKind.AGENT
+    agent_id: str = ""
+    tenant: str = ""
+    labels: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKeyInfo:
-    """An API key without its secret."""
+    """An API key without its secret. ``kind``, ``agent_id``, ``tenant``, ``labels``: as in ``Principal``."""
 
     key_id: str
     name: str
@@ -110,6 +120,10 @@ class ApiKeyInfo:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+    kind: PrincipalKind = PrincipalKind.AGENT
+    agent_id: str = ""
+    tenant: str = ""
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from strongroom.model import (
     Explanation,
     NamespaceInfo,
     NamespaceKms,
+    PrincipalKind,
     QueueEntry,
     RequestContext,
     Scope,
@@ -147,10 +148,27 @@ class StoreCalls(Calls):
         scope: Scope | str,
         grants: Sequence[str],
         expires_at: datetime | None = None,
+        *,
+        kind: PrincipalKind | str = PrincipalKind.AGENT,
+        agent_id: str = "",
+        tenant: str = "",
+        labels: Sequence[str] = (),
     ) -> tuple[ApiKeyInfo, str]:
-        """Make an API key; its text is in the answer and nowhere else."""
-        body = _wire.encode({"name": name, "scope": scope, "grants": grants, "expires_at": expires_at})
-        made = _wire.decode(_wire.NewKey, self._send("POST", "/v1/keys", body))
+        """Make an API key; its text is in the answer and nowhere else.
+
+        ``kind``, ``agent_id``, ``tenant`` and ``labels`` are attributes that policies may ask about; who may
+        give which is in docs/access.md. Texts have at most 128 printable characters; there are at most 16
+        labels of 64.
+
+        Raises:
+            InvalidInputError: an argument is out of its limits. AccessDeniedError: the caller may not make
+            such a key, or not give it these attributes.
+        """
+        given = {"name": name, "scope": scope, "grants": grants, "expires_at": expires_at}
+        attributes = {"kind": kind, "agent_id": agent_id, "tenant": tenant, "labels": labels}
+        if attributes != {"kind": PrincipalKind.AGENT, "agent_id": "", "tenant": "", "labels": ()}:
+            given |= attributes
+        made = _wire.decode(_wire.NewKey, self._send("POST", "/v1/keys", _wire.encode(given)))
         return made.key.noun(), made.api_key
 
     def keys_list(self) -> Sequence[ApiKeyInfo]:

@@ -104,7 +104,16 @@ def administration(caller: Caller) -> APIRouter:
     )
     async def create_key(request: Request) -> Response:
         def work(s: Session, o: m.NewKey) -> object:
-            key, text = s.keys_create(o.name, o.scope, o.grants, o.expires_at)
+            key, text = s.keys_create(
+                o.name,
+                o.scope,
+                o.grants,
+                o.expires_at,
+                kind=o.kind,
+                agent_id=o.agent_id,
+                tenant=o.tenant,
+                labels=o.labels,
+            )
             return {"key": key_out(key), "api_key": text}
 
         return await caller.call_with(request, _parse_key, work, status=201)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
 
-from strongroom.model import Scope
+from strongroom.model import PrincipalKind, Scope
 
 _SEGMENT = r"[A-Za-z0-9][A-Za-z0-9_.\-]{0,63}"
 _NAME = rf"{_SEGMENT}(/{_SEGMENT}){{0,7}}"
@@ -219,6 +219,10 @@ class NewKey(Input):
     scope: Scope
     grants: Annotated[list[Pattern], Field(min_length=1)]
     expires_at: Time | None = None
+    kind: PrincipalKind = PrincipalKind.AGENT
+    agent_id: Annotated[str, Field(max_length=128)] = ""
+    tenant: Annotated[str, Field(max_length=128)] = ""
+    labels: Annotated[list[Annotated[str, Field(min_length=1, max_length=64)]], Field(max_length=16)] = []
 
 
 class RequeueOrder(Input):
@@ -406,6 +410,10 @@ class KeyOut(Output):
     created_at: AwareDatetime
     expires_at: AwareDatetime | None
     revoked_at: AwareDatetime | None
+    kind: PrincipalKind
+    agent_id: str
+    tenant: str
+    labels: list[str]
 
 
 class NewKeyOut(Output):
