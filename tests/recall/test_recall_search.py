@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -307,7 +308,7 @@ def test_indexes_are_always_locked_in_one_order(
     for index in three:
         index.prepare()
         monkeypatch.setattr(index, "prepare", lambda: None)
-        monkeypatch.setattr(index.lock, "read", noted(index))
+        monkeypatch.setattr(index, "lock", SimpleNamespace(read=noted(index), write=index.lock.write))
     Recall.search([three[2], three[0], three[1], three[2]], replace(BASE, text="refund"))
     assert entered == [0, 1, 2]
 

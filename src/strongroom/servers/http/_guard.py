@@ -186,7 +186,7 @@ class _Request:
             "request",
             request_id=self._id.decode(),
             method=scope["method"],
-            route=getattr(route, "path", None),
+            route=getattr(route, "path_format", None),
             status=self._status,
             duration_ms=round((perf_counter() - started) * 1000, 2),
         )
