@@ -33,6 +33,8 @@ class App:
     api_key_file: str | None = None
     certificate: str | None = None
     private_key: str | None = None
+    purpose: str = ""
+    reason: str = ""
     as_json: bool = False
     debug: bool = False
     data_given: bool = False
@@ -110,8 +112,16 @@ class App:
     def local_session(self, *, worker: bool = False) -> Iterator[Session]:
         """A session on the directory, held to the API key when there is one."""
         with self.engine(worker=worker) as engine:
-            key = self.api_key()
-            yield engine.owner_session(SURFACE) if key is None else engine.authenticate(key, surface=SURFACE)
+            yield self.sign_in(engine, SURFACE)
+
+    def sign_in(self, engine: Engine, surface: str) -> Session:
+        """The owner's session, or that of the API key when there is one, for the purpose that is given."""
+        from strongroom.model import IN_PROCESS
+
+        key, context = self.api_key(), IN_PROCESS.saying(self.purpose, self.reason)
+        if key is None:
+            return engine.owner_session(surface, context)
+        return engine.authenticate(key, surface=surface, context=context)
 
     @contextmanager
     def session(self, *, worker: bool = False) -> Iterator[AnySession]:
@@ -134,5 +144,7 @@ class App:
             ca=self.ca,
             certificate=self.certificate,
             private_key=self.private_key,
+            purpose=self.purpose,
+            reason=self.reason,
         ) as room:
             yield room

@@ -144,6 +144,20 @@ def _forget_stdout() -> None:
     metavar="FILE",
     help="Private key of the client certificate. [env: STRONGROOM_PRIVATE_KEY]",
 )
+@click.option(
+    "--purpose",
+    envvar="STRONGROOM_PURPOSE",
+    metavar="TEXT",
+    default="",
+    help="What it is for: policies may ask, and the audit log has it. [env: STRONGROOM_PURPOSE]",
+)
+@click.option(
+    "--reason",
+    envvar="STRONGROOM_REASON",
+    metavar="TEXT",
+    default="",
+    help="Anything further for policies and the audit log. [env: STRONGROOM_REASON]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; errors too.")
 @click.option("--debug", is_flag=True, help="Show the traceback of an unexpected error.")
 @click.version_option(__version__, prog_name=_PROGRAM)
@@ -156,6 +170,8 @@ def cli(
     api_key_file: str | None,
     certificate: str | None,
     private_key: str | None,
+    purpose: str,
+    reason: str,
     as_json: bool,
     debug: bool,
 ) -> None:
@@ -163,6 +179,7 @@ def cli(
     app: App = context.obj
     app.data, app.url, app.ca, app.api_key_file = data, url, ca, api_key_file
     app.certificate, app.private_key = certificate, private_key
+    app.purpose, app.reason = purpose, reason
     app.as_json = app.as_json or as_json
     app.debug = app.debug or debug
     app.data_given = context.get_parameter_source("data") is ParameterSource.COMMANDLINE

@@ -137,6 +137,7 @@ def mcp(app: App) -> None:
     """Speak MCP on stdin and stdout, for an agent on this machine.
 
     With STRONGROOM_API_KEY (or --api-key-file) it is held to that key; without, it is the owner.
+    STRONGROOM_PURPOSE and STRONGROOM_REASON are said with every call.
     """
     app.local_directory("mcp")
     from strongroom import __version__
@@ -147,9 +148,7 @@ def mcp(app: App) -> None:
     if wanted:
         restart_scrubbing()
     with app.engine(worker=True) as engine:
-        key = app.api_key()
-        session = engine.owner_session("mcp") if key is None else engine.authenticate(key, surface="mcp")
-        run_stdio(session, version=__version__)
+        run_stdio(app.sign_in(engine, "mcp"), version=__version__)
 
 
 COMMANDS: Final = (serve, embed_serve, mcp)

@@ -37,6 +37,7 @@ from strongroom.model import (
     Rewrapped,
     Rotation,
     Scope,
+    check_words,
 )
 from strongroom.model.memory import Unset
 
@@ -245,6 +246,19 @@ def authorization(api_key: str | None, certificate: bool) -> dict[str, str]:
             raise UnauthenticatedError
         return {}
     return {"authorization": bearer(api_key)}
+
+
+def spoken(purpose: str, reason: str) -> dict[bytes, bytes]:
+    """The headers that say what requests are for; none for "".
+
+    Raises:
+        InvalidInputError: not at most 256 printable characters.
+    """
+    words = {
+        b"strongroom-purpose": check_words("purpose", purpose),
+        b"strongroom-reason": check_words("reason", reason),
+    }
+    return {name: text.encode() for name, text in words.items() if text}
 
 
 def headers(body: bytes | None, accept: str) -> dict[str, str]:

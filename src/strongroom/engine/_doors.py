@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TypeAlias
 
@@ -171,6 +172,7 @@ class Doors:
         """Put a refused credential into the audit log."""
         engine = self._engine
         engine.metrics.denied.labels(UnauthenticatedError.code).inc()
+        context = replace(context, purpose="", reason="")  # the words of nobody known
         call = Call(engine, caller, surface, request_id, "authenticate", context=context)
         engine.ledger.commit(WriteBatch(audit=[call.entry("denied", reason)]))
 

@@ -34,12 +34,12 @@ class Operations:
         self._caller = caller
         self._surface = surface
         self._request_id = request_id
-        self._context = context
+        self.context = context  # a surface may change what the caller says of later operations
         self._facts = facts or {}  # of the credential, for the audit log
         self.sql_extension: SqlExtension = NO_EXTENSION  # a surface may offer more, a catalogue for example
 
     def _run(self, action: str, work: Callable[[Call], T]) -> T:
-        self._engine.doors.watch.operation(self._caller, self._surface, self._context)
+        self._engine.doors.watch.operation(self._caller, self._surface, self.context)
         request_id = self._request_id or os.urandom(8).hex()
         call = Call(
             self._engine,
@@ -48,7 +48,7 @@ class Operations:
             request_id,
             action,
             authenticate=self._principal,
-            context=self._context,
+            context=self.context,
             details=dict(self._facts),
         )
         with self._engine.telemetry.span(action, self._surface, request_id) as done:

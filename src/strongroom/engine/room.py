@@ -10,6 +10,7 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from strongroom.engine._core import Engine
 from strongroom.engine.session import Session
+from strongroom.model import IN_PROCESS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,25 +42,34 @@ def open_room(
     api_key: str | None = None,
     passphrase: str | None = None,
     create: bool = False,
+    purpose: str = "",
+    reason: str = "",
     **options: Any,
 ) -> Room:
     """Open a store in this process.
 
     Without ``api_key`` the caller is the owner of the directory and its keys; with one it is held to the
-    key's scope and grants. ``create=True`` makes the store when there is none.
+    key's scope and grants. ``create=True`` makes the store when there is none. ``purpose`` and ``reason``, at
+    most 256 printable characters each, are said with every operation: policies may ask for them, and the
+    audit log has them.
 
     Raises:
+        InvalidInputError: purpose or reason is out of its limits.
         StoreNotFoundError, UnauthenticatedError, ConfigurationError, KeyManagementError, StorageError.
     """
     from strongroom.config import CONFIG_NAME
     from strongroom.engine._init import init_store
 
+    context = IN_PROCESS.saying(purpose, reason)
     directory = Path(path)
     if create and not (directory / CONFIG_NAME).exists():
         init_store(directory, passphrase=passphrase)
     engine = Engine.open(directory, passphrase=passphrase, **options)
     try:
-        session = engine.owner_session() if api_key is None else engine.authenticate(api_key)
+        if api_key is None:
+            session = engine.owner_session(context=context)
+        else:
+            session = engine.authenticate(api_key, context=context)
     except BaseException:
         engine.close()
         raise

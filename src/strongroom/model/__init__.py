@@ -45,6 +45,7 @@ from strongroom.model.principal import (
     PrincipalKind,
     RequestContext,
     Scope,
+    check_words,
 )
 from strongroom.model.record import AuditEntry, Field, SealedRecord, State
 from strongroom.model.response import ResponseReport, ResponseStep
@@ -111,5 +112,6 @@ __all__ = [
     "StoreStats",
     "TokenInfo",
     "check_namespace",
+    "check_words",
     "tenant_of",
 ]

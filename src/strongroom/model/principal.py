@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Final
 
+from strongroom.errors import InvalidInputError
 from strongroom.model.namespace import NamespacePattern
+
+WORDS_CHARACTERS_MAX: Final = 256
 
 
 class Scope(StrEnum):
@@ -95,8 +99,33 @@ class RequestContext:
     purpose: str = ""
     reason: str = ""
 
+    def saying(self, purpose: object = "", reason: object = "") -> RequestContext:
+        """The same with the caller's words; "" for none.
+
+        Raises:
+            InvalidInputError: not at most 256 printable characters.
+        """
+        words, why = check_words("purpose", purpose), check_words("reason", reason)
+        return replace(self, purpose=words, reason=why) if words or why else self
+
 
 IN_PROCESS = RequestContext()
+
+
+def check_words(name: str, text: object) -> str:
+    """The purpose or the reason of a request without the space around it; "" and None for none.
+
+    Raises:
+        InvalidInputError: not at most 256 printable characters.
+    """
+    if text is None:
+        return ""
+    if not isinstance(text, str) or len(text) > WORDS_CHARACTERS_MAX or not text.isprintable():
+        raise InvalidInputError(
+            f"the {name} of a request is not acceptable",
+            hint=f"at most {WORDS_CHARACTERS_MAX} printable characters, for example fraud-review",
+        )
+    return text.strip(" ")
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,6 +60,8 @@ def connect(
     private_key: str | Path | None = None,
     timeout_s: float = 30.0,
     batch_items: int = 1000,
+    purpose: str = "",
+    reason: str = "",
 ) -> RemoteRoom:
     """A store behind a server.
 
@@ -70,11 +72,15 @@ def connect(
         certificate, private_key: PEM files of a client certificate to show.
         timeout_s: how long to wait for an answer, seconds.
         batch_items: how many memories ``store_many`` sends in one request.
+        purpose, reason: said with every request, at most 256 printable characters each: policies may ask for
+            them, and the audit log has them.
 
     Raises:
         ConfigurationError: the address is not https, or a file cannot be read. UnauthenticatedError: the
-        key cannot be one, or there is neither key nor certificate. Nothing is sent before the first call.
+        key cannot be one, or there is neither key nor certificate. InvalidInputError: purpose or reason is
+        out of its limits. Nothing is sent before the first call.
     """
+    said = _wire.spoken(purpose, reason)
     http = httpx.Client(
         verify=client_context(ca, certificate, private_key),
         headers={"accept": "application/json", **_wire.authorization(api_key, certificate is not None)},
@@ -82,4 +88,5 @@ def connect(
         follow_redirects=False,
         trust_env=False,
     )
+    http.headers.update(said)
     return RemoteRoom(_wire.base_url(url), http, max(1, batch_items))

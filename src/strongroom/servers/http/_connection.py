@@ -14,9 +14,10 @@ from strongroom.identity import PeerCertificate, read_peer
 from strongroom.model import RequestContext
 from strongroom.servers.tls import negotiated_group
 
-__all__ = ["Connection", "connection_of", "connection_protocol", "context_of"]
+__all__ = ["Connection", "connection_of", "connection_protocol", "context_of", "spoken_context_of"]
 
 _STATE: Final = "connection"
+_WORDS: Final = {b"strongroom-purpose": "purpose", b"strongroom-reason": "reason"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +75,24 @@ def context_of(scope: MutableMapping[str, Any]) -> RequestContext:
     return RequestContext(
         source_address=str(client[0]) if client else "", tls_group=connection_of(scope).group
     )
+
+
+def spoken_context_of(scope: MutableMapping[str, Any]) -> RequestContext:
+    """How a request came in, with what its headers ``Strongroom-Purpose`` and ``Strongroom-Reason`` say.
+
+    Raises:
+        InvalidInputError: one is given twice, is not UTF-8, or not at most 256 printable characters.
+    """
+    words: dict[str, str] = {}
+    for header, value in scope["headers"]:
+        name = _WORDS.get(header)
+        if name is None:
+            continue
+        if name in words:
+            raise InvalidInputError(f"the {name} of a request is given twice")
+        try:
+            words[name] = value.decode("utf-8")
+        except UnicodeDecodeError:
+            raise InvalidInputError(f"the {name} of a request is not UTF-8") from None
+    context = context_of(scope)
+    return context.saying(**words) if words else context

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from strongroom.access import credential_problem, network_of
 from strongroom.errors import UnauthenticatedError
-from strongroom.servers.http._connection import Connection, connection_of, context_of
+from strongroom.servers.http._connection import Connection, connection_of, context_of, spoken_context_of
 from strongroom.servers.http._guard import Scope, bearer_key, request_id_of
 from strongroom.servers.http._logs import Log
 from strongroom.servers.http._pool import CALLER
@@ -64,9 +64,10 @@ def sign_in(engine: Engine, shown: Presented, scope: Scope, surface: str) -> Ses
     """The session for what a request presents. Blocks.
 
     Raises:
-        UnauthenticatedError: the credential is not good; nothing tells why.
+        UnauthenticatedError: the credential is not good; nothing tells why. InvalidInputError: the request
+        says a purpose or a reason that cannot be.
     """
-    context, request_id, peer = context_of(scope), request_id_of(scope), shown.connection.peer
+    context, request_id, peer = spoken_context_of(scope), request_id_of(scope), shown.connection.peer
     if shown.text is not None:
         session = engine.authenticate(
             shown.text, surface=surface, request_id=request_id, context=context, peer=peer

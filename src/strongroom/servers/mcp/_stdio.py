@@ -10,6 +10,7 @@ import anyio
 from mcp.server.stdio import stdio_server
 from mcp_types import CallToolResult
 
+from strongroom.model import IN_PROCESS
 from strongroom.servers.http import Log, WorkerPool, make_log
 from strongroom.servers.mcp._server import build_server
 
@@ -17,19 +18,25 @@ if TYPE_CHECKING:
     from strongroom.engine import Engine, Session
 
 KEY_VARIABLE = "STRONGROOM_API_KEY"
+PURPOSE_VARIABLE = "STRONGROOM_PURPOSE"
+REASON_VARIABLE = "STRONGROOM_REASON"
 _THREADS = 4
 
 
 def session_from_environment(engine: Engine) -> Session:
     """A session held to the key in ``STRONGROOM_API_KEY``; the owner's when that is not set.
 
+    ``STRONGROOM_PURPOSE`` and ``STRONGROOM_REASON`` are said with every call.
+
     Raises:
         UnauthenticatedError: the key is not good. An empty variable is refused, not taken for the owner.
+        InvalidInputError: purpose or reason is not at most 256 printable characters.
     """
     key = os.environ.get(KEY_VARIABLE)
+    context = IN_PROCESS.saying(os.environ.get(PURPOSE_VARIABLE), os.environ.get(REASON_VARIABLE))
     if key is None:
-        return engine.owner_session("mcp")
-    return engine.authenticate(key, surface="mcp")
+        return engine.owner_session("mcp", context)
+    return engine.authenticate(key, surface="mcp", context=context)
 
 
 def run_stdio(session: Session, *, log: Log | None = None, version: str = "") -> None:

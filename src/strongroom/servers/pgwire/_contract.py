@@ -18,6 +18,7 @@ class SqlSession(Protocol):
     """The operations of one authenticated caller; each authorizes anew."""
 
     sql_extension: SqlExtension
+    context: RequestContext
 
     def sql(
         self, statement: str, parameters: Sequence[Any] = (), *, cancel: SqlCancel | None = None

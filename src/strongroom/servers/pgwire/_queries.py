@@ -6,6 +6,7 @@ Everything in this module blocks and runs in worker threads.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from strongroom.engine import NO_EXTENSION, SqlExtension
@@ -42,6 +43,7 @@ class Queries:
         self, session: SqlSession, catalog: Catalog, settings: Settings, user: str, process_id: int
     ) -> None:
         self._session = session
+        self._settings = settings
         self._catalog = catalog.connect(settings, user, process_id)
 
     def close(self) -> None:
@@ -55,6 +57,7 @@ class Queries:
         Raises:
             StrongroomError, PgError: the statement cannot be answered.
         """
+        self._say()
         ready = self._rewritten(statement)
         count = max(_parameter_count(statement), len(declared))
         casts = _cast_parameters(statement)
@@ -81,6 +84,7 @@ class Queries:
         Raises:
             StrongroomError, PgError: the statement cannot be answered.
         """
+        self._say()
         ready = self._rewritten(statement)
         if ready.catalog:
             self._session.whoami()
@@ -96,6 +100,10 @@ class Queries:
             return result.fetch(count)
 
         return Source(columns, fetch)
+
+    def _say(self) -> None:
+        """The settings strongroom.purpose and strongroom.reason hold for the statement that comes."""
+        self._session.context = replace(self._session.context, **self._settings.words)
 
     def _extension(self, ready: Rewritten) -> SqlExtension:
         return self._catalog.extension() if ready.mixed else NO_EXTENSION

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from typing import Final
 from zoneinfo import available_timezones
 
+from strongroom.errors import InvalidInputError
+from strongroom.model import check_words
 from strongroom.servers.pgwire._errors import PgError
 
 __all__ = ["REPORTED", "SERVER_VERSION", "Settings", "duration_ms"]
@@ -90,6 +92,7 @@ _CHOSEN: Final = {
 _NAMES: Final = {n.lower(): n for n in (*_FIXED, *_KEPT, *_CHOSEN)}
 _VALUE_CHARACTERS_MAX: Final = 1_024
 _CUSTOM_MAX: Final = 64
+_WORDS: Final = {"strongroom.purpose": "purpose", "strongroom.reason": "reason"}  # said with every statement
 _UNITS_MS: Final = {"": 1, "ms": 1, "s": 1_000, "min": 60_000, "h": 3_600_000, "d": 86_400_000, "us": 0.001}
 
 
@@ -215,8 +218,18 @@ class Settings:
             raise PgError("42704", f'unrecognized configuration parameter "{_shown(name)}"')
         if name not in self._values and len(self._values) >= len(self._start) + _CUSTOM_MAX:
             raise PgError("53400", "too many custom settings")
+        if name in _WORDS:
+            try:
+                check_words(_WORDS[name], value)
+            except InvalidInputError as e:
+                raise PgError("22023", e.message, hint=e.hint) from None
         self._values[name] = value
         return value
+
+    @property
+    def words(self) -> dict[str, str]:
+        """What the client says that its statements are for: purpose and reason."""
+        return {word: self._values.get(name, "").strip(" ") for name, word in _WORDS.items()}
 
     def _fixed(self, canonical: str, value: str) -> None:
         wanted = value.strip().lower()

@@ -33,7 +33,11 @@ if TYPE_CHECKING:
     from strongroom.engine import Engine
 
 Lifespan = Callable[[], AbstractAsyncContextManager[None]]
-_DESCRIPTION = "The encrypted memory store for AI agents. Authenticate with an API key as bearer token."
+_DESCRIPTION = (
+    "The encrypted memory store for AI agents. Authenticate with an API key as bearer token. Any request may "
+    "say what it is for in the headers Strongroom-Purpose and Strongroom-Reason, at most 256 printable "
+    "characters each in UTF-8; policies may ask for them, and the audit log has them."
+)
 _WAITERS = 8  # threads for orders that wait for embeddings
 
 
