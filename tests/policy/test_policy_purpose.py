@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.policy.conftest import Stage
 from tests.servers.served import Served, served
 
 import strongroom
+from strongroom import access
 from strongroom.cli._main import cli
 from strongroom.config import AccessConfig
 from strongroom.errors import AccessDeniedError, InvalidInputError
@@ -103,7 +105,8 @@ def test_one_policy_decides_the_same_on_every_surface(tmp_path: Path) -> None:
                     assert (bad.status_code, bad.json()["error"]["code"]) == (400, "invalid_input"), path
             twice = [("strongroom-reason", "a"), ("strongroom-reason", "fraud-review")]
             assert http.get("/v1/stats", headers=twice).status_code == 400
-            refused = {"authorization": "Bearer sr_live_x", "strongroom-purpose": "planted"}
+            stranger = access.generate_key(os.urandom).text
+            refused = {"authorization": f"Bearer {stranger}", "strongroom-purpose": "planted"}
             assert http.get("/v1/stats", headers=refused).status_code == 401
         assert not any("planted" in str(e.details) for e in server.owner.audit(limit=1000))
 
