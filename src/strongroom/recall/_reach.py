@@ -3,8 +3,9 @@
 For a question and its true nearest vectors (found by looking at all of them) the rank of each one's list
 in the order of probing says how many lists would have found it. Of many such ranks the least number is
 taken that finds the wanted share. Questions in words lie between the clusters of the stored texts and
-need more lists than vectors drawn like the stored ones; so real questions count, and as long as there
-are none, points half-way between two stored vectors stand for them.
+need more lists than vectors drawn like the stored ones; so only real questions count. As long as there
+are few, points half-way between two stored vectors stand for them, which can ask for more lists than a
+fixed share of all, never for fewer.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 
 from strongroom.recall._ivf import InvertedLists, Rids, Rows, decoded
 
-RECALL_WANTED = 0.985  # of the true ten, fifty ... over the sampled questions
+RECALL_WANTED = 0.99  # of the true ten, fifty ... over the sampled questions; others find a little less
 DEPTHS = (10, 50, 200, 800)
 SAMPLES_MAX = 96  # the newest questions whose truth is known
 REAL_MIN = 16  # real questions that make the pretended ones superfluous
@@ -48,9 +49,9 @@ class Reach:
 
 
 def first_reach(lists: int) -> Reach:
-    """Before anything was sampled: a quarter of the lists and more."""
-    shares = (lists // 4, lists // 3, lists // 2, lists)
-    return Reach(tuple(max(PROBES_MIN, share) for share in shares))
+    """Before real questions were sampled: a sixth of the lists and more."""
+    shares = (lists // 6, lists // 5, lists // 3, lists // 2)
+    return Reach(tuple(min(lists, max(PROBES_MIN, share)) for share in shares))
 
 
 class Samples:
@@ -74,8 +75,13 @@ class Samples:
         missing = DEPTHS[-1] - ranks.shape[1]
         self._ranks.extend(np.pad(ranks, ((0, 0), (0, missing)), mode="edge").astype(np.int32))
 
+    @property
+    def are_real(self) -> bool:
+        """Whether enough real questions were sampled."""
+        return bool(self._ranks) and not self._pretended
+
     def reach(self, lists: int, used: Reach) -> Reach:
-        """What finds the wanted share; ``recall``: the share that ``used`` finds of the true ten."""
+        """What finds the wanted share; ``recall``: the share that ``used`` finds of the true ten, if real."""
         ranks = np.stack(self._ranks)
         least = min(PROBES_MIN, lists)
         curve: list[int] = []
@@ -84,6 +90,8 @@ class Samples:
             wanted = int(sorted_[min(len(sorted_) - 1, int(RECALL_WANTED * len(sorted_)))]) + 1
             least = max(least, wanted)
             curve.append(min(lists, least))
+        if not self.are_real:
+            return Reach(tuple(max(pair) for pair in zip(curve, first_reach(lists).curve, strict=True)))
         return Reach(tuple(curve), float(np.mean(ranks[:, : DEPTHS[0]] < used.probes(DEPTHS[0]))))
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -52,6 +53,8 @@ _T = TypeVar("_T")
 
 ROW_BYTES: Final = 400  # of a row beside its content, measured
 KEY_BYTES: Final = 120  # of a row in memory beside what a snapshot holds of it
+_CLOSE_TRIES: Final = 250
+_CLOSE_PAUSE_S: Final = 0.02
 COUNTERS_MAX: Final = 10_000  # counter changes that wait for a query that looks at them
 
 
@@ -218,7 +221,14 @@ class ColumnarStore:
         self._closed = True
         self._watchdog.stop()
         self._close_idle()
-        self._connection.close()
+        for _ in range(_CLOSE_TRIES):
+            try:
+                self._connection.close()
+            except duckdb.Error:  # a thread is still at work with it: it is stopped, and asked again
+                self._connection.interrupt()
+                time.sleep(_CLOSE_PAUSE_S)
+            else:
+                return
 
     def _close_idle(self) -> None:
         with suppress(IndexError):
