@@ -22,7 +22,9 @@ from strongroom.recall._ivf import InvertedLists, Rids, Rows, decoded
 RECALL_WANTED = 0.99  # of the true ten, fifty ... over the sampled questions; others find a little less
 DEPTHS = (10, 50, 200, 800)
 SAMPLES_MAX = 96  # the newest questions whose truth is known
-REAL_MIN = 16  # real questions that make the pretended ones superfluous
+REAL_MIN = (
+    48  # real questions that make the pretended ones superfluous: fewer miss the wanted recall by chance
+)
 PROBES_MIN = 16
 GROWTH_MIN = 0.5  # beyond the deepest: probes grow at least with this power of the depth
 
