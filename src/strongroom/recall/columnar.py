@@ -225,7 +225,8 @@ class ColumnarStore:
             try:
                 self._connection.close()
             except duckdb.Error:  # a thread is still at work with it: it is stopped, and asked again
-                self._connection.interrupt()
+                with suppress(duckdb.Error):  # it may have been closed after all
+                    self._connection.interrupt()
                 time.sleep(_CLOSE_PAUSE_S)
             else:
                 return
