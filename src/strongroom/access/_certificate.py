@@ -105,11 +105,18 @@ def is_serial(text: object) -> bool:
     return isinstance(text, str) and _SERIAL.fullmatch(text) is not None and not text.startswith("0")
 
 
+def _is_short(text: str) -> bool:
+    try:
+        return 0 < len(text.encode()) <= TEXT_BYTES_MAX
+    except UnicodeEncodeError:
+        return False
+
+
 def check_labels(labels: object) -> tuple[str, ...]:
     """Raises: InvalidInputError: not a list of at most 32 distinct short texts."""
     if isinstance(labels, str) or not isinstance(labels, list | tuple):
         raise InvalidInputError("labels are a list of texts")
-    fit = all(isinstance(t, str) and t and len(t.encode()) <= TEXT_BYTES_MAX for t in labels)
+    fit = all(isinstance(t, str) and _is_short(t) for t in labels)
     if not fit or len(labels) > LABELS_MAX or len(set(labels)) != len(labels):
         raise InvalidInputError(f"labels are at most {LABELS_MAX} different short texts")
     return tuple(labels)

@@ -197,6 +197,7 @@ def decide_key_management(
         return Decision(False, "the key would have a wider scope than its maker")
     if not grants:
         return Decision(False, "a key without grants")
-    if all(any(covers(own, asked) for own in principal.grants) for asked in grants):
+    administered = [own for own in principal.grants if not own.is_supervising]
+    if all(any(covers(own, asked) for own in administered) for asked in grants):
         return Decision(True, "within the grants of the admin")
     return Decision(False, "the key reaches further than the grants of the admin")

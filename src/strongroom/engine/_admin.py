@@ -36,6 +36,7 @@ from strongroom.model import (
     Action,
     ApiKeyInfo,
     AuditEntry,
+    Authentication,
     Decision,
     KeyAttributes,
     NamespaceInfo,
@@ -333,7 +334,12 @@ def _manageable(call: Call) -> list[Credential]:
 
 
 def may_manage(call: Call, grants: Sequence[NamespacePattern], scope: Scope | None = None) -> Decision:
-    """Whether the caller may manage a key with these grants; policies are asked about each of them."""
+    """Whether the caller may manage a key with these grants; policies are asked about each of them.
+
+    ``scope``: of a credential that is to be made.
+    """
+    if scope is not None and call.principal.authentication is Authentication.TOKEN:
+        return Decision(False, "a token makes nothing that outlives it")
     decision = access.decide_key_management(call.principal, grants, scope)
     for grant in grants:
         if decision.allowed:

@@ -16,7 +16,7 @@ from strongroom import audit
 from strongroom.audit import AuditFilter, Checkpoint, ConsistencyProof, InclusionProof
 from strongroom.engine._audit_log import TreeHead
 from strongroom.engine._call import Call
-from strongroom.engine._validate import check_count
+from strongroom.engine._validate import check_count, check_text
 from strongroom.errors import IntegrityError, InvalidInputError, NotFoundError, TamperedError
 from strongroom.ledger import WriteBatch
 from strongroom.model import Action, AuditEntry
@@ -85,6 +85,8 @@ def _resolved(call: Call, wanted: AuditFilter) -> AuditFilter:
     """The filter with the pseudonyms of the subjects that it names, in the namespaces that it names."""
     if not wanted.subjects:
         return wanted
+    for subject in wanted.subjects:
+        check_text(subject, "subject", call.engine.config.limits.text_field_bytes_max)
     found: set[bytes] = set()
     for entry in call.engine.registry.entries():
         if not wanted.namespaces or any(p.matches(entry.name) for p in wanted.namespaces):
@@ -128,7 +130,9 @@ def follow(
         if count == seen:
             time.sleep(_POLL_S)
             engine.ensure_open()
-            call.refresh_principal()
+        call.refresh_principal()
+        call.require(Action.ADMINISTER, None)
+        if count == seen:
             continue
         for entry in _opened(call, seen, count):
             if wanted.matches(entry):

@@ -187,6 +187,8 @@ def _to_renew(call: Call, identity: str | None) -> CertificateCredential:
     found = next((c for c in _manageable(call) if identity in (c.identity, c.id)), None)
     if found is None:
         raise CredentialNotFoundError
+    # Whoever has it signed for a key of its own becomes that identity, with all that it carries.
+    require_giving(call, KeyAttributes(found.kind, found.agent_id, "", found.labels), found.grants)
     return found
 
 

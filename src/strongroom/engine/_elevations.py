@@ -155,7 +155,9 @@ def _found(call: Call, elevation_id: str) -> tuple[ElevationRecord, int]:
 
 
 def _may_see(call: Call, record: ElevationRecord) -> bool:
-    return record.requester == call.principal.id or may_manage(call, record.grants).allowed
+    # A token has the id of its key; what concerns the whole key is not its business.
+    own = record.requester == call.principal.id and call.principal.authentication is not Authentication.TOKEN
+    return own or may_manage(call, record.grants).allowed
 
 
 def _write(call: Call, record: ElevationRecord, version: int, reason: str) -> None:

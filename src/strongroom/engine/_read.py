@@ -192,6 +192,9 @@ def chosen_namespaces(
             raise AccessDeniedError
     names = list(reaches)
     call.namespaces = tuple(names)
+    if not names:  # who asks for what is out of reach leaves a trace of what it was
+        call.namespaces = tuple(access.pattern_texts(patterns))
+        call.reason = "nothing of it is within reach"
     limit = engine.config.limits.namespaces_per_query_max
     if limited and len(names) > limit:
         raise LimitExceededError(f"the query reaches {len(names)} namespaces", hint=f"at most {limit}")

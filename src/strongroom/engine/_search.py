@@ -89,11 +89,13 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
 def _coarse(hit: Hit, mode: str) -> Hit:
     """A hit among rows of which some are held back.
 
-    The score of a memory that may not be opened has one decimal: a place in the order, not a measure. The
-    last digits of others depend on how many rows were multiplied at once.
+    The score of a memory that may not be opened has one decimal (a fused one, which is a hundredth or two,
+    has two): a place in the order, not a measure. The last digits of others depend on how many rows were
+    multiplied at once.
     """
     if hit.memory.redacted:
-        return hit if mode == "hybrid" else replace(hit, score=math.floor(hit.score * 10) / 10)
+        steps = 100 if mode == "hybrid" else 10
+        return replace(hit, score=math.floor(hit.score * steps) / steps)
     similarity = None if hit.similarity is None else round(hit.similarity, SCORE_DIGITS)
     return replace(hit, similarity=similarity, score=round(hit.score, SCORE_DIGITS))
 

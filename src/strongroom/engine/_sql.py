@@ -36,6 +36,7 @@ from strongroom.errors import (
 from strongroom.model import (
     Action,
     AuditEntry,
+    Authentication,
     Field,
     Memory,
     SealedRecord,
@@ -353,9 +354,10 @@ def _audit_rows(call: Call, cancel: SqlCancel) -> list[tuple[Any, ...]]:
     most = engine.config.limits.sql_audit_entries_max
     if decide(call, Action.ADMINISTER, None).decision.allowed:
         return [_audit_row(e, e.seq, e.outcome, e.reason) for e in _newest_audit(engine, most)]
-    return [
-        _audit_row(e, None, *_as_answered(e)) for e in engine.own_entries.newest(call.caller, most, cancel)
-    ]
+    own = engine.own_entries.newest(call.caller, most, cancel)
+    if call.principal.authentication is Authentication.TOKEN:  # it has the name of its key, and sees its own
+        own = [e for e in own if dict(e.details).get("token", "") == call.details.get("token")]
+    return [_audit_row(e, None, *_as_answered(e)) for e in own]
 
 
 def _newest_audit(engine: Engine, most: int) -> Iterator[AuditEntry]:

@@ -461,6 +461,9 @@ class _Search:
             importance = np.zeros(len(keys))
             if known.importance_weight:
                 importance = known.importance_weight * index.table.importance(rids)
+                reach = self._reach[number]
+                if reach.opened != reach.seen:  # of the others importance must not show in the order
+                    importance = np.where(index.mask(reach.opened)[rids], importance, 0.0)
             self._boosts.update(
                 zip(keys, zip(recency.tolist(), importance.tolist(), strict=True), strict=True)
             )

@@ -1,0 +1,158 @@
+"""What a hostile reading of the access layers found, each with the attack that it stops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from tests.engine.conftest import data, model, open_room
+from tests.support.word_model import WordModel
+
+import strongroom
+from strongroom import errors
+from strongroom.access import decide_key_management
+from strongroom.config import AccessConfig, Config, EmbeddingConfig, RecallConfig, keys_directory
+from strongroom.engine import Room
+from strongroom.identity import create_client_authority
+from strongroom.model import NamespacePattern, Principal, Scope
+
+__all__ = ["data", "model", "open_room"]
+
+OpenRoom = Callable[..., Room]
+
+
+@pytest.fixture
+def room(open_room: OpenRoom) -> Room:
+    return open_room()
+
+
+def as_key(room: Room, *args: Any, **attributes: Any) -> Any:
+    _, text = room.keys_create(*args, **attributes)
+    return room.engine.authenticate(text)
+
+
+def test_a_token_of_an_admin_makes_no_key(room: Room) -> None:
+    """What lives for minutes leaves nothing behind that lives on."""
+    admin = as_key(room, "admin", "admin", ["*"])
+    _, token = admin.tokens_create()
+    brief = room.engine.authenticate(token)
+    assert brief.keys_list()
+    with pytest.raises(errors.AccessDeniedError):
+        brief.keys_create("for ever", "admin", ["*"])
+    assert admin.keys_create("by the key itself", "read-only", ["*"])
+
+
+def test_a_token_sees_of_the_audit_log_only_its_own_entries(room: Room) -> None:
+    """It has the id of its key, whose other doings may lie outside the token's grants."""
+    key = as_key(room, "worker", "read-write", ["acme/*"])
+    key.store("something", namespace="acme/secret-project")
+    _, token = key.tokens_create(scope="read-only", grants=["acme/sup"])
+    brief = room.engine.authenticate(token)
+    room.store("there", namespace="acme/sup")
+    brief.list(namespaces=["acme/sup"])
+    seen = [row[0] for row in brief.sql("SELECT action FROM audit").rows()]
+    assert "list" in seen and "store" not in seen
+    assert "store" in [row[0] for row in key.sql("SELECT action FROM audit").rows()]
+
+
+def test_supervising_is_no_right_to_manage_keys() -> None:
+    """A grant to supervise reads; an admin that has only such a grant somewhere manages nothing there."""
+    wanted = (NamespacePattern.parse("supervise:acme/sup"),)
+    for grant, allowed in (("supervise:acme/*", False), ("acme/*", True)):
+        admin = Principal(id="a", name="a", scope=Scope.ADMIN, grants=(NamespacePattern.parse(grant),))
+        assert decide_key_management(admin, wanted, Scope.READ_ONLY).allowed is allowed
+
+
+def test_a_wildcard_that_reaches_nothing_is_in_the_audit_log(room: Room) -> None:
+    """Whoever feels its way by patterns leaves a trace of each."""
+    room.store("there", namespace="other/ns")
+    key = as_key(room, "narrow", "read-only", ["acme/*"])
+    assert list(key.list(namespaces=["other/*"]).memories) == []
+    assert "other/*" in [n for e in room.audit(limit=10) for n in e.namespaces]
+
+
+def test_following_the_audit_log_ends_with_the_right_to(room: Room) -> None:
+    """A key that is revoked gets no entry of the time afterwards, however busy the log is."""
+    info, text = room.keys_create("auditor", "admin", ["*"])
+    auditor = room.engine.authenticate(text)
+    got: list[str] = []
+    rounds = 0
+
+    def stop() -> bool:
+        nonlocal rounds
+        rounds += 1
+        if rounds == 2:
+            room.keys_revoke(info.key_id)
+            room.store("afterwards", namespace="acme/sup")
+        return rounds > 5
+
+    with pytest.raises(errors.UnauthenticatedError):
+        auditor.audit_follow(lambda e: got.append(e.action), last=0, stop=stop)
+    assert "store" not in got
+
+
+def request_for_a_certificate() -> str:
+    key = ec.generate_private_key(ec.SECP256R1())
+    made = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return made.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def test_an_admin_of_a_part_cannot_have_itself_signed_as_somebody_with_labels(room: Room) -> None:
+    """Renewing is as good as being the identity: it takes the right to give what the identity carries."""
+    keys = keys_directory(room.engine.directory, room.engine.config) / "tls"
+    keys.mkdir(exist_ok=True)
+    create_client_authority(keys)
+    who = "spiffe://example.org/investigator"
+    room.certificates_issue(
+        request_for_a_certificate(),
+        identity=who,
+        name="i",
+        scope="read-only",
+        grants=["acme/sup"],
+        labels=["cleared"],
+    )
+    part = as_key(room, "part", "admin", ["acme/*"])
+    with pytest.raises(errors.AccessDeniedError):
+        part.certificates_renew(request_for_a_certificate(), identity=who)
+    assert room.certificates_renew(request_for_a_certificate(), identity=who)
+
+
+def test_importance_does_not_show_in_the_score_of_a_redacted_memory(tmp_path: Path) -> None:
+    """Neither its digits nor its place tell a column that may not be seen."""
+    directory = tmp_path / "data"
+    (directory / "policies").mkdir(parents=True)
+    (directory / "policies" / "a.cedar").write_text(
+        '@id("all") permit(principal, action, resource);\n'
+        '@id("closed") forbid(principal, action == Action::"reveal", resource)'
+        ' when { resource.sensitivity == "restricted" };',
+        "utf-8",
+    )
+    config = Config(
+        embedding=EmbeddingConfig(dimensions=64),
+        access=AccessConfig(policy_directory="policies"),
+        recall=RecallConfig(fusion=("acme/* importance=1.0",)),
+    )
+    strongroom.init(directory, config=config)
+    with strongroom.open(directory, provider=WordModel(), debug=True) as room:
+        scores = []
+        for importance in (0.1, 0.9):
+            made = room.store(
+                "closed banana", namespace="acme/s", sensitivity="restricted", importance=importance
+            )
+            room.flush()
+            (hit,) = as_key(room, "r", "read-write", ["acme/*"]).search("banana", namespaces=["acme/s"])
+            assert hit.memory.redacted
+            scores.append(hit.score)
+            room.delete(made.memory_id, namespace="acme/s")
+        assert scores[0] == scores[1] == round(scores[0], 2)
+
+
+def test_a_subject_that_is_no_text_is_refused_as_input(room: Room) -> None:
+    """Half a character is a mistake of the caller, not of the store."""
+    with pytest.raises(errors.InvalidInputError):
+        room.audit_query(strongroom.audit.AuditFilter(subjects=("\ud800",)))
