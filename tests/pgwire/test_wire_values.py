@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from strongroom.config import PgwireConfig
 from strongroom.errors import UnauthenticatedError
-from strongroom.model import SqlCancel, SqlColumn, SqlDescription
+from strongroom.model import IN_PROCESS, SqlCancel, SqlColumn, SqlDescription
 from strongroom.servers.pgwire import _messages as m
 from strongroom.servers.pgwire._catalog import Catalog
 from strongroom.servers.pgwire._contract import Door
@@ -214,6 +214,8 @@ def test_only_names_are_rewritten(sql: str, text: str) -> None:
 # -- the whole protocol as a generator, fed with arbitrary bytes --------------------------------------------
 class NoEngine:
     """Refuses everybody; answers no SQL."""
+
+    context = IN_PROCESS
 
     def authenticate(self, *_: object, **__: object) -> None:
         raise UnauthenticatedError
