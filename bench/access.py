@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from time import perf_counter
 from typing import Any
@@ -37,6 +38,7 @@ _MANY = "\n".join(
     f' when {{ resource.kind == "k{n}" && principal.labels.contains("l{n}") }};'
     for n in range(98)
 )
+_MANY_HERE = re.sub(r'in Namespace::"team\d+"', 'in Namespace::"acme"', _MANY)  # no policy can be left out
 _PRINCIPAL = Principal(
     id="k-bench",
     name="bench",
@@ -62,8 +64,19 @@ def _decisions(options: Options) -> Row:
     facts = Facts(memory_id=bytes(16), kind="k1", sensitivity="internal", importance=500,
                   created_us=1_700_000_000_000_000, tags=frozenset())  # fmt: skip
     times = 200 if options.quick else 2000
+    everywhere = load({"all.cedar": _MANY_HERE.encode(), "some.cedar": _SOME.encode() + _LOCK.encode()})
+
+    def first() -> None:
+        policies._slices._handles.clear()
+        policies._surroundings._kept.clear()
+        policies._decide(asker, "read", "acme/x", facts)
+
     measured = {
         "one memory, not cached": _each(lambda: policies._decide(asker, "read", "acme/x", facts), times),
+        "one memory, not cached, first of its kind": _each(first, times),
+        "one memory, not cached, every policy in reach": _each(
+            lambda: everywhere._decide(asker, "read", "acme/x", facts), times
+        ),
         "one memory, cached": _each(lambda: policies.decide(_asker(), "read", "acme/x", facts), times),
         "rows, not cached": _each(lambda: policies._work_out(asker, "read", "acme/x"), times),
         "rows, cached": _each(lambda: policies.rows(_asker(), "read", "acme/x"), times),

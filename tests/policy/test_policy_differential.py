@@ -1,4 +1,4 @@
-"""Cedar, the compiled rows, their SQL and an independent model say the same of every generated case."""
+"""Cedar, whole and sliced, the compiled rows, their SQL and an independent model agree on generated cases."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from strongroom.recall.columnar import ColumnarStore, ColumnarTable
 MEMORIES = 40
 
 
-def unvalidated(policies: list[naive.NaivePolicy]) -> PolicySet:
+def unvalidated(policies: list[naive.NaivePolicy], share_max: float) -> PolicySet:
     """The set without the validator, so that evaluations may fail, too."""
     text = "\n".join(p.text() for p in policies)
     trees = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
     compiled = [compile_policy(f"policy{i}", trees[f"policy{i}"]) for i in range(len(policies))]
-    return PolicySet(text, compiled, "0" * 64)
+    return PolicySet(text, compiled, "0" * 64, share_max=share_max)
 
 
 def memory_of(facts: Facts, namespace: str) -> Memory:
@@ -66,7 +66,7 @@ def run(seed: int, sets: int, memories: int) -> int:
         table.append([(n, memory_of(f, "any"), 1) for n, f in enumerate(rows)])
         for _ in range(sets):
             policies = [chance.policy(i) for i in range(chance.random.randint(1, 6))]
-            checked = unvalidated(policies)
+            checked, whole = unvalidated(policies, 1.0), unvalidated(policies, 0.0)
             asker = chance.asker()
             action = chance.random.choice(naive.ACTIONS)
             namespace = chance.random.choice(naive.NAMESPACES)
@@ -87,6 +87,7 @@ def run(seed: int, sets: int, memories: int) -> int:
                 one = checked.decide(asker, action, namespace, facts)
                 why = found.why(facts)
                 assert (one.allowed, frozenset(one.policies)) == (allowed, deciding), told
+                assert whole.decide(asker, action, namespace, facts) == one, told
                 assert (why.allowed, frozenset(why.policies)) == (allowed, deciding), told
                 assert holds(found.rows, facts) is allowed, told
                 assert (number in in_sql) is allowed, told

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from strongroom.model.rows import ALL, NONE, Rows
 from strongroom.policy._expression import GROUPS, compile_expression, is_in
+from strongroom.policy._slice import Reach, part_of
 from strongroom.policy._truth import (
     CONDITION,
     CONST,
@@ -31,7 +32,7 @@ _ALWAYS: Final = Node(CONST, lambda env: True)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """``number`` is Cedar's name for it, ``id`` that of its ``@id``; ``actions``: None means any.
+    """``number`` is Cedar's name for it, ``id`` that of its ``@id``; ``tree`` its JSON form (EST), as text.
 
     ``asks``: the attributes that its conditions look at, as ``resource.kind`` or ``context.hour``.
     """
@@ -39,10 +40,11 @@ class Policy:
     number: str
     id: str
     forbids: bool
-    actions: frozenset[str] | None
+    reach: Reach
     scope: tuple[Node, ...]  # of principal and resource
     body: Node | None
     asks: frozenset[str]
+    tree: str
 
     def rows(self, env: Env) -> tuple[Rows, Rows]:
         """(rows for which it is satisfied, rows for which its evaluation fails)"""
@@ -79,13 +81,15 @@ def compile_policy(number: str, tree: Mapping[str, Any]) -> Policy:
             raise Refused("a condition is not true or false")
         node = made if condition["kind"] == "when" else Node(made.shape, opposite(made))
         body = node if body is None else Node(CONDITION, both(body, node))
-    actions = _actions(tree["action"])
+    reach = Reach(part_of(tree["principal"]), _actions(tree["action"]), part_of(tree["resource"]))
     asks: set[str] = set()
     _asked(tree.get("conditions", ()), asks)
     if "entity" in tree["resource"] and tree["resource"]["entity"]["type"] == "Memory":
         asks.add("resource.memory_id")
     narrowing = tuple(node for node in scope if node is not _ALWAYS)
-    return Policy(number, name, tree["effect"] == "forbid", actions, narrowing, body, frozenset(asks))
+    return Policy(
+        number, name, tree["effect"] == "forbid", reach, narrowing, body, frozenset(asks), json.dumps(tree)
+    )
 
 
 def _entity(tree: Mapping[str, Any]) -> Entity:

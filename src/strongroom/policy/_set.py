@@ -22,12 +22,13 @@ from strongroom.model.rows import ALL, DAY_US, HOUR_US, NONE, Facts, Rows, every
 from strongroom.policy._asker import ROOT, Asker, lineage
 from strongroom.policy._expression import GROUPS, fixed
 from strongroom.policy._policy import Policy
+from strongroom.policy._slice import SLICE_SHARE_MAX, Slices
 from strongroom.policy._truth import Env
 from strongroom.policy._values import Entity
 
 _T = TypeVar("_T")
 CACHE_ENTRIES_MAX: Final = 8192
-_SHARED: Final = frozenset({"context.surface", "context.authn", "context.supervising"})
+_SURROUNDINGS_MAX: Final = 1024
 
 
 @lru_cache(maxsize=1)
@@ -90,7 +91,8 @@ def _names(ids: Sequence[str]) -> str:
 class _Cache:
     """The newest answers; safe to share between threads."""
 
-    def __init__(self) -> None:
+    def __init__(self, entries_max: int = CACHE_ENTRIES_MAX) -> None:
+        self._entries_max = entries_max
         self._kept: OrderedDict[Hashable, Any] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -100,18 +102,23 @@ class _Cache:
     def put(self, key: Hashable, value: _T) -> _T:
         with self._lock:
             self._kept[key] = value
-            while len(self._kept) > CACHE_ENTRIES_MAX:
+            while len(self._kept) > self._entries_max:
                 self._kept.popitem(last=False)
         return value
 
 
 class PolicySet:
-    """Policies in force. Made by ``load``; ``digest`` (hex, SHA-256) names the version."""
+    """Policies in force. Made by ``load``; ``digest`` (hex, SHA-256) names the version.
 
-    def __init__(self, text: str, policies: Sequence[Policy], digest: str) -> None:
+    ``share_max``: the largest part of the set that is asked as a slice (``_slice``); 0 never slices.
+    """
+
+    def __init__(
+        self, text: str, policies: Sequence[Policy], digest: str, *, share_max: float = SLICE_SHARE_MAX
+    ) -> None:
         self.digest = digest
         self.policies = tuple(policies)
-        self._cedar = cedarpy.PolicySet.from_str(text)
+        self._slices = Slices(cedarpy.PolicySet.from_str(text), policies, share_max)
         self._ids = {p.number: p.id for p in policies}
         self._asks = frozenset(a for p in policies for a in p.asks)
         self._of_action: dict[str, tuple[Policy, ...]] = {}
@@ -127,6 +134,7 @@ class PolicySet:
         )  # fmt: skip
         self._rows = _Cache()
         self._verdicts = _Cache()
+        self._surroundings = _Cache(_SURROUNDINGS_MAX)
 
     @property
     def ids(self) -> tuple[str, ...]:
@@ -157,7 +165,7 @@ class PolicySet:
     def _about(self, action: str) -> tuple[Policy, ...]:
         known = self._of_action.get(action)
         if known is None:
-            known = tuple(p for p in self.policies if p.actions is None or action in p.actions)
+            known = tuple(p for p in self.policies if p.reach.actions is None or action in p.reach.actions)
             self._of_action[action] = known
         return known
 
@@ -182,7 +190,8 @@ class PolicySet:
         return getattr(facts, name, None)
 
     def _decide(self, asker: Asker, action: str, namespace: str, facts: Facts | None) -> Verdict:
-        resource, entities = _entities(asker, action, namespace, facts)
+        slice_ = self._slices.of(asker.entity, action, namespace, memory=facts is not None)
+        resource = Entity("Namespace", namespace) if facts is None else _memory(facts)
         request = {
             "principal": asker.entity._asdict(),
             "action": {"type": "Action", "id": action},
@@ -190,11 +199,13 @@ class PolicySet:
             "context": asker.context_json(),
         }
         try:
-            known = cedarpy.Entities.from_json_str(json.dumps([asker.entity_json(), *entities]))
-            answer = cedarpy.is_authorized(request, self._cedar, known)
+            known = self._around(asker, action, namespace)
+            if facts is not None:
+                known = known.with_added_json_str(json.dumps([_memory_json(facts, namespace, asker)]))
+            answer = cedarpy.is_authorized(request, slice_, known)
         except (ValueError, TypeError):
             return Verdict(False, (), "the question could not be put to the policies")
-        reasons = [self._ids.get(n, n) for n in answer.diagnostics.reasons]
+        reasons = [self._ids[n] for n in sorted(answer.diagnostics.reasons, key=_place)]
         if answer.diagnostics.errors:
             failed = [
                 self._ids[n] for n in self._ids if any(f"`{n}`" in e for e in answer.diagnostics.errors)
@@ -204,13 +215,25 @@ class PolicySet:
             return judged(reasons, (), ())
         return judged((), reasons, ())
 
+    def _around(self, asker: Asker, action: str, namespace: str) -> cedarpy.Entities:
+        """The caller, the action and the place: the entities that every memory of a namespace shares."""
+        key = (asker.key, action, namespace)
+        known: cedarpy.Entities | None = self._surroundings.get(key)
+        if known is None:
+            made = [asker.entity_json(), *_places_json(namespace), _action_json(action)]
+            known = self._surroundings.put(key, cedarpy.Entities.from_json_str(json.dumps(made)))
+        return known
 
-def _entities(
-    asker: Asker, action: str, namespace: str, facts: Facts | None
-) -> tuple[Entity, list[dict[str, Any]]]:
-    """The resource, and the entities that a question about it needs, as Cedar's JSON."""
+
+def _place(number: str) -> int:
+    """Where a policy stands in the set; Cedar tells them in any order."""
+    return int(number.removeprefix("policy"))
+
+
+# -- entities, as Cedar's JSON ----------------------------------------------------------------------------
+def _places_json(namespace: str) -> list[dict[str, Any]]:
     above = lineage(namespace)
-    made: list[dict[str, Any]] = [
+    return [
         {
             "uid": {"type": "Namespace", "id": name},
             "attrs": {"name": name, "tenant": "" if name == ROOT else name.partition("/")[0]},
@@ -218,19 +241,23 @@ def _entities(
         }
         for place, name in enumerate(above)
     ]
+
+
+def _action_json(action: str) -> dict[str, Any]:
     groups = [{"type": "Action", "id": group} for group in GROUPS.get(action, ())]
-    made.append({"uid": {"type": "Action", "id": action}, "attrs": {}, "parents": groups})
-    if facts is None:
-        return Entity("Namespace", namespace), made
-    resource = Entity("Memory", str(UUID(bytes=facts.memory_id)))
-    made.append(
-        {
-            "uid": resource._asdict(),
-            "attrs": attributes_of(facts, namespace, asker.circumstances.now_us),
-            "parents": [{"type": "Namespace", "id": namespace}],
-        }
-    )
-    return resource, made
+    return {"uid": {"type": "Action", "id": action}, "attrs": {}, "parents": groups}
+
+
+def _memory(facts: Facts) -> Entity:
+    return Entity("Memory", str(UUID(bytes=facts.memory_id)))
+
+
+def _memory_json(facts: Facts, namespace: str, asker: Asker) -> dict[str, Any]:
+    return {
+        "uid": _memory(facts)._asdict(),
+        "attrs": attributes_of(facts, namespace, asker.circumstances.now_us),
+        "parents": [{"type": "Namespace", "id": namespace}],
+    }
 
 
 def attributes_of(facts: Facts, namespace: str, now_us: int) -> dict[str, Any]:
