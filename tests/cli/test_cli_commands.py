@@ -113,6 +113,18 @@ def test_search_finds_filters_and_shows_scores(run: Run) -> None:
     assert "nothing found" in run("search", "-n", NS, "--kind", "none", "price").out
 
 
+def test_a_search_that_finds_too_few_tells_what_waits_for_its_embedding(run: Run) -> None:
+    """Somebody who stores and asks at once learns why meaning finds nothing yet, and what to do."""
+    stored(run, "Prefers annual billing")
+    answer = run("search", "-n", NS, "how do they pay?")
+    assert answer.out == "nothing found\n"
+    assert "1 memory waits for an embedding" in answer.err and "strongroom flush" in answer.err
+    assert not run("search", "-n", NS, "--mode", "keyword", "pay").err
+    assert not run("--json", "search", "-n", NS, "how do they pay?").err
+    run("flush")
+    assert not run("search", "-n", NS, "how do they pay?").err
+
+
 def test_list_pages_with_a_cursor_and_all_prints_a_line_each(run: Run) -> None:
     ids = [stored(run, f"memory {n}") for n in range(5)]
     first = run("--json", "list", "-n", NS, "--limit", "2").json

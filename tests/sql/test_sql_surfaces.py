@@ -159,6 +159,21 @@ def test_the_command_prints_a_table_csv_or_json(run: Any) -> None:
     )
 
 
+def test_what_is_too_wide_for_a_table_is_printed_as_a_block_for_each_row(run: Any) -> None:
+    """No value is cut: every column of SELECT * can be read on a narrow terminal."""
+    wide = run("-c", "SELECT * FROM memories ORDER BY memory_id").stdout
+    assert "-[ 1 ]-" in wide and "-[ 6 ]-" in wide and "…" not in wide
+    lines = [line.split() for line in wide.splitlines()]
+    assert sum(line[0] == "memory_id" and len(line[1]) == 36 for line in lines) == 6
+    assert sum(line[0] == "created_at" and len(line) > 1 for line in lines) == 6
+    narrow = "SELECT namespace, count(*) AS n FROM memories GROUP BY ALL ORDER BY ALL"
+    assert "-[ 1 ]-" not in run("-c", narrow).stdout
+    assert "-[ 2 ]-" in run("-x", "-c", narrow).stdout
+    long = " || ".join(["content"] * 30)
+    one = run("-c", f"SELECT {long} AS content, kind FROM memories LIMIT 1").stdout
+    assert "-[ 1 ]-" not in one and len(one.splitlines()) > 3  # long content is folded
+
+
 def test_the_prompt_takes_several_lines_and_goes_on_after_an_error(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

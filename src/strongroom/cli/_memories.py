@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -21,7 +22,7 @@ from strongroom.cli._params import (
     timeout_option,
 )
 from strongroom.cli._text import printable
-from strongroom.errors import InvalidInputError
+from strongroom.errors import AccessDeniedError, InvalidInputError
 from strongroom.model import Hit
 
 _PAGE = 500
@@ -81,6 +82,10 @@ def search(app: App, /, query: str, **arguments: Any) -> None:
     """Find the memories that answer QUERY best, among those that the filters allow."""
     with app.session() as session:
         hits = session.search(query, **arguments)
+        waiting = 0
+        if not app.as_json and len(hits) < arguments["k"] and arguments["mode"] != "keyword":
+            with suppress(AccessDeniedError):  # the question is answered; counting is another right
+                waiting = session.stats(arguments["namespaces"]).pending
     if app.as_json:
         out.write_json({"hits": hits})
         return
@@ -104,6 +109,9 @@ def search(app: App, /, query: str, **arguments: Any) -> None:
     )
     if not hits:
         out.write("nothing found\n")
+    if waiting:
+        these = "1 memory waits" if waiting == 1 else f"{waiting} memories wait"
+        out.note(f"{these} for an embedding and cannot be found by meaning yet (strongroom flush)")
 
 
 def _why(hit: Hit) -> str:

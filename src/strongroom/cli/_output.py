@@ -67,6 +67,29 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, wide: str = 
     write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))
 
 
+def fits(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
+    """Whether a table of these one-line cells fits the terminal without being cut."""
+    widths = [len(name) for name in columns]
+    for row in rows:
+        widths = [max(w, _cell_width(value)) for w, value in zip(widths, row, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1) <= console().width
+
+
+def _cell_width(value: Any) -> int:
+    from rich.cells import cell_len
+
+    return cell_len(str(_cell(value)))
+
+
+def records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print each row as a block of its own, a column a line: for what is too wide for a table."""
+    width = max((len(printable(name, one_line=True)) for name in columns), default=0)
+    for number, row in enumerate(rows, 1):
+        write_line(f"-[ {number} ]-".ljust(width + 2, "-"))
+        for name, value in zip(columns, row, strict=True):
+            write(f"{printable(name, one_line=True):<{width}}  {_cell(value)}".rstrip() + "\n")
+
+
 def _cell(value: Any) -> RenderableType:
     from rich.text import Text
 

@@ -26,9 +26,11 @@ _HISTORY_LINES_MAX: Final = 1000
 _HELP: Final = """\
 A statement ends with ; and may take several lines.
   \\d        the tables and their columns
+  \\x        each row as a block, or back to tables where they fit
   \\q        leave (also Ctrl-D)
 """
-Form = Literal["table", "csv", "json"]
+_CONTENT_WIDTH_MIN: Final = 40
+Form = Literal["table", "records", "csv", "json"]
 
 
 @click.command(cls=Command)
@@ -41,10 +43,18 @@ Form = Literal["table", "csv", "json"]
     help="Only these namespaces or patterns. May be repeated. Default: all that may be read.",
 )
 @click.option("-p", "--parameter", "parameters", multiple=True, help="Text for the next ? of the statement.")
+@click.option(
+    "-x", "--expanded", is_flag=True, help="Print each row as a block, as is done with what is too wide."
+)
 @click.option("--csv", "as_csv", is_flag=True, help="Print CSV with a line of names (RFC 4180).")
 @pass_app
 def sql(
-    app: App, statement: str | None, namespaces: tuple[str, ...], parameters: tuple[str, ...], as_csv: bool
+    app: App,
+    statement: str | None,
+    namespaces: tuple[str, ...],
+    parameters: tuple[str, ...],
+    expanded: bool,
+    as_csv: bool,
 ) -> None:
     """Ask the store by SQL: one SELECT over the table memories, by structure and by meaning.
 
@@ -52,7 +62,7 @@ def sql(
     docs/sql.md describes the language. The history of the prompt is kept in memory only, unless
     STRONGROOM_SQL_HISTORY names a file: statements may hold what the store keeps secret.
     """
-    form: Form = "csv" if as_csv else "json" if app.as_json else "table"
+    form: Form = "csv" if as_csv else "json" if app.as_json else "records" if expanded else "table"
     chosen = namespaces or None
     if statement is None and not _at_terminal():
         statement = sys.stdin.read()
@@ -85,6 +95,10 @@ def _prompt(session: AnySession, namespaces: tuple[str, ...] | None, form: Form)
                 continue
             if not lines and line.strip() in ("\\q", "exit", "quit"):
                 return
+            if not lines and line.strip() == "\\x" and form in ("table", "records"):
+                form = "table" if form == "records" else "records"
+                out.note(f"rows are shown as {'blocks' if form == 'records' else 'tables where they fit'}")
+                continue
             if not lines and line.strip().startswith("\\"):
                 _command(line.strip())
                 continue
@@ -150,12 +164,22 @@ def _show(result: SqlResult, form: Form) -> None:
             writer.writerow(["" if v is None else _plain(to_value(v)) for v in row])
         out.write(text.getvalue())
     else:
-        out.table(
-            [c.name for c in result.columns],
-            ([_plain(to_value(v)) for v in row] for row in result.rows()),
-            wide="content" if any(c.name == "content" for c in result.columns) else "",
-        )
+        names = [c.name for c in result.columns]
+        rows = [[_plain(to_value(v)) for v in row] for row in result.rows()]
+        if form == "records" or not _fits(names, rows):
+            out.records(names, rows)
+        else:
+            out.table(names, rows, wide="content" if "content" in names else "")
         out.note(f"({result.row_count} row{'' if result.row_count == 1 else 's'})")
+
+
+def _fits(names: list[str], rows: list[list[Any]]) -> bool:
+    """Whether a table shows everything; long content may be folded, as long as room is left for it."""
+    cut = [
+        [str(v)[:_CONTENT_WIDTH_MIN] if n == "content" else v for n, v in zip(names, row, strict=True)]
+        for row in rows
+    ]
+    return out.fits(names, cut)
 
 
 def _plain(value: Any) -> Any:
