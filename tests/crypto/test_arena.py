@@ -7,6 +7,7 @@ import os
 import resource
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from strongroom.crypto import SealContext, SecretKey, open_sealed, seal, unwrap_key, wrap_key
+from strongroom.crypto import SealContext, SecretKey, _keys, open_sealed, seal, unwrap_key, wrap_key
 from strongroom.crypto import _arena as arena_module
 from strongroom.crypto._arena import ARENA, CHUNK_BYTES, KEY_SLOT_BYTES, PADS_SLOT_BYTES, Arena
+from strongroom.crypto._kdf import HashName
 from strongroom.crypto._keys import _READY_MAX, material_of
+from strongroom.crypto._suites import BytesLike
 from strongroom.crypto.danger import expose, overwrite
 from strongroom.errors import KeyMemoryError, KeyStateError
 from strongroom.pages import Protection, Region, _mapped, _Refused, new_region, view_of
@@ -353,3 +356,30 @@ def test_new_regions_here_are_what_the_report_says() -> None:
     """The report counts what was really mapped."""
     assert new_region(CHUNK_BYTES).protection in tuple(Protection)
     assert arena_module.key_memory().bytes_max > 0
+
+
+@pytest.mark.parametrize("use", ["seal", "wrap", "mac", "blind", "derive"])
+def test_a_key_that_is_wiped_while_it_is_made_ready_is_refused(
+    use: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another thread ends its lease a moment before its HMAC blocks are made: nothing is made of zeros."""
+    key = SecretKey.generate()
+    acts: dict[str, Callable[[], object]] = {
+        "seal": lambda: seal(key, 1, CONTEXT, b"secret"),
+        "wrap": lambda: wrap_key(key, SecretKey.generate(), b""),
+        "mac": lambda: key.mac(b""),
+        "blind": lambda: key.blind(b""),
+        "derive": lambda: key.derive("x"),
+    }
+
+    class Late(_keys.KeyedHash):
+        __slots__ = ()
+
+        def __init__(self, material: BytesLike, name: HashName) -> None:
+            key.wipe()
+            super().__init__(material, name)
+
+    monkeypatch.setattr(_keys, "KeyedHash", Late)
+    for _ in range(2):
+        with pytest.raises(KeyStateError, match="wiped"):
+            acts[use]()

@@ -112,6 +112,7 @@ class SecretKey:
         if mac is None:
             mac = self._mac = KeyedHash(material_of(self), "sha256")
             _made_ready(self)
+            _require_unwiped(self)
         return mac.digest(data)
 
     def blind(self, data: bytes) -> bytes:
@@ -127,6 +128,7 @@ class SecretKey:
             blind_key = self.derive(_BLIND_LABEL)
             blind = self._blind = KeyedHash(material_of(blind_key), "sha256")
             _made_ready(self)
+            _require_unwiped(self)
         return blind.digest(data)
 
     def wipe(self) -> None:
@@ -194,4 +196,15 @@ def prf_of(key: SecretKey) -> KeyedHash:
     if prf is None:
         prf = key._prf = KeyedHash(material_of(key), "sha512")
         _made_ready(key)
+        _require_unwiped(key)
     return prf
+
+
+def _require_unwiped(key: SecretKey) -> None:
+    """After HMAC blocks were made: another thread may have wiped the key meanwhile, and they be of zeros.
+
+    ``wipe`` notes that it was called before it overwrites anything, so blocks of an unwiped key are right.
+    """
+    if key._wiped:
+        key._prf = key._mac = key._blind = None
+        raise KeyStateError("the key was wiped")

@@ -17,7 +17,9 @@ def expose(key: SecretKey) -> bytes:
     Raises:
         KeyStateError: the key was wiped.
     """
-    return bytes(material_of(key))
+    found = bytes(material_of(key))
+    material_of(key)  # wiped by another thread meanwhile? Then these may be zeros
+    return found
 
 
 def lend(key: SecretKey) -> memoryview:

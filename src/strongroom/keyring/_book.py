@@ -228,6 +228,14 @@ class Book:
         """
         return HistoryRow(*row).verified(self.row_key)
 
+    def newest_key_id(self) -> int:
+        """The highest number of a data key, destroyed ones included; 0 when there is none."""
+        return int(self.rows("SELECT ifnull(max(key_id), 0) FROM data_keys")[0][0])
+
+    def newest_version(self, ns: int) -> int:
+        """The newest version of a namespace key; 0 when there is none."""
+        return int(self.rows("SELECT ifnull(max(version), 0) FROM namespace_keys WHERE ns = ?1", (ns,))[0][0])
+
     def namespace_row(self, ns: int, version: int | None) -> NamespaceRow | None:
         """One version of a namespace key, or its newest; verified.
 
@@ -397,8 +405,12 @@ class Book:
         self.db.execute("UPDATE meta SET mac = ?", (mac,))
 
     def register(self, master: KmsKeyInfo, now_us: int) -> int:
-        """The number of a master key in this keyring; a new one when it is not known. Hold a transaction."""
-        known = read_meta(self.db, self.path).masters
+        """The number of a master key in this keyring; a new one when it is not known. Hold a transaction.
+
+        Raises:
+            KeyringMismatchError: those that are known were altered; nothing is authenticated anew.
+        """
+        known = self.require_genuine().masters
         for row in known:
             if (row.provider, row.key_uri) == (master.provider, master.key_uri):
                 return row.version

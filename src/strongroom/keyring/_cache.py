@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
-from typing import Final
+from typing import Final, NamedTuple, TypeVar
 
 from strongroom.crypto import SecretKey, unwrap_key, wrap_key
 from strongroom.errors import (
@@ -15,6 +15,7 @@ from strongroom.errors import (
     KeyStateError,
     LimitExceededError,
     NamespaceNotFoundError,
+    StorageBusyError,
     UnwrapError,
 )
 from strongroom.keyring._book import Book
@@ -34,10 +35,24 @@ from strongroom.keyring._rows import ERASED, KEY_ID_MAX, DataRow, KeyState, alte
 from strongroom.keyring._uses import UseCounter
 from strongroom.kms import KmsDirectory
 
+T = TypeVar("T")
+
 KEYS_CACHED_MAX: Final = 200_000
 SEALING: Final = frozenset({KeyState.ACTIVE})
 OPENING: Final = frozenset({KeyState.ACTIVE, KeyState.DECRYPT_ONLY, KeyState.COMPROMISED})
+_ATTEMPTS_MAX: Final = 16
 _LEFT: Final = frozenset({KeyState.DECRYPT_ONLY, KeyState.COMPROMISED, KeyState.DESTROYED})
+
+
+class _Suites(NamedTuple):
+    """With which suite keys seal: (first key id, suite); known for the keys up to ``through``."""
+
+    through: int
+    since: list[tuple[int, int]]
+
+
+class _NotNewestError(Exception):
+    """Another process has rotated the namespace key since it was looked up."""
 
 
 class KeyCache:
@@ -62,7 +77,7 @@ class KeyCache:
         self.active: dict[tuple[int, bytes], DataKey] = {}
         self.purpose: dict[tuple[int, str], SecretKey] = {}
         self.pairs: dict[tuple[int, int, int], dict[int, tuple[DataKey, DataKey] | None]] = {}
-        self.suites: dict[int, list[tuple[int, int]]] = {}  # by namespace: (first key id, suite)
+        self.suites: dict[int, _Suites] = {}  # by namespace
         self.closed = False
         self._suite = suite
         self._recheck_s = recheck_ms / 1000
@@ -130,9 +145,11 @@ class KeyCache:
     def suite_for(self, ns: int, key_id: int | None) -> int:
         """The suite that a key of the namespace seals with; None: the next key to be made."""
         known = self.suites.get(ns)
-        if known is None:
-            known = self.suites[ns] = [(row.since, row.suite) for row in self.book.suites(ns)]
-        found = [suite for since, suite in known if key_id is None or since <= key_id]
+        if known is None or (key_id is not None and key_id > known.through):
+            through = self.book.newest_key_id()  # first: a suite begins above every key that there is
+            since = [(row.since, row.suite) for row in self.book.suites(ns)]
+            known = self.suites[ns] = _Suites(through, since)
+        found = [suite for since, suite in known.since if key_id is None or since <= key_id]
         return found[-1] if found else self._suite
 
     def moved(self, change: Change) -> None:
@@ -223,8 +240,30 @@ class KeyCache:
         for place in [p for p, k in self.active.items() if k.key_id not in self.keys]:
             del self.active[place]
 
+    def with_newest(self, ns: int, act: Callable[[int, SecretKey], T]) -> T:
+        """What ``act`` makes with the newest version of a namespace key and the key itself.
+
+        The KMS is never asked under the file's lock, so the version is looked up before ``act`` begins its
+        transaction. When another one has become the newest meanwhile, ``new_rows`` says so, and ``act`` runs
+        again.
+
+        Raises:
+            StorageBusyError: other processes rotate the namespace key all the time. What ``act`` raises.
+        """
+        for _ in range(_ATTEMPTS_MAX):
+            version, kek = self.namespaces.newest(ns)
+            try:
+                return act(version, kek)
+            except _NotNewestError:
+                self.namespaces.renew()
+        raise StorageBusyError("other processes rotate the key of this namespace all the time")
+
     def obtain(self, ns: int, subjects: list[bytes], *, create: bool) -> dict[bytes, DataKey]:
-        version, kek = self.namespaces.newest(ns)
+        return self.with_newest(ns, lambda version, kek: self._obtain(ns, subjects, create, version, kek))
+
+    def _obtain(
+        self, ns: int, subjects: list[bytes], create: bool, version: int, kek: SecretKey
+    ) -> dict[bytes, DataKey]:
         made: list[tuple[DataRow, SecretKey]] = []
         with self.book.lock:
             before = self.book.data_version()
@@ -236,7 +275,6 @@ class KeyCache:
                         rows |= self.book.latest(ns, list(epochs))
                         epochs = _missing(subjects, rows)
                     made = self.new_rows(change, ns, epochs, version, kek)
-                    self.suites.pop(ns, None)  # another process may have begun an epoch a moment ago
             generation = self.generation
         out = self.keep(made, generation)
         self.uses.admit_new(row.key_id for row, _ in made)
@@ -255,7 +293,10 @@ class KeyCache:
     def new_rows(
         self, change: Change, ns: int, epochs: dict[bytes, int], version: int, kek: SecretKey
     ) -> list[tuple[DataRow, SecretKey]]:
+        """New active keys, wrapped by ``kek``, the namespace key of that version; see ``with_newest``."""
         book = self.book
+        if epochs and book.newest_version(ns) != version:
+            raise _NotNewestError  # under an older one, which may be destroyed, the keys would be lost
         first, created_us, active = change.next_key_id(), now_us(), int(KeyState.ACTIVE)
         if first + len(epochs) - 1 > KEY_ID_MAX:
             raise LimitExceededError(f"a keyring holds at most {KEY_ID_MAX} keys")

@@ -27,7 +27,7 @@ class Change:
 
     def next_key_id(self) -> int:
         """The lowest number above every key, destroyed ones included."""
-        return int(self._book.db.execute("SELECT ifnull(max(key_id), 0) + 1 FROM data_keys").get)
+        return self._book.newest_key_id() + 1
 
     def insert_data(self, rows: Sequence[DataRow]) -> None:
         """Add data keys."""

@@ -75,6 +75,7 @@ def _structure(book: Book) -> Iterator[Finding]:
 def _rows(book: Book, kms: KmsDirectory) -> Iterator[Finding]:
     keks: dict[tuple[int, int], SecretKey | None] = {}
     wraps: dict[tuple[int, int], list[WrapRow]] = {}
+    gone: set[tuple[int, int]] = set()
     masters = book.masters()
     count = total = 0
     for row in book.stream():
@@ -92,10 +93,10 @@ def _rows(book: Book, kms: KmsDirectory) -> Iterator[Finding]:
             keks[row.ns, row.version] = None
             for wrap in wraps.get((row.ns, row.version), []):
                 yield from _wrap(book, kms, masters, row, wrap, keks)
-            if row.state != KeyState.DESTROYED and keks[row.ns, row.version] is None:
-                yield from _unwrappable(where, wraps.get((row.ns, row.version), []))
+            if not wraps.get((row.ns, row.version)):
+                gone.add((row.ns, row.version))  # destroyed, or about to be
         elif isinstance(row, DataRow):
-            yield from _data_key(book, keks, row, where)
+            yield from _data_key(book, keks, gone, row, where)
         elif isinstance(row, HistoryRow):
             try:
                 row.opened(book.history_key)
@@ -138,18 +139,20 @@ def _wrap(
         yield Finding(Severity.ERROR, UnwrapError.code, text, where, _RESTORE)
 
 
-def _unwrappable(where: str, wraps: list[WrapRow]) -> Iterator[Finding]:
-    if not wraps:
-        text = "the key has no wrap that could be unwrapped"
-        yield Finding(Severity.ERROR, UnwrapError.code, text, where, _RESTORE)
-
-
 def _data_key(
-    book: Book, keks: dict[tuple[int, int], SecretKey | None], row: DataRow, where: str
+    book: Book,
+    keks: dict[tuple[int, int], SecretKey | None],
+    gone: set[tuple[int, int]],
+    row: DataRow,
+    where: str,
 ) -> Iterator[Finding]:
     if row.state == KeyState.DESTROYED:
         if row.wrapped != ERASED:
             yield Finding(Severity.ERROR, "key_state", "a destroyed key still has its bytes", where, _RESTORE)
+        return
+    if (row.ns, row.namespace_version) in gone:
+        text = "a data key is wrapped by a namespace key that has no wrap itself"
+        yield Finding(Severity.ERROR, UnwrapError.code, text, where, _RESTORE)
         return
     kek = keks.get((row.ns, row.namespace_version), book.row_key)
     if kek is None:

@@ -374,18 +374,21 @@ class Keyring(Wrapping, Rotating, NamespaceRotating):
             As ``data_key`` otherwise.
         """
         self._cache.fresh()
-        version, kek = self._cache.namespaces.newest(ns)
         stored = own_or(subject)
-        with self._book.write() as change:
-            old = self._book.latest(ns, [stored]).get(stored)
-            if old is None:
-                raise NotFoundError("this data subject has no key")
-            if old.state != KeyState.ACTIVE:
-                raise KeyStateError("only an active key can be rotated")
-            change.replace_data(old, self._cache.in_state(old, KeyState.DECRYPT_ONLY))
-            made = self._cache.new_rows(change, ns, {stored: self._epoch_after(old)}, version, kek)
-        self._cache.moved(change)
-        return self._cache.keep(made)[stored]
+
+        def rotate(version: int, kek: SecretKey) -> DataKey:
+            with self._book.write() as change:
+                old = self._book.latest(ns, [stored]).get(stored)
+                if old is None:
+                    raise NotFoundError("this data subject has no key")
+                if old.state != KeyState.ACTIVE:
+                    raise KeyStateError("only an active key can be rotated")
+                change.replace_data(old, self._cache.in_state(old, KeyState.DECRYPT_ONLY))
+                made = self._cache.new_rows(change, ns, {stored: self._epoch_after(old)}, version, kek)
+            self._cache.moved(change)
+            return self._cache.keep(made)[stored]
+
+        return self._cache.with_newest(ns, rotate)
 
     def disable_data_key(self, key_id: int) -> None:
         """Stop a decrypt-only key until ``enable_data_key``; an active one must be rotated first.

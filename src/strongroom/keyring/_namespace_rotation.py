@@ -91,10 +91,11 @@ class NamespaceRotating:
     def end_versions(self, ns: int, note: KeyNote) -> int:
         """Destroy the versions of a namespace key that wrap no data key any more; how many.
 
-        The file is written anew, so that no old wrapped form stays in it.
+        Their wraps are removed, the file is written anew, so that no old wrapped form stays in it, and only
+        then are they called destroyed: so whatever comes between, a repetition finishes it.
 
         Raises:
-            StorageBusyError: destroyed, but another process kept the file from being written anew; repeat it.
+            StorageBusyError: another process kept the file from being written anew; repeat it.
             UnwrapError, StorageError, ClosedError.
         """
         self._cache.fresh(at_once=True)
@@ -112,14 +113,18 @@ class NamespaceRotating:
             rows = [row for row in self._older(ns, newest.version) if row.version not in in_use]
             for row in rows:
                 change.remove_wraps(ns, row.version)
+        if not rows:
+            return 0
+        book.compact()
+        with book.write() as change:
+            rows = [row for row in self._older(ns, newest.version) if row in rows]  # another one's are done
+            for row in rows:
                 change.replace_namespace(row, row._replace(state=int(KeyState.DESTROYED)))
             if rows:
                 record_event(book, change, "namespace", "destroyed", ns, [r.version for r in rows], note)
         for row in rows:
             self._cache.namespaces.drop(ns, row.version)
-        if rows:
-            self._cache.moved(change)
-            book.compact()
+        self._cache.moved(change)
         return len(rows)
 
     def versions_left(self, ns: int) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from strongroom.crypto import SealContext, reseal
+from strongroom.crypto import SealContext, SecretKey, reseal
 from strongroom.crypto import suite_by_number as require_suite
 from strongroom.errors import DecryptionError, KeyStateError, NotFoundError
 from strongroom.keyring._book import Book
@@ -135,22 +135,25 @@ class Rotating:
             UnwrapError, StorageError, ClosedError, and what the KMS raises.
         """
         self._cache.fresh()
-        version, kek = self._cache.namespaces.newest(ns)
-        with self._book.write() as change:
-            old = self._book.data_rows_where(
-                "ns = ?1 AND state = 2 AND key_id BETWEEN ?2 AND ?3 ORDER BY key_id LIMIT ?4",
-                (ns, low, high, KEYS_PER_STEP),
-            )
-            if not old:
-                return 0
-            for row in old:
-                change.replace_data(row, self._cache.in_state(row, old_state))
-            epochs = {row.subject: self._epoch_after(row) for row in old}
-            made = self._cache.new_rows(change, ns, epochs, version, kek)
-            self._record(change, "rotated", ns, [*old, *(row for row, _ in made)], note)
-        self._cache.moved(change)
-        self._cache.keep(made)
-        return len(old)
+
+        def rotate(version: int, kek: SecretKey) -> int:
+            with self._book.write() as change:
+                old = self._book.data_rows_where(
+                    "ns = ?1 AND state = 2 AND key_id BETWEEN ?2 AND ?3 ORDER BY key_id LIMIT ?4",
+                    (ns, low, high, KEYS_PER_STEP),
+                )
+                if not old:
+                    return 0
+                for row in old:
+                    change.replace_data(row, self._cache.in_state(row, old_state))
+                epochs = {row.subject: self._epoch_after(row) for row in old}
+                made = self._cache.new_rows(change, ns, epochs, version, kek)
+                self._record(change, "rotated", ns, [*old, *(row for row, _ in made)], note)
+            self._cache.moved(change)
+            self._cache.keep(made)
+            return len(old)
+
+        return self._cache.with_newest(ns, rotate)
 
     def return_keys(self, ns: int, low: int, high: int, note: KeyNote) -> int:
         """Make the key before active again, where one of ``low`` to ``high`` is now; how many it did.
@@ -161,7 +164,11 @@ class Rotating:
             As ``rotate_keys``.
         """
         self._cache.fresh()
-        version, kek = self._cache.namespaces.newest(ns)
+        return self._cache.with_newest(
+            ns, lambda version, kek: self._return_keys(ns, low, high, note, version, kek)
+        )
+
+    def _return_keys(self, ns: int, low: int, high: int, note: KeyNote, version: int, kek: SecretKey) -> int:
         book, cache = self._book, self._cache
         with book.write() as change:
             rows = book.data_rows_where(

@@ -159,8 +159,12 @@ class Wrapping:
         raise ConflictError("another process wraps the integrity key all the time")
 
     def _versions(self, ns: int) -> list[NamespaceRow]:
-        """Every version of a namespace key that is not destroyed."""
-        found = self._book.rows("SELECT version FROM namespace_keys WHERE ns = ?1 ORDER BY version", (ns,))
+        """Every version of a namespace key that is neither destroyed nor about to be: without a wrap."""
+        found = self._book.rows(
+            "SELECT DISTINCT version FROM namespace_keys JOIN wraps USING (ns, version) WHERE ns = ?1 "
+            "ORDER BY version",
+            (ns,),
+        )
         rows = [self._book.namespace_row(ns, version) for (version,) in found]
         return [row for row in rows if row is not None and row.state != KeyState.DESTROYED]
 
