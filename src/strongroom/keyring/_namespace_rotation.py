@@ -66,7 +66,7 @@ class NamespaceRotating:
         self._cache.fresh(at_once=True)
         book, spaces = self._book, self._cache.namespaces
         version, kek = spaces.newest(ns)
-        keks = {row.version: spaces.key(ns, row.version) for row in self._older(ns, version)}
+        keks = {older: spaces.key(ns, older) for older in self._in_use(ns) if older < version}
         with book.write() as change:
             rows = book.data_rows_where(
                 "ns = ?1 AND namespace_version < ?2 AND state <> 5 ORDER BY key_id LIMIT ?3",
@@ -104,12 +104,7 @@ class NamespaceRotating:
         if newest is None:
             raise NamespaceNotFoundError
         with book.write() as change:
-            in_use = {
-                version
-                for (version,) in book.rows(
-                    "SELECT DISTINCT namespace_version FROM data_keys WHERE ns = ?1 AND state <> 5", (ns,)
-                )
-            }
+            in_use = self._in_use(ns)
             rows = [row for row in self._older(ns, newest.version) if row.version not in in_use]
             for row in rows:
                 change.remove_wraps(ns, row.version)
@@ -132,6 +127,11 @@ class NamespaceRotating:
         self._cache.fresh()
         newest = self._book.namespace_row(ns, None)
         return newest is not None and bool(self._older(ns, newest.version))
+
+    def _in_use(self, ns: int) -> set[int]:
+        """The versions that wrap data keys."""
+        sql = "SELECT DISTINCT namespace_version FROM data_keys WHERE ns = ?1 AND state <> 5"
+        return {version for (version,) in self._book.rows(sql, (ns,))}
 
     def _older(self, ns: int, newest: int) -> list[NamespaceRow]:
         found = self._book.rows(
