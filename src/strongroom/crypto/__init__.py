@@ -5,15 +5,16 @@ Formats: spec/sealed-record.md and spec/stream.md. The bytes of a key leave only
 """
 
 from strongroom.crypto._arena import KeyMemory, key_memory, require_locked_keys
-from strongroom.crypto._encoding import SealContext, encode_pairs
+from strongroom.crypto._encoding import SealContext, encode_pairs, encoded
 from strongroom.crypto._keys import SecretKey
 from strongroom.crypto._password import PASSWORD_HEADER_BYTES, new_password_header, password_kdf
 from strongroom.crypto._record import (
     HEADER_BYTES,
     OVERHEAD_BYTES,
     PLAINTEXT_BYTES_MAX,
+    ResealJob,
     open_sealed,
-    reseal,
+    reseal_many,
     seal,
     seal_many,
     sealed_header,
@@ -42,17 +43,19 @@ __all__ = [
     "WRAPPED_BYTES",
     "KeyMemory",
     "OpenStream",
+    "ResealJob",
     "SealContext",
     "SealStream",
     "SecretKey",
     "Suite",
     "encode_pairs",
+    "encoded",
     "key_memory",
     "new_password_header",
     "open_sealed",
     "password_kdf",
     "require_locked_keys",
-    "reseal",
+    "reseal_many",
     "seal",
     "seal_many",
     "sealed_header",

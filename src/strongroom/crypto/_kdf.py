@@ -11,6 +11,8 @@ import hmac
 from collections.abc import Callable
 from typing import Final, Literal
 
+import numpy as np
+
 from strongroom.crypto._arena import ARENA, PADS_SLOT_BYTES, forked_key
 from strongroom.crypto._suites import BytesLike
 from strongroom.errors import InvalidInputError
@@ -22,8 +24,10 @@ _OUTER: Final = 0x5C
 _HASH: Final = {"sha256": hashlib.sha256, "sha512": hashlib.sha512}
 _DIGEST_BYTES: Final[dict[HashName, int]] = {"sha256": 32, "sha512": 64}
 _BLOCK_BYTES: Final[dict[HashName, int]] = {"sha256": 64, "sha512": 128}
-_INNER_BLOCK: Final = bytes((_INNER,)) * 128
-_OUTER_BLOCK: Final = bytes((_OUTER,)) * 128
+_PADS: Final = {
+    name: np.frombuffer(bytes((_INNER,)) * size + bytes((_OUTER,)) * size, np.uint8)
+    for name, size in _BLOCK_BYTES.items()
+}
 
 
 class KeyedHash:
@@ -45,11 +49,9 @@ class KeyedHash:
         self._epoch = ARENA.epoch
         self._slot = ARENA.take(PADS_SLOT_BYTES)
         pads = ARENA.view(self._slot)
-        pads[:block] = _INNER_BLOCK[:block]
-        pads[block : 2 * block] = _OUTER_BLOCK[:block]
-        for i, byte in enumerate(short):  # numbers below 256 leave no copy: the interpreter has one of each
-            pads[i] = byte ^ _INNER
-            pads[block + i] = byte ^ _OUTER
+        pads[: len(short)] = pads[block : block + len(short)] = short
+        blocks = np.frombuffer(pads, np.uint8, 2 * block)
+        np.bitwise_xor(blocks, _PADS[name], out=blocks)  # where they lie: no copy of the key is made
         self._inner = pads[:block]
         self._outer = pads[block : 2 * block]
 

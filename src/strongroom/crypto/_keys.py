@@ -16,7 +16,7 @@ from strongroom.pages import overwrite
 
 _DERIVE_LABEL: Final = b"strongroom/derive@v1\0"
 _BLIND_LABEL: Final = "strongroom/blind@v1"
-_READY_MAX: Final = 256  # keys whose HMAC blocks are kept ready
+_READY_MAX: Final = 2048  # keys whose HMAC blocks are kept ready
 
 
 @final

@@ -25,7 +25,7 @@ import os
 import struct
 from collections.abc import Sequence
 from hmac import compare_digest
-from typing import Final
+from typing import Final, NamedTuple
 
 from strongroom.crypto._chunks import CHUNKED_OKM_BYTES, ChunkKey, chunked_length, plain_length
 from strongroom.crypto._encoding import SealContext
@@ -93,12 +93,16 @@ def seal_with(
     key: SecretKey, key_id: int, context: SealContext, plaintext: bytes, *, suite: int, salt: bytes
 ) -> bytes:
     """``seal`` with a given salt. For ``seal`` and for test vectors: a salt MUST NOT be used twice."""
+    return _sealed(key, key_id, context.encode(), plaintext, suite, salt)
+
+
+def _sealed(key: SecretKey, key_id: int, bound: bytes, plaintext: bytes, suite: int, salt: bytes) -> bytes:
+    """``seal_with`` for a context that was encoded before."""
     spec = SUITES.get(suite) or suite_by_number(suite)
     if not 0 <= key_id <= _KEY_ID_MAX or len(salt) != SALT_BYTES:
         raise InvalidInputError("a key_id must be an unsigned 32-bit number, a salt 24 bytes")
     if len(plaintext) > WHOLE_BYTES_MAX:
-        return _seal_chunked(key, key_id, context, plaintext, suite=suite, salt=salt)
-    bound = context.encode()
+        return _seal_chunked(key, key_id, bound, plaintext, suite=suite, salt=salt)
     okm = prf_of(key).digest(_WHOLE_INFO[suite] + salt + bound + b"\x01")  # HKDF-Expand, first block
     header = _HEAD.pack(FORMAT_WHOLE, suite, key_id) + salt + okm[KEY_BYTES:]
     return header + seal_once(spec, okm[:KEY_BYTES], plaintext, header + bound)
@@ -118,26 +122,39 @@ def open_sealed(key: SecretKey, context: SealContext, sealed: bytes) -> bytes:
     return opened
 
 
-def reseal(
-    old: SecretKey, new: SecretKey, key_id: int, context: SealContext, sealed: bytes, suite: int
-) -> bytes:
-    """What ``sealed`` holds, sealed under ``new`` for the same context.
+class ResealJob(NamedTuple):
+    """A sealed record to go from the key ``old`` to the key ``new``; ``bound``: its encoded context."""
 
-    The result is opened again with keys derived anew, and compared, before anybody may rely on it.
+    old: SecretKey
+    new: SecretKey
+    key_id: int
+    suite: int
+    bound: bytes
+    sealed: bytes
+
+
+def reseal_many(jobs: Sequence[ResealJob]) -> list[bytes | None]:
+    """What each record holds, sealed under its new key for the same context; None for one that does not open.
+
+    Each result is opened again with keys derived anew, and compared, before anybody may rely on it.
 
     Raises:
-        DecryptionError: as ``open_sealed``. InternalError: what was sealed does not open to the same bytes.
-        As ``seal`` otherwise.
+        InternalError: what was sealed does not open to the same bytes. As ``seal`` otherwise.
     """
-    bound = context.encode()
-    plaintext = _opened(old, bound, sealed)
-    if plaintext is None:
-        raise DecryptionError
-    made = seal_with(new, key_id, context, plaintext, suite=suite, salt=os.urandom(SALT_BYTES))
-    again = _opened(new, bound, made)
-    if again is None or not compare_digest(again, plaintext):
-        raise InternalError("a record that was sealed anew does not open to what it was")
-    return made
+    salts = os.urandom(SALT_BYTES * len(jobs))
+    out: list[bytes | None] = []
+    for place, (old, new, key_id, suite, bound, sealed) in enumerate(jobs):
+        plaintext = _opened(old, bound, sealed)
+        if plaintext is None:
+            out.append(None)
+            continue
+        salt = salts[place * SALT_BYTES : (place + 1) * SALT_BYTES]
+        made = _sealed(new, key_id, bound, plaintext, suite, salt)
+        again = _opened(new, bound, made)
+        if again is None or not compare_digest(again, plaintext):
+            raise InternalError("a record that was sealed anew does not open to what it was")
+        out.append(made)
+    return out
 
 
 def _opened(key: SecretKey, bound: bytes, sealed: bytes) -> bytes | None:
@@ -189,11 +206,10 @@ def _plaintext_length(form: int, sealed_bytes: int) -> int | None:
 
 
 def _seal_chunked(
-    key: SecretKey, key_id: int, context: SealContext, plaintext: bytes, *, suite: int, salt: bytes
+    key: SecretKey, key_id: int, bound: bytes, plaintext: bytes, *, suite: int, salt: bytes
 ) -> bytes:
     if len(plaintext) > PLAINTEXT_BYTES_MAX:
         raise ContentTooLargeError("a record holds at most 256 MiB")
-    bound = context.encode()
     okm = prf_of(key).expand(_CHUNKED_INFO[suite] + salt + bound, CHUNKED_OKM_BYTES)
     chunks = ChunkKey(SUITES[suite], okm)
     header = _HEAD.pack(FORMAT_CHUNKED, suite, key_id) + salt + okm[KEY_BYTES + 12 :]

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, Protocol
 
-from strongroom.crypto import SealContext, SecretKey, reseal
+from strongroom.crypto import ResealJob, SecretKey, encoded, reseal_many
 from strongroom.crypto import suite_by_number as require_suite
-from strongroom.errors import DecryptionError, KeyStateError, NotFoundError
+from strongroom.errors import KeyStateError, NotFoundError
 from strongroom.keyring._book import Book
 from strongroom.keyring._cache import OPENING, SEALING, KeyCache, now_us
 from strongroom.keyring._change import Change
@@ -359,6 +359,8 @@ class Rotating:
                 counts[pair[1].key_id] = counts.get(pair[1].key_id, 0) + 1
         for key_id, n in counts.items():
             self._cache.uses.count(key_id, n)
+        places: list[int] = []
+        jobs: list[ResealJob] = []
         for place, row in enumerate(rows):
             if not low <= row.key_id <= high:
                 continue
@@ -367,15 +369,16 @@ class Rotating:
                 out.unreadable.append(place)
                 continue
             old, new = pair
-            context = SealContext(tenant, ns, row.memory_id, row.field, row.version, schema)
-            try:
-                sealed = reseal(
-                    secret_of(old), secret_of(new), new.key_id, context, row.sealed, suite_of(new)
-                )
-            except DecryptionError:
+            bound = encoded(tenant, ns, row.memory_id, row.field, row.version, schema)
+            places.append(place)
+            jobs.append(
+                ResealJob(secret_of(old), secret_of(new), new.key_id, suite_of(new), bound, row.sealed)
+            )
+        for place, job, sealed in zip(places, jobs, reseal_many(jobs), strict=True):
+            if sealed is None:
                 out.unreadable.append(place)
             else:
-                out.made.append((place, new.key_id, sealed))
+                out.made.append((place, job.key_id, sealed))
         return out
 
     def _pairs(
