@@ -156,3 +156,43 @@ def test_a_subject_that_is_no_text_is_refused_as_input(room: Room) -> None:
     """Half a character is a mistake of the caller, not of the store."""
     with pytest.raises(errors.InvalidInputError):
         room.audit_query(strongroom.audit.AuditFilter(subjects=("\ud800",)))
+
+
+def test_a_token_neither_sees_nor_withdraws_what_its_key_has_asked_for(room: Room) -> None:
+    """It has the id of its key, and nothing to do with what the whole key is lent."""
+    key = as_key(room, "worker", "read-only", ["acme/*"])
+    asked = key.elevations_request("read-write", ["acme/sup"], reason="case 7", minutes=10)
+    _, token = key.tokens_create()
+    brief = room.engine.authenticate(token)
+    for state in ("pending", "active"):
+        assert [e.state for e in key.elevations_list()] == [state]
+        assert list(brief.elevations_list()) == list(brief.elevations_list(all_states=True)) == []
+        with pytest.raises(errors.CredentialNotFoundError):
+            brief.elevations_revoke(asked.id)
+        denied = room.audit(limit=1)[-1]
+        assert denied.outcome != "ok" and denied.principal == key.whoami().id
+        if state == "pending":
+            room.elevations_approve(asked.id)
+    assert key.elevations_revoke(asked.id).state == "revoked"
+
+
+def test_labels_that_cannot_be_written_are_refused_as_input(room: Room) -> None:
+    """Half a character in a label of a key or a certificate is a mistake of the caller, told as one."""
+    keys = keys_directory(room.engine.directory, room.engine.config) / "tls"
+    keys.mkdir(exist_ok=True)
+    create_client_authority(keys)
+    for labels in (["\ud800"], ["good", "bad\udfff"], ["x" * 513], ["ä" * 257], [""]):
+        for give in (
+            lambda given: room.keys_create("k", "read-only", ["acme/*"], labels=given),
+            lambda given: room.certificates_allow(
+                "dns:a.example.org", name="a", scope="read-only", grants=["acme/*"], labels=given
+            ),
+            lambda given: room.certificates_issue(
+                request_for_a_certificate(), identity="dns:b.example.org", name="b", scope="read-only",
+                grants=["acme/*"], labels=given,
+            ),
+        ):  # fmt: skip
+            with pytest.raises(errors.InvalidInputError):
+                give(labels)
+    assert room.keys_create("k", "read-only", ["acme/*"], labels=["ä" * 60])
+    assert list(room.certificates_list()) == []
