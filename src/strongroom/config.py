@@ -191,6 +191,9 @@ class AccessConfig:
     elevation_minutes_max: int = 480  # how long an elevation lasts at most
     policy_directory: str = ""  # Cedar files; relative to the data directory; empty: no attribute policies
     policy_timezone: str = "UTC"  # of the hour and weekday that policies see
+    certificate_tenant: str = (
+        ""  # of an identity let in: "trust-domain" or "path:1" of its SPIFFE ID; empty: none
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +243,7 @@ class OidcConfig:
     subject_claim: str = "sub"
     name_claim: str = "name"
     roles_claim: str = "groups"  # its values choose one of [roles.NAME]
+    tenant_claim: str = ""  # the claim that says principal.tenant; empty: none does
     clock_skew_s: int = 30
     token_s_max: int = 86_400  # tokens that live longer are refused
     refresh_s: int = 3_600  # how old the keys may get before they are asked for again
@@ -256,6 +260,7 @@ class RoleConfig:
     scope: str = "read-only"
     grants: tuple[str, ...] = ()
     labels: tuple[str, ...] = ()
+    tenant: str = ""  # of all its people; counts before [oidc] tenant_claim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

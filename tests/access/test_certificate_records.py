@@ -24,6 +24,7 @@ CREDENTIALS = st.builds(
     kind=st.sampled_from(list(PrincipalKind)),
     agent_id=st.text(max_size=20),
     labels=st.lists(st.text(min_size=1, max_size=10), max_size=3, unique=True).map(tuple),
+    tenant=st.just("") | st.text(st.characters(categories=("L", "N")), min_size=1, max_size=30),
     created_at_us=TIMES,
     expires_at_us=st.none() | TIMES,
     revoked_at_us=st.none() | TIMES,
@@ -43,6 +44,8 @@ def test_a_credential_survives_and_nothing_else_is_read(credential: access.Certi
         raw[:-1],
         msgspec.msgpack.encode([*items, 1]),
         msgspec.msgpack.encode(items[:-1]),
+        msgspec.msgpack.encode([3 - items[0], *items[1:]]),
+        msgspec.msgpack.encode([2, *items[1:14], ""]),
     ):
         with pytest.raises(IntegrityError):
             access.decode_certificate(changed)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from tests.pgwire.wired import wired
-from tests.policy.conftest import Stage
+from tests.policy.conftest import Stage, opened
 
 import strongroom
-from strongroom.config import AccessConfig
+from strongroom.config import AccessConfig, keys_directory
 from strongroom.engine import Session
-from strongroom.errors import AccessDeniedError, InvalidInputError
+from strongroom.errors import AccessDeniedError, ConfigurationError, InvalidInputError
+from strongroom.identity import create_client_authority, new_request, read_peer
 from strongroom.model import PrincipalKind
 from strongroom.policy import starter_files
 
@@ -65,6 +68,46 @@ def test_tokens_elevations_and_revocation_keep_the_attributes_of_the_key(stage: 
     with pytest.raises(AccessDeniedError):  # what an elevation lends does not make labels
         session.keys_create("x", "read-only", ["acme/x"], labels=["restricted"])
     assert facts(stage.room.keys_list()[0]) == facts(stage.room.keys_revoke(info.key_id)) == want
+
+
+def test_a_certificate_carries_the_tenant_that_its_identity_names(tmp_path: Path) -> None:
+    """By the rule of the configuration, or as it is given; policies see it; it stays when it is renewed."""
+    with opened(tmp_path, certificate_tenant="path:2") as stage:
+        stage.policies(ADMINS + OWN)
+        keys = keys_directory(stage.directory, stage.room.engine.config) / "tls"
+        keys.mkdir(parents=True, exist_ok=True)
+        create_client_authority(keys)
+        stage.room.store("of the tenant", namespace=NS, sensitivity="internal")
+        stage.room.store("of another", namespace="globex/support", sensitivity="internal")
+
+        def let_in(identity: str, grants: tuple[str, ...] = ("*",), by: Any = None, **more: Any) -> Any:
+            made = (by or stage.room).certificates_allow(
+                f"spiffe://example.org/{identity}", name="a", scope="read-only", grants=list(grants), **more
+            )
+            return made.tenant
+
+        assert let_in("tenants/acme/bot", labels=["internal"]) == "acme"
+        assert let_in("acme") == "" and let_in("tenants/acme/none", tenant="") == ""
+        assert let_in("tenants/acme/other", tenant="globex") == "globex"
+        identity = "spiffe://example.org/tenants/acme/bot"
+        der = ssl.PEM_cert_to_DER_cert(stage.room.certificates_renew(new_request()[1], identity=identity)[1])
+        who = stage.room.engine.authenticate_certificate(read_peer(der), surface="rest")
+        assert who.whoami().tenant == "acme" and contents(who) == {"of the tenant"}
+        _, text = stage.room.keys_create("admin", "admin", ["acme/*"])
+        part = stage.room.engine.authenticate(text)
+        assert let_in("tenants/acme/mine", ("acme/x",), part) == "acme"
+        with pytest.raises(AccessDeniedError):
+            let_in("tenants/globex/mine", ("acme/x",), part)
+        with pytest.raises(AccessDeniedError):
+            part.certificates_allow(
+                "dns:a.example.org", name="a", scope="read-only", grants=["acme/x"], tenant="globex"
+            )
+
+
+@pytest.mark.parametrize("rule", ["path", "path:0", "path:x", "path:-1", "domain", "path:1 ", "path:100"])
+def test_a_rule_that_nobody_knows_stops_a_server(tmp_path: Path, rule: str) -> None:
+    with opened(tmp_path, certificate_tenant=rule) as stage, pytest.raises(ConfigurationError):
+        stage.room.engine.doors.prepare()
 
 
 GIVEN: list[dict[str, Any]] = [

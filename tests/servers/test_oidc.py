@@ -32,6 +32,7 @@ AUDIENCE = "https://memory.example.org/mcp"
 ROLES = {
     "admins": RoleConfig(values=("strongroom-admins",), scope="admin", grants=("*",)),
     "analysts": RoleConfig(values=("analysts", "bi"), scope="read-only", grants=("company_a/*",)),
+    "guests": RoleConfig(values=("guests",), grants=("company_a/*",), tenant="company_a"),
 }
 KEYS = {
     "rsa": jwk.RSAKey.generate_key(2048, {"kid": "rsa"}),
@@ -92,7 +93,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 
     with served(
         directory,
-        oidc=config(),
+        oidc=config(tenant_claim="org"),
         roles=ROLES,
         guard=GuardConfig(failures_of_credential=0, failures_of_source=0),
     ) as out:
@@ -121,6 +122,18 @@ def test_the_first_role_in_the_order_of_the_configuration_counts(server: Served)
     assert session.keys_list() is not None
     with pytest.raises(AccessDeniedError):
         session.tokens_create()
+
+
+def test_the_tenant_comes_from_the_role_or_else_from_the_claim(server: Served, tmp_path: Path) -> None:
+    """As the provider has signed it; a claim that is not there makes none, nor one that nobody configured."""
+    who = [
+        server.engine.authenticate(sign(groups=[role], org=claim)).whoami().tenant
+        for role, claim in (("bi", "company_b"), ("bi", None), ("guests", "company_b"), ("guests", None))
+    ]
+    assert who == ["company_b", "", "company_a", "company_a"]
+    (tmp_path / "jwks.json").write_text(key_set())
+    person = OidcVerifier(config(), ROLES, tmp_path).verify(sign(org="company_b"), time.time())
+    assert not isinstance(person, str) and person.tenant == ""
 
 
 def forgeries() -> dict[str, str]:
@@ -164,6 +177,10 @@ def forgeries() -> dict[str, str]:
         "lives too long": sign(exp=now + 10 * 86_400),
         "no subject": sign(sub=None),
         "subject that is no text": sign(sub="a\nb"),
+        "a tenant that is no text": sign(org=["company_a"]),
+        "an empty tenant": sign(org=""),
+        "a tenant of two lines": sign(org="a\nb"),
+        "a tenant without end": sign(org="a" * 129),
         "no role": sign(groups=["strangers"]),
         "no claim of roles": sign(groups=None),
         "role in an object": sign(groups={"analysts": True}),

@@ -4,7 +4,8 @@ A certificate credential names an identity and what it may do. Encoded as one ms
 the engine before it is stored:
 
     [version, id, name, identity, scope, [grant, ...], kind, agent_id, [label, ...], created_at_us,
-     expires_at_us | nil, revoked_at_us | nil, serial, not_after_us]
+     expires_at_us | nil, revoked_at_us | nil, serial, not_after_us]             version 1: no tenant
+    [..., not_after_us, tenant]                                                  version 2
 
     [version, serial, at_us, by]                                      a revoked certificate
 
@@ -19,7 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
-from strongroom.access._credential import check_key_name
+from strongroom.access._credential import check_key_name, check_tenant
 from strongroom.access._decide import check_grants
 from strongroom.access._key import is_key_id
 from strongroom.errors import IntegrityError, InvalidInputError, SchemaVersionError, StrongroomError
@@ -32,7 +33,8 @@ from strongroom.model import (
     Scope,
 )
 
-VERSION = 1
+VERSION = 1  # of revocations, and of credentials without a tenant
+CERTIFICATE_VERSION = 2
 TEXT_BYTES_MAX = 512
 LABELS_MAX = 32
 _TIME_US_MAX = 1 << 60
@@ -56,6 +58,7 @@ class CertificateCredential:
     kind: PrincipalKind = PrincipalKind.AGENT
     agent_id: str = ""
     labels: tuple[str, ...] = ()
+    tenant: str = ""
     created_at_us: int
     expires_at_us: int | None = None
     revoked_at_us: int | None = None
@@ -87,6 +90,10 @@ class _CredentialWire(msgspec.Struct, array_like=True, forbid_unknown_fields=Tru
     revoked_at_us: int | None
     serial: str
     not_after_us: int
+
+
+class _TenantWire(_CredentialWire, array_like=True, forbid_unknown_fields=True, frozen=True):
+    tenant: str
 
 
 class _RevocationWire(msgspec.Struct, array_like=True, forbid_unknown_fields=True, frozen=True):
@@ -138,24 +145,25 @@ def encode_certificate(c: CertificateCredential) -> bytes:
     if c.serial and not is_serial(c.serial):
         raise InvalidInputError("not a serial number")
     _check_times(c.created_at_us, c.expires_at_us, c.revoked_at_us, c.not_after_us)
-    return _ENCODER.encode(
-        _CredentialWire(
-            VERSION,
-            c.id,
-            c.name,
-            c.identity,
-            c.scope,
-            [g.text for g in c.grants],
-            c.kind,
-            c.agent_id,
-            list(c.labels),
-            c.created_at_us,
-            c.expires_at_us,
-            c.revoked_at_us,
-            c.serial,
-            c.not_after_us,
-        )
+    check_tenant(c.tenant)
+    fields = (
+        c.id,
+        c.name,
+        c.identity,
+        c.scope,
+        [g.text for g in c.grants],
+        c.kind,
+        c.agent_id,
+        list(c.labels),
+        c.created_at_us,
+        c.expires_at_us,
+        c.revoked_at_us,
+        c.serial,
+        c.not_after_us,
     )
+    if c.tenant:
+        return _ENCODER.encode(_TenantWire(CERTIFICATE_VERSION, *fields, c.tenant))
+    return _ENCODER.encode(_CredentialWire(VERSION, *fields))
 
 
 def decode_certificate(data: bytes) -> CertificateCredential:
@@ -164,7 +172,8 @@ def decode_certificate(data: bytes) -> CertificateCredential:
     Raises:
         SchemaVersionError: a newer version wrote it. IntegrityError: it is nothing that this room wrote.
     """
-    w = read_record(data, _CredentialWire, VERSION)
+    kind = _TenantWire if _version_of(data) == CERTIFICATE_VERSION else _CredentialWire
+    w = read_record(data, kind, CERTIFICATE_VERSION)
     try:
         credential = CertificateCredential(
             id=w.id,
@@ -175,6 +184,7 @@ def decode_certificate(data: bytes) -> CertificateCredential:
             kind=w.kind,
             agent_id=w.agent_id,
             labels=tuple(w.labels),
+            tenant=w.tenant if isinstance(w, _TenantWire) else "",
             created_at_us=w.created_at_us,
             expires_at_us=w.expires_at_us,
             revoked_at_us=w.revoked_at_us,
@@ -229,6 +239,7 @@ def certificate_principal(c: CertificateCredential) -> Principal:
         kind=c.kind,
         agent_id=c.agent_id,
         labels=c.labels,
+        tenant=c.tenant,
         authentication=Authentication.CERTIFICATE,
     )
 
@@ -239,17 +250,21 @@ def read_record(data: bytes, kind: type[T], newest: int) -> T:
     Raises:
         SchemaVersionError: a newer version wrote it. IntegrityError: it is malformed.
     """
-    try:
-        items = _VERSION_DECODER.decode(data)
-        version = msgspec.msgpack.decode(items[0], type=int) if items else 0
-    except msgspec.DecodeError:
-        version = 0
-    if version > newest:
+    if _version_of(data) > newest:
         raise SchemaVersionError
     try:
         return msgspec.msgpack.decode(data, type=kind, strict=True)
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise IntegrityError("a stored record is not of the form that was written") from None
+
+
+def _version_of(data: bytes) -> int:
+    """The first item of an array; 0: there is none."""
+    try:
+        items = _VERSION_DECODER.decode(data)
+        return msgspec.msgpack.decode(items[0], type=int) if items else 0
+    except msgspec.DecodeError:
+        return 0
 
 
 def _check_times(*times: int | None) -> None:

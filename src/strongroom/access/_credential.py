@@ -151,13 +151,7 @@ def check_attributes(kind: str, agent_id: object, tenant: object, labels: object
     except ValueError:
         names = ", ".join(k.value for k in PrincipalKind)
         raise InvalidInputError("unknown kind of caller", hint=f"one of: {names}") from None
-    texts = []
-    for name, text in (("agent_id", agent_id), ("tenant", tenant)):
-        if not isinstance(text, str) or len(text) > ATTRIBUTE_CHARACTERS_MAX or not text.isprintable():
-            raise InvalidInputError(
-                f"{name} is not acceptable", hint=f"at most {ATTRIBUTE_CHARACTERS_MAX} printable characters"
-            )
-        texts.append(str.__str__(text))
+    texts = [_check_attribute("agent_id", agent_id), check_tenant(tenant)]
     if not isinstance(labels, list | tuple):
         raise InvalidInputError("labels are a list of texts")
     if (
@@ -172,6 +166,23 @@ def check_attributes(kind: str, agent_id: object, tenant: object, labels: object
             hint=f"at most {LABELS_MAX} different ones of 1 to {LABEL_CHARACTERS_MAX} printable characters",
         )
     return KeyAttributes(known, texts[0], texts[1], tuple(str.__str__(t) for t in labels))
+
+
+def check_tenant(tenant: object) -> str:
+    """Return the tenant of a caller when it can be: at most 128 printable characters, "" for none.
+
+    Raises:
+        InvalidInputError: it cannot be.
+    """
+    return _check_attribute("tenant", tenant)
+
+
+def _check_attribute(name: str, text: object) -> str:
+    if not isinstance(text, str) or len(text) > ATTRIBUTE_CHARACTERS_MAX or not text.isprintable():
+        raise InvalidInputError(
+            f"{name} is not acceptable", hint=f"at most {ATTRIBUTE_CHARACTERS_MAX} printable characters"
+        )
+    return str.__str__(text)
 
 
 def encode(credential: Credential) -> bytes:

@@ -50,6 +50,7 @@ _name_options: Final = (
     ),
     click.option("--agent-id", default="", help="The agent_id that policies see."),
     click.option("--label", "labels", multiple=True, help="A label that policies see. May be repeated."),
+    click.option("--tenant", help="The tenant that policies see; else by [access] certificate_tenant."),
 )
 _out_option = click.option(
     "--out", "prefix", metavar="PREFIX", required=True, help="Write PREFIX.pem and PREFIX.key (mode 0600)."

@@ -32,6 +32,7 @@ class _Identity(msgspec.Struct):
     revoked_at: datetime | None
     serial: str
     not_after: datetime | None
+    tenant: str = ""
 
     def noun(self) -> ClientIdentity:
         return ClientIdentity(
@@ -48,6 +49,7 @@ class _Identity(msgspec.Struct):
             revoked_at=self.revoked_at,
             serial=self.serial,
             not_after=self.not_after,
+            tenant=self.tenant,
         )
 
 

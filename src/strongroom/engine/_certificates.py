@@ -26,7 +26,7 @@ from strongroom.errors import (
     DuplicateMemoryError,
     InvalidInputError,
 )
-from strongroom.identity import CLIENT_HOURS_MAX, ClientAuthority, Issued, check_identity
+from strongroom.identity import CLIENT_HOURS_MAX, ClientAuthority, Issued, check_identity, tenant_by
 from strongroom.model import (
     Action,
     Authentication,
@@ -56,6 +56,7 @@ class NewIdentity:
     kind: PrincipalKind | str = PrincipalKind.AGENT
     agent_id: str = ""
     labels: Sequence[str] = ()
+    tenant: str | None = None  # None: as [access] certificate_tenant reads it from the identity
 
 
 def allow(call: Call, wanted: NewIdentity) -> ClientIdentity:
@@ -158,7 +159,9 @@ def _new(call: Call, wanted: NewIdentity) -> CertificateCredential:
         )
     agent_id = check_text(wanted.agent_id, "agent_id", _AGENT_ID_BYTES_MAX) if wanted.agent_id else ""
     labels = access.check_labels(wanted.labels)
-    require_giving(call, KeyAttributes(kind, agent_id, "", labels), grants)
+    tenant = tenant_by(engine.config.access.certificate_tenant, identity)
+    tenant = access.check_tenant(tenant if wanted.tenant is None else wanted.tenant)
+    require_giving(call, KeyAttributes(kind, agent_id, tenant, labels), grants)
     return CertificateCredential(
         id=access.generate_key(os.urandom).key_id,
         name=access.check_key_name(wanted.name),
@@ -168,6 +171,7 @@ def _new(call: Call, wanted: NewIdentity) -> CertificateCredential:
         kind=kind,
         agent_id=agent_id,
         labels=labels,
+        tenant=tenant,
         created_at_us=now_us,
         expires_at_us=expires_us,
     )
@@ -188,7 +192,7 @@ def _to_renew(call: Call, identity: str | None) -> CertificateCredential:
     if found is None:
         raise CredentialNotFoundError
     # Whoever has it signed for a key of its own becomes that identity, with all that it carries.
-    require_giving(call, KeyAttributes(found.kind, found.agent_id, "", found.labels), found.grants)
+    require_giving(call, KeyAttributes(found.kind, found.agent_id, found.tenant, found.labels), found.grants)
     return found
 
 
@@ -241,6 +245,7 @@ def _info(c: CertificateCredential) -> ClientIdentity:
         kind=c.kind,
         agent_id=c.agent_id,
         labels=c.labels,
+        tenant=c.tenant,
         created_at=from_us(c.created_at_us),
         expires_at=None if c.expires_at_us is None else from_us(c.expires_at_us),
         revoked_at=None if c.revoked_at_us is None else from_us(c.revoked_at_us),

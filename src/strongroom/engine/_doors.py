@@ -28,7 +28,13 @@ from strongroom.errors import (
     StrongroomError,
     UnauthenticatedError,
 )
-from strongroom.identity import OidcVerifier, PeerCertificate, RevocationFile, looks_like_jwt
+from strongroom.identity import (
+    OidcVerifier,
+    PeerCertificate,
+    RevocationFile,
+    check_tenant_rule,
+    looks_like_jwt,
+)
 from strongroom.ledger import WriteBatch
 from strongroom.model import (
     IN_PROCESS,
@@ -61,9 +67,10 @@ class Doors:
         """Read what the checks of certificates need; a server calls it before it listens.
 
         Raises:
-            ConfigurationError: the revocation list, or what [oidc] and [roles] say, cannot be used.
+            ConfigurationError: the revocation list, or what [oidc], [roles] and [access] say, cannot be used.
         """
         self._verifier()
+        check_tenant_rule(self._engine.config.access.certificate_tenant)
         server = self._engine.config.server
         if server.client_crl and self._crl is None:
             keys = keys_directory(self._engine.directory, self._engine.config)
@@ -214,6 +221,7 @@ class Doors:
             scope=Scope(person.role.scope),
             grants=tuple(NamespacePattern.parse(g) for g in person.role.grants),
             kind=PrincipalKind.PERSON,
+            tenant=person.tenant,
             labels=person.role.labels,
             authentication=Authentication.OIDC,
         )
@@ -300,9 +308,11 @@ def _check_role(role: RoleConfig) -> None:
         Scope(role.scope)
         access.check_grants(role.grants)
         access.check_labels(role.labels)
+        access.check_tenant(role.tenant)
     except (ValueError, StrongroomError):
         raise ConfigurationError(
-            "a role in [roles] has a scope, grants or labels that cannot be", hint="see docs/identity.md"
+            "a role in [roles] has a scope, grants, labels or a tenant that cannot be",
+            hint="see docs/identity.md",
         ) from None
     if not role.values:
         raise ConfigurationError("a role in [roles] names no values", hint="whom is it for?")

@@ -27,6 +27,7 @@ class IdentityOperations(Operations):
         kind: PrincipalKind | str = PrincipalKind.AGENT,
         agent_id: str = "",
         labels: Sequence[str] = (),
+        tenant: str | None = None,
     ) -> tuple[ClientIdentity, str]:
         """Let an identity in and sign its first certificate; with it comes the certificate in PEM.
 
@@ -35,6 +36,7 @@ class IdentityOperations(Operations):
             identity: ``spiffe://trust.domain/path`` or ``dns:host.example.org``.
             hours: how long the certificate is valid, one minute to 30 days.
             expires_at: when the identity itself stops being taken.
+            tenant: for policies; None: as ``[access] certificate_tenant`` reads it from the identity.
 
         Raises:
             InvalidInputError: a value is not of its form. ConflictError: the identity is known already.
@@ -49,6 +51,7 @@ class IdentityOperations(Operations):
             kind=kind,
             agent_id=agent_id,
             labels=labels,
+            tenant=tenant,
         )
         return self._run("administer", lambda call: _certificates.issue(call, wanted, request, hours))
 
@@ -63,6 +66,7 @@ class IdentityOperations(Operations):
         kind: PrincipalKind | str = PrincipalKind.AGENT,
         agent_id: str = "",
         labels: Sequence[str] = (),
+        tenant: str | None = None,
     ) -> ClientIdentity:
         """Let an identity in whose certificates another authority signs (one of ``[server] client_ca``).
 
@@ -78,6 +82,7 @@ class IdentityOperations(Operations):
             kind=kind,
             agent_id=agent_id,
             labels=labels,
+            tenant=tenant,
         )
         return self._run("administer", lambda call: _certificates.allow(call, wanted))
 

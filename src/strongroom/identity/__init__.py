@@ -14,7 +14,7 @@ from strongroom.identity._authority import (
 )
 from strongroom.identity._crl import RevocationFile
 from strongroom.identity._oidc import OidcVerifier, Person, looks_like_jwt
-from strongroom.identity._peer import PeerCertificate, check_identity, read_peer
+from strongroom.identity._peer import PeerCertificate, check_identity, check_tenant_rule, read_peer, tenant_by
 
 __all__ = [
     "CLIENT_CA",
@@ -28,10 +28,12 @@ __all__ = [
     "RevocationFile",
     "certificate_info",
     "check_identity",
+    "check_tenant_rule",
     "create_client_authority",
     "create_local_ca",
     "looks_like_jwt",
     "new_request",
     "read_peer",
     "renew_server_certificate",
+    "tenant_by",
 ]

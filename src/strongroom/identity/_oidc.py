@@ -29,6 +29,7 @@ _FORM: Final = re.compile(r"[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]{2,}\.[A-Za-z0-9_-]{
 _TYPES: Final = frozenset({"jwt", "at+jwt", "application/at+jwt"})
 _SUBJECT_BYTES_MAX: Final = 200
 _NAME_CHARACTERS_MAX: Final = 128
+_TENANT_CHARACTERS_MAX: Final = 128
 _REQUIRED: Final = ["exp", "iat", "iss", "aud"]
 
 
@@ -37,6 +38,7 @@ class Person:
     """Whom a good token stands for. Times are seconds since the epoch, UTC.
 
     ``until_s``: the first second at which it is not taken. ``role``: the role that the configuration gives.
+    ``tenant``: as the role, or else the claim of the configuration, says; "" for none.
     """
 
     subject: str
@@ -45,6 +47,7 @@ class Person:
     role_name: str
     key_id: str
     until_s: int
+    tenant: str = ""
 
 
 def looks_like_jwt(text: object) -> bool:
@@ -138,9 +141,13 @@ class OidcVerifier:
             or not subject.isprintable()
         ):
             return "the token does not say whom it stands for"
+        tenant = claims.get(config.tenant_claim) if config.tenant_claim else None
+        if tenant is not None and not _is_tenant(tenant):
+            return "the token names a tenant in a way that is not taken"
         for name, role in self._roles.items():
             if _has(claims.get(config.roles_claim), role.values):
-                return Person(subject, _name(claims, config, subject), role, name, kid, until)
+                shown = _name(claims, config, subject)
+                return Person(subject, shown, role, name, kid, until, role.tenant or tenant or "")
         return "no role of the configuration fits the token"
 
 
@@ -148,6 +155,10 @@ def _has(claim: object, wanted: tuple[str, ...]) -> bool:
     """A list of texts, or one text with spaces between (as the claim ``scope`` is written)."""
     values = claim.split() if isinstance(claim, str) else claim
     return isinstance(values, list) and any(isinstance(v, str) and v in wanted for v in values)
+
+
+def _is_tenant(claim: object) -> bool:
+    return isinstance(claim, str) and 0 < len(claim) <= _TENANT_CHARACTERS_MAX and claim.isprintable()
 
 
 def _name(claims: dict[str, Any], config: OidcConfig, subject: str) -> str:

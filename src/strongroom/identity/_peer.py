@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
-from strongroom.errors import InvalidInputError
+from strongroom.errors import ConfigurationError, InvalidInputError
 
-__all__ = ["PeerCertificate", "check_identity", "read_peer"]
+__all__ = ["PeerCertificate", "check_identity", "check_tenant_rule", "read_peer", "tenant_by"]
 
 IDENTITY_BYTES_MAX = 2048  # SPIFFE ID, section 2.3
 _DNS_CHARACTERS_MAX = 253
+_TENANT_RULE = re.compile(r"|trust-domain|path:[1-9][0-9]?", re.ASCII)
 _NAMES_MAX = 32
 _SPIFFE = re.compile(r"spiffe://[a-z0-9._-]{1,255}(/[A-Za-z0-9._-]+)*", re.ASCII)
 _DNS = re.compile(r"([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)*[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", re.ASCII)
@@ -55,6 +56,34 @@ def check_identity(text: object) -> str:
         "not an identity",
         hint="spiffe://trust.domain/path or dns:host.example.org, the host in lower case",
     )
+
+
+def check_tenant_rule(rule: str) -> str:
+    """``rule`` when it is one that ``tenant_by`` knows.
+
+    Raises:
+        ConfigurationError: it is not.
+    """
+    if _TENANT_RULE.fullmatch(rule) is None:
+        raise ConfigurationError(
+            "[access] certificate_tenant is not known", hint='"trust-domain", "path:1" to "path:99", or ""'
+        )
+    return rule
+
+
+def tenant_by(rule: str, identity: str) -> str:
+    """The tenant that a SPIFFE ID names: its trust domain, or the n-th segment of its path. "" for none.
+
+    Raises:
+        ConfigurationError: the rule is not known.
+    """
+    if not check_tenant_rule(rule) or not identity.startswith("spiffe://"):
+        return ""
+    domain, *path = identity.removeprefix("spiffe://").split("/")
+    if rule == "trust-domain":
+        return domain
+    place = int(rule.removeprefix("path:"))
+    return path[place - 1] if place <= len(path) else ""
 
 
 def read_peer(der: bytes) -> PeerCertificate:

@@ -31,6 +31,7 @@ class ClientIdentity:
     revoked_at: datetime | None
     serial: str
     not_after: datetime | None
+    tenant: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

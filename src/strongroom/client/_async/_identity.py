@@ -26,6 +26,7 @@ class AsyncIdentityCalls(AsyncCalls):
         kind: PrincipalKind | str = PrincipalKind.AGENT,
         agent_id: str = "",
         labels: Sequence[str] = (),
+        tenant: str | None = None,
     ) -> tuple[ClientIdentity, str]:
         """Let an identity in and sign its first certificate; with it comes the certificate in PEM.
 
@@ -45,6 +46,7 @@ class AsyncIdentityCalls(AsyncCalls):
             "kind": kind,
             "agent_id": agent_id,
             "labels": labels,
+            "tenant": tenant,
         }
         raw = await self._send("POST", "/v1/certificates", _wire.encode(_wire.present(body)))
         return _wire_identity.certificate(raw)
@@ -60,6 +62,7 @@ class AsyncIdentityCalls(AsyncCalls):
         kind: PrincipalKind | str = PrincipalKind.AGENT,
         agent_id: str = "",
         labels: Sequence[str] = (),
+        tenant: str | None = None,
     ) -> ClientIdentity:
         """Let an identity in whose certificates another authority signs.
 
@@ -75,6 +78,7 @@ class AsyncIdentityCalls(AsyncCalls):
             "kind": kind,
             "agent_id": agent_id,
             "labels": labels,
+            "tenant": tenant,
         }
         raw = await self._send("POST", "/v1/certificates", _wire.encode(_wire.present(body)))
         return _wire_identity.certificate(raw)[0]

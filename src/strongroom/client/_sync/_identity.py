@@ -27,6 +27,7 @@ class IdentityCalls(Calls):
         kind: PrincipalKind | str = PrincipalKind.AGENT,
         agent_id: str = "",
         labels: Sequence[str] = (),
+        tenant: str | None = None,
     ) -> tuple[ClientIdentity, str]:
         """Let an identity in and sign its first certificate; with it comes the certificate in PEM.
 
@@ -46,6 +47,7 @@ class IdentityCalls(Calls):
             "kind": kind,
             "agent_id": agent_id,
             "labels": labels,
+            "tenant": tenant,
         }
         raw = self._send("POST", "/v1/certificates", _wire.encode(_wire.present(body)))
         return _wire_identity.certificate(raw)
@@ -61,6 +63,7 @@ class IdentityCalls(Calls):
         kind: PrincipalKind | str = PrincipalKind.AGENT,
         agent_id: str = "",
         labels: Sequence[str] = (),
+        tenant: str | None = None,
     ) -> ClientIdentity:
         """Let an identity in whose certificates another authority signs.
 
@@ -76,6 +79,7 @@ class IdentityCalls(Calls):
             "kind": kind,
             "agent_id": agent_id,
             "labels": labels,
+            "tenant": tenant,
         }
         raw = self._send("POST", "/v1/certificates", _wire.encode(_wire.present(body)))
         return _wire_identity.certificate(raw)[0]

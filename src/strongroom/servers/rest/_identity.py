@@ -85,6 +85,7 @@ def _create(s: Session, o: mi.NewCertificate) -> object:
             kind=o.kind,
             agent_id=o.agent_id,
             labels=o.labels,
+            tenant=o.tenant,
         )
         return _out(allowed, None)
     return _out(
@@ -99,6 +100,7 @@ def _create(s: Session, o: mi.NewCertificate) -> object:
             kind=o.kind,
             agent_id=o.agent_id,
             labels=o.labels,
+            tenant=o.tenant,
         )
     )
 

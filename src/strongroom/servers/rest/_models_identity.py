@@ -27,6 +27,7 @@ class NewCertificate(m.Input):
     kind: Kind = "agent"
     agent_id: str = ""
     labels: list[str] = []
+    tenant: str | None = None
 
 
 class RenewalOrder(m.Input):
@@ -60,6 +61,7 @@ class IdentityOut(m.Output):
     revoked_at: AwareDatetime | None
     serial: str
     not_after: AwareDatetime | None
+    tenant: str
 
 
 class CertificateOut(m.Output):
