@@ -441,6 +441,75 @@ def test_what_cannot_be_written_to_the_log_is_not_answered(
     monkeypatch.undo()
 
 
+@pytest.mark.parametrize("share", [0, 20])
+def test_a_log_on_a_full_disk_is_whole_afterwards(
+    agents: Agents, keystore: LocalKeystore, monkeypatch: pytest.MonkeyPatch, share: int
+) -> None:
+    """A line that was not written, or half of it, leaves no gap: the agent goes on, and starts again."""
+    path = agents.directory / "full.log"
+    log = AgentLog(path, keystore, tell=lambda _: None)
+    log.append("unwrap", outcome="ok")
+    before, real = path.read_bytes(), os.write
+
+    def full(fd: int, data: bytes) -> int:
+        if not share:
+            raise OSError(28, "no space")
+        return real(fd, data[:share])
+
+    with monkeypatch.context() as patch:
+        patch.setattr("strongroom.kms._agent_log.os.write", full)
+        for _ in range(3):
+            with pytest.raises(StorageError):
+                log.append("unwrap", outcome="ok")
+    assert path.read_bytes() == before
+    log.append("unwrap", outcome="ok")
+    log.close()
+    AgentLog(path, keystore, tell=lambda _: None).close()
+    assert [e["op"] for e in read_agent_log(path, keystore)] == [
+        "begin", "start", "unwrap", "unwrap", "stop", "start", "stop"
+    ]  # fmt: skip
+
+
+def test_half_a_line_that_cannot_be_taken_back_stops_the_log(
+    agents: Agents, keystore: LocalKeystore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is written after it until the agent starts anew, which cuts it off."""
+    path = agents.directory / "torn.log"
+    log, real = AgentLog(path, keystore, tell=lambda _: None), os.write
+
+    def refused(fd: int, size: int) -> None:
+        raise OSError(5, "broken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("strongroom.kms._agent_log.os.write", lambda fd, data: real(fd, data[:20]))
+        patch.setattr("strongroom.kms._agent_log.os.ftruncate", refused)
+        with pytest.raises(StorageError):
+            log.append("unwrap", outcome="ok")
+    with pytest.raises(StorageError, match="half a line"):
+        log.append("unwrap", outcome="ok")
+    AgentLog(path, keystore, tell=lambda _: None).close()
+    assert [e.get("torn_bytes") for e in read_agent_log(path, keystore)] == [None, 0, 20, None]
+
+
+def test_no_client_makes_a_line_that_does_not_verify(agents: Agents, keystore: LocalKeystore) -> None:
+    """The longest values that a context can have, all of them escaped, are told in brief."""
+    client = agents.client(agents.serve(keystore))
+    for value in ("\x01" * 1024, "\U0001f511" * 256):
+        bound = dict.fromkeys(("store_id", "namespace", "key_version", "purpose"), value)
+        client.unwrap(client.wrap(SecretKey.generate(), bound), bound)
+    assert len([e for e in read_agent_log(agents.directory / "a.log", keystore) if "uid" in e]) == 4
+
+
+def test_no_client_gets_the_key_of_the_log(agents: Agents, keystore: LocalKeystore) -> None:
+    """Who has read the first line of the log cannot have its key unwrapped, and forge what follows."""
+    client = agents.client(agents.serve(keystore))
+    first = json.loads((agents.directory / "a.log").read_text().splitlines()[0])
+    with pytest.raises(KmsDeniedError):
+        client.unwrap(bytes.fromhex(first["key"]), {"purpose": "key-agent-log", "log_id": first["log_id"]})
+    *_, last = read_agent_log(agents.directory / "a.log", keystore)
+    assert (last["op"], last["outcome"]) == ("unwrap", "kms_denied")
+
+
 @pytest.fixture
 def written(tmp_path: Path, keystore: LocalKeystore) -> Path:
     """A log of six lines."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 
+import apsw
 import pytest
 from tests.engine.conftest import OpenRoom, save_snapshot
-from tests.rotation.rotated import NS, assert_all_there, fill, keys_in_use, ns_of, rows_under, states
+from tests.rotation.rotated import NOTE, NS, assert_all_there, fill, keys_in_use, ns_of, rows_under, states
 
-from strongroom.crypto import CHACHA20_POLY1305, sealed_header
+from strongroom.crypto import AES_256_GCM, CHACHA20_POLY1305, sealed_header
 from strongroom.engine import Room
 from strongroom.errors import (
     AccessDeniedError,
@@ -17,8 +18,10 @@ from strongroom.errors import (
     InvalidInputError,
     KeyMovedError,
     NotFoundError,
+    StorageBusyError,
 )
 from strongroom.keyring import KeyState
+from strongroom.ledger import WaveState
 from strongroom.model import SYSTEM_NAME, RotationState
 
 
@@ -217,8 +220,6 @@ def test_finalising_waits_until_all_has_moved(room: Room) -> None:
     with pytest.raises(ConflictError):
         room.rotation_finalise(rotation.id)
     waves = room.engine.rotations.waves
-    from tests.rotation.rotated import NOTE
-
     waves.work(rotation.id, NOTE, once=True)  # the next keys are made
     victim = min(keys_in_use(room) - set(keyring.own_key_ids(ns_of(room))))
     keyring.disable_data_key(victim)
@@ -321,3 +322,99 @@ def test_bad_orders(room: Room) -> None:
     with pytest.raises(InvalidInputError):
         room.rotation_pause(0)
     assert room.rotation_status() == []
+
+
+def test_finalising_loses_against_a_rollback_that_comes_between(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rolled back while every record is opened once more, it destroys no key, of neither epoch."""
+    wanted = fill(room, 16)
+    before = keys_in_use(room)
+    (rotation,) = room.rotate("data", namespaces=[NS])
+    host = room.engine.rotations.host
+    opens = host.opens
+
+    def meanwhile(ns: int) -> int:
+        room.rotation_rollback(rotation.id, wait=False)
+        return opens(ns)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "opens", meanwhile)
+        with pytest.raises(ConflictError, match="rolled back"):
+            room.rotation_finalise(rotation.id)
+    assert KeyState.DESTROYED not in states(room).values()
+    (done,) = room.rotation_work([rotation.id])
+    assert done.state == RotationState.RETURNED and keys_in_use(room) == before
+    assert_all_there(room, wanted)
+
+
+def test_destroyed_keys_leave_the_log_also_when_the_first_attempt_came_no_further(room: Room) -> None:
+    """A reader kept the log; the repetition, which has no key left to destroy, cuts it all the same."""
+    fill(room, 16)
+    path = room.engine.vault.keyring._book.path
+    (rotation,) = room.rotate("data", namespaces=[NS])
+    db = apsw.Connection(str(path))
+    sql = "SELECT wrapped FROM data_keys WHERE ns = ? AND subject <> x'' AND state = 3"
+    wrapped = [w for (w,) in db.execute(sql, (ns_of(room),))]
+    room.engine.vault.keyring._book.db.set_busy_timeout(50)
+    db.execute("BEGIN")
+    assert db.execute("SELECT count(*) FROM data_keys").get
+    with pytest.raises(StorageBusyError):
+        room.rotation_finalise(rotation.id)
+    db.execute("ROLLBACK")
+    db.close()
+    assert room.rotation_finalise(rotation.id).state == RotationState.FINALISED
+    raw = b"".join(p.read_bytes() for p in path.parent.glob("keyring.db*"))
+    assert len(wrapped) == 7 and not [w for w in wrapped if w in raw]
+
+
+def test_a_clock_that_was_set_back_does_not_keep_the_work_of_a_dead_worker(room: Room) -> None:
+    """A claim that ends hours ahead was made by another clock: somebody else takes the part at once."""
+    wanted = fill(room, 16)
+    (rotation,) = room.rotate("data", namespaces=[NS], wait=False)
+    waves, ledger = room.engine.rotations.waves, room.engine.ledger
+    waves.work(rotation.id, NOTE, once=True)
+    hours = 3 * 3600 * 1_000_000
+    assert ledger.claim_part(rotation.id, b"deadbeef", room.engine.now_us() + hours, 300_000) == 0
+    stop = threading.Event()
+    guard = threading.Timer(30, stop.set)
+    guard.start()
+    assert waves.work(rotation.id, NOTE, stop=stop).state == WaveState.MOVED
+    guard.cancel()
+    assert_all_there(room, wanted)
+
+
+def test_a_change_of_suite_that_came_second_changes_no_suite(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused because another process was a moment faster, it leaves no trace in the keys of that one."""
+    fill(room, 8)
+    waves, ledger = room.engine.rotations.waves, room.engine.ledger
+    ns = ns_of(room)
+    looks = [ledger.waves]
+
+    def nothing_yet(*args: object, **options: object) -> list[object]:
+        monkeypatch.setattr(ledger, "waves", looks[0])
+        room.rotate("data", namespaces=[NS], wait=False)
+        return []
+
+    monkeypatch.setattr(ledger, "waves", nothing_yet)
+    with pytest.raises(ConflictError):
+        waves.begin(ns, "suite", NOTE, suite=CHACHA20_POLY1305)
+    (rotation,) = room.rotation_work()
+    assert rotation.suite == "AES-256-GCM"
+    assert {room.engine.vault.keyring.suite_of_key(ns, k) for k in keys_in_use(room)} == {AES_256_GCM}
+
+
+def test_a_change_of_suite_that_was_killed_before_its_wave_can_be_rolled_back_later(room: Room) -> None:
+    """The suite to return to is that of the keys that there are, not that of an epoch that never came."""
+    wanted = fill(room, 8)
+    keyring, ns = room.engine.vault.keyring, ns_of(room)
+    keyring.begin_epoch(ns, CHACHA20_POLY1305, NOTE)  # and killed
+    (rotation,) = room.rotate("suite", suite="ChaCha20-Poly1305", namespaces=[NS])
+    room.rotation_rollback(rotation.id)
+    late = room.store("late alpha", namespace=NS, subject="user:late")
+    wanted[late.memory_id] = late.content
+    assert {keyring.suite_of_key(ns, k) for k in keys_in_use(room)} == {AES_256_GCM}
+    room.flush()
+    assert_all_there(room, wanted)

@@ -1,7 +1,8 @@
 """The key agent's own log: append-only, each line bound to all before it (spec/key-agent.md, "The log").
 
-The key of a line's MAC is derived from that of the line before and forgotten when it was used (forward
-security after Bellare and Yee, CT-RSA 2003). The first one is wrapped by the agent's own provider.
+The key of a line's MAC is derived from that of the line before and forgotten when it was used (after Bellare
+and Yee, CT-RSA 2003): what is read from the agent's memory forges no earlier line. The first key is wrapped
+by the agent's own provider, so whoever can use that can make another log; the heads outside show it.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from pathlib import Path
 from typing import IO, Any, Final
 
 from strongroom.crypto import SecretKey
-from strongroom.errors import StorageError, TamperedError
+from strongroom.errors import LimitExceededError, StorageError, StorageFullError, TamperedError
 from strongroom.kms._contract import KmsProvider
 from strongroom.kms.files import FILE_MODE, require_private_file, storage_error
 
 _NEXT: Final = "key-agent-log/next"
-_PURPOSE: Final = "key-agent-log"
+LOG_PURPOSE: Final = "key-agent-log"
 _TOLD_EVERY: Final = 100
 _LINE_BYTES_MAX: Final = 8_192
 _MAC_MARK: Final = ',"mac":"'
@@ -35,7 +36,7 @@ def _dumps(entry: Mapping[str, object]) -> str:
 
 
 def _context(log_id: str) -> dict[str, str]:
-    return {"purpose": _PURPOSE, "log_id": log_id}
+    return {"purpose": LOG_PURPOSE, "log_id": log_id}
 
 
 def _to_stderr(text: str) -> None:
@@ -53,11 +54,19 @@ class _Chain:
 
     def next(self, body: str) -> str:
         """The MAC of the next line, in hexadecimal; its key is gone afterwards."""
-        self.mac = self._key.mac(self.mac + body.encode("ascii"))
+        return self.passed(self.mac_of(body))
+
+    def mac_of(self, body: str) -> bytes:
+        """The MAC of the next line, which may yet not be written."""
+        return self._key.mac(self.mac + body.encode("ascii"))
+
+    def passed(self, mac: bytes) -> str:
+        """The next line, with this MAC, is there: its key is gone; the MAC in hexadecimal."""
+        self.mac = mac
         key, self._key = self._key, self._key.derive(_NEXT)
         key.wipe()
         self.n += 1
-        return self.mac.hex()
+        return mac.hex()
 
 
 class AgentLog:
@@ -82,6 +91,7 @@ class AgentLog:
         self._lock = threading.Lock()
         self._path = path
         self._dirty = False
+        self._torn = False
         fresh = not path.exists()
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -109,7 +119,8 @@ class AgentLog:
         """Write one line; it is in the file when this returns, and on the disk after ``sync``.
 
         Raises:
-            StorageError: it could not be written; then nothing that it tells of may happen.
+            StorageError: it could not be written; then nothing that it tells of may happen. The file and what
+            follows are as if nobody had tried. LimitExceededError: no line is so long.
         """
         with self._lock:
             body = _dumps({"n": self._chain.n + 1, "time_us": self._clock_us(), "op": op, **fields})[:-1]
@@ -142,13 +153,26 @@ class AgentLog:
             self._write(_dumps(entry)[:-1])
 
     def _write(self, body: str) -> None:
-        line = f'{body}{_MAC_MARK}{self._chain.next(body)}"}}\n'.encode("ascii")
+        mac = self._chain.mac_of(body)
+        line = f'{body}{_MAC_MARK}{mac.hex()}"}}\n'.encode("ascii")
+        if len(line) > _LINE_BYTES_MAX:
+            raise LimitExceededError(f"a line of the key agent's log has at most {_LINE_BYTES_MAX} bytes")
+        if self._torn:
+            raise StorageError(
+                "the log of the key agent ends in half a line", hint="make room, and start the agent anew"
+            )
         try:
+            size = os.fstat(self._fd).st_size
             written = os.write(self._fd, line)
+            if written != len(line):
+                self._torn = True  # unless it can be taken back
+                os.ftruncate(self._fd, size)
+                self._torn = False
         except OSError as e:
             raise storage_error(e, self._path.name) from None
         if written != len(line):
-            raise StorageError("the log of the key agent could not be written")
+            raise StorageFullError
+        self._chain.passed(mac)
         self._dirty = True
 
 

@@ -27,7 +27,7 @@ from strongroom.errors import (
     KmsThrottledError,
     StrongroomError,
 )
-from strongroom.kms._agent_log import AgentLog, read_agent_log
+from strongroom.kms._agent_log import LOG_PURPOSE, AgentLog, read_agent_log
 from strongroom.kms._agent_wire import (
     ANSWER_HEAD,
     FAILED,
@@ -52,6 +52,7 @@ from strongroom.kms.files import storage_error
 __all__ = ["AgentLimits", "AgentLog", "AgentServer", "Bucket", "read_agent_log"]
 
 _LOGGED: Final = ("store_id", "namespace", "key_version", "purpose")
+_LOGGED_CHARACTERS_MAX: Final = 100
 _SYNC_S: Final = 1.0
 _BACKLOG: Final = 64
 _NOISE_PER_S: Final = 1.0
@@ -275,10 +276,10 @@ class AgentServer:
 
     def _logged(self, op: str, context: Mapping[str, str], pid: int, uid: int) -> _Logged:
         fields: dict[str, str | int] = {"uid": uid, "pid": pid}
-        fields.update({name: context[name] for name in _LOGGED if name in context})
-        return _Logged(self, op, fields, context.get("store_id", ""), uid)
+        fields.update({name: _brief(context[name]) for name in _LOGGED if name in context})
+        return _Logged(self, op, fields, context, uid)
 
-    def check(self, store_id: str, uid: int) -> None:
+    def check(self, context: Mapping[str, str], uid: int) -> None:
         """Raises: KmsThrottledError: too many requests of this user. KmsDeniedError: not a store of ours."""
         now = self._clock()
         with self._lock:
@@ -291,8 +292,10 @@ class AgentServer:
             passed = bucket.take(now)
         if not passed:
             raise KmsThrottledError
-        if self._stores and store_id not in self._stores:
+        if self._stores and context.get("store_id", "") not in self._stores:
             raise KmsDeniedError("the key agent does not serve this store")
+        if context.get("purpose") == LOG_PURPOSE:
+            raise KmsDeniedError("the key of its log is for the key agent alone")
 
     def note(self, op: str, outcome: str, fields: Mapping[str, str | int]) -> None:
         """One line of the log. Raises: StorageError."""
@@ -330,14 +333,19 @@ class _Logged:
     """Around one request: admission before it, one line of the log after it, whatever it came to."""
 
     def __init__(
-        self, server: AgentServer, op: str, fields: dict[str, str | int], store_id: str, uid: int
+        self,
+        server: AgentServer,
+        op: str,
+        fields: dict[str, str | int],
+        context: Mapping[str, str],
+        uid: int,
     ) -> None:
         self._server, self._op, self._fields = server, op, fields
-        self._store_id, self._uid = store_id, uid
+        self._context, self._uid = context, uid
 
     def __enter__(self) -> None:
         try:
-            self._server.check(self._store_id, self._uid)
+            self._server.check(self._context, self._uid)
         except StrongroomError as e:
             self._server.note_refusal(self._op, e.code, self._fields, self._uid)
             raise
@@ -345,6 +353,13 @@ class _Logged:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
         outcome = "ok" if error is None else getattr(error, "code", "internal")
         self._server.note(self._op, str(outcome), self._fields)
+
+
+def _brief(text: str) -> str:
+    """A value of a client's context for the log: those of a store are short, others are cut."""
+    if len(text) <= _LOGGED_CHARACTERS_MAX:
+        return text
+    return f"{text[:_LOGGED_CHARACTERS_MAX]}... ({len(text)} characters)"
 
 
 def _bound(path: Path, *, private: bool) -> socket.socket:

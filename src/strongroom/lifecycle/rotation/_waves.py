@@ -76,16 +76,21 @@ class Waves:
                 "a rotation of this namespace is not ended yet",
                 hint="strongroom rotate status; then finalise it or roll it back",
             )
-        former = self._keyring.suite(ns)
         barrier = self._keyring.begin_epoch(ns, suite, note)
+        former = self._keyring.suite_of_key(ns, barrier - 1)  # not that of an epoch that was begun in vain
         now_us = self._host.now_us()
         low, high = (1, barrier - 1) if key_id is None else (key_id, key_id)
         row = WaveRow(
             id=0, ns=ns, state=WaveState.PREPARING, paused=0, kind=kind, low=low, high=high, barrier=barrier,
-            suite=former if suite is None else suite, former_suite=former, through_seq=0, created_us=now_us,
+            suite=self._keyring.suite(ns), former_suite=former, through_seq=0, created_us=now_us,
             updated_us=now_us, moved=0, error="", reason=b"",
         )  # fmt: skip
-        return self._ledger.begin_wave(row)
+        try:
+            return self._ledger.begin_wave(row)
+        except ConflictError:
+            if suite is not None:  # another process was first: its new keys are not to be of this suite
+                self._keyring.begin_epoch(ns, former, note)
+            raise
 
     def pause(self, wave: int) -> bool:
         """Let workers stop after the batch they are at; False: it is not moving."""
@@ -148,7 +153,10 @@ class Waves:
             self._ledger.change_wave(
                 wave, (WaveState.MOVED,), self._host.now_us(), state=int(WaveState.FINALISING), error=""
             )
-        self._finish(self._ledger.wave(wave))
+        row = self._ledger.wave(wave)
+        if row.state not in (WaveState.FINALISING, WaveState.FINALISED):  # its range may be another by now
+            raise ConflictError("the rotation was rolled back meanwhile; nothing was destroyed")
+        self._finish(row)
 
     def _left(self, row: WaveRow) -> list[int]:
         """Keys in the wave's range that live rows are still sealed with and that are not destroyed."""
@@ -306,6 +314,5 @@ class Waves:
         total = 0
         while count := self._keyring.destroy_keys(row.ns, row.low, row.high, keep, note):
             total += count
-        if total:
-            self._keyring.cut()
+        self._keyring.cut()  # also when an attempt before has destroyed them and came no further
         return total
