@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import apsw
 import numpy as np
 import pytest
 from tests.engine.conftest import OpenRoom
@@ -13,6 +14,7 @@ import strongroom
 from strongroom.audit import AuditFilter
 from strongroom.config import CONFIG_NAME
 from strongroom.engine import Room
+from strongroom.ledger import WriteBatch
 
 NS = "company_a/support"
 ALICE, BOB = "user:alice", "user:bob"
@@ -37,6 +39,18 @@ def destroy_keys(room: Room, subject: str) -> None:
     keyring = room.engine.vault.keyring
     key = keyring.data_key(entry.ns, room.engine.vault.blinded_subject(entry.ns, subject), create=False)
     keyring.destroy_data_key(key.key_id)
+
+
+def destroy_pseudonym(room: Room) -> None:
+    """As in a store of before there were any; the head is made anew over what is left."""
+    entry = room.engine.registry.get(NS)
+    assert entry is not None
+    db = apsw.Connection(str(room.engine.directory / "ledger.db"))
+    db.set_busy_timeout(10_000)
+    db.execute("DELETE FROM record WHERE ns = ? AND field = 3", (entry.ns,))
+    db.close()
+    room.engine.ledger.reset_head(entry.ns)
+    room.engine.pseudonyms._known.clear()
 
 
 def test_every_operation_on_memories_of_a_subject_is_found_by_its_name(room: Room) -> None:
@@ -110,21 +124,89 @@ def test_two_processes_that_meet_a_subject_at_once_agree_on_it(open_room: OpenRo
     assert here is not None and there is not None
     first = one.engine.pseudonyms.of(here, [ALICE, BOB], create=True)
     late = two.engine.pseudonyms
-    ids = {s: two.engine.vault.blinded_subject(there.ns, s)[:16] for s in (ALICE, BOB)}
+    made = late._make(there, [(ALICE, 0), (BOB, 0)])
     with pytest.raises(strongroom.errors.DuplicateMemoryError):  # between its reading and its writing
-        late._make(there, [(ALICE, 0), (BOB, 0)], ids)
+        two.engine.ledger.commit(WriteBatch(puts=[draft.put for draft in made]))
     assert late.of(there, [ALICE, BOB], create=True) == first
+
+
+@pytest.mark.parametrize("way", ["store", "store_many", "update"])
+def test_a_pseudonym_that_another_process_made_meanwhile_counts(
+    open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Between a write's reading and its commit: the write is repeated, once, and says what the other says."""
+    one, two = open_room(), open_room(worker=False)
+    there = one.store("somebody's, of before", namespace=NS, subject=ALICE)
+    destroy_pseudonym(one)
+    late = two.engine.pseudonyms
+    drafted = late.drafted
+
+    def meanwhile(*arguments: Any) -> Any:
+        answer = drafted(*arguments)
+        assert answer[1], "nothing to be overtaken in"
+        one.engine.pseudonyms._known.clear()
+        one.store("the other process", namespace=NS, subject=ALICE)
+        return answer
+
+    monkeypatch.setattr(late, "drafted", meanwhile)
+    if way == "store":
+        two.store("late", namespace=NS, subject=ALICE)
+    elif way == "store_many":
+        two.store_many([{"content": "late", "namespace": NS, "subject": ALICE}])
+    else:
+        two.update(there.memory_id, namespace=NS, content="late")
+    assert len(set(pseudonyms(one)[1:])) == 1
+    assert [m.content for m in one.list(namespaces=[NS], limit=50).memories].count("late") == 1
+    assert one.check(read_data=True).ok
+
+
+def test_the_first_memory_of_a_subject_is_one_commit_of_the_ledger(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pseudonym goes with it: all or nothing, and one fsync less."""
+    room.store("the namespace is there", namespace=NS)
+    commits: list[list[int]] = []
+    commit = room.engine.ledger.commit
+
+    def noted(batch: WriteBatch) -> list[int]:
+        commits.append([p.field for p in batch.puts])
+        return commit(batch)
+
+    monkeypatch.setattr(room.engine.ledger, "commit", noted)
+    room.store("one", namespace=NS, subject=ALICE)
+    assert [fields for fields in commits if 0 in fields or 3 in fields] == [[0, 3]]
+    assert about(room, ALICE) == ["store"]
+
+
+def test_a_failed_write_leaves_no_pseudonym_of_a_new_subject(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry of the failure names nobody: what was drawn for it was never written."""
+    room.store("the namespace is there", namespace=NS)
+    commit = room.engine.ledger.commit
+
+    def full(batch: WriteBatch) -> list[int]:
+        if batch.puts:
+            raise strongroom.errors.StorageFullError()
+        return commit(batch)
+
+    monkeypatch.setattr(room.engine.ledger, "commit", full)
+    with pytest.raises(strongroom.errors.StorageFullError):
+        room.store("one", namespace=NS, subject=ALICE)
+    monkeypatch.undo()
+    assert pseudonyms(room) == [] == about(room, ALICE)
+    room.store("one", namespace=NS, subject=ALICE)
+    assert about(room, ALICE) == ["store"]
 
 
 def test_rows_of_pseudonyms_pass_check_and_count_in_the_head(room: Room, open_room: OpenRoom) -> None:
     """They are rows like others: authenticated, counted, and missed when they are gone."""
     room.store("one", namespace=NS, subject=ALICE)
     assert room.check(read_data=True).ok
-    import apsw
-
     entry = room.engine.registry.get(NS)
     assert entry is not None
     db = apsw.Connection(str(room.engine.directory / "ledger.db"))
+    db.set_busy_timeout(10_000)
     db.execute("DELETE FROM record WHERE ns = ? AND field = 3", (entry.ns,))
     db.close()
     assert not room.check().ok

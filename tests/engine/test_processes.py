@@ -95,3 +95,17 @@ def test_no_acknowledged_memory_is_lost_when_writers_are_killed(data: Path, open
     assert report.ok, report.findings
     room.flush(timeout_s=120)
     assert room.stats().embedded == len(seen)
+
+
+def test_a_store_goes_by_the_settings_that_another_process_has_changed(open_room: OpenRoom) -> None:
+    """A known namespace is not looked up first; its settings as they are now count all the same."""
+    one, two = open_room(), open_room(worker=False)
+    one.store("the namespace is there", namespace=NS)
+    two.engine.registry.refresh()
+    before = two.engine.registry.get(NS)
+    one.update_namespace(NS, language="german")
+    assert two.engine.registry.get(NS) == before
+    two.store("one more", namespace=NS)
+    entry = two.engine.registry.get(NS)
+    assert entry is not None and entry.language == "german"
+    assert two.list(namespaces=[NS]).memories[0].content == "one more"

@@ -17,7 +17,7 @@ from strongroom.errors import (
     StrongroomError,
     VersionConflictError,
 )
-from strongroom.ledger import Put, QueueItem, SqliteLedger, WriteBatch, element, element_of
+from strongroom.ledger import OutdatedError, Put, QueueItem, SqliteLedger, WriteBatch, element, element_of
 from strongroom.model import QueueStats
 
 ID = b"a" * 16
@@ -37,6 +37,21 @@ def test_seqs_are_counted_per_namespace_and_reported_in_order(ledger: SqliteLedg
     assert ledger.head(1)[0] == ledger.head(2)[0] == 2
     assert [r.seq for r in ledger.changes(1, 0, 10)] == [1, 2]
     assert [r.seq for r in ledger.changes(1, 1, 10)] == [2]
+    assert_whole(ledger)
+
+
+def test_a_batch_is_refused_when_what_it_relies_on_has_changed(ledger: SqliteLedger) -> None:
+    """A later row of namespace 0 counts, of the same transaction too; one of the audit log does not."""
+    log = [Put(0, bytes([f]) * 16, f, 1, 1, 1, LIVE, 0, bytes(80)) for f in (19, 20)]
+    ledger.commit(WriteBatch(puts=[Put(0, ID, 16, 1, 1, 1, LIVE, 0, bytes(80)), *log]))
+    ledger.commit(WriteBatch(puts=[memory(1, ID)], relies_on=1))
+    ledger.commit(WriteBatch(puts=[memory(1, OTHER)], relies_on=3))
+    ledger.commit(WriteBatch(puts=[Put(0, OTHER, 17, 1, 1, 1, LIVE, 0, bytes(80))]))
+    for stale in (0, 1, 3):
+        with pytest.raises(OutdatedError):
+            ledger.commit(WriteBatch(puts=[memory(1, b"c" * 16)], relies_on=stale, audit=[b"entry"]))
+    assert ledger.get(1, b"c" * 16) is None and ledger.audit_count() == 0
+    ledger.commit(WriteBatch(puts=[memory(1, b"c" * 16)], relies_on=4))
     assert_whole(ledger)
 
 

@@ -16,17 +16,21 @@ from strongroom import audit
 from strongroom.engine._decide import decide
 from strongroom.errors import (
     AccessDeniedError,
+    DuplicateMemoryError,
     InternalError,
     KeyMovedError,
+    StorageBusyError,
     StrongroomError,
     UnauthenticatedError,
+    VersionConflictError,
 )
-from strongroom.ledger import WriteBatch
+from strongroom.ledger import OutdatedError, WriteBatch
 from strongroom.model import IN_PROCESS, Action, AuditEntry, Principal, RequestContext
 from strongroom.model.rows import Facts, Reach
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
+    from strongroom.engine._pseudonyms import PseudonymDraft
     from strongroom.engine._registry import NamespaceEntry
 
 T = TypeVar("T")
@@ -57,6 +61,9 @@ class Call:
     context: RequestContext = IN_PROCESS
     details: dict[str, str] = field(default_factory=dict)  # further facts for the audit entry
     subjects: dict[bytes, None] = field(default_factory=dict)  # pseudonyms, in order
+    drafts: list[PseudonymDraft] = field(default_factory=list)  # of new subjects: they go into the commit
+    apart: bool = False  # whether pseudonyms of new subjects are committed first, as others make them too
+    relies_on: int | None = None  # the watermark of the registry that a store was prepared from
     reaches: dict[int, Reach] = field(default_factory=dict)  # by namespace number; WHOLE where there is none
     of_memory: bool = False  # whether the policies named in the details decided about single memories
     concealed: str = ""  # why it was denied, when the answer does not say that it was
@@ -155,8 +162,44 @@ class Call:
         """Note the data subjects that the operation is about; the audit entry has their pseudonyms."""
         named = {s: None for s in subjects if s is not None}
         if named and self.engine.config.audit.record_subjects:
-            found = self.engine.pseudonyms.of(entry, named, create=create)
+            pseudonyms = self.engine.pseudonyms
+            if create and not self.apart:
+                found, drafts = pseudonyms.drafted(entry, named)
+                self.drafts += drafts
+            else:
+                found = pseudonyms.of(entry, named, create=create)
             self.subjects.update(dict.fromkeys(found))
+
+    def forget_subjects(self) -> None:
+        """Nothing was committed: the operation is about nobody yet."""
+        self.subjects.clear()
+        self.drafts.clear()
+
+    def begin_again(self) -> None:
+        """What a write was prepared from has changed: take in what there is now."""
+        self.forget_subjects()
+        self.apart = True
+        self.engine.registry.refresh()
+
+    def commit(self, batch: WriteBatch) -> list[int]:
+        """Commit a write; pseudonyms that were made for it come last, in the same transaction.
+
+        Raises:
+            OutdatedError: prepare it again after ``begin_again``. And as ``Ledger.commit``.
+        """
+        drafts = self.drafts
+        batch.puts += [draft.put for draft in drafts]
+        try:
+            seqs = self.engine.ledger.commit(batch)
+        except (DuplicateMemoryError, VersionConflictError):
+            if not drafts:
+                raise
+            raise OutdatedError from None  # perhaps somebody else made the same pseudonym: it counts
+        self.written = True
+        if drafts:
+            self.engine.pseudonyms.keep(drafts)
+            drafts.clear()
+        return seqs
 
     def audit_ok(self) -> list[bytes]:
         """The entry of a write, to share the transaction of the write."""
@@ -207,15 +250,21 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
 
 
 def _repeated(call: Call, work: Callable[[Call], T]) -> T:
-    """Do the work; again when a key was rotated under its hands and nothing was written yet."""
+    """Do the work; again when a key was rotated, or the registry changed, and nothing was written yet."""
     for _ in range(_TRIES):
         try:
             return work(call)
         except KeyMovedError:
             if call.written or not call.repeatable:
                 raise
+            call.forget_subjects()
             call.engine.vault.keyring.refresh()
-    return work(call)
+        except OutdatedError:
+            call.begin_again()
+    try:
+        return work(call)
+    except OutdatedError:
+        raise StorageBusyError("what the operation relies on changes all the time") from None
 
 
 def _record_failure(call: Call, error: StrongroomError) -> None:
@@ -224,6 +273,8 @@ def _record_failure(call: Call, error: StrongroomError) -> None:
     if denied:
         engine.metrics.denied.labels(error.code).inc()
     reason = (call.concealed or call.reason) if denied else ""
+    for draft in call.drafts:  # pseudonyms that nothing was written under stand for nobody
+        call.subjects.pop(draft.pseudonym, None)
     try:
         engine.ledger.commit(WriteBatch(audit=[call.entry("denied" if denied else error.code, reason)]))
     except StrongroomError as e:

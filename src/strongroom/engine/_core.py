@@ -318,9 +318,16 @@ class Engine:
     def namespace_for_store(self, call: Call, name: str) -> NamespaceEntry:
         """The namespace to store into, made on first use when the configuration allows it.
 
+        One that is known is taken as it is when the call relies on the registry: the commit compares.
+
         Raises:
             NamespaceNotFoundError: it is not there and ``access.auto_create_namespaces`` is off.
         """
+        if call.relies_on is not None:
+            known = self.registry.get(name)
+            if known is not None:
+                return known
+            call.relies_on = None
         self.registry.refresh()
         entry = self.registry.get(name)
         if entry is None:

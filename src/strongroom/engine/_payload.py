@@ -21,6 +21,7 @@ from strongroom.model import Memory
 PAYLOAD_SCHEMA = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FLOAT32_LE = np.dtype("<f4")
 _VECTOR_HEADER = struct.Struct("<BQII")  # schema, content version, model number, dimensions
 
 
@@ -112,7 +113,7 @@ def decode_as(kind: type[T], raw: bytes) -> T:
 def encode_vector(vector: NDArray[np.float32], content_version: int, model_no: int) -> bytes:
     """``vector``: float32, shape (dimensions,)."""
     head = _VECTOR_HEADER.pack(PAYLOAD_SCHEMA, content_version, model_no, vector.shape[0])
-    return head + vector.astype("<f4", copy=False).tobytes()
+    return head + vector.astype(_FLOAT32_LE, copy=False).tobytes()
 
 
 def decode_vector(raw: bytes) -> tuple[NDArray[np.float32], int, int]:

@@ -12,7 +12,7 @@ import os
 from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from threading import Lock
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.errors import DuplicateMemoryError, IntegrityError, KeyStateError, VersionConflictError
@@ -26,6 +26,15 @@ BYTES: Final = 8
 _ID_BYTES: Final = 16
 _CACHED_MAX: Final = 65_536
 _TRIES: Final = 8
+
+
+class PseudonymDraft(NamedTuple):
+    """A pseudonym that was made and is not committed yet."""
+
+    ns: int
+    subject: str
+    pseudonym: bytes
+    put: Put
 
 
 class Pseudonyms:
@@ -46,20 +55,51 @@ class Pseudonyms:
         Raises:
             IntegrityError: a row is not what this store sealed. StorageError, KeyManagementError.
         """
-        self._renew()
         known = self._known
-        missing = [s for s in dict.fromkeys(subjects) if (entry.ns, s) not in known]
+        missing = self._missing(entry, subjects)
         for _ in range(_TRIES):
             if not missing:
                 break
-            missing = self._fetch(entry, missing, create=create)
-            if not create:
+            wanting = self._fetch(entry, missing)
+            if not create or not wanting:
                 break
+            made = self._make(entry, wanting)
+            try:
+                self._engine.ledger.commit(WriteBatch(puts=[draft.put for draft in made]))
+            except (DuplicateMemoryError, VersionConflictError):
+                missing = [s for s, _ in wanting]  # another process was first: theirs counts
+                continue
+            self.keep(made)
+            break
         return [p for s in dict.fromkeys(subjects) if (p := known.get((entry.ns, s)))]
 
-    def _fetch(self, entry: NamespaceEntry, subjects: list[str], *, create: bool) -> list[str]:
-        """Take in what the ledger holds of them, and make the others; those that have to be asked again."""
-        ids = {s: self._engine.vault.blinded_subject(entry.ns, s)[:_ID_BYTES] for s in subjects}
+    def drafted(
+        self, entry: NamespaceEntry, subjects: Collection[str]
+    ) -> tuple[list[bytes], list[PseudonymDraft]]:
+        """The pseudonym of each subject, and those of them that were made just now.
+
+        They are to be committed together with what they were made for, and kept (``keep``) afterwards. The
+        commit fails when somebody else has made one for the same subject meanwhile.
+
+        Raises:
+            As ``of``.
+        """
+        missing = self._missing(entry, subjects)
+        wanting = self._fetch(entry, missing) if missing else []
+        made = self._make(entry, wanting) if wanting else []
+        fresh = {draft.subject: draft.pseudonym for draft in made}
+        known = self._known
+        found = [p for s in dict.fromkeys(subjects) if (p := fresh.get(s) or known.get((entry.ns, s)))]
+        return found, made
+
+    def _missing(self, entry: NamespaceEntry, subjects: Collection[str]) -> list[str]:
+        self._renew()
+        known, ns = self._known, entry.ns
+        return [s for s in dict.fromkeys(subjects) if (ns, s) not in known]
+
+    def _fetch(self, entry: NamespaceEntry, subjects: list[str]) -> list[tuple[str, int]]:
+        """Take in what the ledger holds of them; those without one, and the version of their row or 0."""
+        ids = {s: self._id(entry.ns, s) for s in subjects}
         rows = {
             r.memory_id: r for r in self._engine.ledger.get_many(entry.ns, list(ids.values()), Field.SUBJECT)
         }
@@ -71,13 +111,7 @@ class Pseudonyms:
                 wanting.append((subject, 0 if row is None else row.version))
             else:
                 self._keep(entry.ns, subject, found)
-        if not create or not wanting:
-            return []
-        try:
-            self._make(entry, wanting, ids)
-        except (DuplicateMemoryError, VersionConflictError):
-            return [s for s, _ in wanting]  # another process was first: theirs counts
-        return []
+        return wanting
 
     def _open(self, entry: NamespaceEntry, row: SealedRecord) -> bytes | None:
         if row.state != State.LIVE:
@@ -90,31 +124,25 @@ class Pseudonyms:
             raise IntegrityError("the pseudonym of a data subject is not of its form")
         return raw
 
-    def _make(self, entry: NamespaceEntry, wanting: Iterable[tuple[str, int]], ids: dict[str, bytes]) -> None:
-        vault = self._engine.vault
-        made: dict[str, bytes] = {}
-        batch = WriteBatch()
-        for subject, version in wanting:
-            key = vault.data_key(entry.ns, subject)
-            made[subject] = os.urandom(BYTES)
-            sealed = vault.seal(key, entry.tenant, ids[subject], Field.SUBJECT, version + 1, made[subject])
-            batch.puts.append(
-                Put(
-                    entry.ns,
-                    ids[subject],
-                    int(Field.SUBJECT),
-                    version + 1,
-                    version + 1,
-                    key.key_id,
-                    int(State.LIVE),
-                    0,
-                    sealed,
-                    version,
-                )
-            )
-        self._engine.ledger.commit(batch)
-        for subject, raw in made.items():
-            self._keep(entry.ns, subject, raw)
+    def _make(self, entry: NamespaceEntry, wanting: Iterable[tuple[str, int]]) -> list[PseudonymDraft]:
+        vault, ns = self._engine.vault, entry.ns
+        made: list[PseudonymDraft] = []
+        for subject, before in wanting:
+            key = vault.data_key(ns, subject)
+            pseudonym, version, row_id = os.urandom(BYTES), before + 1, self._id(ns, subject)
+            field, live = int(Field.SUBJECT), int(State.LIVE)
+            sealed = vault.seal(key, entry.tenant, row_id, field, version, pseudonym)
+            put = Put(ns, row_id, field, version, version, key.key_id, live, 0, sealed, before)
+            made.append(PseudonymDraft(ns, subject, pseudonym, put))
+        return made
+
+    def _id(self, ns: int, subject: str) -> bytes:
+        return self._engine.vault.blinded_subject(ns, subject)[:_ID_BYTES]
+
+    def keep(self, made: Iterable[PseudonymDraft]) -> None:
+        """Remember what was committed."""
+        for draft in made:
+            self._keep(draft.ns, draft.subject, draft.pseudonym)
 
     def _keep(self, ns: int, subject: str, pseudonym: bytes) -> None:
         with self._lock:

@@ -1,7 +1,8 @@
 """What namespace 0 holds: the names and settings of namespaces, embedding models, API keys.
 
 A projection of the system namespace's feed. ``refresh`` costs one cheap read when nothing changed and is
-called by every operation, so a namespace made or a key revoked by another process counts at once.
+called by every operation, so a namespace made or a key revoked by another process counts at once. A store
+into a known namespace leaves that read out: its transaction compares the ``watermark`` instead.
 """
 
 from __future__ import annotations
@@ -132,6 +133,11 @@ class Registry:
             self._credentials[credential.key_id] = (credential, row.version)
         else:
             self.identities.apply(row, raw)
+
+    @property
+    def watermark(self) -> int:
+        """The number of the last change of namespace 0 that is taken in, for ``WriteBatch.relies_on``."""
+        return self._watermark
 
     def get(self, name: str) -> NamespaceEntry | None:
         return self._by_name.get(name)

@@ -125,7 +125,7 @@ def check_vector(value: object, dimensions: int | None) -> NDArray[np.float32]:
         raise InvalidVectorError(
             f"the embedding has {given.shape[0]} numbers", hint=f"this namespace takes {dimensions}"
         )
-    if given.dtype == np.float32:
+    if given.dtype == _FLOAT32:
         wide = given.astype(np.float64)  # in which no square of a float32 overflows
         square = float(wide.dot(wide))
         if _UNIT_MIN < square < _UNIT_MAX:
@@ -134,6 +134,7 @@ def check_vector(value: object, dimensions: int | None) -> NDArray[np.float32]:
     return _unit_by_scale(given)
 
 
+_FLOAT32 = np.dtype(np.float32)
 _UNIT_MIN, _UNIT_MAX = 1e-12, 1e12  # squares in between neither vanish nor overflow in float32
 
 

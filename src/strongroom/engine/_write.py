@@ -35,7 +35,7 @@ from strongroom.errors import (
     VersionConflictError,
 )
 from strongroom.keyring import DataKey
-from strongroom.ledger import Put, QueueItem, WriteBatch
+from strongroom.ledger import OutdatedError, Put, QueueItem, WriteBatch
 from strongroom.model import Action, Field, Memory, MemoryDraft, MemoryPatch, SealedRecord, State
 from strongroom.model.memory import Unset
 from strongroom.model.rows import WHOLE, Reach
@@ -63,6 +63,7 @@ class _Prepared:
 
 def store(call: Call, draft: MemoryDraft) -> Memory:
     engine = call.engine
+    call.relies_on = engine.registry.watermark
     prepared = _prepare(call, draft, {})
     entry = prepared.entry
     call.namespaces = (entry.name,)
@@ -97,7 +98,6 @@ def store_many(call: Call, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> 
         call.namespaces = tuple(names)
         call.memory_ids = tuple(p.memory_id for p in prepared)
         call.count = len(prepared)
-        call.subjects.clear()
         out.extend(_commit_repeatedly(call, prepared))
         chunk_no += 1
     if not chunk_no:
@@ -145,12 +145,15 @@ def _commit_repeatedly(call: Call, prepared: list[_Prepared]) -> list[Memory]:
             return _commit_chunk(call, prepared)
         except KeyMovedError:
             call.engine.vault.keyring.refresh()
+        except OutdatedError:
+            call.begin_again()
     return _commit_chunk(call, prepared)
 
 
 def _commit_chunk(call: Call, prepared: list[_Prepared]) -> list[Memory]:
     """One transaction per chunk, whatever namespaces it holds."""
     vault = call.engine.vault
+    call.forget_subjects()
     keys: dict[tuple[int, str | None], DataKey] = {}
     by_ns: dict[int, set[str]] = {}
     for p in prepared:
@@ -203,7 +206,7 @@ def _prepare(call: Call, draft: MemoryDraft, entries: dict[str, NamespaceEntry])
 
 def _commit_rows(call: Call, prepared: list[_Prepared], keys: list[DataKey]) -> list[Memory]:
     engine = call.engine
-    batch = WriteBatch(audit=call.audit_ok())
+    batch = WriteBatch(audit=call.audit_ok(), relies_on=call.relies_on)
     puts = batch.puts
     memory_field, live = int(Field.MEMORY), int(State.LIVE)
     sealed_rows, size = _seal_new(engine, prepared, keys)
@@ -227,8 +230,7 @@ def _commit_rows(call: Call, prepared: list[_Prepared], keys: list[DataKey]) -> 
             puts.append(_vector_row(p.entry, key, memory_id, content_version, sealed[1]))
         elif engine.models.embeds(p.entry):
             batch.enqueue.append(QueueItem(ns, memory_id, content_version))
-    seqs = iter(engine.ledger.commit(batch))
-    call.written = True
+    seqs = iter(call.commit(batch))
     engine.metrics.sealed_bytes.inc(size)
     return [_project_new(engine, p, seqs) for p in prepared]
 
@@ -332,6 +334,7 @@ def _update_once(
     content_version = row.content_version + (1 if new_content or vector is not None else 0)
     version = row.version + 1
     key = engine.vault.data_key(entry.ns, payload.subject)
+    call.forget_subjects()
     call.about(entry, (payload.subject,), create=True)
     call.count = 1
     live, memory_id = int(State.LIVE), row.memory_id
@@ -359,8 +362,7 @@ def _update_once(
         batch.dequeue.append(QueueItem(entry.ns, memory_id, row.content_version))
     elif new_content and engine.models.embeds(entry):
         batch.enqueue.append(QueueItem(entry.ns, memory_id, content_version))
-    seqs = engine.ledger.commit(batch)
-    call.written = True
+    seqs = call.commit(batch)
     embedded = vector is not None or (
         not new_content and engine.has_vector(entry, memory_id, content_version)
     )

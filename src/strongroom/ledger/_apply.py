@@ -28,6 +28,7 @@ from strongroom.ledger._types import (
     EXPECT_ANY,
     SKIPPED,
     LedgerHooks,
+    OutdatedError,
     Put,
     QueueItem,
     WriteBatch,
@@ -38,10 +39,12 @@ from strongroom.model import Field, State
 
 _MEMORY, _VECTOR, _ACCESS = int(Field.MEMORY), int(Field.VECTOR), int(Field.ACCESS)
 _LIVE, _TOMBSTONE = int(State.LIVE), int(State.TOMBSTONE)
+_SYSTEM_NS = 0
 
 _SPACE = (
     "SELECT seq, head, (SELECT coalesce(max(seq), 0) FROM audit),"
-    " EXISTS (SELECT 1 FROM closed_key c WHERE c.ns = namespace.ns) FROM namespace WHERE ns = ?"
+    " EXISTS (SELECT 1 FROM closed_key c WHERE c.ns = namespace.ns),"
+    " (SELECT seq FROM namespace WHERE ns = 0) FROM namespace WHERE ns = ?"
 )
 _ADD_SPACE = "INSERT INTO namespace (ns, seq, head) VALUES (?, ?, ?)"
 _SET_SPACE = "UPDATE namespace SET seq = ?, head = ? WHERE ns = ?"
@@ -68,6 +71,10 @@ _ENQUEUE = (
     "INSERT INTO embedding_queue (ns, memory_id, content_version, attempts, dead, error_code)"
     " VALUES (?, ?, ?, 0, 0, NULL) ON CONFLICT (ns, memory_id) DO UPDATE SET"
     " content_version = excluded.content_version, attempts = 0, dead = 0, error_code = NULL"
+)
+_SYSTEM_CHANGED = (
+    "SELECT EXISTS (SELECT 1 FROM record WHERE ns = 0 AND seq > ?"  # noqa: S608 (numbers of its own)
+    f" AND field NOT IN ({int(Field.AUDIT_SIGNER)}, {int(Field.AUDIT_HEAD)}))"
 )
 _LAST_AUDIT = "SELECT coalesce(max(seq), 0) FROM audit"
 _AUDIT = "INSERT INTO audit (seq, sealed) VALUES (?, ?)"
@@ -285,6 +292,7 @@ class Transaction:
         self.is_trusting = is_trusting
         self._spaces: dict[int, _Space] = {}
         self._last_audit: int | None = None
+        self._system_seq: int | None = None  # as it was before this transaction
         self._closings: dict[int, int] = {}  # whether any key of a namespace was closed
 
     def space(self, ns: int) -> _Space | None:
@@ -293,7 +301,7 @@ class Transaction:
             found = self.connection.execute(_SPACE, (ns,)).fetchone()
             if found is None:
                 return None
-            seq, head, last_audit, self._closings[ns] = found
+            seq, head, last_audit, self._closings[ns], self._system_seq = found
             space = self._spaces[ns] = _Space(ns, seq, head)
             if self._last_audit is None:
                 self._last_audit = last_audit
@@ -304,10 +312,17 @@ class Transaction:
             self._last_audit = int(self.connection.execute(_LAST_AUDIT).get)
         return self._last_audit
 
+    def _is_outdated(self, relies_on: int) -> bool:
+        """Whether namespace 0 has changed after that number, in this transaction or before it."""
+        if self._system_seq == relies_on and _SYSTEM_NS not in self._spaces:
+            return False
+        return bool(self.connection.execute(_SYSTEM_CHANGED, (relies_on,)).get)
+
     def apply(self, batch: WriteBatch) -> list[int]:
         """Check and write one batch.
 
         Raises:
+            OutdatedError: what it relies on has changed; nothing of it was written.
             StrongroomError: the batch does not fit; nothing of it was written.
             HalfWrittenError: writing failed halfway; the whole transaction has to be rolled back.
             apsw.Error: the storage failed.
@@ -324,6 +339,8 @@ class Transaction:
             plan.emit(_DEQUEUE, item)
         for item in batch.enqueue:
             plan.enqueue(item)
+        if batch.relies_on is not None and self._is_outdated(batch.relies_on):
+            raise OutdatedError
         last_audit = plan.audit(batch.audit) if batch.audit else None
         for node in batch.audit_nodes:
             plan.emit(_AUDIT_NODE, node)

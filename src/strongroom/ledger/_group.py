@@ -25,6 +25,8 @@ class Ticket(Generic[W]):
 
     __slots__ = ("action", "error", "gate", "is_released", "leads", "result", "settled", "taken", "work")
 
+    gate: threading.Lock | None  # made when the caller has to wait
+
     def __init__(self, work: W, action: Callable[[], None] | None = None) -> None:
         self.work = work
         self.action = action
@@ -34,7 +36,7 @@ class Ticket(Generic[W]):
         self.leads = False
         self.is_released = False
         self.taken: list[Ticket[W]] = []  # by this one while it led
-        self.gate = threading.Lock()
+        self.gate = None
 
     def settle(self, result: object) -> None:
         self.result = result
@@ -76,13 +78,15 @@ class GroupCommit(Generic[W]):
             with self._mutex:
                 if self._closed:
                     raise ClosedError()
-                self._line.append(ticket)
+                gate = None
                 if self._led:
-                    ticket.gate.acquire()
-                else:
+                    gate = ticket.gate = threading.Lock()
+                    gate.acquire()
+                self._line.append(ticket)
+                if gate is None:
                     self._led = ticket.leads = True
-            if not ticket.leads:
-                ticket.gate.acquire()
+            if gate is not None:
+                gate.acquire()
             if not ticket.settled:
                 self._lead(ticket)
         except BaseException:  # an interrupted caller must neither stay in line nor keep the lead
@@ -120,6 +124,9 @@ class GroupCommit(Generic[W]):
 
     def _release(self, leader: Ticket[W]) -> None:
         """Wake those whose tickets were taken. May be repeated, so that no interrupt leaves one asleep."""
+        if leader.settled and len(leader.taken) == 1 and leader.taken[0] is leader:
+            leader.taken.clear()  # nobody waits for it
+            return
         for ticket in leader.taken:
             with self._mutex:
                 if ticket.is_released:
@@ -127,7 +134,7 @@ class GroupCommit(Generic[W]):
                 if not ticket.settled:
                     ticket.fail(InternalError("the write was interrupted; its outcome is unknown"))
                 ticket.is_released = True
-                if ticket is not leader:
+                if ticket.gate is not None and ticket is not leader:
                     ticket.gate.release()
         leader.taken.clear()  # it holds the leader itself
 
@@ -143,7 +150,8 @@ class GroupCommit(Generic[W]):
             leader.leads = False
             if line:
                 line[0].leads = True
-                line[0].gate.release()
+                if line[0].gate is not None:
+                    line[0].gate.release()
             else:
                 self._led = False
                 self._idle.notify_all()

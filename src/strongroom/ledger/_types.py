@@ -75,6 +75,8 @@ class AuditNode(NamedTuple):
 class WriteBatch:
     """All or nothing. Applied in this order: namespaces, puts, dequeue, enqueue, audit, audit_nodes.
 
+    ``relies_on``: the number of the last change of namespace 0 that whoever prepared the batch knew of; the
+    batch is refused when there is a later one, rows of the audit log apart. None: it relies on nothing there.
     ``audit`` holds plain entries; the hook seals each under its number. ``dequeue`` removes an item
     only when its version matches. ``enqueue`` replaces the item of an older version, and does nothing
     when the memory is not live with that content.
@@ -86,6 +88,14 @@ class WriteBatch:
     new_namespaces: list[int] = field(default_factory=list)
     audit: list[bytes] = field(default_factory=list)
     audit_nodes: list[AuditNode] = field(default_factory=list)
+    relies_on: int | None = None
+
+
+class OutdatedError(Exception):
+    """What a batch was prepared from has changed since: prepare it anew. Nothing was written.
+
+    It never leaves the engine: whoever prepares a batch repeats the work.
+    """
 
 
 class RowHeader(NamedTuple):
