@@ -73,10 +73,10 @@ def _start(directory: Path) -> dict[str, float]:
     started = monotonic()
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, str(directory), stores.NAMESPACE],
-        capture_output=True,
+        stdout=subprocess.PIPE,  # what goes wrong is told on stderr
         text=True,
         check=True,
-        timeout=600,
+        timeout=900,
     )
     raw = json.loads(done.stdout)
     if raw["hits"] != 10:

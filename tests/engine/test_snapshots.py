@@ -687,6 +687,54 @@ def test_a_snapshot_is_written_when_a_namespace_is_large_and_again_when_it_has_g
         assert second != first
 
 
+def test_a_snapshot_is_written_again_when_lists_were_made(
+    tmp_path: Path, model: WordModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No snapshot is written while vector lists are being made; one that was written before is written again
+    for them, and the process after it has the lists at once. The key of the old file is gone."""
+    path = store_with(tmp_path, snapshot_rows_min=10, snapshot_interval_ms_min=0)
+    with strongroom.open(path, provider=model, worker=False) as room:
+        texts = [f"n {i}" for i in range(200)]
+        room.store_many({"content": t, "namespace": NS, "embedding": model.vector(t)} for t in texts)
+        room.list(namespaces=[NS])
+        (first,) = tended(room)
+    toml = path / "strongroom.toml"
+    toml.write_text(toml.read_text().replace("exact_rows_max = 20000", "exact_rows_max = 100"))
+    with strongroom.open(path, provider=model, worker=False) as room, first.open("rb", buffering=0) as old:
+        header = old.read(_snapshot_file.HEADER_BYTES)
+        room.search("n 7", namespaces=[NS])
+        ((_, index),) = room.engine.indexes.loaded_entries()
+        assert index.wait_idle(30) and index.vectors is not None and not index.vectors.is_exact
+        wait_verified(room)
+        monkeypatch.setattr(type(index.vectors), "is_building", True)
+        assert tended(room) == [first] and first.read_bytes().startswith(header)
+        monkeypatch.undo()
+        assert tended(room) == [first] and not first.read_bytes().startswith(header)
+        old.seek(0)
+        assert not any(old.read(_snapshot_file.HEADER_BYTES + 50))
+    with strongroom.open(path, provider=model) as room:
+        room.list(namespaces=[NS])
+        ((_, index),) = room.engine.indexes.loaded_entries()
+        assert index.vectors is not None and not index.vectors.is_exact
+        wait_verified(room)
+        before = first.read_bytes()
+        assert tended(room) == [first] and first.read_bytes() == before
+
+
+@pytest.mark.parametrize(("read_s", "written"), [(0.0, 0), (60.0, 1)])
+def test_closing_takes_longer_where_reading_the_rows_did(
+    tmp_path: Path, model: WordModel, read_s: float, written: int
+) -> None:
+    """A process that took long to read the rows writes a snapshot when it is closed, though the configured
+    time is too short: otherwise every process would read them all."""
+    path = store_with(tmp_path, snapshot_rows_min=3, snapshot_close_ms_max=0)
+    with strongroom.open(path, provider=model) as room:
+        room.store_many([{"content": f"number {i}", "namespace": NS} for i in range(4)])
+        room.list(namespaces=[NS])
+        room.engine.indexes._keeper._of(1).read_s = read_s
+    assert len(list((path / "snapshots").glob("*.snap"))) == written
+
+
 def test_closing_writes_what_is_worth_it(tmp_path: Path, model: WordModel) -> None:
     path = store_with(tmp_path, snapshot_rows_min=3)
     with strongroom.open(path, provider=model) as room:

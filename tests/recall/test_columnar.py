@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import threading
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -27,6 +29,8 @@ from strongroom.errors import (
 from strongroom.model import Filter, Memory
 from strongroom.recall import _apply_batch
 from strongroom.recall._apply_batch import FLUSH_ROWS_MAX
+from strongroom.recall._blocks import BlockReader, BlockWriter
+from strongroom.recall._cursors import OWN
 from strongroom.recall._lockdown import LOCKDOWN
 from strongroom.recall.columnar import ColumnarStore, ColumnarTable
 
@@ -379,6 +383,65 @@ def test_it_never_spills_to_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         cursor.execute("SELECT hash(i) AS h, i FROM range(5000000) t(i) ORDER BY h, i").fetchall()
     store.close()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_own_changes_have_no_time_limit() -> None:
+    """The limit of callers' statements cuts off no change of a table: rows that wait, their flags and
+    counters, removals, a dump and what is restored from it all come to an end, however slow the machine."""
+    rows = FLUSH_ROWS_MAX
+    store = ColumnarStore(query_timeout_ms=1)
+    table = store.table(1, "company_a/support")
+    table.append([(n, memory(n, tags=["a", "b"], metadata={"n": n}), n + 1) for n in range(rows)])
+    table.flush()
+    table.set_embedded(range(rows), True)
+    table.remove(range(1, rows, 2))
+    for rid in range(0, rows, 4):
+        table.set_access(rid, 3, NOW_US)
+    raw = io.BytesIO()
+    frozen = table.freeze()
+    frozen.dump(BlockWriter(raw), np.arange(0, rows, 2))
+    frozen.close()
+    raw.seek(0)
+    again = store.table(2, "company_a/support")
+    again.restore(BlockReader(raw), rows // 2, None)
+    with store.own_cursor() as cursor:
+        for made in (table, again):
+            query = (
+                f"SELECT count(*), count(*) FILTER (has_embedding), sum(access_count) FROM {made.qualified}"
+            )
+            assert cursor.execute(query).fetchone() == (rows // 2, rows // 2, 3 * rows // 4)
+    with pytest.raises(OperationTimeoutError), store.cursor() as cursor:
+        cursor.execute("SELECT hash(i) AS h, i FROM range(5000000) t(i) ORDER BY h, i").fetchall()
+    store.close()
+
+
+def test_own_connections_are_shared_and_end_with_the_store(store: ColumnarStore) -> None:
+    """More changes than there are connections wait for each other and all come through; when the store is
+    closed those that wait are told."""
+    tables = [store.table(n, "company_a/support") for n in range(3 * OWN)]
+
+    def change(table: ColumnarTable) -> None:
+        for n in range(20):
+            table.append([(n, memory(n), n + 1)])
+            table.flush()
+
+    _in_threads([lambda table=table: change(table) for table in tables])  # type: ignore[misc]
+    assert [t.count(ALL, now_us=NOW_US) for t in tables] == [20] * len(tables)
+    held = [store.own_cursor() for _ in range(OWN)]
+    for cursor in held:
+        cursor.__enter__()
+
+    def drop() -> None:
+        with pytest.raises(ClosedError):
+            tables[0].drop()
+
+    waiting = threading.Thread(target=drop)
+    waiting.start()
+    store.close()
+    waiting.join(20)
+    assert not waiting.is_alive()
+    for cursor in held:
+        cursor.__exit__(None, None, None)
 
 
 def _in_threads(tasks: list[Callable[[], None]]) -> None:

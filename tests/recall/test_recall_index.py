@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tests.recall.lane_tools import NOW_US, START, blind, clustered, memory, memory_id, unit
 
-from strongroom.errors import InternalError, InvalidVectorError
+from strongroom.errors import InternalError, InvalidVectorError, LimitExceededError
 from strongroom.model import Filter, Memory
 from strongroom.recall import (
     AccessPut,
@@ -29,6 +29,7 @@ from strongroom.recall import (
     Upsert,
     VectorDrop,
     VectorPut,
+    _row_questions,
 )
 from strongroom.recall import index as module
 
@@ -492,3 +493,36 @@ def test_a_filter_asked_again_sees_what_changed_since(
         with index.lock.read:
             found = {index.id_at(rid) for rid in index.chosen(wanted, NOW_US).tolist()}
         assert found == {memory_id(n).bytes for n, yes in is_fact.items() if yes}
+
+
+def test_a_bulk_load_does_not_leave_all_rows_waiting(
+    store: ColumnarStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows are put into the columns while a load goes on and not all by the first filter; a table that
+    cannot take them at that moment does not fail the load, and the filter finds them all."""
+    monkeypatch.setattr(_row_questions, "WAITING_ROWS_MAX", 500)
+    monkeypatch.setattr(module, "PENDING_MAX", 200)
+    table = store.table(1, "acme/notes")
+    index = NamespaceIndex(table, blind, ns=1, dimensions=D)
+    broken = False
+
+    def flush() -> None:
+        if broken:
+            raise LimitExceededError("no room")
+        table._flush(counters=True)
+
+    monkeypatch.setattr(table, "flush", flush)
+    waited = []
+    for start in range(0, 4_000, 100):
+        broken = 1_000 <= start < 2_000
+        changes = [Upsert(memory(n, "a note"), n + 1, 1) for n in range(start, start + 100)]
+        index.apply(changes, start + 100)
+        if not 1_000 <= start < 2_200:
+            waited.append(table._buffer.rows)
+    index.wait_idle()
+    assert max(waited) < 800
+    query = RecallQuery(
+        now_us=NOW_US, text="note", mode="keyword", k=5_000, filter=Filter(kinds=("observation",))
+    )
+    assert len(Recall.search([index], query)) == 4_000
+    index.close()

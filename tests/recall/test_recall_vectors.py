@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -14,8 +15,9 @@ from tests.recall.lane_tools import clustered, unit
 from strongroom.errors import InvalidVectorError
 from strongroom.recall import check_vector
 from strongroom.recall import vectors as module
+from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._ivf import PLAIN_RUN
-from strongroom.recall._reach import Reach
+from strongroom.recall._reach import REAL_MIN, Reach
 from strongroom.recall.vectors import VectorLane
 
 D = 16
@@ -440,3 +442,33 @@ def test_the_reach_follows_the_questions() -> None:
     assert share() >= max(first, 0.95)
     assert abs(lane.recall - share()) < 0.06
     lane.close()
+
+
+def test_few_questions_after_a_restart_do_not_shorten_the_reach() -> None:
+    """A lane out of a snapshot looks as far as the one before it until enough real questions were sampled,
+    however easy the first ones are."""
+    rows = clustered(30_000, 32, 400, seed=1)
+    lane = VectorLane(32, exact_rows_max=1_000)
+    lane.add(np.arange(30_000), rows)
+    lane.tend()
+    assert lane.wait_built(120)
+    lane._reach = Reach((70, 90, 120, 160))
+    raw = io.BytesIO()
+    frozen = lane.freeze()
+    frozen.dump(BlockWriter(raw), np.arange(30_000))
+    frozen.close()
+    lane.close()
+    raw.seek(0)
+    other = VectorLane(32, exact_rows_max=1_000)
+    other.restore(BlockReader(raw), 30_000)
+    easy = list(rows[:: 30_000 // (REAL_MIN + 8)])
+    for start in range(0, len(easy), 8):
+        assert other._reach.probes(10) >= 70 or start >= REAL_MIN
+        assert (other.recall is not None) == (start >= REAL_MIN)
+        for question in easy[start : start + 8]:
+            other.search(question, 10)
+        other._sample_at_s = 0.0
+        other.tend()
+        assert other.wait_built(60)
+    assert other._reach.probes(10) < 70
+    other.close()

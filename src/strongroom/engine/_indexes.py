@@ -367,6 +367,7 @@ class Indexes:
     # -- loading ----------------------------------------------------------------------------------------
     def _load(self, entry: NamespaceEntry) -> NamespaceIndex:
         """Take an index from a snapshot, or build it from all rows and compare them with the head."""
+        started = perf_counter()
         with collector_paused():
             restored = self._restore(entry)
             index = self._new_index(entry) if restored is None else restored.index
@@ -378,7 +379,7 @@ class Indexes:
             except BaseException:
                 _discard(index)
                 raise
-        self._keeper.loaded(entry, index, restored)
+        self._keeper.loaded(entry, index, restored, perf_counter() - started)
         return index
 
     def _restore(self, entry: NamespaceEntry) -> Restored | None:

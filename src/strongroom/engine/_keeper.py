@@ -80,6 +80,8 @@ class _Kept:
     made_us: int = 0
     removals: bool = False  # it holds texts that were deleted or replaced since
     not_before_s: float = 0.0  # monotonic
+    lists: tuple[int, bool] = (0, False)  # ``VectorLane.standing`` of what it holds
+    read_s: float = 0.0  # that reading the rows took, when there was no snapshot
 
 
 class Keeper:
@@ -100,13 +102,16 @@ class Keeper:
         self._sweep_at_s = 0.0
 
     # -- what the indexes tell ------------------------------------------------------------------------
-    def loaded(self, entry: NamespaceEntry, index: NamespaceIndex, restored: Restored | None) -> None:
+    def loaded(
+        self, entry: NamespaceEntry, index: NamespaceIndex, restored: Restored | None, took_s: float
+    ) -> None:
         """A namespace was loaded: from its snapshot, which is then verified, or from the ledger."""
         kept = _Kept(not_before_s=monotonic())
         self._kept[entry.ns] = kept
         if restored is None:
+            kept.read_s = took_s
             return
-        kept.seq, kept.made_us = restored.seq, restored.made_us
+        kept.seq, kept.made_us, kept.lists = restored.seq, restored.made_us, _standing(index)
         thread = Thread(
             target=self._verify, args=(entry, index, restored), name="strongroom-verify", daemon=False
         )
@@ -217,7 +222,9 @@ class Keeper:
         if not self._config.snapshots or (self._writer is not None and self._writer.is_alive()):
             return
         for entry, index in self._indexes.loaded_entries():
-            if monotonic() >= self._of(entry.ns).not_before_s and self._is_due(entry, index):
+            if monotonic() < self._of(entry.ns).not_before_s or _is_building(index):
+                continue  # a snapshot without the lists would let the next process make them again
+            if self._is_due(entry, index):
                 self._start_writing(entry, index)
                 return
 
@@ -245,6 +252,7 @@ class Keeper:
             header = self.snapshots.header(file)
             if header is not None and file.seq > (kept.seq or -1):
                 kept.seq, kept.made_us, kept.removals = file.seq, header.made_us, False
+                kept.lists = _standing(index)  # not known: it may be as good
         return self._has_grown(kept, index)
 
     def _has_grown(self, kept: _Kept, index: NamespaceIndex) -> bool:
@@ -252,7 +260,7 @@ class Keeper:
         if kept.seq is None:
             return True
         enough = max(config.snapshot_changes_min, int(config.snapshot_changes_share * index.memories))
-        if index.watermark - kept.seq > enough:
+        if index.watermark - kept.seq > enough or _standing(index) > kept.lists:
             return True
         age_ms = (self._engine.now_us() - kept.made_us) // 1000
         return kept.removals and age_ms > config.snapshot_stale_ms_max // 2
@@ -261,10 +269,10 @@ class Keeper:
         started = monotonic()
         kept = self._of(entry.ns)
         try:
-            kept.removals = False
+            kept.removals, lists = False, _standing(index)
             done = self.snapshots.write(entry, index, pace)
             if done is not None:
-                kept.seq, kept.made_us = done.seq, done.made_us
+                kept.seq, kept.made_us, kept.lists = done.seq, done.made_us, lists
             else:
                 kept.removals = True
         except (_GivenUpError, ClosedError):
@@ -322,11 +330,18 @@ class Keeper:
 
     # -- the end --------------------------------------------------------------------------------------
     def close(self) -> None:
-        """End verifications; finish or write what is worth it, for at most ``snapshot_close_ms_max``."""
-        deadline = monotonic() + self._config.snapshot_close_ms_max / 1000
+        """End verifications; finish or write what is worth it, for at most ``snapshot_close_ms_max``.
+
+        Where the rows had to be read, for up to half as long as that took: the next process is spared it.
+        """
+        started = monotonic()
+
+        def until(ns: int) -> float:
+            return started + max(self._config.snapshot_close_ms_max / 1000, self._of(ns).read_s / 2)
+
         writing = self._writing
         if writing is not None:
-            writing[1].deadline = deadline
+            writing[1].deadline = until(writing[0])
         with self._lock:
             self._stop.set()
             self._hurry.set()
@@ -340,9 +355,15 @@ class Keeper:
         if not self._config.snapshots:
             return
         for entry, index in self._indexes.loaded_entries():
-            if monotonic() >= deadline:
-                return
-            if self._is_due(entry, index):
+            if monotonic() < until(entry.ns) and self._is_due(entry, index):
                 pace = _Pace(self._stop, self._hurry)
-                pace.deadline = deadline
+                pace.deadline = until(entry.ns)
                 self._write(entry, index, pace)
+
+
+def _standing(index: NamespaceIndex) -> tuple[int, bool]:
+    return index.vectors.standing if index.vectors is not None else (0, False)
+
+
+def _is_building(index: NamespaceIndex) -> bool:
+    return index.vectors is not None and index.vectors.is_building

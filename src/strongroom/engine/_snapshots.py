@@ -259,6 +259,7 @@ class Snapshots:
                     frozen.dump(stream)
                 file.flush()
                 os.fsync(file.fileno())
+            _erase_key(self._directory / name)  # of the same rows, with other lists
             draft.rename(self._directory / name)
         except BaseException:
             with suppress(OSError):
@@ -314,12 +315,7 @@ class Snapshots:
 
     def _shred(self, file: SnapshotFile) -> bool:
         """Overwrite the wrapped key and take the file away; True when it was there."""
-        try:
-            with file.path.open("r+b", buffering=0) as opened:
-                opened.write(bytes(form.HEADER_BYTES + crypto.WRAPPED_BYTES))
-                os.fdatasync(opened.fileno())
-        except OSError:
-            pass  # gone, or not ours to write: taking it away is what counts
+        _erase_key(file.path)
         try:
             file.path.unlink()
         except OSError:
@@ -352,6 +348,13 @@ class Snapshots:
                     f"{DIRECTORY}/{file.path.name}",
                     "delete it: it only makes the start quicker, and is made again",
                 )
+
+
+def _erase_key(path: Path) -> None:
+    """Overwrite header and wrapped key of a file, when it is there and ours to write."""
+    with suppress(OSError), path.open("r+b", buffering=0) as opened:
+        opened.write(bytes(form.HEADER_BYTES + crypto.WRAPPED_BYTES))
+        os.fdatasync(opened.fileno())
 
 
 def _sync_directory(path: Path) -> None:

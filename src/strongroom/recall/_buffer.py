@@ -61,6 +61,11 @@ class ChangeBuffer:
         """The greatest rid that was ever appended; -1: none."""
         return self._rid_last
 
+    @property
+    def rows(self) -> int:
+        """How many rows wait to be added."""
+        return len(self._waiting.rows)
+
     def continue_after(self, rid_last: int, expires_us_min: int | None) -> None:
         """The table was filled from elsewhere up to ``rid_last``; for an empty buffer."""
         with self._lock:

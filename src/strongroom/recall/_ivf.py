@@ -34,9 +34,9 @@ Codes = NDArray[np.uint16]
 
 
 def list_count(rows: int) -> int:
-    """How many lists ``rows`` vectors get: the power of two at or below 4 * sqrt(rows), 16 to 4096."""
+    """How many lists ``rows`` vectors get: the power of two nearest to 4 * sqrt(rows), 16 to 4096."""
     wanted = 4.0 * max(rows, 16) ** 0.5
-    return int(min(4096, 2 ** int(np.log2(wanted))))
+    return int(min(4096, 2 ** round(float(np.log2(wanted)))))
 
 
 def decoded(codes: Codes) -> Rows:

@@ -5,7 +5,7 @@ in the order of probing says how many lists would have found it. Of many such ra
 taken that finds the wanted share. Questions in words lie between the clusters of the stored texts and
 need more lists than vectors drawn like the stored ones; so only real questions count. As long as there
 are few, points half-way between two stored vectors stand for them, which can ask for more lists than a
-fixed share of all, never for fewer.
+fixed share of all, or than was learnt before (a snapshot says), never for fewer.
 """
 
 from __future__ import annotations
@@ -57,9 +57,13 @@ def first_reach(lists: int) -> Reach:
 
 
 class Samples:
-    """The ranks of the lists that hold the true neighbours of the newest questions."""
+    """The ranks of the lists that hold the true neighbours of the newest questions.
 
-    def __init__(self) -> None:
+    ``floor``: how far searches look at least until enough real questions were sampled.
+    """
+
+    def __init__(self, floor: Reach) -> None:
+        self._floor = floor
         self._ranks: deque[NDArray[np.int32]] = deque(maxlen=SAMPLES_MAX)
         self._pretended = 0  # so many of the oldest were no real questions
 
@@ -80,7 +84,7 @@ class Samples:
     @property
     def are_real(self) -> bool:
         """Whether enough real questions were sampled."""
-        return bool(self._ranks) and not self._pretended
+        return not self._pretended and len(self._ranks) >= REAL_MIN
 
     def reach(self, lists: int, used: Reach) -> Reach:
         """What finds the wanted share; ``recall``: the share that ``used`` finds of the true ten, if real."""
@@ -93,7 +97,7 @@ class Samples:
             least = max(least, wanted)
             curve.append(min(lists, least))
         if not self.are_real:
-            return Reach(tuple(max(pair) for pair in zip(curve, first_reach(lists).curve, strict=True)))
+            return Reach(tuple(max(pair) for pair in zip(curve, self._floor.curve, strict=True)))
         return Reach(tuple(curve), float(np.mean(ranks[:, : DEPTHS[0]] < used.probes(DEPTHS[0]))))
 
 

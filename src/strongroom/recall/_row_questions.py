@@ -1,15 +1,18 @@
-"""What attribute policies need to know of the rows of a table."""
+"""What attribute policies need to know of the rows of a table, and when rows that wait are many."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.errors import StrongroomError
 from strongroom.model import Filter
 from strongroom.model.rows import ALL, Facts, Rows
+from strongroom.recall._buffer import ChangeBuffer
 from strongroom.recall._filter_sql import Compiled, looks_inside
 from strongroom.recall._rows_sql import FACTS_SQL, facts_of, rows_sql
 
@@ -19,12 +22,14 @@ if TYPE_CHECKING:
 __all__ = ["RowQuestions"]
 
 _T = TypeVar("_T")
+WAITING_ROWS_MAX: Final = 20_000
 
 
 class RowQuestions:
     """The part of a table that answers them. Raise OperationTimeoutError, LimitExceededError, ClosedError."""
 
     _store: ColumnarStore
+    _buffer: ChangeBuffer
 
     def _query(
         self, compiled: Compiled, head: str, tail: str, fetch: Callable[[Any], _T], rows: Rows = ALL
@@ -33,6 +38,13 @@ class RowQuestions:
 
     def flush(self) -> None:
         raise NotImplementedError
+
+    def relieve(self) -> None:
+        """Apply what waits when it is many rows: outside the table they take several times the memory, and a
+        bulk load would leave them all to the next filter. What fails waits on, and that filter is told."""
+        if self._buffer.rows >= WAITING_ROWS_MAX:
+            with suppress(StrongroomError):
+                self.flush()
 
     def permitted(self, rows: Rows, first: int) -> NDArray[np.int64]:
         """Row ids from ``first`` on, int64, for which the condition holds."""

@@ -12,9 +12,8 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, TypeVar
 
 import duckdb
@@ -26,9 +25,6 @@ from strongroom.errors import (
     ConfigurationError,
     InternalError,
     InvalidFilterError,
-    LimitExceededError,
-    OperationTimeoutError,
-    StrongroomError,
 )
 from strongroom.model import Filter, Memory
 from strongroom.model.rows import ALL, Rows
@@ -37,11 +33,12 @@ from strongroom.recall._blocks import BlockReader
 from strongroom.recall._buffer import ChangeBuffer
 from strongroom.recall._column_dump import FrozenColumns, restored_columns, with_keys
 from strongroom.recall._columns import CONTENT, METADATA, create_table_sql, expires_us, to_row
+from strongroom.recall._cursors import BadInputError, Cursors
 from strongroom.recall._facets import Facets
 from strongroom.recall._filter_sql import Compiled, compile_filter
 from strongroom.recall._kept_filters import KeptFilters, key_of
 from strongroom.recall._later import Later
-from strongroom.recall._lockdown import INPUT_ERRORS, LOCKDOWN, PARSE
+from strongroom.recall._lockdown import LOCKDOWN, PARSE
 from strongroom.recall._row_questions import RowQuestions
 from strongroom.recall._rows_sql import behind_barrier
 from strongroom.recall._watchdog import Watchdog
@@ -79,15 +76,13 @@ class ColumnarStore:
         where_bytes_max: int = WHERE_BYTES_MAX,
     ) -> None:
         self._connection: Any = duckdb.connect(":memory:")
-        self._idle: deque[Any] = deque()
         self._secret = secrets.token_hex(8)
         self._catalog_lock = threading.Lock()
-        self._closed = False
-        self._watchdog = Watchdog(query_timeout_ms)
+        self._cursors = Cursors(self._connection, Watchdog(query_timeout_ms))
         self._lock_down(
             memory_limit, threads, max(query_timeout_ms, sql_timeout_ms) if query_timeout_ms else 0
         )
-        with self.cursor() as cursor:
+        with self.own_cursor() as cursor:
             cursor.execute("CREATE SCHEMA bare")
             cursor.execute(create_table_sql("bare.mem"))
         self.checker = WhereChecker(self._parse, self._bind, bytes_max=where_bytes_max)
@@ -105,52 +100,22 @@ class ColumnarStore:
         for setting in LOCKDOWN:
             self._connection.execute(f"SET GLOBAL {setting}")
 
-    @contextmanager
-    def cursor(self, *, watched: bool = False) -> Iterator[Any]:
+    def cursor(self, *, watched: bool = False) -> AbstractContextManager[Any]:
         """A connection of its own for the length of a ``with``; errors of the engine become ours.
 
         ``watched``: stop it when it takes longer than the time limit.
         """
-        if self._closed:
-            raise ClosedError()
-        try:
-            cursor = self._idle.pop()
-        except IndexError:
-            cursor = self._connection.cursor()
-        try:
-            if watched:
-                with self._watchdog.watch(cursor):
-                    yield cursor
-            else:
-                yield cursor
-        except duckdb.Error as e:
-            raise self._translated(e) from None
-        finally:
-            self._idle.append(cursor)
-            if self._closed:
-                self._close_idle()
+        return self._cursors.lend(watched=watched)
 
-    def _translated(self, error: duckdb.Error) -> StrongroomError:
-        """Our error for one of the engine's; its text could hold data and stays here."""
-        if self._closed:
-            return ClosedError()
-        if isinstance(error, duckdb.InterruptException):
-            return OperationTimeoutError(
-                "the query took longer than its limit", hint="narrow it with structured filters"
-            )
-        if isinstance(error, duckdb.OutOfMemoryException):
-            return LimitExceededError(
-                "the columnar engine reached its memory limit", hint="raise [recall] memory_limit"
-            )
-        if isinstance(error, INPUT_ERRORS):
-            return _BadInputError()
-        return InternalError(f"the columnar engine failed: {type(error).__name__}")
+    def own_cursor(self) -> AbstractContextManager[Any]:
+        """One without time limit, for changes of a table and other statements of our own making."""
+        return self._cursors.lend_own()
 
     def _parse(self, statement: str) -> str:
         try:
             with self.cursor() as cursor:
                 return str(cursor.execute(PARSE, [statement]).fetchone()[0])
-        except _BadInputError:
+        except BadInputError:
             raise InvalidFilterError("where: not a SQL expression") from None
 
     def _bind(self, checked: CheckedWhere) -> str | None:
@@ -164,7 +129,7 @@ class ColumnarStore:
                 # checked.sql was written by _where_tree.write from admitted nodes alone
                 cursor.execute(f"SELECT {checked.sql} FROM bare.mem LIMIT 0", parameters)  # noqa: S608
                 return str(cursor.description[0][1])
-        except _BadInputError:
+        except BadInputError:
             return None
 
     def table(self, ns: int, namespace: str, *, sealed: bool = False) -> ColumnarTable:
@@ -177,7 +142,7 @@ class ColumnarStore:
         """
         if ns < 0:
             raise InternalError("a namespace number is never negative")
-        with self._catalog_lock, self.cursor() as cursor:
+        with self._catalog_lock, self.own_cursor() as cursor:
             try:
                 cursor.execute(f"CREATE SCHEMA {self._schema(ns)}")
             except duckdb.CatalogException:
@@ -195,7 +160,7 @@ class ColumnarStore:
         Raises:
             ClosedError.
         """
-        if self._closed:
+        if self.closed:
             raise ClosedError()
         return self._connection.cursor()
 
@@ -208,19 +173,17 @@ class ColumnarStore:
     @property
     def closed(self) -> bool:
         """Whether ``close`` was called."""
-        return self._closed
+        return self._cursors.closed
 
     def _drop(self, ns: int) -> None:
-        with self._catalog_lock, self.cursor() as cursor:
+        with self._catalog_lock, self.own_cursor() as cursor:
             cursor.execute(f"DROP SCHEMA IF EXISTS {self._schema(ns)} CASCADE")
 
     def close(self) -> None:
         """Forget everything and stop the queries that still run. May be called twice."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
-        self._watchdog.stop()
-        self._close_idle()
+        self._cursors.close()
         for _ in range(_CLOSE_TRIES):
             try:
                 self._connection.close()
@@ -230,15 +193,6 @@ class ColumnarStore:
                 time.sleep(_CLOSE_PAUSE_S)
             else:
                 return
-
-    def _close_idle(self) -> None:
-        with suppress(IndexError):
-            while True:
-                self._idle.pop().close()
-
-
-class _BadInputError(InternalError):
-    """A value did not fit an operation; whoever knows whose value it was says so instead."""
 
 
 class ColumnarTable(RowQuestions):
@@ -390,7 +344,7 @@ class ColumnarTable(RowQuestions):
         self._restoring.wait()
         with self._flush_lock:
             self._flush_locked(counters=True)
-            return FrozenColumns(self._store.cursor, self._name)
+            return FrozenColumns(self._store.own_cursor, self._name)
 
     def restore(self, source: BlockReader, rows: int, expires_us_min: int | None) -> None:
         """Fill an empty table with what ``FrozenColumns.dump`` wrote, of a namespace of ``rows`` rows.
@@ -406,7 +360,7 @@ class ColumnarTable(RowQuestions):
     def _insert(self, parts: list[Any]) -> None:
         """Put restored rows into the table; runs beside searches, which need it only for filters."""
         parts.reverse()
-        with self._store.cursor() as cursor:
+        with self._store.own_cursor() as cursor:
             while parts and not self._ending:
                 rows = with_keys(parts.pop())
                 with_arrow(cursor, rows, f"INSERT INTO {self._name} SELECT * FROM arriving")  # noqa: S608
@@ -469,7 +423,7 @@ class ColumnarTable(RowQuestions):
         try:
             with self._store.cursor(watched=True) as cursor:
                 return fetch(cursor.execute(f"{head} FROM {source}{where}{tail}", compiled.parameters))
-        except _BadInputError:
+        except BadInputError:
             if self._dropped:
                 raise ClosedError("the namespace was dropped") from None
             if compiled.where is None:
@@ -491,7 +445,7 @@ class ColumnarTable(RowQuestions):
         if batch is None:
             return
         try:
-            with self._store.cursor() as cursor:
+            with self._store.own_cursor() as cursor:
                 apply_batch(cursor, self._name, batch)
         except BaseException:
             self._buffer.put_back(batch)

@@ -157,6 +157,7 @@ class NamespaceIndex:
             with self._mutex:
                 pending = self._roster.take_pending()
             self._take_over_whole(pending)
+        self.table.relieve()
 
     def _take_over_whole(self, pending: Pending) -> None:
         done = False
@@ -269,7 +270,8 @@ class NamespaceIndex:
         Raises:
             InternalError: the index is damaged. ClosedError: its columns were dropped.
         """
-        self.check_usable()
+        self.prepare()
+        self.table.flush()  # before the lock: after a bulk load there is much
         with self.lock.write:
             with self._mutex:
                 pending = self._roster.take_pending()
@@ -311,8 +313,7 @@ class NamespaceIndex:
             self.end = rows
             self._created = blocks.array("CRTD", "<i8", rows=rows)
             self._expires = blocks.array("EXPR", "<i8", rows=rows)
-            first = int(self._expires.min(initial=NEVER_US))
-            self._expires_first = first
+            first = self._expires_first = int(self._expires.min(initial=NEVER_US))
             self.keywords.restore(blocks, rows)
             if has_vectors:
                 self.vectors = VectorLane(dimensions, exact_rows_max=self.settings.exact_rows_max)
@@ -380,7 +381,6 @@ class NamespaceIndex:
 
         Args:
             before: (created_us, memory_id) of the last item of the page before.
-            now_us: memories that expire at or before this moment are left out.
 
         Raises:
             InvalidFilterError: the filter's ``where`` is refused.

@@ -82,7 +82,7 @@ class VectorLane:
         self._retry_above = 0
         self._journal: list[_Change] | None = None  # changes during a build
         self._reach = first_reach(PLAIN_LISTS)
-        self._samples = Samples()
+        self._samples = Samples(self._reach)
         self._questions: deque[Rows] = deque(maxlen=QUESTIONS_MAX)
         self._sample_at_s = 0.0
         self._lot = Random()  # noqa: S311 - which questions are looked at is no secret
@@ -103,6 +103,17 @@ class VectorLane:
     def recall(self) -> float | None:
         """Share of the true ten that searches find, over the newest sampled questions; None: not sampled."""
         return 1.0 if self.is_exact else self._reach.recall
+
+    @property
+    def is_building(self) -> bool:
+        """Whether lists are being made."""
+        return self._task.running and self._wants_rebuild()
+
+    @property
+    def standing(self) -> tuple[int, bool]:
+        """For how many vectors lists were made (0: there are none), and whether their reach was learnt."""
+        lists, trained = self._lists, self._trained_rows
+        return trained, bool(trained) and self._reach.curve != first_reach(lists.lists).curve
 
     # -- changes ----------------------------------------------------------------------------------
     def add(self, rids: Rids, vectors: Rows) -> None:
@@ -163,6 +174,7 @@ class VectorLane:
             self._trained_rows = trained if made.is_trained else 0
             self._even = made.imbalance()
             self._reach = reach
+            self._samples = Samples(reach)
             self._sample_at_s = time.monotonic() + SAMPLE_INTERVAL_S
 
     # -- searching --------------------------------------------------------------------------------
@@ -314,7 +326,8 @@ class VectorLane:
         made = self._build(old) if rows > self._exact_rows_max else self._plain(old)
         if made is None:
             return
-        reach, samples = first_reach(made.lists), Samples()
+        reach = first_reach(made.lists)
+        samples = Samples(reach)
         if made.is_trained:
             questions = self._asked(made)
             real = min(len(self._questions), PRETENDED) >= PRETENDED
