@@ -23,7 +23,7 @@ from strongroom.engine import Room
 from strongroom.errors import KeyManagementError, KmsUnavailableError, StorageError
 from strongroom.keyring import _leases, _namespace_rotation, _rotating
 from strongroom.kms import LocalKeystore
-from strongroom.model import RotationState
+from strongroom.model import SYSTEM_NAME, RotationState
 
 Act = Callable[[Room], None]
 
@@ -55,7 +55,20 @@ def master_key(room: Room) -> None:
     room.rotate_master()
 
 
-ACTS: dict[str, Act] = {f.__name__: f for f in (data_keys, rolled_back, namespace_key, master_key)}
+def compromised(room: Room) -> None:
+    """Everything below a namespace key: the key itself, the purpose root, data keys, records, the head."""
+    assert room.respond_key_compromise(f"namespace:{NS}").coverage["records_under_exposed_keys"] == 0
+
+
+def system_compromised(room: Room) -> None:
+    """The same for names, models, API keys, and the keys that sign the audit log."""
+    assert room.respond_key_compromise(f"namespace:{SYSTEM_NAME}").coverage["records_under_exposed_keys"] == 0
+
+
+ACTS: dict[str, Act] = {
+    f.__name__: f
+    for f in (data_keys, rolled_back, namespace_key, master_key, compromised, system_compromised)
+}
 
 
 @pytest.fixture

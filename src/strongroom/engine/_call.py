@@ -189,6 +189,7 @@ class Call:
         """
         drafts = self.drafts
         batch.puts += [draft.put for draft in drafts]
+        batch.roots.update({draft.ns: draft.root for draft in drafts})
         try:
             seqs = self.engine.ledger.commit(batch)
         except (DuplicateMemoryError, VersionConflictError):

@@ -54,8 +54,8 @@ class _Borrowed:
     def open_head(self, ns: int, head: bytes, seq: int) -> int:
         return self._engine.heads.open_head(ns, head, seq)
 
-    def summer(self, ns: int) -> HeadSum:
-        return self._engine.heads.summer(ns)
+    def summer(self, ns: int, head: bytes) -> HeadSum:
+        return self._engine.heads.summer(ns, head)
 
     def queued(self, ns: int) -> dict[bytes, int]:
         found: dict[bytes, int] = {}

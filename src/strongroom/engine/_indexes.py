@@ -60,7 +60,7 @@ class _Slot:
     def __init__(self) -> None:
         self.lock = RLock()
         self.index: NamespaceIndex | None = None
-        self.built_for: tuple[int, str, bool] | None = None
+        self.built_for: tuple[int, str, bool, int] | None = None
         self.entry: NamespaceEntry | None = None  # that it was last asked for
         self.tampered = False  # found in the background: every question is refused
         self.pending: dict[int, Change] = {}  # filled without the lock: iterate over copies only
@@ -145,8 +145,9 @@ class Indexes:
             if slot.index is not None and not self._fits(slot, entry):
                 self._unload(slot)
             if slot.index is None:
+                built_for = self._settings(entry)
                 slot.index = self._load(entry)
-                slot.built_for, slot.entry = _settings(entry), entry
+                slot.built_for, slot.entry = built_for, entry
                 watermark = slot.index.watermark
                 slot.pending = {s: c for s, c in list(slot.pending.items()) if s > watermark}
                 self._engine.metrics.loaded_namespaces.set(self.loaded())
@@ -160,10 +161,14 @@ class Indexes:
             self.residency.loaded(entry.ns, index)  # without the lock: others may have to go
         return index
 
-    @staticmethod
-    def _fits(slot: _Slot, entry: NamespaceEntry) -> bool:
+    def _settings(self, entry: NamespaceEntry) -> tuple[int, str, bool, int]:
+        """What an index is built for; its words are blinded under the purpose root."""
+        root = self._engine.vault.keyring.root(entry.ns)
+        return entry.model_no, entry.language, entry.sealed, root
+
+    def _fits(self, slot: _Slot, entry: NamespaceEntry) -> bool:
         """Whether the index was built for the namespace's present settings and is whole."""
-        if slot.index is None or slot.built_for != _settings(entry):
+        if slot.index is None or slot.built_for != self._settings(entry):
             return False
         try:
             slot.index.check_usable()
@@ -409,7 +414,7 @@ class Indexes:
         with engine.ledger.snapshot() as reader:
             seq, head = reader.head(entry.ns)
             total = engine.heads.open_head(entry.ns, head, seq)
-            summed = engine.heads.summer(entry.ns)
+            summed = engine.heads.summer(entry.ns, head)
             for rows in _pages(reader.iter_changes(entry.ns)):
                 changes: list[Change] = []
                 for row in rows:
@@ -461,11 +466,6 @@ class Indexes:
             ns=entry.ns,
             dimensions=engine.models.dimensions(entry),
         )
-
-
-def _settings(entry: NamespaceEntry) -> tuple[int, str, bool]:
-    """What an index is built for."""
-    return entry.model_no, entry.language, entry.sealed
 
 
 def _upsert(

@@ -10,7 +10,7 @@ from strongroom import crypto
 from strongroom.engine._rotation import _chosen, _note, name_of
 from strongroom.engine._vault import AUDIT_KEY_NAME, SYSTEM_NS
 from strongroom.errors import InvalidInputError, KeyStateError
-from strongroom.keyring import KeyRecord, KeyState, NamespaceKeyRecord, WrapRecord
+from strongroom.keyring import FORMER, ROOT, KeyRecord, KeyState, NamespaceKeyRecord, WrapRecord
 from strongroom.model import EncryptionKey, EncryptionKeyState, KeyChange, KeyKind
 
 if TYPE_CHECKING:
@@ -39,12 +39,20 @@ def keys_of(engine: Engine, spaces: Sequence[int], *, destroyed: bool) -> list[E
         out += [_namespace_key(engine, r, wraps) for r in of_ns]
         newest = max((r.version for r in of_ns), default=1)
         wrapped_by = keyring.wrapping_versions(ns)
-        root = keyring.own_key_ids(ns)[:1]
+        root = keyring.root_key_id(ns)
         audit = set(keyring.key_ids_of(SYSTEM_NS, AUDIT_KEY_NAME)) if ns == SYSTEM_NS else set()
         for record in keyring.list_keys(ns):
-            role = "purpose root" if record.key_id in root else "audit log" if record.key_id in audit else ""
+            role = _role(record, root, audit)
             out.append(_data_key(engine, record, wrapped_by.get(record.key_id, newest), role))
     return [k for k in out if destroyed or k.state != EncryptionKeyState.DESTROYED]
+
+
+def _role(record: KeyRecord, root: int, audit: set[int]) -> str:
+    if record.key_id == root:
+        return "purpose root"
+    if record.subject in (ROOT, FORMER):
+        return "former purpose root" if record.subject == ROOT else "former blinding"
+    return "audit log" if record.key_id in audit else ""
 
 
 def _masters(wraps: Sequence[WrapRecord]) -> list[EncryptionKey]:
@@ -97,8 +105,10 @@ def _data_key(engine: Engine, r: KeyRecord, version: int, role: str) -> Encrypti
         uses=r.uses,
         limit=suite.max_uses,
         role=role,
-        subject=r.subject is not None and role != "audit log",
-        overdue=r.state == KeyState.ACTIVE and (used_up or _past(engine, r.created_at, config.data_days)),
+        subject=r.subject is not None and not role,
+        overdue=r.state == KeyState.ACTIVE
+        and r.subject != ROOT
+        and (used_up or _past(engine, r.created_at, config.data_days)),
     )
 
 
@@ -189,7 +199,7 @@ def keyring_set(call: Call, key: str, enabled: bool, reason: str) -> EncryptionK
         )
     _chosen(call, [name_of(engine, ns)])
     call.reason = f"{'enable' if enabled else 'disable'} {key}" + (f": {reason}" if reason else "")
-    if not enabled and number in engine.vault.keyring.own_key_ids(ns)[:1]:
+    if not enabled and number == engine.vault.keyring.root_key_id(ns):
         raise KeyStateError(
             "the purpose root is needed to write anything to the namespace",
             hint="after a compromise: strongroom respond key-compromise",

@@ -15,8 +15,14 @@ from threading import Lock
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from strongroom.engine._registry import NamespaceEntry
-from strongroom.errors import DuplicateMemoryError, IntegrityError, KeyStateError, VersionConflictError
-from strongroom.ledger import Put, WriteBatch
+from strongroom.errors import (
+    DuplicateMemoryError,
+    IntegrityError,
+    KeyMovedError,
+    KeyStateError,
+    VersionConflictError,
+)
+from strongroom.ledger import Put, WriteBatch, root_of_head
 from strongroom.model import Field, SealedRecord, State
 
 if TYPE_CHECKING:
@@ -34,6 +40,7 @@ class PseudonymDraft(NamedTuple):
     ns: int
     subject: str
     pseudonym: bytes
+    root: int  # the number of the purpose root that the id of the row hangs on
     put: Put
 
 
@@ -65,9 +72,15 @@ class Pseudonyms:
                 break
             made = self._make(entry, wanting)
             try:
-                self._engine.ledger.commit(WriteBatch(puts=[draft.put for draft in made]))
+                self._engine.ledger.commit(
+                    WriteBatch(puts=[draft.put for draft in made], roots={d.ns: d.root for d in made})
+                )
             except (DuplicateMemoryError, VersionConflictError):
                 missing = [s for s, _ in wanting]  # another process was first: theirs counts
+                continue
+            except KeyMovedError:  # and with it perhaps the root that the ids hang on
+                self._engine.vault.keyring.refresh()
+                missing = [s for s, _ in wanting]
                 continue
             self.keep(made)
             break
@@ -99,7 +112,8 @@ class Pseudonyms:
 
     def _fetch(self, entry: NamespaceEntry, subjects: list[str]) -> list[tuple[str, int]]:
         """Take in what the ledger holds of them; those without one, and the version of their row or 0."""
-        ids = {s: self._id(entry.ns, s) for s in subjects}
+        root = self._root(entry.ns)
+        ids = {s: self._id(entry.ns, s, root) for s in subjects}
         rows = {
             r.memory_id: r for r in self._engine.ledger.get_many(entry.ns, list(ids.values()), Field.SUBJECT)
         }
@@ -126,18 +140,22 @@ class Pseudonyms:
 
     def _make(self, entry: NamespaceEntry, wanting: Iterable[tuple[str, int]]) -> list[PseudonymDraft]:
         vault, ns = self._engine.vault, entry.ns
+        root = self._root(ns)
         made: list[PseudonymDraft] = []
         for subject, before in wanting:
             key = vault.data_key(ns, subject)
-            pseudonym, version, row_id = os.urandom(BYTES), before + 1, self._id(ns, subject)
+            pseudonym, version, row_id = os.urandom(BYTES), before + 1, self._id(ns, subject, root)
             field, live = int(Field.SUBJECT), int(State.LIVE)
             sealed = vault.seal(key, entry.tenant, row_id, field, version, pseudonym)
             put = Put(ns, row_id, field, version, version, key.key_id, live, 0, sealed, before)
-            made.append(PseudonymDraft(ns, subject, pseudonym, put))
+            made.append(PseudonymDraft(ns, subject, pseudonym, root, put))
         return made
 
-    def _id(self, ns: int, subject: str) -> bytes:
-        return self._engine.vault.blinded_subject(ns, subject)[:_ID_BYTES]
+    def _root(self, ns: int) -> int:
+        return root_of_head(self._engine.ledger.head(ns)[1])
+
+    def _id(self, ns: int, subject: str, root: int) -> bytes:
+        return self._engine.vault.blinded_subject(ns, subject, root)[:_ID_BYTES]
 
     def keep(self, made: Iterable[PseudonymDraft]) -> None:
         """Remember what was committed."""

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import RLock
+from typing import Final
 
 from strongroom.access import Credential
 from strongroom.access import decode as decode_credential
@@ -20,11 +21,24 @@ from strongroom.crypto import SecretKey
 from strongroom.engine._identities import Identities
 from strongroom.engine._payload import ModelPayload, NamespacePayload, decode_as, encode
 from strongroom.engine._vault import SYSTEM_NS, SYSTEM_TENANT, Heads, Vault
-from strongroom.errors import ConflictError, DuplicateMemoryError, TamperedError
-from strongroom.ledger import Ledger, Put, WriteBatch, element_of
+from strongroom.errors import ConflictError, DuplicateMemoryError, KeyMovedError, TamperedError
+from strongroom.ledger import Ledger, Put, WriteBatch, element_of, root_of_head
 from strongroom.model import Field, SealedRecord, State, tenant_of
 
+NAMESPACE_NAME: Final = "namespace-name"
+MODEL_NUMBER: Final = "model-number"
 _PAGE = 1000
+_TRIES: Final = 8
+
+
+def identity_label(field: int) -> str:
+    """The label of the purpose key under which records of ``identities`` are found."""
+    return f"identity-{int(field)}"
+
+
+def row_id(vault: Vault, root: int, label: str, text: str) -> bytes:
+    """The id (16 bytes) of a row of the system namespace that is found by a name, under a purpose root."""
+    return vault.purpose_key(SYSTEM_NS, label, root).mac(text.encode())[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,7 @@ class Registry:
             for _ in range(5):
                 seq, head = self._ledger.head(SYSTEM_NS)
                 total = self._heads.open_head(SYSTEM_NS, head, seq)
-                summed = self._heads.summer(SYSTEM_NS)
+                summed = self._heads.summer(SYSTEM_NS, head)
                 rows = self._rows(0)
                 if self._ledger.head(SYSTEM_NS) != (seq, head):  # rows that are sealed anew keep their seq
                     continue  # another process wrote meanwhile
@@ -178,8 +192,21 @@ class Registry:
             expect=version - 1,
         )
 
-    def _blind(self, label: str, text: str) -> bytes:
-        return self._vault.purpose_key(SYSTEM_NS, label).mac(text.encode())[:16]
+    def _commit_named(
+        self, label: str, text: str, field: Field, version: int, raw: bytes, batch: WriteBatch | None = None
+    ) -> None:
+        """Write a row that is found by a keyed hash of ``text``; again when a key or root moved meanwhile."""
+        batch = WriteBatch() if batch is None else batch
+        for _ in range(_TRIES):
+            root = root_of_head(self._ledger.head(SYSTEM_NS)[1])
+            memory_id = row_id(self._vault, root, label, text)
+            batch.puts, batch.roots = [self._put(memory_id, field, version, raw)], {SYSTEM_NS: root}
+            try:
+                self._ledger.commit(batch)
+                return
+            except KeyMovedError:
+                self._vault.keyring.refresh()
+        raise ConflictError("the keys of the store change all the time")
 
     def create_namespace(self, new: NewNamespace, now_us: int, audit: list[bytes]) -> NamespaceEntry:
         """Make a namespace with keys of its own; the existing one when somebody else was first."""
@@ -194,9 +221,9 @@ class Registry:
             ns = self._vault.keyring.create_namespace(tenant_of(name), names=new.kms, secret=new.secret)
             self._heads.know(ns, tenant_of(name))
             payload = NamespacePayload(ns, name, now_us, new.model, new.model_no, new.language, new.sealed)
-            put = self._put(self._blind("namespace-name", name), Field.NAMESPACE, 1, encode(payload))
+            batch = WriteBatch(new_namespaces=[ns], audit=audit)
             with suppress(DuplicateMemoryError):  # another process was first: theirs counts
-                self._ledger.commit(WriteBatch(puts=[put], new_namespaces=[ns], audit=audit))
+                self._commit_named(NAMESPACE_NAME, name, Field.NAMESPACE, 1, encode(payload), batch)
             self.refresh()
             entry = self._by_name[name]
             if new.secret is not None and entry.ns != ns:
@@ -216,9 +243,8 @@ class Registry:
         payload = NamespacePayload(
             entry.ns, entry.name, entry.created_us, model, model_no, language, entry.sealed
         )
-        memory_id = self._blind("namespace-name", entry.name)
-        put = self._put(memory_id, Field.NAMESPACE, entry.version + 1, encode(payload))
-        self._ledger.commit(WriteBatch(puts=[put], audit=audit))
+        raw, batch = encode(payload), WriteBatch(audit=audit)
+        self._commit_named(NAMESPACE_NAME, entry.name, Field.NAMESPACE, entry.version + 1, raw, batch)
         self.refresh()
         return self._by_ns[entry.ns]
 
@@ -232,10 +258,9 @@ class Registry:
                     return found.model_no
                 number = max(self._models_by_no, default=0) + 1
                 # The row's id is made from the number, so that two processes cannot give it twice.
-                memory_id = self._blind("model-number", str(number))
                 raw = encode(ModelPayload(number, fingerprint, dimensions))
                 try:
-                    self._ledger.commit(WriteBatch(puts=[self._put(memory_id, Field.MODEL, 1, raw)]))
+                    self._commit_named(MODEL_NUMBER, str(number), Field.MODEL, 1, raw)
                 except DuplicateMemoryError:
                     continue
 
@@ -266,6 +291,5 @@ class Registry:
             VersionConflictError, DuplicateMemoryError: somebody else changed or made it meanwhile.
         """
         with self._lock:
-            put = self._put(self._blind(f"identity-{field.value}", name), field, version, raw)
-            self._ledger.commit(WriteBatch(puts=[put], audit=audit))
+            self._commit_named(identity_label(field), name, field, version, raw, WriteBatch(audit=audit))
             self.refresh()

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from strongroom import audit
-from strongroom.engine import _key_tree, _rewrap
+from strongroom.engine import _key_tree, _new_roots, _rewrap
 from strongroom.engine._rotation import _chosen, _note, name_of
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import ConflictError, InvalidInputError
@@ -130,6 +130,8 @@ def _plan(work: _Work, revoke: bool) -> list[ResponseStep]:
             step("new namespace key, data keys wrapped anew", ns, len(keys))
         exposed = keys if work.kind != KeyKind.DATA else [k for k in keys if k.key_id == work.number]
         low, high = (min(k.key_id for k in exposed), max(k.key_id for k in exposed)) if exposed else (1, 0)
+        if _root_exposed(work, ns):
+            step("new purpose root, subjects blinded anew", ns, sum(1 for k in keys if k.subject))
         step("records sealed anew", ns, engine.ledger.rows_under(ns, low, high))
         step("exposed data keys destroyed", ns, len(exposed))
     if SYSTEM_NS in work.spaces or revoke:
@@ -150,6 +152,8 @@ def _namespace(work: _Work, ns: int) -> None:
         started = perf_counter()
         done = _rewrap.renew_namespace_key(engine, ns, work.note, compromised=True, anew=True)
         work.did("new namespace key, data keys wrapped anew", ns, done.keys, started)
+    if not open_waves and _root_exposed(work, ns):  # before the wave, which destroys what nothing needs
+        _root(work, ns)
     started = perf_counter()
     number = work.number if work.kind == KeyKind.DATA else None
     wave = open_waves[0].id if open_waves else waves.begin(ns, "compromise", work.note, key_id=number)
@@ -163,18 +167,32 @@ def _namespace(work: _Work, ns: int) -> None:
     started = perf_counter()
     before = _live_keys(engine, ns, row.low, row.high)
     waves.finalise(wave)
+    roots = _new_roots.end(engine, ns, work.note)
     after = _live_keys(engine, ns, row.low, row.high)
-    work.did("exposed data keys destroyed", ns, before - after, started)
-    work.add("keys_destroyed", before - after)
+    work.did("exposed data keys destroyed", ns, before - after + roots, started)
+    work.add("keys_destroyed", before - after + roots)
     work.add("keys_kept", after)
     work.add("namespaces", 1)
-    if after:
-        what = "the purpose root" + (" and keys of audit entries" if ns == SYSTEM_NS else "")
+    if after and ns == SYSTEM_NS:
         work.left.append(
-            f"{name_of(engine, ns)}: {what} stay, because heads, blinded names or audit entries need them. "
-            "Whoever has them cannot open records, but can confirm guesses of subjects and, with write "
-            "access to the ledger, forge its head"
+            "keys of audit entries stay: the hashes of the sealed entries are signed, so entries are never "
+            "sealed anew. Whoever has such a key reads the entries of before in a copy of the log"
         )
+
+
+def _root_exposed(work: _Work, ns: int) -> bool:
+    """Whether purpose keys derive from something below the exposed key."""
+    keyring = work.call.engine.vault.keyring
+    return work.kind != KeyKind.DATA or work.number == keyring.root_key_id(ns)
+
+
+def _root(work: _Work, ns: int) -> None:
+    started = perf_counter()
+    done = _new_roots.renew(work.call.engine, ns, work.note)
+    work.did("new purpose root, subjects blinded anew", ns, done.reblinded, started)
+    work.add("purpose_roots_renewed", 1)
+    work.add("subjects_blinded_anew", done.reblinded)
+    work.add("rows_renamed", done.renamed)
 
 
 def _live_keys(engine: Engine, ns: int, low: int, high: int) -> int:

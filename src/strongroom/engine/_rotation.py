@@ -21,7 +21,7 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.keyring import KeyNote
-from strongroom.ledger import WaveRow, WaveState, WriteBatch
+from strongroom.ledger import WaveRow, WaveState, WriteBatch, root_of_head
 from strongroom.lifecycle.rotation import Pace, TrafficView, Waves, WaveSettings
 from strongroom.model import (
     SYSTEM_NAME,
@@ -59,9 +59,10 @@ class RotationHost:
         return self._engine.heads.tenant(ns)
 
     def keeps(self, ns: int) -> Iterable[int]:
-        """The root of the purpose keys; of the system also the keys of audit entries, which never change."""
+        """The roots of purpose keys; of the system also the keys of audit entries, which never change."""
         keyring = self._engine.vault.keyring
-        kept = keyring.own_key_ids(ns)[:1]
+        numbers = {keyring.root(ns), root_of_head(self._engine.ledger.head(ns)[1])}
+        kept = [keyring.root_key_id(ns, number) for number in sorted(numbers)]
         return [*kept, *keyring.key_ids_of(SYSTEM_NS, AUDIT_KEY_NAME)] if ns == SYSTEM_NS else kept
 
     def opens(self, ns: int) -> int:

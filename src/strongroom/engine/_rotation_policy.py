@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from strongroom.engine import _rewrap
 from strongroom.errors import ConflictError, StrongroomError
-from strongroom.keyring import KeyNote, KeyState
+from strongroom.keyring import ROOT, KeyNote, KeyState
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -53,7 +53,8 @@ def _data(engine: Engine, ns: int, waves: Waves) -> None:
     config = engine.config.rotation
     if engine.ledger.waves(ns):
         return
-    active = [k for k in engine.vault.keyring.list_keys(ns) if k.state == KeyState.ACTIVE]
+    keys = engine.vault.keyring.list_keys(ns)
+    active = [k for k in keys if k.state == KeyState.ACTIVE and k.subject != ROOT]  # a root seals nothing
     old = [k for k in active if _is_due(engine, k.created_at, config.data_days)]
     used = [k for k in active if config.data_uses_max and k.uses >= config.data_uses_max]
     if old:

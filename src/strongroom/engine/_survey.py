@@ -94,7 +94,7 @@ def take_survey(ledger: SqliteLedger, heads: Heads, entry: NamespaceEntry, rest:
     with ledger.snapshot() as reader:
         seq, head = reader.head(entry.ns)
         made = Survey(seq, heads.open_head(entry.ns, head, seq))
-        summed = heads.summer(entry.ns)
+        summed = heads.summer(entry.ns, head)
         after = 0
         while True:
             started = perf_counter()

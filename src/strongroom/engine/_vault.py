@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import TypeVar
 
@@ -17,9 +17,12 @@ from strongroom.crypto import AES_256_GCM, SealContext, SecretKey, open_sealed, 
 from strongroom.engine._payload import PAYLOAD_SCHEMA
 from strongroom.errors import InternalError, KeyMovedError, KeyStateError, TamperedError
 from strongroom.keyring import DataKey, Keyring
+from strongroom.ledger import RebaseRow, Renamed, root_of_head
+from strongroom.ledger import element as element_at
 from strongroom.model import Field, SealedRecord
 
 T = TypeVar("T")
+SealedOf = Callable[[int], bytes]
 Reread = Callable[[int, bytes, int], SealedRecord | None]
 
 SYSTEM_NS = 0
@@ -40,7 +43,7 @@ class Vault:
 
     def __init__(self, keyring: Keyring) -> None:
         self._keyring = keyring
-        self._subjects: OrderedDict[tuple[int, str], bytes] = OrderedDict()
+        self._subjects: OrderedDict[tuple[int, str, int], bytes] = OrderedDict()  # by namespace, name, root
         self._lock = Lock()
         self._audit_key: DataKey | None = None
         self._reread: Reread = lambda ns, memory_id, field: None
@@ -53,27 +56,38 @@ class Vault:
     def keyring(self) -> Keyring:
         return self._keyring
 
-    def blinded_subject(self, ns: int, subject: str) -> bytes:
-        """The 32 bytes by which the keyring knows a data subject of a namespace."""
-        found = self._subjects.get((ns, subject))
+    def blinded_subject(self, ns: int, subject: str, root: int | None = None) -> bytes:
+        """The 32 bytes by which a data subject of a namespace is known under a purpose root.
+
+        ``root``: the number of a root; without it the one that the keyring knows its subjects by.
+        """
+        number = self._keyring.root(ns) if root is None else root
+        found = self._subjects.get((ns, subject, number))
         if found is not None:
             return found
-        blind = self._keyring.purpose_key(ns, "subject").mac(subject.encode())
+        blind, number = self._keyring.blinded(ns, subject.encode(), root=number)
         with self._lock:
-            self._subjects[(ns, subject)] = blind
+            self._subjects[(ns, subject, number)] = blind
             if len(self._subjects) > _SUBJECTS_MAX:
                 self._subjects.popitem(last=False)
         return blind
 
     def data_key(self, ns: int, subject: str | None) -> DataKey:
         """The active data key of a subject, made when there is none."""
-        blind = None if subject is None else self.blinded_subject(ns, subject)
-        return self._keyring.data_key(ns, blind, create=True)
+        if subject is None:
+            return self._keyring.data_key(ns, None, create=True)
+        root = self._keyring.root(ns)
+        return self._keyring.data_key(ns, self.blinded_subject(ns, subject, root), create=True, root=root)
 
     def data_keys(self, ns: int, subjects: set[str]) -> dict[str, DataKey]:
-        """The active data keys of many subjects; new ones are made in one transaction."""
-        blinds = {s: self.blinded_subject(ns, s) for s in subjects}
-        keys = self._keyring.data_keys(ns, list(blinds.values()))
+        """The active data keys of many subjects; new ones are made in one transaction.
+
+        Raises:
+            KeyMovedError: another purpose root has come meanwhile; refresh the keyring and repeat.
+        """
+        root = self._keyring.root(ns)
+        blinds = {s: self.blinded_subject(ns, s, root) for s in subjects}
+        keys = self._keyring.data_keys(ns, list(blinds.values()), root=root)
         return {s: keys[b] for s, b in blinds.items()}
 
     def seal(
@@ -110,8 +124,8 @@ class Vault:
                 raise
         return self._keyring.open_record(now.key_id, context, now.sealed)
 
-    def purpose_key(self, ns: int, label: str) -> SecretKey:
-        return self._keyring.purpose_key(ns, label)
+    def purpose_key(self, ns: int, label: str, root: int | None = None) -> SecretKey:
+        return self._keyring.purpose_key(ns, label, root=root)
 
     # -- audit --------------------------------------------------------------------------------
     def _with_audit_key(self, use: Callable[[DataKey], T]) -> T:
@@ -198,7 +212,13 @@ class Heads:
         Raises:
             TamperedError: the head in the database is not the one of ``seq_before``.
         """
-        key, sealing_key = self._vault.keyring.purpose_keys(ns, "head", "head-seal")
+        keyring = self._vault.keyring
+        if head:
+            root = root_of_head(head)
+        else:
+            keyring.refresh()  # so that the first head of a namespace never hangs on a root that was left
+            root = keyring.root(ns)
+        key, sealing_key = keyring.purpose_keys(ns, "head", "head-seal", root=root)
         total = self._sum_in(ns, head, seq_before, sealing_key)
         mac = key.mac
         for element in added:
@@ -208,8 +228,11 @@ class Heads:
             if element[:2] not in _REBUILDABLE:
                 total -= int.from_bytes(mac(element))
         total %= _MODULUS
-        sealed = seal(sealing_key, 0, self._context(ns, seq_after), total.to_bytes(32), AES_256_GCM)
-        self._cache[ns] = (sealed, seq_after, total)
+        return self._seal(ns, root, sealing_key, seq_after, total)
+
+    def _seal(self, ns: int, root: int, sealing_key: SecretKey, seq: int, total: int) -> bytes:
+        sealed = seal(sealing_key, root, self._context(ns, seq), total.to_bytes(32), AES_256_GCM)
+        self._cache[ns] = (sealed, seq, total)
         return sealed
 
     def open_head(self, ns: int, head: bytes | None, seq: int) -> int:
@@ -218,10 +241,11 @@ class Heads:
         Raises:
             TamperedError: it is missing. DecryptionError: it is not the one of that number.
         """
-        return self._sum_in(ns, head, seq, self._vault.purpose_key(ns, "head-seal"))
+        key = self._vault.purpose_key(ns, "head-seal", root_of_head(head)) if head else None
+        return self._sum_in(ns, head, seq, key)
 
-    def _sum_in(self, ns: int, head: bytes | None, seq: int, sealing_key: SecretKey) -> int:
-        if not head:
+    def _sum_in(self, ns: int, head: bytes | None, seq: int, sealing_key: SecretKey | None) -> int:
+        if not head or sealing_key is None:
             if seq != 0:
                 raise TamperedError("the head of a namespace is missing")
             return 0
@@ -236,9 +260,40 @@ class Heads:
     def seal_audit(self, seq: int, entry: bytes) -> bytes:
         return self._vault.seal_audit(seq, entry)
 
-    def summer(self, ns: int) -> HeadSum:
-        """Adds up the elements of all rows, to be compared with the head."""
-        return HeadSum(self._vault.purpose_key(ns, "head"))
+    def summer(self, ns: int, head: bytes) -> HeadSum:
+        """Adds up the elements of all rows, to be compared with that head."""
+        return HeadSum(self._vault.purpose_key(ns, "head", root_of_head(head) if head else None))
+
+    def rebase(
+        self,
+        ns: int,
+        root: int,
+        rename: Callable[[RebaseRow, SealedOf], Renamed | None],
+        seq: int,
+        head: bytes,
+        rows: Iterable[RebaseRow],
+        sealed_of: SealedOf,
+    ) -> tuple[bytes, list[Renamed]]:
+        """A head over the same rows under another purpose root; ``rename`` says which get other ids.
+
+        Raises:
+            TamperedError: the rows do not match the head that there is.
+        """
+        key, sealing_key = self._vault.keyring.purpose_keys(ns, "head", "head-seal", root=root)
+        before, after = self.summer(ns, head), HeadSum(key)
+        total = self.open_head(ns, head, seq)
+        renamed: list[Renamed] = []
+        for row in rows:
+            found = element_at(row.field, row.memory_id, row.seq, row.version, row.state, row.prefix)
+            before.add(found)
+            new = rename(row, sealed_of)
+            if new is not None:
+                renamed.append(new)
+                found = element_at(row.field, new.memory_id, row.seq, row.version, row.state, new.sealed)
+            after.add(found)
+        if not before.matches(total):
+            raise TamperedError("the rows of a namespace do not match its head")
+        return self._seal(ns, root, sealing_key, seq, after.total()), renamed
 
     def _context(self, ns: int, seq: int) -> SealContext:
         return SealContext(self._tenants[ns], ns, _NO_ID, _HEAD_FIELD, seq, PAYLOAD_SCHEMA)
@@ -256,4 +311,8 @@ class HeadSum:
             self._total += int.from_bytes(self._mac(element))
 
     def matches(self, total: int) -> bool:
-        return self._total % _MODULUS == total
+        return self.total() == total
+
+    def total(self) -> int:
+        """The sum modulo 2^256."""
+        return self._total % _MODULUS

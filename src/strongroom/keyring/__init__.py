@@ -8,10 +8,13 @@ from strongroom.keyring._handles import DataKey
 from strongroom.keyring._keyring import Keyring
 from strongroom.keyring._leases import LeaseState
 from strongroom.keyring._namespaces import NamespaceKeyHealth
+from strongroom.keyring._roots import NewRoot
 from strongroom.keyring._rotating import ResealResult
-from strongroom.keyring._rows import KeyRecord, KeyState, NamespaceKeyRecord, WrapRecord
+from strongroom.keyring._rows import FORMER, ROOT, KeyRecord, KeyState, NamespaceKeyRecord, WrapRecord
 
 __all__ = [
+    "FORMER",
+    "ROOT",
     "DataKey",
     "KeyEvent",
     "KeyHistoryEntry",
@@ -22,6 +25,7 @@ __all__ = [
     "LeaseState",
     "NamespaceKeyHealth",
     "NamespaceKeyRecord",
+    "NewRoot",
     "ResealResult",
     "WrapRecord",
 ]

@@ -40,6 +40,7 @@ from strongroom.keyring._meta import (
 from strongroom.keyring._rows import (
     INTEGRITY_NS,
     OWN,
+    ROOT,
     DataRow,
     MasterRow,
     NamespaceRow,
@@ -231,6 +232,14 @@ class Book:
     def newest_key_id(self) -> int:
         """The highest number of a data key, destroyed ones included; 0 when there is none."""
         return int(self.rows("SELECT ifnull(max(key_id), 0) FROM data_keys")[0][0])
+
+    def newest_root(self, ns: int) -> int:
+        """The number of the present purpose root of a namespace (spec/keyring.md)."""
+        found = self.rows(
+            "SELECT key_id FROM data_keys WHERE ns = ?1 AND subject = ?2 ORDER BY epoch DESC LIMIT 1",
+            (ns, ROOT),
+        )
+        return int(found[0][0]) if found else 0
 
     def newest_version(self, ns: int) -> int:
         """The newest version of a namespace key; 0 when there is none."""

@@ -31,7 +31,16 @@ from strongroom.keyring._handles import (
     revive_handle,
 )
 from strongroom.keyring._namespaces import NamespaceKeys
-from strongroom.keyring._rows import ERASED, KEY_ID_MAX, DataRow, KeyState, altered, wrap_context
+from strongroom.keyring._rows import (
+    ERASED,
+    FORMER,
+    KEY_ID_MAX,
+    ROOT,
+    DataRow,
+    KeyState,
+    altered,
+    wrap_context,
+)
 from strongroom.keyring._uses import UseCounter
 from strongroom.kms import KmsDirectory
 
@@ -75,7 +84,8 @@ class KeyCache:
         self.generation = book.head()[1]
         self.keys: dict[int, DataKey] = {}
         self.active: dict[tuple[int, bytes], DataKey] = {}
-        self.purpose: dict[tuple[int, str], SecretKey] = {}
+        self.purpose: dict[tuple[int, int, str], SecretKey] = {}  # namespace, root, label
+        self.roots: dict[int, tuple[list[int], list[int]]] = {}  # by namespace: see ``roots_of``
         self.pairs: dict[tuple[int, int, int], dict[int, tuple[DataKey, DataKey] | None]] = {}
         self.suites: dict[int, _Suites] = {}  # by namespace
         self.closed = False
@@ -138,6 +148,7 @@ class KeyCache:
         self.generation = generation
         self.active.clear()
         self.purpose.clear()
+        self.roots.clear()
         self.suites.clear()
         self.pairs.clear()
         self.namespaces.renew()
@@ -151,6 +162,21 @@ class KeyCache:
             known = self.suites[ns] = _Suites(through, since)
         found = [suite for since, suite in known.since if key_id is None or since <= key_id]
         return found[-1] if found else self._suite
+
+    def roots_of(self, ns: int) -> tuple[list[int], list[int]]:
+        """The key ids of the purpose roots after the first, and of the blinding keys of those before them."""
+        known = self.roots.get(ns)
+        if known is None:
+            sql = "SELECT subject, key_id FROM data_keys WHERE ns = ?1 AND subject IN (?2, ?3) ORDER BY epoch"
+            rows = self.book.rows(sql, (ns, ROOT, FORMER))
+            roots = [key_id for subject, key_id in rows if subject == ROOT]
+            known = self.roots[ns] = (roots, [key_id for subject, key_id in rows if subject == FORMER])
+        return known
+
+    def root_of(self, ns: int) -> int:
+        """The number of the present purpose root: 0 for the first own key."""
+        roots = self.roots_of(ns)[0]
+        return roots[-1] if roots else 0
 
     def moved(self, change: Change) -> None:
         with self.book.lock:
@@ -258,11 +284,15 @@ class KeyCache:
                 self.namespaces.renew()
         raise StorageBusyError("other processes rotate the key of this namespace all the time")
 
-    def obtain(self, ns: int, subjects: list[bytes], *, create: bool) -> dict[bytes, DataKey]:
-        return self.with_newest(ns, lambda version, kek: self._obtain(ns, subjects, create, version, kek))
+    def obtain(
+        self, ns: int, subjects: list[bytes], *, create: bool, root: int | None = None
+    ) -> dict[bytes, DataKey]:
+        return self.with_newest(
+            ns, lambda version, kek: self._obtain(ns, subjects, version, kek, create=create, root=root)
+        )
 
     def _obtain(
-        self, ns: int, subjects: list[bytes], create: bool, version: int, kek: SecretKey
+        self, ns: int, subjects: list[bytes], version: int, kek: SecretKey, *, create: bool, root: int | None
     ) -> dict[bytes, DataKey]:
         made: list[tuple[DataRow, SecretKey]] = []
         with self.book.lock:
@@ -271,6 +301,8 @@ class KeyCache:
             epochs = _missing(subjects, rows)
             if create and epochs:
                 with self.book.write() as change:
+                    if root is not None and self.book.newest_root(ns) != root:
+                        raise KeyMovedError  # blinded under a root that is not the present one any more
                     if self.book.data_version() != before:  # another process has written meanwhile
                         rows |= self.book.latest(ns, list(epochs))
                         epochs = _missing(subjects, rows)
@@ -311,6 +343,27 @@ class KeyCache:
             made.append((row.authenticated(book.row_key), secret))
         change.insert_data([row for row, _ in made])
         return made
+
+    def given_row(
+        self,
+        change: Change,
+        ns: int,
+        subject: bytes,
+        epoch: int,
+        version: int,
+        kek: SecretKey,
+        secret: SecretKey,
+    ) -> DataRow:
+        """A new key with bytes that are given, which seals nothing."""
+        book, key_id = self.book, change.next_key_id()
+        context = wrap_context(
+            book.store_id, key_id, ns, namespace_version=version, epoch=epoch, subject=subject
+        )
+        state = int(KeyState.DECRYPT_ONLY)
+        row = DataRow(key_id, ns, subject, epoch, state, version, now_us(), wrap_key(kek, secret, context))
+        row = row.authenticated(book.row_key)
+        change.insert_data([row])
+        return row
 
     def in_state(self, row: DataRow, state: KeyState) -> DataRow:
         wrapped = ERASED if state == KeyState.DESTROYED else row.wrapped

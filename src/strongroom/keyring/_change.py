@@ -98,6 +98,17 @@ class Change:
         self.generation += 1
         self._touched = True
 
+    def reblind(self, pairs: Sequence[tuple[DataRow, DataRow]]) -> None:
+        """Give data keys another (blinded) subject, and so another wrapped form: (old, new)."""
+        self._book.db.executemany(
+            "UPDATE data_keys SET subject = ?, namespace_version = ?, wrapped = ?, mac = ? WHERE key_id = ?",
+            [(n.subject, n.namespace_version, n.wrapped, n.mac, n.key_id) for _, n in pairs],
+        )
+        element = self._book.element
+        self._sum += sum(element(new.mac) - element(old.mac) for old, new in pairs)
+        self.generation += 1
+        self._touched = True
+
     def replace_many(self, pairs: Sequence[tuple[DataRow, DataRow]]) -> None:
         """``replace_data`` for many rows: (old, new)."""
         values = [(n.state, n.namespace_version, n.wrapped, n.mac, n.key_id) for _, n in pairs]

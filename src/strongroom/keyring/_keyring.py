@@ -16,7 +16,6 @@ from strongroom.errors import (
     InvalidInputError,
     KeyStateError,
     LimitExceededError,
-    NamespaceNotFoundError,
     NotFoundError,
     StorageBusyError,
     StoreExistsError,
@@ -24,14 +23,11 @@ from strongroom.errors import (
 from strongroom.keyring._book import Book, own_or
 from strongroom.keyring._cache import OPENING, KeyCache, now_us
 from strongroom.keyring._check import check_book
-from strongroom.keyring._handles import (
-    DataKey,
-    open_admitted,
-    secret_of,
-)
+from strongroom.keyring._handles import DataKey, open_admitted
 from strongroom.keyring._leases import CACHE_S
 from strongroom.keyring._namespace_rotation import NamespaceRotating
 from strongroom.keyring._namespaces import NamespaceKeyHealth, boot_clock
+from strongroom.keyring._roots import PurposeRoots
 from strongroom.keyring._rotating import Rotating
 from strongroom.keyring._rows import (
     OWN,
@@ -60,7 +56,7 @@ _SYSTEM_NS: Final = 0
 _ATTEMPTS_MAX: Final = 16
 
 
-class Keyring(Wrapping, Rotating, NamespaceRotating):
+class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
     """The keys of one store. Methods may be called from any thread; several processes may share the file.
 
     A namespace key is unwrapped by the KMS on first need, and asked for again, beside its use, when about a
@@ -268,13 +264,15 @@ class Keyring(Wrapping, Rotating, NamespaceRotating):
         return self._cache.namespaces.health()
 
     # -- data keys --------------------------------------------------------------------------------
-    def data_key(self, ns: int, subject: bytes | None, *, create: bool) -> DataKey:
+    def data_key(self, ns: int, subject: bytes | None, *, create: bool, root: int | None = None) -> DataKey:
         """The active key of a subject (32 blinded bytes; None: the namespace's own).
 
         With ``create`` a subject without one gets one; two processes that ask at the same time get the same.
+        ``root``: the number that ``blinded`` gave with it; when another root has come since, none is made.
 
         Raises:
             NotFoundError: there is none and ``create`` is false. NamespaceNotFoundError.
+            KeyMovedError: there is another root; blind the subject anew.
             KeyStateError: the newest key of the subject is disabled. InvalidInputError: the subject.
             UnwrapError, StorageError, ClosedError, and what the KMS raises.
         """
@@ -284,12 +282,14 @@ class Keyring(Wrapping, Rotating, NamespaceRotating):
         found = self._cache.active.get((ns, own_or(subject)))
         if found is not None:
             return found
-        keys = self._cache.obtain(ns, [own_or(subject)], create=create)
+        keys = self._cache.obtain(ns, [own_or(subject)], create=create, root=root)
         if not keys:
             raise NotFoundError("this data subject has no key")
         return keys[own_or(subject)]
 
-    def data_keys(self, ns: int, subjects: Sequence[bytes]) -> dict[bytes, DataKey]:
+    def data_keys(
+        self, ns: int, subjects: Sequence[bytes], *, root: int | None = None
+    ) -> dict[bytes, DataKey]:
         """The active key of each subject; those without one get theirs in one transaction.
 
         Raises:
@@ -308,7 +308,7 @@ class Keyring(Wrapping, Rotating, NamespaceRotating):
             else:
                 out[subject] = found
         if missing:
-            out.update(self._cache.obtain(ns, list(missing), create=True))
+            out.update(self._cache.obtain(ns, list(missing), create=True, root=root))
         return out
 
     def key(self, key_id: int) -> DataKey:
@@ -332,38 +332,6 @@ class Keyring(Wrapping, Rotating, NamespaceRotating):
             As ``key``. DecryptionError: always the same, whatever is wrong with context or bytes.
         """
         return open_admitted(self.key(key_id), context, sealed)
-
-    def purpose_key(self, ns: int, label: str) -> SecretKey:
-        """A key for one purpose, derived from the first of the namespace's own keys: always the same one.
-
-        It does not change when the namespace's own key is rotated; it is gone when that key is destroyed.
-
-        Raises:
-            NamespaceNotFoundError. KeyStateError: that key is disabled or destroyed. InvalidInputError:
-            the label is empty. UnwrapError, StorageError, ClosedError, and what the KMS raises.
-        """
-        return self.purpose_keys(ns, label)[0]
-
-    def purpose_keys(self, ns: int, *labels: str) -> list[SecretKey]:
-        """``purpose_key`` for several labels of one namespace.
-
-        Raises:
-            As ``purpose_key``.
-        """
-        self._cache.fresh()
-        self._cache.namespaces.admit(ns)
-        known = self._cache.purpose
-        return [known.get((ns, label)) or self._derive(ns, label) for label in labels]
-
-    def _derive(self, ns: int, label: str) -> SecretKey:
-        self._cache.namespaces.newest(ns)
-        row = self._book.data_row("ns = ?1 AND subject = ?2 AND epoch = 1", (ns, OWN))
-        if row is None:
-            raise NamespaceNotFoundError
-        own = self._cache.keys.get(row.key_id) or self._cache.unwrapped(row)
-        self._cache.admit(own, OPENING)
-        found = self._cache.purpose[(ns, label)] = secret_of(own).derive(f"purpose:{label}")
-        return found
 
     # -- states -------------------------------------------------------------------------------------
     def rotate_data_key(self, ns: int, subject: bytes | None) -> DataKey:

@@ -25,9 +25,10 @@ from strongroom.keyring._epochs import (
     ranges,
 )
 from strongroom.keyring._handles import DataKey, renew_handle, secret_of, suite_of
-from strongroom.keyring._rows import OWN, DataRow, KeyState
+from strongroom.keyring._rows import NOT_ROOTS, OWN, DataRow, KeyState
 
 KEYS_PER_STEP: Final = 1_000
+_ACTIVE_IN_RANGE: Final = f"ns = ?1 AND state = 2 AND key_id BETWEEN ?2 AND ?3 AND {NOT_ROOTS}"
 
 
 class RowToReseal(Protocol):
@@ -139,7 +140,7 @@ class Rotating:
         def rotate(version: int, kek: SecretKey) -> int:
             with self._book.write() as change:
                 old = self._book.data_rows_where(
-                    "ns = ?1 AND state = 2 AND key_id BETWEEN ?2 AND ?3 ORDER BY key_id LIMIT ?4",
+                    f"{_ACTIVE_IN_RANGE} ORDER BY key_id LIMIT ?4",
                     (ns, low, high, KEYS_PER_STEP),
                 )
                 if not old:
@@ -172,7 +173,7 @@ class Rotating:
         book, cache = self._book, self._cache
         with book.write() as change:
             rows = book.data_rows_where(
-                "ns = ?1 AND state = 2 AND key_id BETWEEN ?2 AND ?3 ORDER BY key_id LIMIT ?4",
+                f"{_ACTIVE_IN_RANGE} ORDER BY key_id LIMIT ?4",
                 (ns, low, high, KEYS_PER_STEP),
             )
             if not rows:
@@ -208,7 +209,8 @@ class Rotating:
         kept = set(keep)
         with self._book.write() as change:
             rows = self._book.data_rows_where(
-                "ns = ?1 AND state <> 5 AND key_id BETWEEN ?2 AND ?3 ORDER BY key_id", (ns, low, high)
+                f"ns = ?1 AND state <> 5 AND key_id BETWEEN ?2 AND ?3 AND {NOT_ROOTS} ORDER BY key_id",
+                (ns, low, high),
             )
             rows = [row for row in rows if row.key_id not in kept][:KEYS_PER_STEP]
             if not rows:
@@ -236,7 +238,8 @@ class Rotating:
         while True:
             with self._book.write() as change:
                 rows = self._book.data_rows_where(
-                    "ns = ?1 AND state IN (3, 4) AND key_id BETWEEN ?2 AND ?3 ORDER BY key_id LIMIT ?4",
+                    f"ns = ?1 AND state IN (3, 4) AND key_id BETWEEN ?2 AND ?3 AND {NOT_ROOTS} "
+                    "ORDER BY key_id LIMIT ?4",
                     (ns, low, high, KEYS_PER_STEP),
                 )
                 if not rows:
@@ -299,7 +302,7 @@ class Rotating:
         return {row.key_id: row.namespace_version for row in self._book.data_rows(ns)}
 
     def own_key_ids(self, ns: int) -> list[int]:
-        """The namespace's own keys that are not destroyed, the purpose root first.
+        """The namespace's own keys that are not destroyed, by epoch.
 
         Raises:
             UnwrapError, StorageError, ClosedError.

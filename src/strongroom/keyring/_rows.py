@@ -38,6 +38,9 @@ from strongroom.errors import UnwrapError
 SUBJECT_BYTES: Final = 32
 KEY_ID_MAX: Final = 0xFFFF_FFFF
 OWN: Final = b""  # the "subject" of a namespace's own keys
+ROOT: Final = b"purpose-root".ljust(32, b"\0")  # of a purpose root that has taken the first own key's place
+FORMER: Final = b"former-blinding".ljust(32, b"\0")  # of the keys that blinded subjects under roots before
+NOT_ROOTS: Final = f"subject NOT IN (x'{ROOT.hex()}', x'{FORMER.hex()}')"  # in SQL
 ERASED: Final = bytes(WRAPPED_BYTES)
 WRAPPED_NAMESPACE_BYTES_MAX: Final = 8192
 TENANT_BYTES_MAX: Final = 1024
@@ -99,6 +102,11 @@ class NamespaceKeyRecord:
     version: int
     state: KeyState
     created_at: datetime
+
+
+def is_reserved(subject: bytes) -> bool:
+    """Whether it is the name of something of the program's own, and no data subject that was blinded."""
+    return subject == OWN or subject.endswith(bytes(16))
 
 
 class DataRow(NamedTuple):

@@ -1,6 +1,7 @@
 """The sealed-row store. It holds bytes and cannot open them: no import of keyring or crypto."""
 
 from strongroom.ledger._read import Snapshot
+from strongroom.ledger._rebase import RebaseRow, Renamed
 from strongroom.ledger._sqlite import SqliteLedger
 from strongroom.ledger._types import (
     ELEMENT_PREFIX_BYTES,
@@ -20,6 +21,7 @@ from strongroom.ledger._types import (
     element,
     element_of,
     element_of_header,
+    root_of_head,
 )
 from strongroom.ledger._waves import PartRow, ResealBatch, Resealed, SealedRow, WaveRow, WaveState
 
@@ -37,6 +39,8 @@ __all__ = [
     "Put",
     "QueueItem",
     "QueueRow",
+    "RebaseRow",
+    "Renamed",
     "ResealBatch",
     "Resealed",
     "RowHeader",
@@ -49,4 +53,5 @@ __all__ = [
     "element",
     "element_of",
     "element_of_header",
+    "root_of_head",
 ]

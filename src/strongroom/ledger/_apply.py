@@ -22,6 +22,7 @@ from strongroom.errors import (
 )
 from strongroom.ledger._connect import translate
 from strongroom.ledger._heads import ResetHead, present_rows
+from strongroom.ledger._rebase import Rebase, rename, rows_of, sealed_of
 from strongroom.ledger._types import (
     ELEMENT_PREFIX_BYTES,
     EXPECT_ABSENT,
@@ -33,6 +34,7 @@ from strongroom.ledger._types import (
     QueueItem,
     WriteBatch,
     element,
+    root_of_head,
 )
 from strongroom.ledger._waves import ResealBatch, is_closed, write_resealed
 from strongroom.model import Field, State
@@ -327,6 +329,10 @@ class Transaction:
             HalfWrittenError: writing failed halfway; the whole transaction has to be rolled back.
             apsw.Error: the storage failed.
         """
+        for ns, root in batch.roots.items():
+            space = self.space(ns)
+            if space is not None and space.head and root_of_head(space.head) != root:
+                raise KeyMovedError()
         plan = _Plan(self)
         for ns in batch.new_namespaces:
             plan.new_namespace(ns)
@@ -361,7 +367,7 @@ class Transaction:
         return seqs
 
     def run(
-        self, work: WriteBatch | ResealBatch | ResetHead | Callable[[apsw.Connection], int]
+        self, work: WriteBatch | ResealBatch | ResetHead | Rebase | Callable[[apsw.Connection], int]
     ) -> list[int] | int:
         """Apply a batch, or let a job of the ledger itself write."""
         if isinstance(work, WriteBatch):
@@ -370,6 +376,8 @@ class Transaction:
             return self.reseal(work)
         if isinstance(work, ResetHead):
             return self.reset_head(work.ns)
+        if isinstance(work, Rebase):
+            return self.rebase(work)
         self._closings.clear()  # the job may close one
         return work(self.connection)
 
@@ -411,6 +419,28 @@ class Transaction:
         space.start_anew(max(last, space.seq), elements)
         return len(elements)
 
+    def rebase(self, work: Rebase) -> int:
+        """Give a namespace a head under another root, and some of its rows other ids; how many.
+
+        Raises:
+            NamespaceNotFoundError: the namespace was never made. What ``make`` raises: nothing was written.
+        """
+        space = self.space(work.ns)
+        if space is None:
+            raise NamespaceNotFoundError()
+        self._advance(space)  # what others have written in this transaction
+        del self._spaces[work.ns]
+        seq, head, *_ = self.connection.execute(_SPACE, (work.ns,)).get
+        head, renamed = work.make(seq, head, rows_of(self.connection, work.ns), sealed_of(self.connection))
+        try:
+            rename(self.connection, renamed)
+            self.connection.execute(_SET_SPACE, (seq, head, work.ns))
+        except _STORAGE:
+            raise
+        except apsw.Error as e:
+            raise HalfWrittenError(translate(e)) from None
+        return len(renamed)
+
     def _execute(self, plan: _Plan) -> None:
         connection = self.connection
         for sql, rows in plan.operations:
@@ -431,15 +461,18 @@ class Transaction:
     def finish(self) -> None:
         """Advance the head of every namespace that changed, once each."""
         for space in self._spaces.values():
-            if space.seq == space.seq_before and not space.is_changed:
-                continue
-            try:
-                head = self.hooks.advance_head(
-                    space.ns, space.head, space.seq_before, space.seq, space.removed, space.added
-                )
-            except Exception as e:  # noqa: BLE001 (a hook's error goes to the caller who waits, as it is)
-                raise HalfWrittenError(e) from None
-            if space.is_new:
-                self.connection.execute(_ADD_SPACE, (space.ns, space.seq, head))
-            else:
-                self.connection.execute(_SET_SPACE, (space.seq, head, space.ns))
+            self._advance(space)
+
+    def _advance(self, space: _Space) -> None:
+        if space.seq == space.seq_before and not space.is_changed:
+            return
+        try:
+            head = self.hooks.advance_head(
+                space.ns, space.head, space.seq_before, space.seq, space.removed, space.added
+            )
+        except Exception as e:  # noqa: BLE001 (a hook's error goes to the caller who waits, as it is)
+            raise HalfWrittenError(e) from None
+        if space.is_new:
+            self.connection.execute(_ADD_SPACE, (space.ns, space.seq, head))
+        else:
+            self.connection.execute(_SET_SPACE, (space.seq, head, space.ns))

@@ -26,6 +26,7 @@ from strongroom.ledger._connect import CACHE_KIB_WRITER, connect, translate, tra
 from strongroom.ledger._group import GroupCommit, Take, Ticket
 from strongroom.ledger._heads import ResetHead
 from strongroom.ledger._queue import mark, requeue
+from strongroom.ledger._rebase import Rebase, Renamed, Rows, SealedOf
 from strongroom.ledger._schema import FILE_NAME, create_file, store_id_of, verify_file
 from strongroom.ledger._types import LedgerHooks, QueueItem, QueueRow, RowHeader, WriteBatch
 from strongroom.ledger._wave_store import Waves
@@ -35,7 +36,7 @@ _MEMORY = int(Field.MEMORY)
 _DEFAULTS = LedgerConfig()
 
 Job = Callable[[apsw.Connection], int]
-Work = WriteBatch | _waves.ResealBatch | ResetHead | Job
+Work = WriteBatch | _waves.ResealBatch | ResetHead | Rebase | Job
 
 
 class SqliteLedger(Waves):
@@ -130,6 +131,19 @@ class SqliteLedger(Waves):
             NamespaceNotFoundError: the namespace was never made. StorageError: nothing was written.
         """
         return self._group.submit(ResetHead(ns))  # type: ignore[return-value]
+
+    def rebase(
+        self, ns: int, make: Callable[[int, bytes, Rows, SealedOf], tuple[bytes, list[Renamed]]]
+    ) -> int:
+        """Give a namespace a head under another purpose root, and some of its rows other ids; how many.
+
+        ``make`` gets seq, head, every row and a way to the sealed bytes of one, inside the transaction.
+
+        Raises:
+            NamespaceNotFoundError: the namespace was never made. What ``make`` raises, StorageError:
+            nothing was written.
+        """
+        return self._group.submit(Rebase(ns, make))  # type: ignore[return-value]
 
     def _write(self, take: Take[Work]) -> None:
         """Write what stands in line as one transaction; one by one when they cannot go together."""

@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from strongroom.model import Field, Finding, QueueStats, SealedRecord, State
 
+_ROOT_AT = 2  # of the key id in a sealed record (spec/sealed-record.md)
 ELEMENT_PREFIX_BYTES = 62  # of the sealed bytes: header, salt and commitment stand there
 EXPECT_ANY = -1
 EXPECT_ABSENT = 0
@@ -79,7 +80,8 @@ class WriteBatch:
     batch is refused when there is a later one, rows of the audit log apart. None: it relies on nothing there.
     ``audit`` holds plain entries; the hook seals each under its number. ``dequeue`` removes an item
     only when its version matches. ``enqueue`` replaces the item of an older version, and does nothing
-    when the memory is not live with that content.
+    when the memory is not live with that content. ``roots``: under which purpose root the ids of rows of a
+    namespace were made, where they are made by a keyed hash; KeyMovedError when its head hangs on another.
     """
 
     puts: list[Put] = field(default_factory=list)
@@ -88,6 +90,7 @@ class WriteBatch:
     new_namespaces: list[int] = field(default_factory=list)
     audit: list[bytes] = field(default_factory=list)
     audit_nodes: list[AuditNode] = field(default_factory=list)
+    roots: dict[int, int] = field(default_factory=dict)
     relies_on: int | None = None
 
 
@@ -96,6 +99,11 @@ class OutdatedError(Exception):
 
     It never leaves the engine: whoever prepares a batch repeats the work.
     """
+
+
+def root_of_head(head: bytes) -> int:
+    """The number of the purpose root that a sealed head hangs on: the key id in its header."""
+    return int.from_bytes(head[_ROOT_AT : _ROOT_AT + 4])
 
 
 class RowHeader(NamedTuple):

@@ -43,7 +43,7 @@ class CheckAccess(Protocol):
 
     def open_head(self, ns: int, head: bytes, seq: int) -> int: ...
 
-    def summer(self, ns: int) -> Summed: ...
+    def summer(self, ns: int, head: bytes) -> Summed: ...
 
     def queued(self, ns: int) -> dict[bytes, int]: ...
 
@@ -100,7 +100,7 @@ def check_namespace_rows(
             f"namespace {ns}",
             _REPAIR,
         )
-    summed = borrowed.summer(ns)
+    summed = borrowed.summer(ns, head)
     contents: dict[bytes, int] = {}
     vectors: dict[bytes, tuple[int, int]] = {}
     destroyed = borrowed.destroyed(ns)
