@@ -314,6 +314,12 @@ class Transaction:
             self._last_audit = int(self.connection.execute(_LAST_AUDIT).get)
         return self._last_audit
 
+    def _require_roots(self, roots: dict[int, int]) -> None:
+        for ns, root in roots.items():
+            space = self.space(ns)
+            if space is not None and space.head and root_of_head(space.head) != root:
+                raise KeyMovedError()
+
     def _is_outdated(self, relies_on: int) -> bool:
         """Whether namespace 0 has changed after that number, in this transaction or before it."""
         if self._system_seq == relies_on and _SYSTEM_NS not in self._spaces:
@@ -329,10 +335,7 @@ class Transaction:
             HalfWrittenError: writing failed halfway; the whole transaction has to be rolled back.
             apsw.Error: the storage failed.
         """
-        for ns, root in batch.roots.items():
-            space = self.space(ns)
-            if space is not None and space.head and root_of_head(space.head) != root:
-                raise KeyMovedError()
+        self._require_roots(batch.roots)
         plan = _Plan(self)
         for ns in batch.new_namespaces:
             plan.new_namespace(ns)
