@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -88,24 +89,58 @@ def test_none_a_foreign_and_an_unknown_certificate_do_not_get_in(wire: Wired, tm
     assert any(a == "handshake" for a, _ in denials(wire.owner))
 
 
-def test_the_key_exchange_is_post_quantum_and_the_audit_log_says_so(wire: Wired, tmp_path: Path) -> None:
-    """A client that knows X25519MLKEM768 gets it after an SSLRequest."""
-    holder = issue(wire.owner, tmp_path, "spiffe://example.org/pq", "read-only", "company_a/*")
-    raw = socket.create_connection(("127.0.0.1", wire.port), timeout=20)
-    raw.sendall(b"\x00\x00\x00\x08\x04\xd2\x16\x2f")
-    assert raw.recv(1) == b"S"
+@contextmanager
+def secured(wire: Wired, holder: Holder, *, direct: bytes | None) -> Iterator[SSL.Connection]:
+    """A client that has the hybrid group; ``direct``: TLS at once, for this protocol (ALPN; b"" for none)."""
     context = SSL.Context(SSL.TLS_CLIENT_METHOD)
     context.load_verify_locations(str(wire.ca))
     context.use_certificate_chain_file(holder.files[0])
     context.use_privatekey_file(holder.files[1])
-    connection = SSL.Connection(context, raw)
-    connection.setblocking(True)
-    connection.set_connect_state()
-    connection.do_handshake()
-    assert connection.get_group_name() == HYBRID
+    if direct:
+        context.set_alpn_protos([direct])
+    with socket.create_connection(("127.0.0.1", wire.port), timeout=20) as raw:
+        if direct is None:
+            raw.sendall(b"\x00\x00\x00\x08\x04\xd2\x16\x2f")
+            assert raw.recv(1) == b"S"
+        connection = SSL.Connection(context, raw)
+        connection.setblocking(True)
+        connection.set_connect_state()
+        connection.do_handshake()
+        yield connection
+
+
+def sign_in(connection: SSL.Connection) -> bytes:
     parameters = b"\x00\x03\x00\x00user\x00agent\x00\x00"
     connection.sendall((len(parameters) + 4).to_bytes(4, "big") + parameters)
-    assert connection.recv(9) == b"R\x00\x00\x00\x08\x00\x00\x00\x00"
-    raw.close()
-    assert any(dict(e.details).get("tls_group") == HYBRID for e in wire.owner.audit(limit=50))
+    return connection.recv(9)
+
+
+@pytest.mark.parametrize("direct", [None, b"postgresql"], ids=["after an SSLRequest", "directly"])
+def test_the_key_exchange_is_post_quantum_and_the_audit_log_says_so(
+    wire: Wired, tmp_path: Path, direct: bytes | None
+) -> None:
+    """A client that knows X25519MLKEM768 gets it, whichever way its TLS begins."""
+    identity = f"spiffe://example.org/pq/{'direct' if direct else 'asked'}"
+    holder = issue(wire.owner, tmp_path, identity, "read-only", "company_a/*")
+    with secured(wire, holder, direct=direct) as connection:
+        assert connection.get_group_name() == HYBRID
+        assert sign_in(connection) == b"R\x00\x00\x00\x08\x00\x00\x00\x00"
+    who = next(c.id for c in wire.owner.certificates_list() if c.identity == identity)
+    entries = [e for e in wire.owner.audit(limit=50) if e.principal == who]
+    assert entries and all(dict(e.details).get("tls_group") == HYBRID for e in entries)
     assert 'group="X25519MLKEM768",surface="pgwire"' in wire.engine.metrics.text().decode()
+
+
+@pytest.mark.parametrize("protocol", [b"", b"h2"])
+def test_direct_tls_without_the_protocol_of_postgres_is_refused(
+    wire: Wired, tmp_path: Path, protocol: bytes
+) -> None:
+    """So that nobody can lead a browser's request, or another protocol's, into a session (ALPACA)."""
+    identity = f"spiffe://example.org/alpn/{protocol.decode() or 'none'}"
+    holder = issue(wire.owner, tmp_path, identity, "read-only", "company_a/*")
+    try:
+        with secured(wire, holder, direct=protocol) as connection:
+            answer = sign_in(connection)
+    except SSL.Error:  # refused in the handshake, or closed before the error could be read
+        answer = b"E"
+    assert answer[:1] == b"E"

@@ -205,7 +205,7 @@ class Chance:
         return r.choice(
             [
                 ("lit", r.choice((*LABELS, *KINDS, *PEOPLE))),
-                ("attr", "principal", r.choice(("name", "scope", "authn"))),
+                ("attr", "principal", r.choice(("scope", "authn"))),
                 ("attr", "context", "surface"),
                 ("attr", "principal", r.choice(("agent_id", "tenant"))),
             ]
@@ -500,7 +500,6 @@ class NaivePolicy:
 def world(asker: Asker, action: str, namespace: str, facts: Facts) -> dict[str, Any]:
     p, c = asker.principal, asker.circumstances
     principal = {
-        "name": p.name,
         "scope": p.scope.value,
         "authn": p.authentication.value,
         "labels": frozenset(p.labels),

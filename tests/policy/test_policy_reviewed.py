@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from tests.engine.conftest import data, model, open_room
+from tests.policy.conftest import Stage, stage
 from tests.support.word_model import WordModel
 
 import strongroom
@@ -20,8 +23,9 @@ from strongroom.config import AccessConfig, Config, EmbeddingConfig, RecallConfi
 from strongroom.engine import Room
 from strongroom.identity import create_client_authority
 from strongroom.model import NamespacePattern, Principal, Scope
+from strongroom.policy import PolicyProblems, load
 
-__all__ = ["data", "model", "open_room"]
+__all__ = ["data", "model", "open_room", "stage"]
 
 OpenRoom = Callable[..., Room]
 
@@ -36,7 +40,7 @@ def as_key(room: Room, *args: Any, **attributes: Any) -> Any:
     return room.engine.authenticate(text)
 
 
-def test_a_token_of_an_admin_makes_no_key(room: Room) -> None:
+def test_a_token_of_an_admin_makes_no_key_and_no_certificate(room: Room) -> None:
     """What lives for minutes leaves nothing behind that lives on."""
     admin = as_key(room, "admin", "admin", ["*"])
     _, token = admin.tokens_create()
@@ -44,6 +48,12 @@ def test_a_token_of_an_admin_makes_no_key(room: Room) -> None:
     assert brief.keys_list()
     with pytest.raises(errors.AccessDeniedError):
         brief.keys_create("for ever", "admin", ["*"])
+    keys = keys_directory(room.engine.directory, room.engine.config) / "tls"
+    keys.mkdir(exist_ok=True)
+    create_client_authority(keys)
+    admin.certificates_allow("dns:a.example.org", name="a", scope="admin", grants=["*"])
+    with pytest.raises(errors.AccessDeniedError):  # a certificate for its own key would live for a month
+        brief.certificates_renew(request_for_a_certificate(), identity="dns:a.example.org", hours=720)
     assert admin.keys_create("by the key itself", "read-only", ["*"])
 
 
@@ -196,3 +206,99 @@ def test_labels_that_cannot_be_written_are_refused_as_input(room: Room) -> None:
                 give(labels)
     assert room.keys_create("k", "read-only", ["acme/*"], labels=["ä" * 60])
     assert list(room.certificates_list()) == []
+
+
+def test_who_may_write_and_not_see_learns_nothing_of_a_memory(stage: Stage) -> None:
+    """Update, delete and reveal answer what is out of sight exactly as what is not there."""
+    stage.policies(
+        '@id("write") permit(principal, action in Action::"writing", resource);\n'
+        '@id("open") permit(principal, action == Action::"reveal", resource);\n'
+        '@id("see") permit(principal, action in Action::"reading", resource)'
+        ' when { resource.sensitivity == "internal" };'
+    )
+    hidden = stage.room.store("hidden", namespace="acme/s", sensitivity="restricted", memory_id=uuid.uuid4())
+    shown = stage.room.store("shown", namespace="acme/s", sensitivity="internal")
+    caller = stage.caller("acme/*")
+    for memory_id in (hidden.memory_id, uuid.uuid4()):
+        told = []
+        for attempt in (
+            lambda i: caller.update(i, namespace="acme/s", sensitivity="internal"),
+            lambda i: caller.update(i, namespace="acme/s", content="x", expected_version=7),
+            lambda i: caller.reveal(i, namespace="acme/s", purpose="curiosity"),
+        ):
+            with pytest.raises(errors.MemoryNotFoundError) as refused:
+                attempt(memory_id)
+            told.append((refused.value.code, str(refused.value), refused.value.hint))
+        assert caller.delete(memory_id, namespace="acme/s") is False
+        assert told == [told[0]] * 3
+    assert stage.room.get(hidden.memory_id, namespace="acme/s").content == "hidden"
+    reasons = [e.reason for e in stage.audit(limit=12) if e.outcome == "denied"]
+    assert len(reasons) == 4 and all("permit to see" in r for r in reasons)
+    key_id = stage.room.keys_create("same", "read-write", ["acme/*"])[0].key_id
+    for memory, allowed in ((hidden, False), (shown, True)):
+        told = stage.room.policy_explain(
+            key_id=key_id, action="update", namespace="acme/s", memory_id=memory.memory_id
+        )
+        assert told.allowed is allowed
+    assert caller.reveal(shown.memory_id, namespace="acme/s", purpose="work").content == "shown"
+    assert caller.update(shown.memory_id, namespace="acme/s", content="y").content == "y"
+    assert caller.delete(shown.memory_id, namespace="acme/s") is True
+
+
+def test_a_forbid_below_a_wildcard_keeps_an_admin_from_granting_it(stage: Stage) -> None:
+    """By the namespaces that policies name, and by those that there are where policies look at names."""
+    stage.policies(
+        '@id("admins") permit(principal, action, resource);\n'
+        '@id("closed") forbid(principal, action == Action::"administer",'
+        ' resource in Namespace::"acme/secret");\n'
+        '@id("legal") forbid(principal, action == Action::"administer", resource)'
+        ' when { resource.name like "*/legal" };'
+    )
+    part = stage.caller("acme/*", "other/*", id="k-part", scope=Scope.ADMIN)
+    whole = stage.caller("*", id="k-whole", scope=Scope.ADMIN)
+    assert part.keys_create("narrow", "read-only", ["acme/open"])
+    assert part.keys_create("elsewhere", "read-only", ["other/*"])
+    for who, grants in ((part, "acme/*"), (part, "acme/secret/*"), (part, "supervise:acme/*"), (whole, "*")):
+        with pytest.raises(errors.AccessDeniedError):
+            who.keys_create("wide", "read-only", [grants])
+    assert "'closed' forbids it" in stage.audit(limit=1)[-1].reason
+    stage.room.store("x", namespace="other/legal")
+    with pytest.raises(errors.AccessDeniedError):
+        part.keys_create("elsewhere", "read-only", ["other/*"])
+    assert "'legal' forbids it" in stage.audit(limit=1)[-1].reason
+
+
+def test_a_key_with_an_end_makes_nothing_that_outlives_it(room: Room) -> None:
+    """Not by a key, not by an identity, not through a chain of them."""
+    end = datetime.now(UTC) + timedelta(hours=1)
+    admin = as_key(room, "admin", "admin", ["*"], expires_at=end)
+    info, text = admin.keys_create("by default", "admin", ["*"])
+    assert info.expires_at == end
+    second = room.engine.authenticate(text)
+    for maker in (admin, second):
+        for late in (end + timedelta(seconds=1), datetime.max.replace(tzinfo=UTC)):
+            with pytest.raises(errors.InvalidInputError):
+                maker.keys_create("late", "read-only", ["*"], expires_at=late)
+            with pytest.raises(errors.InvalidInputError):
+                maker.certificates_allow(
+                    "dns:a.example.org", name="a", scope="read-only", grants=["*"], expires_at=late
+                )
+    sooner = end - timedelta(minutes=1)
+    assert second.keys_create("sooner", "read-only", ["*"], expires_at=sooner)[0].expires_at == sooner
+    made = second.certificates_allow("dns:a.example.org", name="a", scope="admin", grants=["*"])
+    assert made.expires_at == end
+    keys = keys_directory(room.engine.directory, room.engine.config) / "tls"
+    keys.mkdir(exist_ok=True)
+    create_client_authority(keys)
+    room.certificates_allow("dns:b.example.org", name="b", scope="admin", grants=["*"])
+    who, _ = second.certificates_renew(request_for_a_certificate(), identity="dns:b.example.org", hours=720)
+    assert who.expires_at is None and who.not_after is not None and who.not_after <= end
+    assert room.keys_create("by the owner", "read-only", ["*"])[0].expires_at is None
+
+
+def test_policies_cannot_ask_for_a_name_that_anybody_chooses() -> None:
+    """The name of a credential is no attribute: the set is refused, not ignored."""
+    for condition in ('principal.name == "alice"', 'principal.name like "a*"'):
+        text = f'@id("n") permit(principal, action, resource) when {{ {condition} }};'
+        with pytest.raises(PolicyProblems):
+            load({"a.cedar": text.encode()})

@@ -29,6 +29,12 @@ def sslyze_command() -> list[str] | None:
     return [found] if found else None
 
 
+def testssl_command() -> list[str] | None:
+    """The command line of testssl, of the system."""
+    found = shutil.which("testssl") or shutil.which("testssl.sh")
+    return [found] if found else None
+
+
 def run(
     command: list[str], *, ca: Path | None = None, timeout: float = 60
 ) -> subprocess.CompletedProcess[str]:

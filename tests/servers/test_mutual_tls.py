@@ -15,7 +15,7 @@ from tests.servers.mutual import AGENT, client, denials, forge, issue
 from tests.servers.served import Served, served
 
 import strongroom
-from strongroom.config import Config, ServerConfig
+from strongroom.config import AccessConfig, Config, ServerConfig
 from strongroom.engine import Engine
 from strongroom.errors import (
     AccessDeniedError,
@@ -48,7 +48,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server that takes certificates and keys."""
     directory = tmp_path_factory.mktemp("mutual") / "data"
     make_authority(directory)
-    with served(directory, server=ServerConfig(client_certificate="optional")) as out:
+    access = AccessConfig(certificate_tenant="path:1")
+    with served(directory, server=ServerConfig(client_certificate="optional"), access=access) as out:
         yield out
 
 
@@ -190,8 +191,11 @@ def test_an_admin_manages_only_what_its_grants_cover(server: Served, files: Path
             room.certificates_revoke(wide.identity)
         with pytest.raises(AccessDeniedError):
             room.certificates_revoke(serial=wide.serial)
+        for theirs in ("dns:ours.example.org", "spiffe://example.org/company_b/x", "spiffe://example.org"):
+            with pytest.raises(AccessDeniedError):  # a name that could be somebody else's
+                room.certificates_allow(theirs, name="ours", scope="read-only", grants=["company_a/x"])
         made = room.certificates_allow(
-            "dns:ours.example.org", name="ours", scope="read-only", grants=["company_a/x"]
+            "spiffe://example.org/company_a/x", name="ours", scope="read-only", grants=["company_a/x"]
         )
         assert made.serial == "" and made.not_after is None
         assert room.certificates_revoke(made.id).revoked_at is not None

@@ -16,7 +16,7 @@ from strongroom.access import Credential
 from strongroom.crypto import SecretKey
 from strongroom.engine._call import Call
 from strongroom.engine._counts import Counts, counts, queue_pages
-from strongroom.engine._decide import decide_by_policy
+from strongroom.engine._decide import decide_by_policy, refused_below
 from strongroom.engine._payload import from_us
 from strongroom.engine._read import chosen_namespaces
 from strongroom.engine._registry import NamespaceEntry
@@ -303,9 +303,7 @@ def keys_create(
         raise AccessDeniedError
     require_giving(call, attributes, patterns)
     now_us = engine.now_us()
-    expires_us = None if expires_at is None else check_time(expires_at, "expires_at")
-    if expires_us is not None and expires_us <= now_us:
-        raise InvalidInputError("expires_at is in the past")
+    expires_us = end_of_new(call, expires_at)
     new = access.generate_key(os.urandom)
     credential = Credential(
         key_id=new.key_id,
@@ -345,6 +343,8 @@ def may_manage(call: Call, grants: Sequence[NamespacePattern], scope: Scope | No
         if decision.allowed:
             place = grant.plain.text.removesuffix("*").rstrip("/") or ROOT
             decision = decide_by_policy(call, decision, Action.ADMINISTER, place).decision
+            if scope is not None and not grant.is_exact:
+                decision = refused_below(call, decision, place, call.engine.registry.names())
     return decision
 
 
@@ -366,9 +366,47 @@ def require_giving(call: Call, wanted: KeyAttributes, grants: Sequence[Namespace
         and set(wanted.labels) <= set(own.labels)
     ):
         return
+    require_whole_store(call, "attributes beyond those of the caller")
+
+
+def require_whole_store(call: Call, what: str) -> None:
+    """Whether the caller may administer the whole store, by itself; policies are asked.
+
+    Raises:
+        AccessDeniedError: the reason, with ``what`` takes the right, goes into the audit entry.
+    """
     if not may_manage(call, (NamespacePattern.parse(ROOT),)).allowed:
-        call.reason = "attributes beyond those of the caller take the right to administer the whole store"
+        call.reason = f"{what} take the right to administer the whole store"
         raise AccessDeniedError
+
+
+def end_of_new(call: Call, expires_at: datetime | None) -> int | None:
+    """When a new credential ends: never after the one that makes it. None: never.
+
+    Raises:
+        InvalidInputError: it would have ended already, or would outlive the one that makes it.
+    """
+    wanted = None if expires_at is None else check_time(expires_at, "expires_at")
+    if wanted is not None and wanted <= call.engine.now_us():
+        raise InvalidInputError("expires_at is in the past")
+    own = _own_end(call)
+    if own is None or wanted is None:
+        return own if wanted is None else wanted
+    if wanted > own:
+        raise InvalidInputError(
+            "the new credential would outlive the one that makes it",
+            hint=f"an expires_at until {from_us(own).isoformat()}, or none",
+        )
+    return wanted
+
+
+def _own_end(call: Call) -> int | None:
+    registry, who = call.engine.registry, call.principal
+    if who.authentication is Authentication.CERTIFICATE:
+        own = next((c for c in registry.identities.certificates() if c.id == who.id), None)
+        return None if own is None else own.expires_at_us
+    credential = registry.credential(who.id)
+    return None if credential is None else credential.expires_at_us
 
 
 def keys_list(call: Call) -> Sequence[ApiKeyInfo]:

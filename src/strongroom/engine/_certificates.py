@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from strongroom import access
 from strongroom.access import CertificateCredential, Revocation
 from strongroom.config import keys_directory
-from strongroom.engine._admin import may_manage, require_giving
+from strongroom.engine._admin import end_of_new, may_manage, require_giving, require_whole_store
 from strongroom.engine._call import Call
 from strongroom.engine._payload import from_us, to_us
-from strongroom.engine._validate import check_number, check_text, check_time
+from strongroom.engine._validate import check_number, check_text
 from strongroom.errors import (
     AccessDeniedError,
     ConflictError,
@@ -35,6 +35,7 @@ from strongroom.model import (
     KeyAttributes,
     PrincipalKind,
     Scope,
+    tenant_of,
 )
 
 if TYPE_CHECKING:
@@ -148,10 +149,12 @@ def _new(call: Call, wanted: NewIdentity) -> CertificateCredential:
     if not decision.allowed:
         raise AccessDeniedError
     now_us = engine.now_us()
-    expires_us = None if wanted.expires_at is None else check_time(wanted.expires_at, "expires_at")
-    if expires_us is not None and expires_us <= now_us:
-        raise InvalidInputError("expires_at is in the past")
+    expires_us = end_of_new(call, wanted.expires_at)
     identity = check_identity(wanted.identity)
+    named = tenant_by(engine.config.access.certificate_tenant, identity)
+    if not named or {tenant_of(g.plain.text) for g in grants} != {named}:
+        # Identities are names in one book for all: who may write any of them could take those of others.
+        require_whole_store(call, "identities that do not name the tenant of the grants")
     engine.registry.refresh()
     if engine.registry.identities.certificate(identity) is not None:
         raise ConflictError(
@@ -159,8 +162,7 @@ def _new(call: Call, wanted: NewIdentity) -> CertificateCredential:
         )
     agent_id = check_text(wanted.agent_id, "agent_id", _AGENT_ID_BYTES_MAX) if wanted.agent_id else ""
     labels = access.check_labels(wanted.labels)
-    tenant = tenant_by(engine.config.access.certificate_tenant, identity)
-    tenant = access.check_tenant(tenant if wanted.tenant is None else wanted.tenant)
+    tenant = access.check_tenant(named if wanted.tenant is None else wanted.tenant)
     require_giving(call, KeyAttributes(kind, agent_id, tenant, labels), grants)
     return CertificateCredential(
         id=access.generate_key(os.urandom).key_id,
@@ -191,6 +193,10 @@ def _to_renew(call: Call, identity: str | None) -> CertificateCredential:
     found = next((c for c in _manageable(call) if identity in (c.identity, c.id)), None)
     if found is None:
         raise CredentialNotFoundError
+    decision = may_manage(call, found.grants, found.scope)
+    if not decision.allowed:
+        call.reason = decision.reason
+        raise AccessDeniedError
     # Whoever has it signed for a key of its own becomes that identity, with all that it carries.
     require_giving(call, KeyAttributes(found.kind, found.agent_id, found.tenant, found.labels), found.grants)
     return found
@@ -199,9 +205,9 @@ def _to_renew(call: Call, identity: str | None) -> CertificateCredential:
 def _signed(call: Call, credential: CertificateCredential, request: str, hours: float) -> Issued:
     span = check_number(hours, "hours", _HOURS_MIN, float(CLIENT_HOURS_MAX))
     engine = call.engine
-    if credential.expires_at_us is not None:
-        left = (credential.expires_at_us - engine.now_us()) / 3_600_000_000
-        span = max(_HOURS_MIN, min(span, left))
+    for end in (credential.expires_at_us, end_of_new(call, None)):
+        if end is not None:
+            span = max(_HOURS_MIN, min(span, (end - engine.now_us()) / 3_600_000_000))
     return _authority(engine).sign(request, credential.identity, span)
 
 

@@ -6,7 +6,7 @@ about one resource, or which rows of a namespace are within reach.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -79,6 +79,19 @@ def decide_by_policy(
             break
     call.decided_by(verdict.policies, of_memory=facts is not None)
     return _answer(decision, verdict.allowed, verdict.reason, verdict.policies)
+
+
+def refused_below(call: Call, decision: Decision, place: str, known: Iterable[str]) -> Decision:
+    """``decision`` about administering a place, unless the policies forbid it somewhere below."""
+    in_force = None if call.principal.is_owner else call.engine.policies.current()
+    if not decision.allowed or in_force is None or in_force.policies is None:
+        return decision
+    asker = call.engine.policies.asker(call.principal, call.surface, call.context, supervising=False)
+    verdict = in_force.policies.refuses_below(asker, Action.ADMINISTER.value, place, known)
+    if verdict is None:
+        return decision
+    call.decided_by(verdict.policies, of_memory=False)
+    return _answer(decision, False, f"below {place}: {verdict.reason}", verdict.policies).decision
 
 
 def _rows(

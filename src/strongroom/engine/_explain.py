@@ -8,7 +8,7 @@ from strongroom import access
 from strongroom.engine._call import Call
 from strongroom.engine._decide import Answer, decide
 from strongroom.engine._policies import NOT_IN_USE
-from strongroom.engine._single import known_facts
+from strongroom.engine._single import OUT_OF_SIGHT, known_facts, sees
 from strongroom.engine._validate import check_id, check_text
 from strongroom.errors import CredentialNotFoundError, InvalidInputError, MemoryNotFoundError
 from strongroom.model import (
@@ -25,6 +25,7 @@ from strongroom.model.rows import ALL
 from strongroom.recall import rows_sql
 
 _TEXT_BYTES_MAX = 256
+_NEEDS_SIGHT = frozenset({Action.UPDATE, Action.DELETE, Action.REVEAL})
 
 
 def explain(
@@ -70,7 +71,11 @@ def _about_memory(call: Call, action: Action, place: str | None, memory_id: obje
     if entry is None or row is None:
         raise MemoryNotFoundError
     facts, _ = known_facts(call, entry, row)
-    return decide(call, action, entry.name, facts)
+    found = decide(call, action, entry.name, facts)
+    if found.decision.allowed and action in _NEEDS_SIGHT and not sees(call, entry, facts):
+        reason = f"{answer.decision.reason}; {OUT_OF_SIGHT}"
+        return Answer(replace(found.decision, allowed=False, reason=reason))
+    return found
 
 
 def _told(call: Call, answer: Answer, first: Decision, action: Action, place: str | None) -> Explanation:

@@ -7,7 +7,7 @@ denied. Who may see it, and not do what was asked, is refused.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
 from strongroom.engine._decide import decide
@@ -15,7 +15,7 @@ from strongroom.engine._payload import MemoryPayload, from_us
 from strongroom.errors import AccessDeniedError, MemoryNotFoundError, StorageBusyError
 from strongroom.model import Action, Memory, SealedRecord
 from strongroom.model.memory import redacted
-from strongroom.model.rows import Facts, Reach, holds
+from strongroom.model.rows import ALL, Facts, Reach, holds
 from strongroom.recall import facts_of, standing
 
 if TYPE_CHECKING:
@@ -95,26 +95,47 @@ def facts_in(payload: MemoryPayload, memory_id: bytes) -> Facts:
 def admit(call: Call, action: Action, entry: NamespaceEntry, row: SealedRecord, reach: Reach) -> SealedRecord:
     """Let something be done with one memory; the row for which it was decided.
 
+    Nothing is done with a memory that the caller may not see: the answer would tell of it.
+
     Raises:
         AccessDeniedError: the caller may see it, and not do this. MemoryNotFoundError: it may not see it.
     """
-    if reach.is_whole:
+    if reach.is_whole and _sees_all(call, entry):
         return row
     facts, row = known_facts(call, entry, row)
     answer = decide(call, action, entry.name, facts)
-    if answer.decision.allowed:
+    visible = sees(call, entry, facts)
+    if visible and answer.decision.allowed:
         return row
-    noted = dict(call.details)
-    visible = any(
-        decide(call, way, entry.name, facts).decision.allowed for way in (Action.READ, Action.SEARCH)
-    )
-    call.details = noted
     if visible:
         call.reason = answer.decision.reason
         raise AccessDeniedError
     error = MemoryNotFoundError()
-    call.conceal(answer.decision.reason, error)
+    call.conceal(OUT_OF_SIGHT if answer.decision.allowed else answer.decision.reason, error)
     raise error
+
+
+_SEEING: Final = (Action.READ, Action.SEARCH)
+OUT_OF_SIGHT: Final = "the memory is outside the rows that the policies permit to see"
+
+
+def _sees_all(call: Call, entry: NamespaceEntry) -> bool:
+    """Whether every memory of the namespace may be read, or every one found."""
+    noted = dict(call.details)
+    try:
+        answers = (decide(call, way, entry.name) for way in _SEEING)
+        return any(a.decision.allowed and a.reach.seen == ALL for a in answers)
+    finally:
+        call.details = noted
+
+
+def sees(call: Call, entry: NamespaceEntry, facts: Facts) -> bool:
+    """Whether the memory may be read or found: nothing else is done with it otherwise."""
+    noted = dict(call.details)
+    try:
+        return any(decide(call, way, entry.name, facts).decision.allowed for way in _SEEING)
+    finally:
+        call.details = noted
 
 
 def admit_new(call: Call, action: Action, namespace: str, facts: Facts, reach: Reach) -> None:

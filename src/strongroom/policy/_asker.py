@@ -52,7 +52,6 @@ class Asker:
         """Of the principal."""
         p = self.principal
         found: dict[str, Any] = {
-            "name": p.name,
             "scope": p.scope.value,
             "authn": p.authentication.value,
             "labels": frozenset(p.labels),
@@ -85,7 +84,7 @@ class Asker:
     def key(self) -> tuple[object, ...]:
         """Equal for principals that no policy can tell apart."""
         p = self.principal
-        return (p.kind, p.id, p.name, p.scope, p.authentication, p.labels, p.agent_id, p.tenant)
+        return (p.kind, p.id, p.scope, p.authentication, p.labels, p.agent_id, p.tenant)
 
     def entity_json(self) -> dict[str, Any]:
         attributes = {**self.attributes, "labels": sorted(self.attributes["labels"])}

@@ -26,7 +26,7 @@ from strongroom.policy._asker import ROOT, Asker, Circumstances
 from strongroom.policy._set import PolicySet, Verdict
 
 NOW_US: Final = 1_790_000_000_000_000
-_PRINCIPAL: Final = ("id", "name", "kind", "tenant", "agent_id", "labels", "scope", "authn")
+_PRINCIPAL: Final = ("id", "kind", "tenant", "agent_id", "labels", "scope", "authn")
 _CONTEXT: Final = ("hour", "weekday", "surface", "supervising", "purpose", "reason", "source", "tls_group")
 _MEMORY: Final = (
     "memory_id", "kind", "sensitivity", "importance", "age_days", "age_hours", "tags",
@@ -142,7 +142,7 @@ def _principal(place: str, given: Any) -> Principal:
     p = _table(place, given, _PRINCIPAL)
     return Principal(
         id=str(p.get("id", "k-case")),
-        name=str(p.get("name", "case")),
+        name="case",
         scope=Scope(p.get("scope", "read-write")),
         grants=(NamespacePattern("*"),),
         kind=PrincipalKind(p.get("kind", "agent")),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -27,7 +27,15 @@ from strongroom.policy._truth import (
 )
 from strongroom.policy._values import Entity, Failed
 
+_OF_PLACES: Final = frozenset({"administer"})  # asked about namespaces: Cedar decides, there are no rows
 _ALWAYS: Final = Node(CONST, lambda env: True)
+
+
+def _no_rows(env: Env) -> Truth:
+    raise Failed
+
+
+_NO_ROWS: Final = Node(CONST, _no_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +52,7 @@ class Policy:
     scope: tuple[Node, ...]  # of principal and resource
     body: Node | None
     asks: frozenset[str]
+    places: frozenset[str]  # the namespaces that it names, in its scope or in a condition
     tree: str
 
     def rows(self, env: Env) -> tuple[Rows, Rows]:
@@ -74,21 +83,30 @@ def compile_policy(number: str, tree: Mapping[str, Any]) -> Policy:
     if not isinstance(name, str) or not name or len(name) > 64 or not name.isprintable():
         raise Refused('every policy needs a name of 1 to 64 characters before it: @id("...")')
     scope = [_principal(tree["principal"]), _resource(tree["resource"])]
+    reach = Reach(part_of(tree["principal"]), _actions(tree["action"]), part_of(tree["resource"]))
+    of_places = reach.actions is not None and reach.actions <= _OF_PLACES
     body: Node | None = None
     for condition in tree.get("conditions", ()):
-        made = compile_expression(condition["body"])
+        made = _NO_ROWS if of_places else compile_expression(condition["body"])
         if made.shape not in (CONST, CONDITION):
             raise Refused("a condition is not true or false")
         node = made if condition["kind"] == "when" else Node(made.shape, opposite(made))
         body = node if body is None else Node(CONDITION, both(body, node))
-    reach = Reach(part_of(tree["principal"]), _actions(tree["action"]), part_of(tree["resource"]))
     asks: set[str] = set()
     _asked(tree.get("conditions", ()), asks)
     if "entity" in tree["resource"] and tree["resource"]["entity"]["type"] == "Memory":
         asks.add("resource.memory_id")
     narrowing = tuple(node for node in scope if node is not _ALWAYS)
     return Policy(
-        number, name, tree["effect"] == "forbid", reach, narrowing, body, frozenset(asks), json.dumps(tree)
+        number=number,
+        id=name,
+        forbids=tree["effect"] == "forbid",
+        reach=reach,
+        scope=narrowing,
+        body=body,
+        asks=frozenset(asks),
+        places=frozenset(_places(tree)),
+        tree=json.dumps(tree),
     )
 
 
@@ -151,6 +169,17 @@ def _actions(scope: Mapping[str, Any]) -> frozenset[str] | None:
     return frozenset(
         [a for a in GROUPS if any(is_in(Entity("Action", a), e) for e in named)] + [e.id for e in named]
     )
+
+
+def _places(tree: Any) -> Iterator[str]:
+    if isinstance(tree, list | tuple):
+        for part in tree:
+            yield from _places(part)
+    elif isinstance(tree, Mapping):
+        if tree.get("type") == "Namespace" and isinstance(tree.get("id"), str):
+            yield tree["id"]
+        for part in tree.values():
+            yield from _places(part)
 
 
 def _asked(tree: Any, found: set[str]) -> None:

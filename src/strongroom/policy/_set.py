@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -183,6 +183,23 @@ class PolicySet:
         if known is None:
             known = self._verdicts.put(key, self._decide(asker, action, namespace, facts))
         return known
+
+    def refuses_below(self, asker: Asker, action: str, place: str, known: Iterable[str]) -> Verdict | None:
+        """What forbids ``action`` somewhere below a place that it may be permitted at; None: nothing does.
+
+        Asked about the namespaces that policies name, whether or not there are such, and about the ``known``
+        ones where a policy looks at their names.
+        """
+        about = self._about(action)
+        named = {n for p in about for n in p.places}
+        if any({"resource.name", "resource.tenant"} & p.asks for p in about):
+            named.update(known)
+        for name in sorted(named):
+            if name != place and place in lineage(name):
+                verdict = self.decide(asker, action, name)
+                if not verdict.allowed and verdict.policies:
+                    return verdict
+        return None
 
     def _fact(self, facts: Facts, name: str) -> object:
         if name in ("age_hours", "age_days"):
