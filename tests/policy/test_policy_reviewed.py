@@ -22,8 +22,8 @@ from strongroom.access import decide_key_management
 from strongroom.config import AccessConfig, Config, EmbeddingConfig, RecallConfig, keys_directory
 from strongroom.engine import Room
 from strongroom.identity import create_client_authority
-from strongroom.model import NamespacePattern, Principal, Scope
-from strongroom.policy import PolicyProblems, load
+from strongroom.model import NamespacePattern, Principal, PrincipalKind, Scope
+from strongroom.policy import PolicyProblems, load, starter_files
 
 __all__ = ["data", "model", "open_room", "stage"]
 
@@ -243,6 +243,19 @@ def test_who_may_write_and_not_see_learns_nothing_of_a_memory(stage: Stage) -> N
     assert caller.reveal(shown.memory_id, namespace="acme/s", purpose="work").content == "shown"
     assert caller.update(shown.memory_id, namespace="acme/s", content="y").content == "y"
     assert caller.delete(shown.memory_id, namespace="acme/s") is True
+
+
+def test_an_investigator_of_the_starter_set_finds_and_reveals(stage: Stage) -> None:
+    """Redacted in a search, opened by reveal with a purpose, refused without."""
+    stage.policies(starter_files()["restricted.cedar"].decode())
+    made = stage.room.store("closed banana", namespace="acme/s", sensitivity="restricted")
+    stage.room.flush()
+    who = stage.caller("acme/*", kind=PrincipalKind.PERSON, labels=("investigator",))
+    (hit,) = who.search("banana", namespaces=["acme/s"])
+    assert hit.memory.redacted
+    assert who.reveal(made.memory_id, namespace="acme/s", purpose="legal-hold").content == "closed banana"
+    with pytest.raises(errors.AccessDeniedError):
+        who.reveal(made.memory_id, namespace="acme/s", purpose="curiosity")
 
 
 def test_a_forbid_below_a_wildcard_keeps_an_admin_from_granting_it(stage: Stage) -> None:
