@@ -22,12 +22,12 @@ from strongroom.recall.columnar import ColumnarStore, ColumnarTable
 MEMORIES = 40
 
 
-def unvalidated(policies: list[naive.NaivePolicy], share_max: float) -> PolicySet:
+def unvalidated(policies: list[naive.NaivePolicy], slice_max: int) -> PolicySet:
     """The set without the validator, so that evaluations may fail, too."""
     text = "\n".join(p.text() for p in policies)
     trees = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
     compiled = [compile_policy(f"policy{i}", trees[f"policy{i}"]) for i in range(len(policies))]
-    return PolicySet(text, compiled, "0" * 64, share_max=share_max)
+    return PolicySet(text, compiled, "0" * 64, slice_max=slice_max)
 
 
 def memory_of(facts: Facts, namespace: str) -> Memory:
@@ -66,7 +66,7 @@ def run(seed: int, sets: int, memories: int) -> int:
         table.append([(n, memory_of(f, "any"), 1) for n, f in enumerate(rows)])
         for _ in range(sets):
             policies = [chance.policy(i) for i in range(chance.random.randint(1, 6))]
-            checked, whole = unvalidated(policies, 1.0), unvalidated(policies, 0.0)
+            checked, whole = unvalidated(policies, 1000), unvalidated(policies, -1)
             asker = chance.asker()
             action = chance.random.choice(naive.ACTIONS)
             namespace = chance.random.choice(naive.NAMESPACES)

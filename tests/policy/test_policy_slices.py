@@ -17,10 +17,10 @@ PLACES = ("acme", "acme/support", "acme/support/tier1", "acme/x", "other", "*")
 ACTIONS = ("read", "search", "store", "administer", "erase")
 
 
-def compiled(text: str, share_max: float) -> PolicySet:
+def compiled(text: str, slice_max: int) -> PolicySet:
     trees = json.loads(cedarpy.policies_to_json_str(text))["staticPolicies"]
     made = [compile_policy(f"policy{i}", trees[f"policy{i}"]) for i in range(len(trees))]
-    return PolicySet(text, made, "0" * 64, share_max=share_max)
+    return PolicySet(text, made, "0" * 64, slice_max=slice_max)
 
 
 def scope_and_body(r: random.Random, number: int) -> str:
@@ -50,7 +50,7 @@ def test_a_slice_answers_as_the_whole_set_does(seed: int) -> None:
     outcomes = set()
     for _ in range(60):
         text = "\n".join(scope_and_body(r, n) for n in range(r.randint(1, 12)))
-        sliced, whole = compiled(text, 1.0), compiled(text, 0.0)
+        sliced, whole = compiled(text, 1000), compiled(text, -1)
         for _ in range(20):
             asker, action, place = chance.asker(), r.choice(ACTIONS), r.choice((*PLACES, "else/where"))
             facts = None if place == "*" or r.random() < 0.5 else chance.facts(r.randint(0, 3))
@@ -71,17 +71,18 @@ def many(policies: int) -> tuple[cedarpy.PolicySet, list[object]]:
 
 def test_what_cannot_match_is_not_asked() -> None:
     whole, made = many(40)
-    slices = Slices(whole, made, _slice.SLICE_SHARE_MAX)  # type: ignore[arg-type]
+    slices = Slices(whole, made, _slice.SLICE_POLICIES_MAX)  # type: ignore[arg-type]
     who = naive.Chance(random.Random(1)).asker().entity
     assert len(slices.of(who, "read", "team7/x", memory=True)) == 1
     assert len(slices.of(who, "read", "elsewhere", memory=True)) == 0
-    assert len(Slices(whole, made, 0.0).of(who, "read", "team7", memory=True)) == 40  # type: ignore[arg-type]
+    assert len(Slices(whole, made, 0).of(who, "read", "team7", memory=True)) == 40  # type: ignore[arg-type]
+    assert len(Slices(whole, made, -1).of(who, "read", "team7", memory=True)) == 40  # type: ignore[arg-type]
 
 
 def test_callers_do_not_make_slices_at_will(monkeypatch: pytest.MonkeyPatch) -> None:
     """Places and people that no policy names share their slices, and what is kept is bounded."""
     whole, made = many(40)
-    slices = Slices(whole, made, _slice.SLICE_SHARE_MAX)  # type: ignore[arg-type]
+    slices = Slices(whole, made, _slice.SLICE_POLICIES_MAX)  # type: ignore[arg-type]
     chance = naive.Chance(random.Random(1))
     first = slices.of(chance.asker().entity._replace(type="Agent"), "read", "team1", memory=True)
     for n in range(50):

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from strongroom.model.rows import ALL, NONE, Rows
 from strongroom.policy._expression import GROUPS, compile_expression, is_in
-from strongroom.policy._slice import Reach, part_of
+from strongroom.policy._slice import Reach, open_scope, part_of
 from strongroom.policy._truth import (
     CONDITION,
     CONST,
@@ -40,7 +40,7 @@ _NO_ROWS: Final = Node(CONST, _no_rows)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """``number`` is Cedar's name for it, ``id`` that of its ``@id``; ``tree`` its JSON form (EST), as text.
+    """``number`` is Cedar's name for it, ``id`` that of its ``@id``; ``tree`` its JSON form for slices.
 
     ``asks``: the attributes that its conditions look at, as ``resource.kind`` or ``context.hour``.
     """
@@ -106,7 +106,7 @@ def compile_policy(number: str, tree: Mapping[str, Any]) -> Policy:
         body=body,
         asks=frozenset(asks),
         places=frozenset(_places(tree)),
-        tree=json.dumps(tree),
+        tree=json.dumps(open_scope(tree, reach)),
     )
 
 

@@ -22,7 +22,7 @@ from strongroom.model.rows import ALL, DAY_US, HOUR_US, NONE, Facts, Rows, every
 from strongroom.policy._asker import ROOT, Asker, lineage
 from strongroom.policy._expression import GROUPS, fixed
 from strongroom.policy._policy import Policy
-from strongroom.policy._slice import SLICE_SHARE_MAX, Slices
+from strongroom.policy._slice import SLICE_POLICIES_MAX, Slices
 from strongroom.policy._truth import Env
 from strongroom.policy._values import Entity
 
@@ -110,15 +110,15 @@ class _Cache:
 class PolicySet:
     """Policies in force. Made by ``load``; ``digest`` (hex, SHA-256) names the version.
 
-    ``share_max``: the largest part of the set that is asked as a slice (``_slice``); 0 never slices.
+    ``slice_max``: how many policies a slice may have (``_slice``); -1 never slices.
     """
 
     def __init__(
-        self, text: str, policies: Sequence[Policy], digest: str, *, share_max: float = SLICE_SHARE_MAX
+        self, text: str, policies: Sequence[Policy], digest: str, *, slice_max: int = SLICE_POLICIES_MAX
     ) -> None:
         self.digest = digest
         self.policies = tuple(policies)
-        self._slices = Slices(cedarpy.PolicySet.from_str(text), policies, share_max)
+        self._slices = Slices(cedarpy.PolicySet.from_str(text), policies, slice_max)
         self._ids = {p.number: p.id for p in policies}
         self._asks = frozenset(a for p in policies for a in p.asks)
         self._of_action: dict[str, tuple[Policy, ...]] = {}

@@ -5,6 +5,9 @@ does not match ends the evaluation: the policy is not satisfied, and nothing in 
 scope cannot match may therefore be left out: the decision, the policies that decide it and the errors stay
 what they are. A hundred policies cost a hundred evaluations; most of them are about other places.
 
+And where a scope is known to match, for every memory of the namespace, it need not be evaluated again:
+the slice has the policy with an open scope, which halves the cost of what is left.
+
 Slices are kept by what policies tell apart, not by who asks about which namespace, so that callers cannot
 make new ones at will. They are parsed once each, and weigh at most ``SLICED_POLICIES_MAX`` policies together.
 """
@@ -23,7 +26,7 @@ from strongroom.policy._asker import lineage
 from strongroom.policy._values import Entity
 
 SLICED_POLICIES_MAX: Final = 10_000
-SLICE_SHARE_MAX: Final = 0.5  # of the whole set; a larger slice would not pay for being parsed
+SLICE_POLICIES_MAX: Final = 200  # a larger part is not parsed anew: the whole set is asked
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +86,7 @@ def _lies_in(named: Entity, asked: Asked, exactly: bool) -> bool:
 
 
 class Sliceable(Protocol):
-    """``number``: Cedar's name of the policy; ``tree``: its JSON form (EST), as text."""
+    """``number``: Cedar's name of the policy; ``tree``: its JSON form (EST) for slices, as text."""
 
     @property
     def number(self) -> str: ...
@@ -96,10 +99,9 @@ class Sliceable(Protocol):
 class Slices:
     """The slices of one policy set, as handles that Cedar has parsed. Safe to share between threads."""
 
-    def __init__(self, whole: cedarpy.PolicySet, policies: Sequence[Sliceable], share_max: float) -> None:
+    def __init__(self, whole: cedarpy.PolicySet, policies: Sequence[Sliceable], policies_max: int) -> None:
         self._whole = whole
-        self._share_max = share_max
-        self._count = len(policies)
+        self._policies_max = policies_max
         self._principals = {p.reach.principal.entity for p in policies}
         self._at: dict[str | None, list[Sliceable]] = {None: []}  # by the place named; None: by none
         for policy in policies:
@@ -124,7 +126,7 @@ class Slices:
     def _make(self, key: tuple[object, ...], asked: Asked) -> cedarpy.PolicySet:
         near = (p for place in (None, *asked.above) for p in self._at.get(place, ()))
         kept = [p for p in near if p.reach.may_match(asked)]
-        if len(kept) > self._share_max * self._count:
+        if len(kept) > self._policies_max:
             handle, weight = self._whole, 1
         else:
             handle, weight = cedarpy.PolicySet.from_json_str(document(kept)), 1 + len(kept)
@@ -142,6 +144,15 @@ def document(policies: Iterable[Sliceable]) -> str:
     """Policies as Cedar's JSON form of a set, under the numbers that they have in the whole."""
     trees = ",".join(f'"{p.number}":{p.tree}' for p in policies)
     return f'{{"staticPolicies":{{{trees}}},"templates":{{}},"templateLinks":[]}}'
+
+
+def open_scope(tree: Mapping[str, Any], reach: Reach) -> dict[str, Any]:
+    """A policy for the slices that it is in: without its scope, but where that names a memory."""
+    named = reach.resource.entity
+    if named is not None and named.type == "Memory":
+        return dict(tree)
+    anything = {"op": "All"}
+    return {**tree, "principal": anything, "action": anything, "resource": anything}
 
 
 def part_of(scope: Mapping[str, Any]) -> Part:
