@@ -20,6 +20,7 @@ from strongroom.errors import (
     StrongroomError,
     UnauthenticatedError,
 )
+from strongroom.keyring import DataKey
 
 A, B = "company_a/support", "company_b/support"
 
@@ -101,6 +102,29 @@ def test_a_granted_namespace_that_does_not_exist_is_said_to_be_missing(room: Roo
     s = session(room, "read-only", "company_a/*")
     with pytest.raises(NamespaceNotFoundError):
         s.search("x", namespaces=["company_a/none"])
+
+
+def test_a_key_that_is_revoked_between_the_check_and_the_commit_stores_nothing(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commit notices that the registry has changed, and who calls is looked at again."""
+    room.store("there before", namespace=A)
+    info, text = room.keys_create("k", "read-write", [A])
+    mine, revoking = room.engine.authenticate(text), [info.key_id]
+    vault = room.engine.vault
+    data_key = vault.data_key
+
+    def revoked_meanwhile(ns: int, subject: str | None) -> DataKey:
+        if ns and revoking:
+            room.keys_revoke(revoking.pop())
+        return data_key(ns, subject)
+
+    monkeypatch.setattr(vault, "data_key", revoked_meanwhile)
+    with pytest.raises(UnauthenticatedError):
+        mine.store("too late", namespace=A)
+    assert not revoking and [m.content for m in room.list(namespaces=["*"]).memories] == ["there before"]
+    entry = [e for e in room.audit(limit=50) if e.action == "store"][-1]
+    assert (entry.principal, entry.outcome, entry.reason) == (info.key_id, "denied", "the key was revoked")
 
 
 def test_a_revoked_key_stops_at_the_next_call_also_in_another_process(

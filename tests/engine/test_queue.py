@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine.conftest import OpenRoom
@@ -68,6 +69,27 @@ def test_what_one_process_leaves_the_next_one_embeds(open_room: OpenRoom, model:
     room = open_room()
     room.flush(timeout_s=30)
     assert room.stats().embedded == 50
+
+
+def test_a_vector_that_comes_while_a_namespace_is_loaded_is_not_taken_for_lost(
+    open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Between reading the rows and reading the queue another process may embed: no alarm, no second time."""
+    open_room(worker=False).store("pricing concern", namespace=NS)
+    room = open_room(worker=False)
+    ledger = room.engine.ledger
+    queue, embedded = ledger.queue, []
+
+    def queue_after_embedding(**options: Any) -> Any:
+        if not embedded:
+            embedded.append(1)
+            open_room().flush(timeout_s=30)
+        return queue(**options)
+
+    monkeypatch.setattr(ledger, "queue", queue_after_embedding)
+    assert len(room.search("pricing", namespaces=[NS], mode="keyword")) == 1
+    assert embedded and ledger.queue_stats().pending == 0
+    assert "vectors_lost" not in capfd.readouterr().err
 
 
 def test_new_content_is_never_given_the_vector_of_the_old(open_room: OpenRoom, model: WordModel) -> None:

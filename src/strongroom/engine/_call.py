@@ -63,6 +63,7 @@ class Call:
     subjects: dict[bytes, None] = field(default_factory=dict)  # pseudonyms, in order
     drafts: list[PseudonymDraft] = field(default_factory=list)  # of new subjects: they go into the commit
     apart: bool = False  # whether pseudonyms of new subjects are committed first, as others make them too
+    known: int | None = None  # the watermark of the registry before the caller was looked at
     relies_on: int | None = None  # the watermark of the registry that a store was prepared from
     reaches: dict[int, Reach] = field(default_factory=dict)  # by namespace number; WHOLE where there is none
     of_memory: bool = False  # whether the policies named in the details decided about single memories
@@ -82,6 +83,7 @@ class Call:
         Raises:
             UnauthenticatedError: it was revoked or has expired.
         """
+        self.known = self.engine.registry.watermark  # first: a revocation after this is one that is not known
         if self.authenticate is None:
             return
         try:
@@ -176,10 +178,15 @@ class Call:
         self.drafts.clear()
 
     def begin_again(self) -> None:
-        """What a write was prepared from has changed: take in what there is now."""
+        """What a write was prepared from has changed: take in what there is now, who calls included.
+
+        Raises:
+            UnauthenticatedError: the credential was revoked meanwhile.
+        """
         self.forget_subjects()
         self.apart = True
         self.engine.registry.refresh()
+        self.refresh_principal()
 
     def commit(self, batch: WriteBatch) -> list[int]:
         """Commit a write; pseudonyms that were made for it come last, in the same transaction.

@@ -9,11 +9,11 @@ An index comes from the newest snapshot and the ledger's changes since then, or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from threading import Lock, RLock
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from strongroom.engine._collector import collector_paused
 from strongroom.engine._keeper import Keeper
@@ -49,6 +49,7 @@ from strongroom.recall.sql import SqlEngine
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
+_Item = TypeVar("_Item")
 _PENDING_MAX = 4096
 _APPLY_ROWS = 4096
 _QUEUE_PAGE = 5000
@@ -434,11 +435,11 @@ class Indexes:
         index.settle()
         waiting = {m: v for m, v in contents.items() if vectors.get(m) != v}
         if waiting and engine.models.embeds(entry):
-            self.requeue_lost(entry, waiting)
+            self.requeue_lost(entry, waiting, seq)
         engine.metrics.step("load_namespace", perf_counter() - started)
 
-    def requeue_lost(self, entry: NamespaceEntry, waiting: dict[bytes, int]) -> None:
-        """Queue the memories whose vector is missing or unreadable and that nobody has queued (P1.4)."""
+    def requeue_lost(self, entry: NamespaceEntry, waiting: dict[bytes, int], seq: int) -> None:
+        """Queue memories whose vector was missing or unreadable at ``seq`` and that nobody queued (P1.4)."""
         ledger = self._engine.ledger
         after = 0
         while page := ledger.queue(ns=entry.ns, after=after, limit=_QUEUE_PAGE):
@@ -446,6 +447,11 @@ class Indexes:
                 if waiting.get(item.memory_id) == item.content_version:
                     del waiting[item.memory_id]
             after = page[-1].id
+        for few in _pages(list(waiting)):
+            for row in ledger.get_many(entry.ns, few, Field.VECTOR):
+                is_new = row.seq > seq and row.state == State.LIVE and row.model == entry.model_no
+                if is_new and row.content_version == waiting[row.memory_id]:
+                    del waiting[row.memory_id]
         if waiting:
             ledger.commit(WriteBatch(enqueue=[QueueItem(entry.ns, m, v) for m, v in waiting.items()]))
             self._engine.log.warning("vectors_lost_and_queued", ns=entry.ns, count=len(waiting))
@@ -477,8 +483,8 @@ def _upsert(
     return Upsert(hollow(memory), seq, content_version, index.keywords.blinded(memory.content))
 
 
-def _pages(rows: Iterator[SealedRecord]) -> Iterator[list[SealedRecord]]:
-    page: list[SealedRecord] = []
+def _pages(rows: Iterable[_Item]) -> Iterator[list[_Item]]:
+    page: list[_Item] = []
     for row in rows:
         page.append(row)
         if len(page) >= _APPLY_ROWS:

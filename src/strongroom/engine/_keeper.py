@@ -50,7 +50,7 @@ class Projected(Protocol):
     def mark_tampered(self, ns: int, index: NamespaceIndex) -> None: ...
     def detach(self, ns: int, index: NamespaceIndex) -> None: ...
     def let_go(self, index: NamespaceIndex) -> None: ...
-    def requeue_lost(self, entry: NamespaceEntry, waiting: dict[bytes, int]) -> None: ...
+    def requeue_lost(self, entry: NamespaceEntry, waiting: dict[bytes, int], seq: int) -> None: ...
 
 
 class _Pace:
@@ -155,7 +155,7 @@ class Keeper:
                 self._rebuild(entry, index, "history")
             else:
                 if survey.unembedded and engine.models.embeds(entry):
-                    self._indexes.requeue_lost(entry, survey.unembedded)
+                    self._indexes.requeue_lost(entry, survey.unembedded, survey.seq)
                 if not self._all_open(entry, survey.seq, pace):
                     self._rebuild(entry, index, "rows that do not open")
             engine.metrics.step("verify_namespace", perf_counter() - started)

@@ -63,7 +63,7 @@ class _Prepared:
 
 def store(call: Call, draft: MemoryDraft) -> Memory:
     engine = call.engine
-    call.relies_on = engine.registry.watermark
+    call.relies_on = call.known
     prepared = _prepare(call, draft, {})
     entry = prepared.entry
     call.namespaces = (entry.name,)
