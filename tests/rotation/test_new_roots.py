@@ -12,6 +12,7 @@ from tests.rotation.rotated import NOTE, NS, assert_all_there, fill, ns_of, stat
 
 from strongroom.audit import AuditFilter
 from strongroom.engine import Room, _new_roots
+from strongroom.engine._registry import NAMESPACE_NAME, row_id
 from strongroom.errors import (
     ConflictError,
     KmsUnavailableError,
@@ -20,7 +21,7 @@ from strongroom.errors import (
     UnauthenticatedError,
 )
 from strongroom.keyring import FORMER, ROOT, KeyState
-from strongroom.ledger import root_of_head
+from strongroom.ledger import WriteBatch, root_of_head
 from strongroom.model import SYSTEM_NAME, Field
 
 USER = "user:1"
@@ -173,6 +174,42 @@ def test_a_process_that_has_not_noticed_makes_nothing_under_the_root_before(
         KeyState.ACTIVE
     ]
     assert about(room, "user:new") == ["store", "store"]
+    assert room.check(read_data=True).findings == ()
+    late.close()
+
+
+@pytest.mark.parametrize("namespace", [NS, SYSTEM_NAME])
+def test_a_root_that_comes_between_an_id_and_its_row(
+    room: Room, open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch, namespace: str
+) -> None:
+    """The ledger refuses a row whose id hangs on the root before, and the writer makes the id anew."""
+    fill(room, 8)
+    late = open_room()
+    late.store("warm", namespace=NS, subject=USER)
+    commit, rooted = late.engine.ledger.commit, []
+
+    def between(batch: WriteBatch) -> list[int]:
+        if batch.roots and not rooted:
+            rooted.append(dict(batch.roots))
+            _new_roots.renew(room.engine, 0 if namespace == SYSTEM_NAME else ns_of(room), NOTE)
+        return commit(batch)
+
+    monkeypatch.setattr(late.engine.ledger, "commit", between)
+    if namespace == NS:
+        late.store("between alpha", namespace=NS, subject="user:new")
+    else:
+        late.create_namespace("c/between")
+    assert len(rooted) == 1
+    assert about(room, "user:new") == (["store"] if namespace == NS else [])
+    room.engine.vault.keyring.refresh()
+    ns = ns_of(room, NS) if namespace == NS else 0
+    root = room.engine.vault.keyring.root(ns)
+    if namespace == NS:
+        wanted = room.engine.vault.blinded_subject(ns, "user:new", root)[:16]
+        assert room.engine.ledger.get(ns, wanted, int(Field.SUBJECT)) is not None
+    else:
+        wanted = row_id(room.engine.vault, root, NAMESPACE_NAME, "c/between")
+        assert room.engine.ledger.get(ns, wanted, int(Field.NAMESPACE)) is not None
     assert room.check(read_data=True).findings == ()
     late.close()
 

@@ -73,7 +73,7 @@ def test_the_stores_own_keys_take_the_api_keys_with_them(room: Room, open_room: 
     assert report.coverage["credentials_revoked"] == 1
     with pytest.raises(UnauthenticatedError):
         room.engine.authenticate(text)
-    assert any("sign the audit log" in text for text in report.left)
+    assert any("signed the audit log" in text for text in report.left)
     room.close()
     assert_all_there(open_room(), wanted)
 

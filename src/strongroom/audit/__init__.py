@@ -20,7 +20,7 @@ from strongroom.audit._formats import (
     csv_header,
 )
 from strongroom.audit._heads import HeadSink, HeadSinks
-from strongroom.audit._note import Signer, origin_of
+from strongroom.audit._note import KeyChange, Signer, origin_of
 from strongroom.audit._tree import (
     EMPTY_ROOT,
     STORED_LEVEL_MIN,
@@ -50,6 +50,7 @@ __all__ = [
     "HeadSink",
     "HeadSinks",
     "InclusionProof",
+    "KeyChange",
     "Signer",
     "as_csv",
     "as_json",

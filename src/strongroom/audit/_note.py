@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import struct
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
@@ -34,7 +36,11 @@ ED25519_TYPE: Final = b"\x01"
 ML_DSA_44_TYPE: Final = b"\x06"
 _LABEL: Final = b"subtree/v1\n\x00"
 _SEED_BYTES: Final = 32
-_FORM: Final = 1
+_FORM: Final = 2
+_FIRST_FORM: Final = 1  # without changes
+CHANGES_KEPT_MAX: Final = 64
+CHANGE_FORMAT: Final = "strongroom-audit-keys/v1"
+_CHANGE_LABEL: Final = b"strongroom/audit-keys@v1\0"
 
 
 def origin_of(store_id: UUID) -> str:
@@ -42,10 +48,26 @@ def origin_of(store_id: UUID) -> str:
     return f"strongroom/audit/{store_id}"
 
 
+def change_origin_of(store_id: UUID) -> str:
+    """The name under which a store's keys sign that others take their place."""
+    return f"strongroom/audit-keys/{store_id}"
+
+
+class KeyChange(msgspec.Struct, array_like=True, frozen=True):
+    """A change of the signing keys as it is kept. ``before``: the verifier keys that signed until then.
+    ``document``: what was signed (spec/audit-log.md)."""
+
+    before: tuple[str, str]
+    size: int
+    document: str
+
+
 class Signer:
     """The two private keys of an audit log. They have no repr and leave the process only as sealed seeds."""
 
-    __slots__ = ("_ed25519", "_ml_dsa", "origin")
+    __slots__ = ("_ed25519", "_ml_dsa", "changes", "origin")
+
+    changes: tuple[KeyChange, ...]
 
     def __init__(self, origin: str, payload: bytes) -> None:
         """``payload``: what ``new_payload`` made.
@@ -55,12 +77,12 @@ class Signer:
         """
         self.origin = origin
         try:
-            form, ed25519, ml_dsa = msgspec.msgpack.decode(payload, type=tuple[int, bytes, bytes])
-            if form != _FORM or len(ed25519) != _SEED_BYTES or len(ml_dsa) != _SEED_BYTES:
+            form, ed25519, ml_dsa, self.changes = _decode(payload)
+            if form not in (_FIRST_FORM, _FORM) or len(ed25519) != _SEED_BYTES or len(ml_dsa) != _SEED_BYTES:
                 raise ValueError
             self._ed25519 = Ed25519PrivateKey.from_private_bytes(ed25519)
             self._ml_dsa = MLDSA44PrivateKey.from_seed_bytes(ml_dsa)
-        except (msgspec.DecodeError, ValueError):
+        except (msgspec.MsgspecError, ValueError):
             raise IntegrityError("the signing key of the audit log is not of its form") from None
         except UnsupportedAlgorithm:
             raise ConfigurationError("the installed cryptography cannot sign with ML-DSA-44") from None
@@ -68,7 +90,35 @@ class Signer:
     @staticmethod
     def new_payload(random: Callable[[int], bytes] = os.urandom) -> bytes:
         """Two random seeds, to be sealed."""
-        return msgspec.msgpack.encode((_FORM, random(_SEED_BYTES), random(_SEED_BYTES)))
+        return msgspec.msgpack.encode((_FORM, random(_SEED_BYTES), random(_SEED_BYTES), ()))
+
+    @staticmethod
+    def next_payload(
+        store_id: UUID, payload: bytes, *, size: int, root: bytes, at: datetime, compromised: bool
+    ) -> bytes:
+        """Two new seeds, to be sealed in the place of ``payload``, with the signed document of the change.
+
+        ``size``, ``root``: of the log when the keys change. The oldest of more than 64 changes is forgotten.
+        """
+        fresh = Signer.new_payload()
+        origin, name = origin_of(store_id), change_origin_of(store_id)
+        old, new = Signer(origin, payload), Signer(origin, fresh)
+        change = {
+            "format": CHANGE_FORMAT,
+            "origin": origin,
+            "before": list(old.public_keys()),
+            "after": list(new.public_keys()),
+            "size": size,
+            "root": base64.b64encode(root).decode(),
+            "at": at.isoformat(timespec="seconds"),
+            "compromised": compromised,
+        }
+        digest, at_s = change_digest(change), int(at.timestamp())
+        notes = [Signer(name, raw).sign(1, digest, at_s).note for raw in (payload, fresh)]
+        document = json.dumps({**change, "notes": notes}, sort_keys=True, separators=(",", ":"))
+        changes = (*old.changes, KeyChange(old.public_keys(), size, document))[-CHANGES_KEPT_MAX:]
+        _, ed25519, ml_dsa, _ = _decode(fresh)
+        return msgspec.msgpack.encode((_FORM, ed25519, ml_dsa, changes))
 
     def public_keys(self) -> tuple[str, str]:
         """The verifier keys, ``name+key id+base64(type | public key)``: Ed25519, ML-DSA-44."""
@@ -97,6 +147,23 @@ class Signer:
 
     def _ml_dsa_public(self) -> bytes:
         return self._ml_dsa.public_key().public_bytes_raw()
+
+
+def change_digest(change: dict[str, object]) -> bytes:
+    """What is signed of a change of keys: its canonical JSON without the notes."""
+    canonical = json.dumps(change, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(_CHANGE_LABEL + canonical.encode()).digest()
+
+
+def _decode(payload: bytes) -> tuple[int, bytes, bytes, tuple[KeyChange, ...]]:
+    fields = msgspec.msgpack.decode(payload, type=list[msgspec.Raw])
+    if len(fields) not in (3, 4):
+        raise ValueError
+    form, first, second = (msgspec.msgpack.decode(f) for f in fields[:3])
+    if type(form) is not int or not isinstance(first, bytes) or not isinstance(second, bytes):
+        raise ValueError
+    changes = msgspec.msgpack.decode(fields[3], type=tuple[KeyChange, ...]) if len(fields) == 4 else ()
+    return form, first, second, changes
 
 
 def cosigned_message(origin: str, time: bytes, size: int, root: bytes) -> bytes:

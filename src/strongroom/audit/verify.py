@@ -27,12 +27,14 @@ from strongroom.errors import IntegrityError, InvalidInputError, TamperedError
 EXPORT_FORMAT: Final = "strongroom-audit-export/v1"
 PROOF_FORMAT: Final = "strongroom-audit-proof/v1"
 CONSISTENCY_FORMAT: Final = "strongroom-audit-consistency/v1"
+KEY_CHANGE_FORMAT: Final = "strongroom-audit-keys/v1"
 LINE_BYTES_MAX: Final = 4 * 1024 * 1024
 SIGNATURES_MAX: Final = 64
 _ED25519: Final = b"\x01"
 _ML_DSA_44: Final = b"\x06"
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _HASH_BYTES: Final = 32
+_LOG_PREFIX: Final = "strongroom/audit/"
 _DASH: Final = "\N{EM DASH} "
 
 
@@ -53,6 +55,17 @@ class Head:
     origin: str
     size: int
     root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeysChanged:
+    """A change of signing keys, verified. ``compromised``: the keys before had been exposed, so that their
+    signature proves nothing: compare ``after`` with what the store's owner says."""
+
+    origin: str
+    size: int
+    after: tuple[str, ...]
+    compromised: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,10 +220,30 @@ class _Adder:
         self.roots[self.count] = value
 
 
-def verify_export(lines: Iterable[bytes], keys: Sequence[VerifierKey], heads: Sequence[str] = ()) -> Verified:
+def open_kept(note: str, keys: Sequence[VerifierKey], former: Sequence[Sequence[VerifierKey]] = ()) -> Head:
+    """A head that was kept elsewhere: signed by ``keys``, or by one of the sets of keys before them.
+
+    Raises:
+        IntegrityError, TamperedError: as ``open_checkpoint``.
+    """
+    for before in former:
+        try:
+            return open_checkpoint(note, before)
+        except TamperedError:
+            continue
+    return open_checkpoint(note, keys)
+
+
+def verify_export(
+    lines: Iterable[bytes],
+    keys: Sequence[VerifierKey],
+    heads: Sequence[str] = (),
+    former: Sequence[Sequence[VerifierKey]] = (),
+) -> Verified:
     """Verify an export (JSON Lines) and that each of ``heads`` (notes kept elsewhere) is a beginning of it.
 
-    The sealed entries are verified; opened ones that stand beside them are not, since that takes the keys.
+    ``former``: sets of keys that signed before ``keys`` took their place; heads may be theirs. The sealed
+    entries are verified; opened ones that stand beside them are not, since that takes the keys.
 
     Raises:
         IntegrityError: it is no whole export. TamperedError: entries, order, size or signatures are not
@@ -223,7 +256,7 @@ def verify_export(lines: Iterable[bytes], keys: Sequence[VerifierKey], heads: Se
     size = header.get("size")
     if type(size) is not int or size < 0:
         raise IntegrityError("the export does not say its size")
-    kept = [open_checkpoint(note, keys) for note in heads]
+    kept = [open_kept(note, keys, former) for note in heads]
     longest = max((head.size for head in kept), default=0)
     if longest > size:
         raise TamperedError(
@@ -258,6 +291,43 @@ def _add_leaves(stream: Iterable[bytes], adder: _Adder) -> str:
     raise TamperedError("the export ends without its checkpoint")
 
 
+# -- changes of keys ------------------------------------------------------------------------------------
+def verify_key_change(raw: bytes, keys: Sequence[VerifierKey]) -> KeysChanged:
+    """Verify a document by which ``keys`` have handed over to others, which have signed it too.
+
+    Raises:
+        IntegrityError: it is no such document. TamperedError: it is not what was signed, or by other keys.
+    """
+    document = _object(raw)
+    notes, size = document.pop("notes", None), document.get("size")
+    lists = [document.get("before"), document.get("after"), notes]
+    if (
+        document.get("format") != KEY_CHANGE_FORMAT
+        or type(size) is not int
+        or type(document.get("compromised")) is not bool
+        or not all(isinstance(a, list) and len(a) == 2 and all(isinstance(t, str) for t in a) for a in lists)
+    ):
+        raise IntegrityError("the file is no change of signing keys")
+    origin = _text(document, "origin")
+    before, after = (parse_keys("\n".join(found or ())) for found in lists[:2])
+    if set(before) != set(keys):
+        raise TamperedError("the keys that have handed over are not the public keys given")
+    store = origin.removeprefix(_LOG_PREFIX)
+    canonical = json.dumps(document, sort_keys=True, separators=(",", ":"))
+    digest = hashlib.sha256(b"strongroom/audit-keys@v1\0" + canonical.encode()).digest()
+    for note, signers in zip(lists[2] or (), (before, after), strict=True):
+        head = open_checkpoint(note, [_under(key, f"strongroom/audit-keys/{store}") for key in signers])
+        if any(key.name != origin for key in signers) or (head.size, head.root) != (1, digest):
+            raise TamperedError("the change of keys is not what was signed")
+    return KeysChanged(origin, size, tuple(document["after"]), document["compromised"])
+
+
+def _under(key: VerifierKey, name: str) -> VerifierKey:
+    """The same public key under another name."""
+    key_id = hashlib.sha256(name.encode() + b"\n" + key.kind + key.public).digest()[:4]
+    return VerifierKey(name, key.kind, key_id, key.public)
+
+
 # -- single proofs -------------------------------------------------------------------------------------
 def verify_proof(raw: bytes, keys: Sequence[VerifierKey]) -> Verified:
     """Verify that an entry is in the log of a checkpoint (RFC 9162, section 2.1.3.2).
@@ -289,8 +359,12 @@ def verify_proof(raw: bytes, keys: Sequence[VerifierKey]) -> Verified:
     return Verified(head.origin, head.size, head.root)
 
 
-def verify_consistency(raw: bytes, keys: Sequence[VerifierKey], old: str) -> Verified:
+def verify_consistency(
+    raw: bytes, keys: Sequence[VerifierKey], old: str, former: Sequence[Sequence[VerifierKey]] = ()
+) -> Verified:
     """Verify that the log of the checkpoint ``old`` is the beginning of that in the proof (2.1.4.2).
+
+    ``former``: as in ``verify_export``.
 
     Raises:
         IntegrityError: it is no proof. TamperedError: it does not prove.
@@ -298,7 +372,7 @@ def verify_consistency(raw: bytes, keys: Sequence[VerifierKey], old: str) -> Ver
     document = _object(raw)
     if document.get("format") != CONSISTENCY_FORMAT:
         raise IntegrityError("the file is no proof of consistency")
-    head, before = open_checkpoint(_text(document, "checkpoint"), keys), open_checkpoint(old, keys)
+    head, before = open_checkpoint(_text(document, "checkpoint"), keys), open_kept(old, keys, former)
     path = _hashes(document)
     if before.size > head.size:
         raise TamperedError("the older checkpoint has more entries")

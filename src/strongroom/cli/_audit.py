@@ -18,7 +18,7 @@ from strongroom.errors import ConflictError, InvalidInputError, StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.audit import AuditFilter
-    from strongroom.audit.verify import Verified
+    from strongroom.audit.verify import KeysChanged, Verified
     from strongroom.model import AuditEntry
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -157,11 +157,16 @@ def tail(app: App, /, follow: bool, last: int, **filters: Any) -> None:
 
 # -- proving ----------------------------------------------------------------------------------------
 @audit.command("key")
+@click.option(
+    "--changes",
+    is_flag=True,
+    help="Print the signed documents by which earlier keys handed over, one a line.",
+)
 @pass_app
-def key(app: App) -> None:
+def key(app: App, changes: bool) -> None:
     """Print the public keys of the audit log, one a line. Keep them away from the store."""
     with app.session() as session:
-        keys = session.audit_key()
+        keys = session.audit_key_changes() if changes else session.audit_key()
     if app.as_json:
         out.write_json({"keys": keys})
     else:
@@ -281,12 +286,21 @@ def _new_file(path: Path) -> Iterator[Callable[[str], object]]:
     multiple=True,
     help="Checkpoint or file of heads kept elsewhere. May be repeated.",
 )
+@click.option(
+    "--former-key",
+    "former",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="File of public keys that signed before; heads may be theirs. May be repeated.",
+)
 @pass_app
-def verify(app: App, file: Path, keys: Sequence[Path], heads: Sequence[Path]) -> None:
-    """Verify an export or a proof without store, server or keys of the data. Exit status 8: it is wrong."""
+def verify(app: App, file: Path, keys: Sequence[Path], heads: Sequence[Path], former: Sequence[Path]) -> None:
+    """Verify an export, a proof or a change of keys without store, server or keys of the data. Exit status
+    8: it is wrong."""
     from strongroom.audit import verify as offline
 
     known = offline.parse_keys("\n".join(_read(p) for p in keys))
+    before = [offline.parse_keys(_read(p)) for p in former]
     notes = [note for p in heads for note in offline.parse_heads(_read(p))]
     try:
         with file.open("rb") as stream:
@@ -295,9 +309,13 @@ def verify(app: App, file: Path, keys: Sequence[Path], heads: Sequence[Path]) ->
             if offline.EXPORT_FORMAT.encode() in first:
                 limit = offline.LINE_BYTES_MAX + 1
                 lines = iter(lambda: stream.readline(limit), b"")
-                found = offline.verify_export(lines, known, notes)
+                found = offline.verify_export(lines, known, notes, before)
             else:
-                found = _verify_proof(stream.read(_FILE_BYTES_MAX), known, notes)
+                raw = stream.read(_FILE_BYTES_MAX)
+                if offline.KEY_CHANGE_FORMAT.encode() in raw:
+                    _show_change(app, offline.verify_key_change(raw, known))
+                    return
+                found = _verify_proof(raw, known, notes, before)
     except OSError as e:
         raise _unreadable(e, file) from None
     if app.as_json:
@@ -311,13 +329,27 @@ def verify(app: App, file: Path, keys: Sequence[Path], heads: Sequence[Path]) ->
         out.note("compared with no head kept elsewhere: an older or rewritten log of these keys would pass")
 
 
-def _verify_proof(raw: bytes, keys: Sequence[Any], notes: Sequence[str]) -> Verified:
+def _show_change(app: App, change: KeysChanged) -> None:
+    if app.as_json:
+        out.write_json(
+            {"ok": True, "origin": change.origin, "size": change.size, "keys": change.after,
+             "compromised": change.compromised}
+        )  # fmt: skip
+        return
+    out.write("".join(f"{k}\n" for k in change.after))
+    if change.compromised:
+        out.note("the keys before had been exposed: their word proves nothing; ask the owner for these")
+
+
+def _verify_proof(
+    raw: bytes, keys: Sequence[Any], notes: Sequence[str], former: Sequence[Sequence[Any]]
+) -> Verified:
     from strongroom.audit import verify as offline
 
     if offline.CONSISTENCY_FORMAT.encode() in raw[:200]:
         if len(notes) != 1:
             raise InvalidInputError("a proof of consistency takes one older checkpoint", hint="--head FILE")
-        return offline.verify_consistency(raw, keys, notes[0])
+        return offline.verify_consistency(raw, keys, notes[0], former)
     if notes:
         raise InvalidInputError("heads go with an export or a proof of consistency")
     return offline.verify_proof(raw, keys)

@@ -21,6 +21,10 @@ class AuditKeys(msgspec.Struct):
     keys: tuple[str, str]
 
 
+class AuditKeyChanges(msgspec.Struct):
+    changes: tuple[str, ...]
+
+
 class _Checkpoint(msgspec.Struct):
     origin: str
     size: int

@@ -41,6 +41,11 @@ def key(call: Call) -> tuple[str, str]:
     return call.engine.audit_log.signer().public_keys()
 
 
+def key_changes(call: Call) -> tuple[str, ...]:
+    _admit(call, "read the changes of the audit log's keys")
+    return tuple(change.document for change in call.engine.audit_log.signer().changes)
+
+
 def checkpoint(call: Call) -> Checkpoint:
     _admit(call, "sign a checkpoint of the audit log")
     log = call.engine.audit_log

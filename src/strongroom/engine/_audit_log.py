@@ -9,7 +9,8 @@ or changed does not fit its row, and a row that was put back does not fit the na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock, Thread
@@ -18,12 +19,14 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from strongroom import audit
-from strongroom.audit import Checkpoint, Frontier, HeadSinks, Signer
+from strongroom.audit import Checkpoint, Frontier, HeadSinks, KeyChange, Signer
 from strongroom.audit import verify as offline
 from strongroom.engine._vault import SYSTEM_NS, SYSTEM_TENANT
 from strongroom.errors import (
+    ConflictError,
     DuplicateMemoryError,
     IntegrityError,
+    KeyMovedError,
     StorageError,
     StrongroomError,
     TamperedError,
@@ -58,7 +61,7 @@ class TreeHead:
     version: int
 
 
-_NOTHING: Final = TreeHead(0, audit.EMPTY_ROOT, 0, 0)
+NOTHING: Final = TreeHead(0, audit.EMPTY_ROOT, 0, 0)
 
 
 class AuditLog:
@@ -79,8 +82,8 @@ class AuditLog:
         )
         self._lock = Lock()
         self._frontier: Frontier | None = None
-        self._seen = _NOTHING
-        self._signer: Signer | None = None
+        self._seen = NOTHING
+        self._signer: tuple[int, Signer] | None = None  # the version of its row
         self._stop = Event()
         self._threads: list[Thread] = []
         self._trouble = ""
@@ -201,8 +204,9 @@ class AuditLog:
         return findings
 
     def _is_beginning(self, note: str) -> bool:
-        keys = offline.parse_keys("\n".join(self.signer().public_keys()))
-        kept = offline.open_checkpoint(note, keys)
+        signer = self.signer()
+        former = [offline.parse_keys("\n".join(change.before)) for change in reversed(signer.changes)]
+        kept = offline.open_kept(note, offline.parse_keys("\n".join(signer.public_keys())), former)
         head = self.head()
         return kept.size <= head.size and self.root(kept.size) == kept.root
 
@@ -272,7 +276,7 @@ class AuditLog:
         if version < self._seen.version:
             raise TamperedError(_CHANGED)
         if row is None:
-            return _NOTHING
+            return NOTHING
         if version > self._seen.version:
             form, size, root, at_us = _decode(self._open(row), tuple[int, int, bytes, int])
             if form != _FORM:
@@ -300,29 +304,60 @@ class AuditLog:
 
     # -- checkpoints and proofs -----------------------------------------------------------------------------
     def signer(self) -> Signer:
-        """The signing keys, made at the first use and kept sealed in the system namespace."""
-        ledger = self._engine.ledger
-        while self._signer is None:
-            row = ledger.get(SYSTEM_NS, _SIGNER_ID, Field.AUDIT_SIGNER)
-            if row is None:
-                put = self._put(_SIGNER_ID, Field.AUDIT_SIGNER, 1, Signer.new_payload())
-                try:
-                    ledger.commit(WriteBatch(puts=[put]))
-                except DuplicateMemoryError:
-                    continue  # another process was first: its keys count
-                row = ledger.get(SYSTEM_NS, _SIGNER_ID, Field.AUDIT_SIGNER)
-                if row is None:
-                    raise TamperedError("the signing key of the audit log is gone")
-            self._signer = Signer(audit.origin_of(ledger.store_id), self._open(row))
-        return self._signer
+        """The signing keys of now, made at the first use and kept sealed in the system namespace."""
+        row = self._signer_row()
+        if self._signer is None or self._signer[0] != row.version:
+            origin = audit.origin_of(self._engine.ledger.store_id)
+            self._signer = (row.version, Signer(origin, self._open(row)))
+        return self._signer[1]
 
     def signer_as(self, origin: str) -> Signer:
         """The same keys under another name: what they sign can never pass for a checkpoint of the log."""
-        self.signer()
-        row = self._engine.ledger.get(SYSTEM_NS, _SIGNER_ID, Field.AUDIT_SIGNER)
+        return Signer(origin, self._open(self._signer_row()))
+
+    def _signer_row(self) -> SealedRecord:
+        ledger = self._engine.ledger
+        row = ledger.get(SYSTEM_NS, _SIGNER_ID, Field.AUDIT_SIGNER)
+        if row is not None:
+            return row
+        if self._signer is None:
+            put = self._put(_SIGNER_ID, Field.AUDIT_SIGNER, 1, Signer.new_payload())
+            with suppress(DuplicateMemoryError):  # another process was first: its keys count
+                ledger.commit(WriteBatch(puts=[put]))
+            row = ledger.get(SYSTEM_NS, _SIGNER_ID, Field.AUDIT_SIGNER)
         if row is None:
             raise TamperedError("the signing key of the audit log is gone")
-        return Signer(origin, self._open(row))
+        return row
+
+    def renew_signer(self, entry: Callable[[KeyChange], bytes], *, compromised: bool) -> KeyChange:
+        """Sign with new keys from now on. ``entry``: the entry of the log that announces them.
+
+        The keys before sign the change, as do the new ones; keys, change and entry are one transaction.
+
+        Raises:
+            TamperedError: as ``integrate``. ConflictError: other processes do the same all the time.
+        """
+        engine = self._engine
+        for _ in range(_TRIES):
+            row = self._signer_row()
+            head = self.integrate()
+            raw = Signer.next_payload(
+                engine.ledger.store_id,
+                self._open(row),
+                size=head.size,
+                root=head.root,
+                at=engine.now(),
+                compromised=compromised,
+            )
+            change = Signer(audit.origin_of(engine.ledger.store_id), raw).changes[-1]
+            put = self._put(_SIGNER_ID, Field.AUDIT_SIGNER, row.version + 1, raw)
+            try:
+                engine.ledger.commit(WriteBatch(puts=[put], audit=[entry(change)]))
+            except (VersionConflictError, KeyMovedError):
+                engine.vault.keyring.refresh()
+                continue
+            return change
+        raise ConflictError("the keys of the audit log change all the time")
 
     def sign(self, head: TreeHead) -> Checkpoint:
         """The signed checkpoint of what is integrated."""
@@ -405,61 +440,8 @@ class AuditLog:
                 self._engine.ledger.commit(WriteBatch(audit_nodes=wrong[start : start + CHUNK]))
             return len(wrong)
 
-    def checker(self) -> TreeCheck:
-        """Collects the leaves of a check that reads all entries anyway."""
-        return TreeCheck(self)
-
     def stored_nodes(self, nodes: Iterable[tuple[int, int]]) -> dict[tuple[int, int], bytes]:
         return self._engine.ledger.audit_nodes(list(nodes))
-
-
-class TreeCheck:
-    """The stored tree and the sealed head against the entries."""
-
-    def __init__(self, log: AuditLog) -> None:
-        self._log = log
-        self._tree = Frontier(0, ())
-        self._pending: list[tuple[int, int, bytes]] = []
-        self._wrong = 0
-        self._findings: list[Finding] = []
-        self._head = _NOTHING
-        try:
-            self._head = log.head()
-        except StrongroomError as e:
-            self._add("audit_head_unreadable", f"what is integrated cannot be read ({e.code})")
-
-    def add(self, sealed: bytes) -> None:
-        """The next entry, in order of number."""
-        if self._tree.size >= self._head.size:
-            return
-        self._pending += self._tree.extend([audit.leaf_hash(sealed)])
-        if self._tree.size == self._head.size and self._tree.root() != self._head.root:
-            self._add("audit_tree_differs", "the entries are not those of the sealed root")
-        if len(self._pending) >= _PAGE:
-            self._compare()
-
-    def findings(self) -> list[Finding]:
-        """All that is wrong, after the last entry."""
-        self._compare()
-        if self._tree.size < self._head.size:
-            self._add("audit_entries_missing", f"{self._head.size - self._tree.size} entries are missing")
-        if self._wrong:
-            self._add(
-                "audit_tree_damaged",
-                f"{self._wrong} hashes of the stored tree are wrong or missing",
-                "if nothing else is wrong with the log: strongroom repair makes the tree anew",
-            )
-        return self._findings + self._log.compare_heads()
-
-    def _compare(self) -> None:
-        stored = self._log.stored_nodes((level, position) for level, position, _ in self._pending)
-        self._wrong += sum(stored.get((lv, pos)) != value for lv, pos, value in self._pending)
-        self._pending.clear()
-
-    def _add(
-        self, code: str, message: str, hint: str = "keep the store as evidence, and restore a backup"
-    ) -> None:
-        self._findings.append(Finding(Severity.ERROR, code, message, "audit log", hint))
 
 
 def _decode(raw: bytes, kind: type[T]) -> T:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from strongroom.engine._audit_check import TreeCheck
 from strongroom.engine._call import Call
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._vault import SYSTEM_NS, HeadSum
@@ -125,7 +126,7 @@ def _checked_subset(subset: object) -> tuple[int, int] | None:
 
 def _check_audit(engine: Engine, depth: Depth, findings: list[Finding]) -> int:
     after = seen = 0
-    tree = engine.audit_log.checker()
+    tree = TreeCheck(engine.audit_log)
     while page := engine.ledger.audit_entries(after, _AUDIT_PAGE):
         for seq, sealed in page:
             seen += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -9,11 +10,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Final
 
 from strongroom import audit
+from strongroom.audit import KeyChange, Signer
 from strongroom.engine import _key_tree, _new_roots, _rewrap
 from strongroom.engine._rotation import _chosen, _note, name_of
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import ConflictError, InvalidInputError
 from strongroom.keyring import KeyNote, KeyState
+from strongroom.kms import DEFAULT
 from strongroom.ledger import WaveState, WriteBatch
 from strongroom.lifecycle import response
 from strongroom.model import Action, AuditEntry, KeyKind, ResponseReport, ResponseStep
@@ -41,6 +44,7 @@ class _Work:
     steps: list[ResponseStep] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     coverage: dict[str, int] = field(default_factory=dict)
+    signer: Signer | None = None  # of the report; None: that of the audit log at the end
 
     def did(self, what: str, ns: int | None, count: int, started: float) -> None:
         name = "" if ns is None else name_of(self.call.engine, ns)
@@ -73,12 +77,20 @@ def key_compromise(
     engine = call.engine
     call.reason = f"respond to the compromise of {key}" + (f": {reason}" if reason else "")
     work = _planned(call, key, tuple(to), reason, progress)
+    if drill:
+        work.signer = _signer(engine)  # the copy's new keys would be known to nobody
     if dry_run:
         return _report(work, datetime.now(UTC), 0.0, "planned", drill, _plan(work, revoke_credentials))
     began, started = datetime.now(UTC), perf_counter()
     engine.ledger.commit(WriteBatch(audit=[_entry(call, "begins")]))  # before anything is changed
     for ns in work.spaces:
         _namespace(work, ns)
+    if work.to:
+        work.left.append(
+            "new namespaces are wrapped by what the configuration names: name another master key than the "
+            "exposed one in [keys]"
+        )
+    _signing_keys(work)
     _credentials(work, revoke_credentials)
     _prove(work)
     made = _report(work, began, perf_counter() - started, "done", drill, work.steps)
@@ -93,6 +105,9 @@ def _planned(call: Call, key: str, to: tuple[str, ...], reason: str, progress: P
     if kind == KeyKind.MASTER:
         uri = key.partition(":")[2]
         spaces = sorted({w.ns for w in keyring.wraps() if w.key_uri == uri and w.ns >= 0})
+        for name in to:
+            if name not in (DEFAULT, *engine.config.key_providers):
+                raise InvalidInputError(f"no provider has the name {name}", hint="[keys.providers.NAME]")
         if uri.startswith("local:") and not to:
             raise InvalidInputError(
                 "a key file holds one key and has no next version",
@@ -134,6 +149,8 @@ def _plan(work: _Work, revoke: bool) -> list[ResponseStep]:
             step("new purpose root, subjects blinded anew", ns, sum(1 for k in keys if k.subject))
         step("records sealed anew", ns, engine.ledger.rows_under(ns, low, high))
         step("exposed data keys destroyed", ns, len(exposed))
+    if SYSTEM_NS in work.spaces:
+        step("new keys sign the audit log", None, 2)
     if SYSTEM_NS in work.spaces or revoke:
         step("API keys revoked", None, len(_to_revoke(work, revoke)))
     return steps
@@ -222,11 +239,25 @@ def _credentials(work: _Work, revoke: bool) -> None:
     if found or SYSTEM_NS in work.spaces or revoke:
         work.did("API keys revoked", None, len(found), started)
     work.add("credentials_revoked", len(found))
-    if SYSTEM_NS in work.spaces:
-        work.left.append(
-            "the seeds that sign the audit log were sealed under the exposed key: trust only checkpoints "
-            "of before, kept outside the store"
-        )
+
+
+def _signing_keys(work: _Work) -> None:
+    """New keys for the audit log and for reports: the seeds of those before lie under the system's keys."""
+    if SYSTEM_NS not in work.spaces:
+        return
+    call, started = work.call, perf_counter()
+
+    def announce(change: KeyChange) -> bytes:
+        digest = hashlib.sha256(change.document.encode()).hexdigest()
+        return _entry(call, f"signs with new keys after {change.size} entries, document SHA-256 {digest}")
+
+    call.engine.audit_log.renew_signer(announce, compromised=True)
+    work.did("new keys sign the audit log", None, 2, started)
+    work.add("signing_keys_renewed", 2)
+    work.left.append(
+        "the keys that signed the audit log were sealed under the exposed key: trust only what they signed "
+        "and was kept outside the store before; give out the new ones: strongroom audit key"
+    )
 
 
 def _prove(work: _Work) -> None:
@@ -267,7 +298,6 @@ def _report(
         "left": list(dict.fromkeys(work.left)),
         "audit_entries": engine.ledger.audit_count(),
     }
-    signer = engine.audit_log.signer_as(response.origin_of(engine.ledger.store_id))
     return ResponseReport(
         key=work.key,
         outcome=outcome,
@@ -276,8 +306,12 @@ def _report(
         steps=tuple(steps),
         coverage=body["coverage"],
         left=tuple(body["left"]),
-        document=response.signed(body, signer, engine.now_us() // 1_000_000),
+        document=response.signed(body, work.signer or _signer(engine), engine.now_us() // 1_000_000),
     )
+
+
+def _signer(engine: Engine) -> Signer:
+    return engine.audit_log.signer_as(response.origin_of(engine.ledger.store_id))
 
 
 def verifier_keys(call: Call) -> tuple[str, str]:
@@ -285,7 +319,7 @@ def verifier_keys(call: Call) -> tuple[str, str]:
     call.reason = "public keys of reports"
     call.require(Action.ADMINISTER, None)
     engine = call.engine
-    return engine.audit_log.signer_as(response.origin_of(engine.ledger.store_id)).public_keys()
+    return _signer(engine).public_keys()
 
 
 def _entry(call: Call, what: str) -> bytes:

@@ -23,6 +23,13 @@ class AuditOperations(Operations):
         """The public keys of the audit log, as C2SP verifier keys: Ed25519, ML-DSA-44."""
         return self._run("administer", _audit.key)
 
+    def audit_key_changes(self) -> tuple[str, ...]:
+        """The signed documents by which keys of the audit log handed over to others, oldest first.
+
+        ``strongroom.audit.verify.verify_key_change`` verifies one with the keys before.
+        """
+        return self._run("administer", _audit.key_changes)
+
     def audit_checkpoint(self) -> Checkpoint:
         """Take in what was committed and sign it: size, root, and the signed note.
 

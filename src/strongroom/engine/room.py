@@ -130,6 +130,7 @@ class AsyncRoom:
     requeue = _lifted(Session.requeue)
     audit = _lifted(Session.audit)
     audit_key = _lifted(Session.audit_key)
+    audit_key_changes = _lifted(Session.audit_key_changes)
     audit_checkpoint = _lifted(Session.audit_checkpoint)
     audit_proof = _lifted(Session.audit_proof)
     audit_consistency = _lifted(Session.audit_consistency)

@@ -31,6 +31,14 @@ class AsyncAuditCalls(AsyncCalls):
         first, second = _wire.decode(_wire_audit.AuditKeys, raw).keys
         return first, second
 
+    async def audit_key_changes(self) -> tuple[str, ...]:
+        """The signed documents by which keys of the audit log handed over to others, oldest first.
+
+        ``strongroom.audit.verify.verify_key_change`` verifies one with the keys before.
+        """
+        raw = await self._send("GET", "/v1/audit/key-changes", repeatable=True)
+        return tuple(_wire.decode(_wire_audit.AuditKeyChanges, raw).changes)
+
     async def audit_checkpoint(self) -> Checkpoint:
         """Take in what was committed and sign it: size, root, and the signed note.
 

@@ -32,6 +32,14 @@ class AuditCalls(Calls):
         first, second = _wire.decode(_wire_audit.AuditKeys, raw).keys
         return first, second
 
+    def audit_key_changes(self) -> tuple[str, ...]:
+        """The signed documents by which keys of the audit log handed over to others, oldest first.
+
+        ``strongroom.audit.verify.verify_key_change`` verifies one with the keys before.
+        """
+        raw = self._send("GET", "/v1/audit/key-changes", repeatable=True)
+        return tuple(_wire.decode(_wire_audit.AuditKeyChanges, raw).changes)
+
     def audit_checkpoint(self) -> Checkpoint:
         """Take in what was committed and sign it: size, root, and the signed note.
 

@@ -40,6 +40,13 @@ def audit_log(caller: Caller) -> APIRouter:
     async def keys(request: Request) -> Response:
         return await caller.call(request, lambda s: {"keys": s.audit_key()})
 
+    @router.get(
+        "/v1/audit/key-changes",
+        **route(m.AuditKeyChangesOut, "By which documents keys of the audit log handed over", tag="audit"),
+    )
+    async def key_changes(request: Request) -> Response:
+        return await caller.call(request, lambda s: {"changes": s.audit_key_changes()})
+
     @router.get("/v1/audit/checkpoint", **route(m.CheckpointOut, "Sign what is in the log now", tag="audit"))
     async def checkpoint(request: Request) -> Response:
         return await caller.call(request, lambda s: _checkpoint(s.audit_checkpoint()))

@@ -56,6 +56,12 @@ class AuditKeysOut(Output):
     keys: list[str]
 
 
+class AuditKeyChangesOut(Output):
+    """Changes of the audit log's keys, each a signed JSON document, oldest first."""
+
+    changes: list[str]
+
+
 class CheckpointOut(Output):
     """What is in the log, and the signed note (C2SP tlog-checkpoint). ``root`` is hexadecimal."""
 
