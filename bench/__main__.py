@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench._harness import RESULTS, Options, Row, machine, options_of, table
+from bench.plot import plot
 
 ON_REQUEST = ("peers", "scale")  # packages of others; minutes at a million rows
 NAMES = (
@@ -82,6 +83,9 @@ def _report(results: list[dict[str, Any]], about: dict[str, Any], options: Optio
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{now:%Y%m%dT%H%M%SZ}.json"
     path.write_text(json.dumps(whole, indent=1), "utf-8")
+    drawn = plot([whole])
+    if drawn is not None:
+        path.with_suffix(".svg").write_text(drawn, "utf-8")
     versions = ", ".join(f"{k} {v}" for k, v in about["versions"].items())
     print(
         f"\n{about['processor']}, {about['cores']} cores, {about['memory_gib']} GiB, {about['system']}, ",
@@ -94,7 +98,7 @@ def _report(results: list[dict[str, Any]], about: dict[str, Any], options: Optio
     for result in results:
         before, after = result["load_average"]
         print(f"{result['name']}: {result['seconds']} s; load average {before} before, {after} after")
-    print(f"\nresults: bench/results/{path.name}")
+    print(f"\nresults: bench/results/{path.name}" + (" and .svg" if drawn is not None else ""))
 
 
 if __name__ == "__main__":

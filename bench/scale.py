@@ -1,12 +1,20 @@
 """A million memories in one namespace: latency, recall by filter, memory, warm start, stores beside searches.
 
-``script/bench scale --rows 1000000``. Recall of the vector lane is against exact cosines of the float32
-vectors; recall of hybrid answers is against the same engine with every list probed.
+``script/bench scale --rows 1000000`` runs all parts, each in a process of its own. Recall of the vector lane
+is against exact cosines of the float32 vectors; recall of hybrid answers is against the same engine with
+every list probed. How far to look is learnt from other questions than those that are measured.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import json
+import os
+import resource
+import shutil
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +23,9 @@ from numpy.typing import NDArray
 from bench import _stores as stores
 from bench import data, reopen
 from bench._child import Child, State
-from bench._harness import Options, Row, Spread, Timed, note, resident_mib
+from bench._harness import Options, Row, Spread, Timed, load_average, note, resident_mib
+from strongroom.recall._reach import SAMPLES_MAX
+from strongroom.recall.vectors import SAMPLE_QUESTIONS
 
 _CASES: dict[str, dict[str, Any]] = {
     "hybrid": {},
@@ -28,23 +38,78 @@ _SEARCHES_PER_S = 20
 
 
 def run(options: Options) -> list[Row]:
-    directory = stores.large(options)
-    corpus = stores.corpus(options)
-    rows = _warm_starts(options)
+    return [row for part in PARTS.values() for row in part(options)]
+
+
+def _bulk(options: Options) -> list[Row]:
+    """Build the store, open it from its rows, let it learn, and leave a snapshot."""
+    built = options.work / "large.built"
+    rows = []
+    if not built.exists():
+        with Child() as child:
+            rate = child.call(stores.build, options.work / "large", options)
+        built.touch()
+        rows.append(
+            Row(
+                f"store_many of {options.rows:,}, vectors given, all fields, 1,000 subjects",
+                f"{rate:,.0f}/s",
+                "> 20,000/s",
+                rate > 20_000,
+                data={"rows_per_s": rate},
+            )
+        )
+    note("opening from the rows, learning")
+    shutil.rmtree(options.work / "large" / "snapshots", ignore_errors=True)
     with Child() as child:
-        opened = child.call(stores.open_store, directory)
-        note("the vector lane alone")
-        lane = child.call(_lane, options, corpus.queries)
+        found = child.call(_learn, options)
+    rows.append(
+        Row(
+            f"opening {options.rows:,} from the rows to the first answer",
+            f"{found['first_answer_s']:,.1f} s",
+            against=f"{found['settled_s']:,.1f} s more for the lists; {found['peak_mib']:,.0f} MiB at most",
+            data=found,
+        )
+    )
+    return rows
+
+
+def _learn(state: State, options: Options) -> dict[str, Any]:
+    """Open, wait for the lists, and ask other questions than those that are measured."""
+    found = stores.open_store(state, options.work / "large")
+    started = stores.perf_counter()
+    index = _index(state)
+    while index.vectors.is_building or not index.wait_idle(1.0):
+        index.vectors.wait_built(1.0)
+    settled_s = stores.perf_counter() - started
+    questions = _learning_questions(state, options)
+    for start in range(0, len(questions), SAMPLE_QUESTIONS):
+        for question in questions[start : start + SAMPLE_QUESTIONS]:
+            index.vectors.search(question, 10)
+        index.vectors._sample_at_s = 0.0  # otherwise every 20 s
+        index.vectors.tend()
+        index.wait_idle()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return {**found, "settled_s": settled_s, "peak_mib": peak, "curve": index.vectors._reach.curve}
+
+
+def _searches(options: Options) -> list[Row]:
+    corpus = stores.corpus(options)
+    with Child() as child:
+        child.call(stores.open_store, options.work / "large")
+        child.call(stores.search_block, corpus.queries)
         note("searching")
         times = {name: Timed() for name in _CASES}
+        floor = Timed()
         for _ in range(options.repeats):
+            floor.repeats.append(child.call(_embedding, corpus.queries))
             for name, given in _CASES.items():
                 times[name].repeats.append(child.call(stores.search_block, corpus.queries, **given)[0])
         recall = child.call(_hybrid_recall, corpus.queries)
-        memory = child.call(_memory)
-        note("stores beside searches")
-        beside = child.call(_beside, options, corpus.queries)
-    rows += [_lane_row(name, found, options) for name, found in lane.items()]
+    rows = [
+        Row(
+            "embedding of a question alone, between searches of nothing else", floor.show(), data=floor.data()
+        )
+    ]
     for name, timed in times.items():
         row = Row(f"search() {name}, {options.rows:,} memories", timed.show(), data=timed.data())
         if name in recall:
@@ -53,35 +118,58 @@ def run(options: Options) -> list[Row]:
             p50, p99 = timed.quantile(0.5), timed.quantile(0.99)
             row.target, row.met = "p50 < 4, p99 < 12 ms", p50.median < 0.004 and p99.median < 0.012
         rows.append(row)
-    rows.append(
+    return rows
+
+
+def _vector_lane(options: Options) -> list[Row]:
+    queries = stores.corpus(options).queries
+    with Child() as child:
+        child.call(stores.open_store, options.work / "large")
+        note("the vector lane alone")
+        lane = child.call(_lane, options, queries)
+    return [_lane_row(name, found, options) for name, found in lane.items()]
+
+
+def _resident(options: Options) -> list[Row]:
+    queries = stores.corpus(options).queries
+    with Child() as child:
+        opened = child.call(stores.open_store, options.work / "large")
+        child.call(stores.search_block, queries, **data.FILTERS["5 %"])
+        memory = child.call(_memory)
+    return [
         Row(
-            f"memory of a process with {options.rows:,} memories loaded",
+            f"memory of a process with {options.rows:,} memories, from a snapshot",
             f"{memory['resident']:,.0f} MiB resident",
             "< 3 GB",
             memory["resident"] < 3e9 / 2**20,
             f"{opened['rss_before_mib']:,.0f} MiB before; by the index's own count, MiB: {memory['parts']}",
             memory,
         )
-    )
+    ]
+
+
+def _stores_beside(options: Options) -> list[Row]:
+    queries = stores.corpus(options).queries
     timed = Timed()
-    timed.repeats = beside
+    with Child() as child:
+        child.call(stores.open_store, options.work / "large")
+        note("stores beside searches")
+        timed.repeats = child.call(_beside, options, queries)
     p50, p99 = timed.quantile(0.5), timed.quantile(0.99)
-    rows.append(
+    return [
         Row(
-            f"store() with a vector beside {_SEARCHES_PER_S} searches a second",
+            f"store() with a vector beside {_SEARCHES_PER_S} searches a second, {options.rows:,} memories",
             timed.show(),
             "p50 < 1, p99 < 5 ms",
             p50.median < 0.001 and p99.median < 0.005,
             data=timed.data(),
         )
-    )
-    return rows
+    ]
 
 
 def _warm_starts(options: Options) -> list[Row]:
-    directory = stores.large(options)
+    directory = options.work / "large"
     note("opening in new processes")
-    reopen._start(directory)  # closing it writes a snapshot
     rows = []
     for cold in (False, True):
         whole, parts = [], []
@@ -112,6 +200,18 @@ def _index(state: State) -> Any:
     return engine.indexes.ready(entry)
 
 
+def _embedding(state: State, queries: list[str]) -> list[float]:
+    """Seconds of each embedding."""
+    engine = state["room"].engine
+    entry = engine.registry.get(stores.NAMESPACE)
+    seconds = []
+    for query in queries:
+        started = stores.perf_counter()
+        engine.models.embed_query(entry, query)
+        seconds.append(stores.perf_counter() - started)
+    return seconds
+
+
 def _embedded(state: State, queries: list[str]) -> NDArray[np.float32]:
     engine = state["room"].engine
     entry = engine.registry.get(stores.NAMESPACE)
@@ -119,17 +219,11 @@ def _embedded(state: State, queries: list[str]) -> NDArray[np.float32]:
 
 
 def _lane(state: State, options: Options, queries: list[str]) -> dict[str, Any]:
-    """Seconds of each search and recall@10, by filter; after the lane has learnt from some questions."""
+    """Seconds of each search and recall@10, by filter."""
     from strongroom.model import Filter
 
     index, asked = _index(state), _embedded(state, queries)
     index.wait_idle()
-    learn = _learning_questions(state, options)
-    for _ in range(8):
-        index.vectors._sample_at_s = 0.0  # otherwise every 20 s
-        for question in learn:
-            index.vectors.search(question, 10)
-        index.wait_idle()
     rid_of = _rids(state, index)
     out: dict[str, Any] = {}
     corpus = stores.corpus(options)
@@ -155,7 +249,6 @@ def _lane(state: State, options: Options, queries: list[str]) -> dict[str, Any]:
                     shares.append(len(set(found.tolist()) & set(rid_of[truth[number]].tolist())) / 10)
             timed.repeats.append(seconds)
         out[name] = {"timed": timed, "recall": float(np.mean(shares)), "curve": index.vectors._reach.curve}
-    out[""]["sampled"] = index.sampled_recall
     return out
 
 
@@ -163,7 +256,7 @@ def _learning_questions(state: State, options: Options) -> NDArray[np.float32]:
     """Other questions than those that are measured, made in the same way."""
     corpus = stores.corpus(options)
     rng = np.random.default_rng(options.seed + 9)
-    texts = [corpus.texts[int(i)] for i in rng.integers(len(corpus.texts), size=120)]
+    texts = [corpus.texts[int(i)] for i in rng.integers(len(corpus.texts), size=SAMPLES_MAX)]
     return _embedded(state, [data._question(text, rng) for text in texts])
 
 
@@ -256,12 +349,34 @@ def _beside(state: State, options: Options, queries: list[str]) -> list[list[flo
 def _lane_row(name: str, found: dict[str, Any], options: Options) -> Row:
     timed: Timed = found["timed"]
     limit_s = 0.004 if name else 0.0015
-    sampled = f"; sampled by itself {found['sampled']:.4f}" if found.get("sampled") is not None else ""
     return Row(
         f"vector lane{', filter ' + name + ' included' if name else ' alone'}, {options.rows:,} memories",
         timed.show(),
         f"p50 < {limit_s * 1e3:g} ms at recall@10 >= 0.98",
         timed.quantile(0.5).median < limit_s and found["recall"] >= 0.98,
-        f"recall@10 {found['recall']:.4f}{sampled}; lists probed {found['curve']}",
+        f"recall@10 {found['recall']:.4f} against exact cosines; lists probed {found['curve']}",
         {**timed.data(), "recall_at_10": found["recall"]},
     )
+
+
+PARTS = {
+    "bulk": _bulk,
+    "starts": _warm_starts,
+    "lane": _vector_lane,
+    "searches": _searches,
+    "resident": _resident,
+    "beside": _stores_beside,
+}
+
+
+if __name__ == "__main__":  # python -m bench.scale PART OPTIONS OUT: one part, for a machine that is shared
+    name, given, out = sys.argv[1:4]
+    os.environ["STRONGROOM_BENCH_UNVERIFIED"] = "1"
+    before = load_average()
+    made = PARTS[name](Options.parse(given))
+    result = {"rows": [dataclasses.asdict(r) for r in made], "load_average": [before, load_average()]}
+    Path(out).write_text(json.dumps(result), "utf-8")
+    for row in made:
+        print(
+            row.name, "|", row.measured, "|", row.against, f"| load {before} to {load_average()}", flush=True
+        )

@@ -26,6 +26,28 @@ def build(path, vectors, texts, marked):
                 for i in range(start, end)
             )
         room.search(embedding=vectors[0], namespaces=[_NS], mode="semantic")
+        _settle(room)  # the others make their index in ``build`` as well
+
+
+def _settle(room):
+    for _, index in room.engine.indexes.loaded_entries():
+        while index.vectors.is_building or not index.wait_idle(1.0):
+            index.vectors.wait_built(1.0)
+
+
+def warm(handle, queries):
+    """Wait until the rows were verified, and until it has learnt from these questions how far to look.
+
+    That takes some minutes of use by itself; the others are told their effort, by the same questions.
+    """
+    handle.engine.indexes.wait_verified(300)
+    ((_, index),) = handle.engine.indexes.loaded_entries()
+    for start in range(0, len(queries), 8):
+        for query in queries[start : start + 8]:
+            index.vectors.search(query, 10)
+        index.vectors._sample_at_s = 0.0
+        index.vectors.tend()
+        index.wait_idle()
 
 
 def reopen(path):

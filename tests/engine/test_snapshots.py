@@ -735,6 +735,40 @@ def test_closing_takes_longer_where_reading_the_rows_did(
     assert len(list((path / "snapshots").glob("*.snap"))) == written
 
 
+def test_the_namespace_is_loaded_beside_the_model(data: Path, open_room: OpenRoom) -> None:
+    """In a new process the first search loads the namespace on another thread before its model is there; it
+    gives the same answer, also when that thread failed, and closing waits for it."""
+    room = open_room()
+    fill(room)
+    asked = [h.memory.memory_id for h in room.search("price", namespaces=[NS], k=5)]
+    room.close()
+    for broken in (False, True):
+        room = open_room()
+        engine = room.engine
+        entry = engine.registry.get(NS)
+        assert entry is not None
+        model = engine.models._providers.pop("default")
+        loaded = threading.Event()
+        ready = engine.indexes.ready
+
+        def slow(entry: Any, broken: bool = broken, ready: Any = ready, loaded: Any = loaded) -> Any:
+            if threading.current_thread().name == "strongroom-ahead":
+                loaded.set()
+                if broken:
+                    raise StorageBusyError("broken on purpose")
+            return ready(entry)
+
+        def provider(name: str, loaded: Any = loaded, model: Any = model) -> Any:
+            assert loaded.wait(20)  # the model comes after the namespace was begun
+            return model
+
+        engine.indexes.ready = slow  # type: ignore[method-assign]
+        engine.models.provider = provider  # type: ignore[method-assign]
+        assert [h.memory.memory_id for h in room.search("price", namespaces=[NS], k=5)] == asked
+        room.close()
+        assert not [t for t in threading.enumerate() if t.name == "strongroom-ahead"]
+
+
 def test_closing_writes_what_is_worth_it(tmp_path: Path, model: WordModel) -> None:
     path = store_with(tmp_path, snapshot_rows_min=3)
     with strongroom.open(path, provider=model) as room:

@@ -526,3 +526,22 @@ def test_a_bulk_load_does_not_leave_all_rows_waiting(
     )
     assert len(Recall.search([index], query)) == 4_000
     index.close()
+
+
+def test_no_lists_are_made_of_a_part_while_an_index_is_loading(store: ColumnarStore) -> None:
+    """While all rows of a namespace are read no lists are made of those that are there; afterwards they are,
+    once."""
+    settings = RecallSettings(exact_rows_max=100)
+    index = NamespaceIndex(store.table(1, "acme/notes"), blind, settings, ns=1, dimensions=D)
+    index.loading = True
+    for start in range(0, 2_400, 600):
+        numbers = range(start, start + 600)
+        index.apply([Upsert(memory(n, "a note"), n + 1, 1) for n in numbers], start + 600)
+        index.apply([VectorPut(memory_id(n).bytes, 1, vector(n), 10_000 + n) for n in numbers], start + 600)
+        index.wait_idle()
+        assert index.vectors is None or index.vectors.is_exact
+    index.loading = False
+    index.settle()
+    assert index.wait_idle(60)
+    assert index.vectors is not None and index.vectors._trained_rows == 2_400
+    index.close()

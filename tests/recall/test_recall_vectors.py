@@ -16,8 +16,8 @@ from strongroom.errors import InvalidVectorError
 from strongroom.recall import check_vector
 from strongroom.recall import vectors as module
 from strongroom.recall._blocks import BlockReader, BlockWriter
-from strongroom.recall._ivf import PLAIN_RUN
-from strongroom.recall._reach import REAL_MIN, Reach
+from strongroom.recall._ivf import PLAIN_RUN, list_count
+from strongroom.recall._reach import REAL_MIN, Reach, Samples
 from strongroom.recall.vectors import VectorLane
 
 D = 16
@@ -424,6 +424,8 @@ def test_the_reach_follows_the_questions() -> None:
     assert lane.recall is None
     rng = np.random.default_rng(3)
     questions = unit(rng.standard_normal((200, 32)))
+    lane._reach = Reach((16, 20, 24, 28))
+    lane._samples = Samples(lane._reach)
     before = lane._reach.probes(10)
 
     def share() -> float:
@@ -472,3 +474,35 @@ def test_few_questions_after_a_restart_do_not_shorten_the_reach() -> None:
         assert other.wait_built(60)
     assert other._reach.probes(10) < 70
     other.close()
+
+
+@pytest.mark.parametrize(
+    ("rows", "lists"),
+    [(0, 16), (20_000, 512), (100_000, 1024), (500_000, 2048), (1_000_000, 4096), (10_000_000, 4096)],
+)
+def test_the_number_of_lists_is_the_nearest_power(rows: int, lists: int) -> None:
+    """As FAISS advises, about four times the root of the number of vectors."""
+    assert list_count(rows) == lists
+
+
+def test_lists_are_made_again_when_growth_is_worth_finer_ones() -> None:
+    """Growth by half that asks for more lists makes them anew, and growth during a build is counted from
+    its start; growth by half that does not ask for more leaves them."""
+    rows = clustered(13_000, D, 60, seed=1)
+    lane = VectorLane(D, exact_rows_max=100)
+
+    def grown(to: int) -> int:
+        lane.add(np.arange(len(lane), to), rows[len(lane) : to])
+        lane.tend()
+        assert lane.wait_built(60)
+        return lane._lists.lists
+
+    assert grown(3_000) == list_count(3_000) == 256
+    assert grown(4_000) == 256  # by a third
+    assert lane._trained_rows == 3_000
+    assert grown(5_000) == list_count(5_000) == 256
+    assert lane._trained_rows == 3_000
+    assert grown(5_900) == 256
+    assert grown(6_100) == 256 and lane._trained_rows == 6_100  # doubled
+    assert grown(9_200) == 512 and lane._trained_rows == 9_200
+    lane.close()

@@ -85,6 +85,7 @@ class Indexes:
         self._keeper = Keeper(engine, self)
         self.snapshots = self._keeper.snapshots
         self.tend = self._keeper.tend
+        self.load_ahead = self._keeper.load_ahead
         self.wait_verified = self._keeper.wait_verified
         self.discard_snapshots = self._keeper.discard
         self._table_numbers = count(1)
@@ -412,6 +413,7 @@ class Indexes:
         engine = self._engine
         contents: dict[bytes, int] = {}
         vectors: dict[bytes, int] = {}
+        index.loading = True
         with engine.ledger.snapshot() as reader:
             seq, head = reader.head(entry.ns)
             total = engine.heads.open_head(entry.ns, head, seq)
@@ -432,6 +434,7 @@ class Indexes:
         if not summed.matches(total):
             raise TamperedError("the rows of a namespace do not match its head")
         index.apply([], seq)
+        index.loading = False
         index.settle()
         waiting = {m: v for m, v in contents.items() if vectors.get(m) != v}
         if waiting and engine.models.embeds(entry):

@@ -100,6 +100,7 @@ class Keeper:
         self._writer: Thread | None = None
         self._writing: tuple[int, _Pace] | None = None
         self._sweep_at_s = 0.0
+        self._ahead: Thread | None = None
 
     # -- what the indexes tell ------------------------------------------------------------------------
     def loaded(
@@ -120,6 +121,23 @@ class Keeper:
                 return
             self._verifying[entry.ns] = thread
             thread.start()
+
+    def load_ahead(self, entry: NamespaceEntry) -> None:
+        """Begin to load a namespace for a caller who has something else to do first; one at a time."""
+        with self._lock:
+            if self._stop.is_set() or (self._ahead is not None and self._ahead.is_alive()):
+                return
+            self._ahead = Thread(
+                target=self._load_ahead, args=(entry,), name="strongroom-ahead", daemon=False
+            )
+            self._ahead.start()
+
+    def _load_ahead(self, entry: NamespaceEntry) -> None:
+        try:
+            self._indexes.ready(entry)
+        except Exception as e:  # noqa: BLE001 - a thread has no caller: who asks loads it, and is told
+            code = e.code if isinstance(e, StrongroomError) else type(e).__name__
+            self._engine.log.warning("namespace_not_loaded_ahead", ns=entry.ns, code=code)
 
     def note_removals(self, ns: int) -> None:
         """A text of the namespace was deleted or replaced, so its snapshot must not stay for long."""
@@ -345,6 +363,8 @@ class Keeper:
         with self._lock:
             self._stop.set()
             self._hurry.set()
+        if self._ahead is not None:  # what it loads is verified by a thread
+            self._ahead.join()
         for thread in list(self._verifying.values()):
             thread.join()
         if self._writer is not None:

@@ -66,6 +66,10 @@ class Models:
                 self._providers[name] = make_provider(config)
             return self._providers[name]
 
+    def is_loaded(self, name: str) -> bool:
+        """Whether the provider is there; making one may take a second."""
+        return name in self._providers
+
     def number(self, name: str) -> int:
         """The number in this store of the model that the configuration means by ``name`` now."""
         found = self._numbers.get(name)

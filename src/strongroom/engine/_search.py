@@ -66,6 +66,7 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
     if not entries:
         return []
     refuse_filter(engine.indexes, entries, request.wanted)
+    _load_ahead(call, entries[0])
     hits: list[Hit] = []
     for group in _by_model(call, entries):
         vector = _query_vector(call, request, group[0])
@@ -84,6 +85,13 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
     call.count = len(hits)
     note_subjects(call, entries, (h.memory for h in hits if not h.memory.redacted))
     return [_coarse(h, request.mode) for h in hits] if call.reaches else hits
+
+
+def _load_ahead(call: Call, entry: NamespaceEntry) -> None:
+    """In a new process the model has to be loaded as well: the one goes on beside the other."""
+    engine = call.engine
+    if not engine.indexes.is_loaded(entry.ns) and not engine.models.is_loaded(entry.model):
+        engine.indexes.load_ahead(entry)
 
 
 def _coarse(hit: Hit, mode: str) -> Hit:

@@ -231,6 +231,29 @@ class InvertedLists:
         have = found >= 0
         return found[have], scores[have]
 
+    def best_in(self, numbers: Rids, queries: Rows, k: int) -> tuple[Rows, Rids]:
+        """The best ``k`` of some lists for each query: scores, and the list of each, -1: there are fewer.
+
+        Both of shape (queries, k).
+        """
+        asked = np.ascontiguousarray(np.broadcast_to(numbers, (len(queries), len(numbers))), dtype=np.int64)
+        centroid_scores = np.zeros(asked.shape, dtype=np.float32)
+        scores = np.empty((len(queries), k), dtype=np.float32)
+        found = np.empty((len(queries), k), dtype=np.int64)
+        parameters = faiss.SearchParametersIVF(nprobe=len(numbers))
+        given = map(faiss.swig_ptr, (asked, centroid_scores, scores, found))
+        rows = np.ascontiguousarray(queries, dtype=np.float32)
+        self._index.search_preassigned_c(len(rows), faiss.swig_ptr(rows), k, *given, True, parameters)
+        return scores, np.where(found >= 0, found >> 32, -1)  # pairs of list and offset
+
+    def groups(self, rows: int) -> list[Rids]:
+        """All lists that hold something, in groups of about so many rows."""
+        held = np.flatnonzero(self.sizes)
+        if not len(held):
+            return []
+        ends = np.cumsum(self.sizes[held])
+        return np.split(held, np.flatnonzero(np.diff(ends // rows)) + 1)
+
     def everything(self, query: Rows) -> NDArray[np.float64]:
         """The score of every rid below ``len(places)``, NaN where it has no vector."""
         out = np.full(len(self.places), np.nan)

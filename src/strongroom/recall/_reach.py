@@ -17,11 +17,11 @@ from math import log
 import numpy as np
 from numpy.typing import NDArray
 
-from strongroom.recall._ivf import InvertedLists, Rids, Rows, decoded
+from strongroom.recall._ivf import InvertedLists, Rids, Rows
 
 RECALL_WANTED = 0.99  # of the true ten, fifty ... over the sampled questions; others find a little less
 DEPTHS = (10, 50, 200, 800)
-SAMPLES_MAX = 96  # the newest questions whose truth is known
+SAMPLES_MAX = 192  # the newest questions whose truth is known
 REAL_MIN = (
     48  # real questions that make the pretended ones superfluous: fewer miss the wanted recall by chance
 )
@@ -96,6 +96,8 @@ class Samples:
             wanted = int(sorted_[min(len(sorted_) - 1, int(RECALL_WANTED * len(sorted_)))]) + 1
             least = max(least, wanted)
             curve.append(min(lists, least))
+        if not self.are_real and not self._pretended:
+            return Reach(self._floor.curve)  # of so few the deepest would say how far all have to look
         if not self.are_real:
             return Reach(tuple(max(pair) for pair in zip(curve, self._floor.curve, strict=True)))
         return Reach(tuple(curve), float(np.mean(ranks[:, : DEPTHS[0]] < used.probes(DEPTHS[0]))))
@@ -110,10 +112,10 @@ class Truth:
         self._scores = np.full((len(questions), 0), -np.inf, dtype=np.float32)
         self._lists = np.zeros((len(questions), 0), dtype=np.int64)
 
-    def look(self, codes: NDArray[np.uint16], numbers: Rids) -> None:
-        """Look at vectors, given by their codes, of which ``numbers`` are the lists."""
-        scores = np.concatenate([self._scores, self._questions @ decoded(codes).T], axis=1)
-        lists = np.concatenate([self._lists, np.broadcast_to(numbers, (len(scores), len(numbers)))], axis=1)
+    def take(self, scores: Rows, lists: Rids) -> None:
+        """The best of some lists: scores and list of each, shape (questions, n); list -1: there is none."""
+        scores = np.concatenate([self._scores, np.where(lists >= 0, scores, -np.inf)], axis=1)
+        lists = np.concatenate([self._lists, lists], axis=1)
         if scores.shape[1] > self._depth:
             best = np.argpartition(-scores, self._depth - 1, axis=1)[:, : self._depth]
             scores, lists = np.take_along_axis(scores, best, 1), np.take_along_axis(lists, best, 1)
@@ -122,7 +124,7 @@ class Truth:
     def ranks(self, searched: InvertedLists) -> NDArray[np.int64]:
         """The rank of the list of each of the nearest, the nearest first; shape (questions, depth)."""
         order = np.argsort(-self._scores, axis=1)
-        lists = np.take_along_axis(self._lists, order, 1)
+        lists = np.maximum(np.take_along_axis(self._lists, order, 1), 0)
         return np.take_along_axis(searched.nearest(self._questions), lists, 1)
 
 

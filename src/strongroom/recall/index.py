@@ -81,7 +81,7 @@ class NamespaceIndex:
         self._expires_first: int = NEVER_US  # no row expires before
         self.end = 0  # every row in the lanes has a lower rid
         self.masks = Masks(table.permitted)
-        self._failed = False
+        self._failed = self.loading = False  # while it is loading no lists are made of the part that is there
         self._task = BackgroundTask("strongroom-recall")
 
     # -- changes ----------------------------------------------------------------------------------
@@ -127,8 +127,7 @@ class NamespaceIndex:
         vector = check_vector(change.vector, self._dimensions)
         if self._dimensions is None:
             with self._mutex:
-                if self._dimensions is None:
-                    self._dimensions = len(vector)
+                self._dimensions = self._dimensions or len(vector)
             vector = check_vector(vector, self._dimensions)
         return VectorPut(change.memory_id, change.content_version, vector, change.seq)
 
@@ -171,7 +170,8 @@ class NamespaceIndex:
         """``prepare`` on a thread of its own."""
         try:
             self.prepare()
-            if self.vectors is not None and len(self._roster.pending) < PENDING_BACKGROUND:
+            much = self.loading or len(self._roster.pending) >= PENDING_BACKGROUND
+            if self.vectors is not None and not much:
                 self.vectors.tend()
         except Exception as e:  # noqa: BLE001 - a thread has no caller: the next question tells it
             _log.error("the index of a namespace is damaged (%s)", type(e).__name__)

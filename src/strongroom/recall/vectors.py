@@ -16,6 +16,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 from random import Random
 from typing import Literal
 
@@ -47,6 +48,7 @@ TINY_ROWS = 128  # ... up to this size by taking them out of their lists
 TIES_ROWS = 8  # that are looked at beyond k, to see whether the cut goes through equal scores
 RETRY_GROWTH = 1.25  # after a failed build: the growth before the next attempt
 SHRUNK_SHARE = 0.5  # of the rows that were there at the last build: build again
+FINER_GROWTH = 1.5  # ... when that makes more lists
 UNEVEN_FACTOR = 1.6  # a probe meets so many times as many rows as after the last build: build again
 UNEVEN_GROWTH = 1.1  # ... when so many rows have come since
 JOURNAL_INLINE = 4_096  # changes during a build that are caught up with under the lock
@@ -301,6 +303,8 @@ class VectorLane:
         trained = self._trained_rows
         if rows >= 2 * trained or rows < SHRUNK_SHARE * trained:
             return True
+        if rows >= FINER_GROWTH * trained and list_count(rows) > lists.lists:
+            return True
         return rows > UNEVEN_GROWTH * trained and lists.imbalance() > UNEVEN_FACTOR * self._even
 
     def _rebuild(self) -> None:
@@ -340,7 +344,7 @@ class VectorLane:
                     for change in taken:
                         _apply(made, change)
                     self._lists, self._reach, self._samples = made, reach, samples
-                    self._trained_rows = made.rows if made.is_trained else 0
+                    self._trained_rows = rows if made.is_trained else 0
                     self._even = made.imbalance()
                     self._sample_at_s = time.monotonic() + SAMPLE_INTERVAL_S / EARLY
                     return
@@ -393,30 +397,25 @@ class VectorLane:
 
     def _decoded(self, lists: InvertedLists) -> Iterator[tuple[Rids, Rows]]:
         """Every vector once, a few thousand at a time; ends early when the lane is closed."""
-        for ids, codes, _ in self._pieces(lists, shared=True):
+        for ids, codes in self._pieces(lists):
             yield ids, decoded(codes)
 
-    def _pieces(
-        self, lists: InvertedLists, *, shared: bool
-    ) -> Iterator[tuple[Rids, NDArray[np.uint16], Rids]]:
-        """Ids, codes and list numbers of several lists at a time; ``shared``: others change them."""
-        waiting: list[tuple[Rids, NDArray[np.uint16], Rids]] = []
+    def _pieces(self, lists: InvertedLists) -> Iterator[tuple[Rids, NDArray[np.uint16]]]:
+        """Ids and codes of several lists at a time, while others change them."""
+        waiting: list[tuple[Rids, NDArray[np.uint16]]] = []
         rows = 0
         for number in range(lists.lists):
             if self._task.stopping:
                 return
-            if shared:
-                with self._lock.read:
-                    ids, codes = lists.copy(number)
-            else:
+            with self._lock.read:
                 ids, codes = lists.copy(number)
-            waiting.append((ids, codes, np.full(len(ids), number)))
+            waiting.append((ids, codes))
             rows += len(ids)
             if rows >= PIECE_ROWS // 2 or number == lists.lists - 1:
                 columns = tuple(np.concatenate(column) for column in zip(*waiting, strict=True))
                 for start in range(0, rows, PIECE_ROWS):
-                    a, b, c = (column[start : start + PIECE_ROWS] for column in columns)
-                    yield a, b, c
+                    a, b = (column[start : start + PIECE_ROWS] for column in columns)
+                    yield a, b
                 waiting, rows = [], 0
 
     # -- how well it answers ------------------------------------------------------------------------
@@ -436,9 +435,13 @@ class VectorLane:
         return self._lot.sample(asked, min(count, len(asked)))
 
     def _ranks(self, lists: InvertedLists, questions: Rows, *, shared: bool) -> NDArray[np.int64]:
-        truth = Truth(questions, min(DEPTHS[-1], lists.rows))
-        for _, codes, numbers in self._pieces(lists, shared=shared):
-            truth.look(codes, numbers)
+        depth = min(DEPTHS[-1], lists.rows)
+        truth = Truth(questions, depth)
+        for numbers in lists.groups(PIECE_ROWS):
+            if self._task.stopping:
+                break
+            with self._lock.read if shared else nullcontext():
+                truth.take(*lists.best_in(numbers, questions, depth))
         return truth.ranks(lists)
 
     def _sample(self) -> None:
