@@ -84,8 +84,7 @@ class Indexes:
         self._slots: dict[int, _Slot] = {}
         self._keeper = Keeper(engine, self)
         self.snapshots = self._keeper.snapshots
-        self.tend = self._keeper.tend
-        self.load_ahead = self._keeper.load_ahead
+        self.tend, self.load_ahead = self._keeper.tend, self._keeper.load_ahead
         self.wait_verified = self._keeper.wait_verified
         self.discard_snapshots = self._keeper.discard
         self._table_numbers = count(1)
@@ -411,8 +410,7 @@ class Indexes:
     def _fill(self, index: NamespaceIndex, entry: NamespaceEntry) -> None:
         started = perf_counter()
         engine = self._engine
-        contents: dict[bytes, int] = {}
-        vectors: dict[bytes, int] = {}
+        contents, vectors = dict[bytes, int](), dict[bytes, int]()
         index.loading = True
         with engine.ledger.snapshot() as reader:
             seq, head = reader.head(entry.ns)
