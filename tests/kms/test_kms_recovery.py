@@ -255,6 +255,25 @@ def test_a_recovery_key_that_nobody_has_accepted_gets_nothing(data: str, tmp_pat
         room.store("x", namespace="company_9/new")
 
 
+def test_who_accepts_one_recovery_key_accepts_no_other_with_it(data: str, tmp_path: Path) -> None:
+    """A key that somebody wrote into the configuration before is in the way of init and add, and named."""
+    path = Path(data) / "strongroom.toml"
+    theirs, mine = RecoveryKey.generate().recipient, RecoveryKey.generate().recipient
+    path.write_text(edit_settings(path.read_text(), "keys", {"recovery_keys": (theirs.text,)}))
+    before = path.read_text()
+    for words in (("escrow", "init", offline(tmp_path)), ("escrow", "add", mine.text)):
+        refused = run("--data", data, *words, status=4)["error"]
+        assert refused["code"] == "conflict" and theirs.describe().key_uri in refused["message"]
+    assert path.read_text() == before and not Path(offline(tmp_path)).exists()
+    assert run("--data", data, "escrow", "status", status=1)["unknown"] == [theirs.describe().key_uri]
+    path.write_text(edit_settings(before, "keys", {"recovery_keys": ()}))
+    assert run("--data", data, "escrow", "add", mine.text)["ok"]
+    with strongroom.open(data, worker=False) as room:
+        wraps = [w.key_uri for w in room.engine.vault.keyring.wraps() if w.provider == "recovery"]
+    assert set(wraps) == {mine.describe().key_uri}
+    assert run("--data", data, "escrow", "add", theirs.text)["ok"], "a second one of one's own, by name"
+
+
 def test_another_recovery_key_opens_nothing(data: str, tmp_path: Path) -> None:
     """With a foreign recovery key recover is refused and changes nothing."""
     run("--data", data, "escrow", "init", offline(tmp_path))

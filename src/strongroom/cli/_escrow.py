@@ -12,7 +12,7 @@ from strongroom.cli._app import App
 from strongroom.cli._errors import FINDINGS
 from strongroom.cli._kms import keys_settings, kms_options
 from strongroom.cli._params import Command, Group, pass_app
-from strongroom.errors import InvalidInputError
+from strongroom.errors import ConflictError, InvalidInputError
 
 if TYPE_CHECKING:
     from strongroom.engine import EscrowStatus
@@ -45,6 +45,8 @@ def init(app: App, file: str, passphrase_file: str | None, print_only: bool) -> 
     from strongroom.kms import RecoveryKey
 
     directory = None if print_only else app.local_directory("escrow init")
+    if directory is not None:
+        _require_no_stranger(app, None)
     key = RecoveryKey.generate()
     key.save(Path(file), passphrase=_passphrase(passphrase_file))
     text, uri = key.recipient.text, key.describe().key_uri
@@ -162,10 +164,26 @@ def _add(app: App, public: str | None, shown: dict[str, Any]) -> int:
     if app.api_key() is not None:
         raise InvalidInputError("escrow is for the owner of the directory, not for an API key")
     if public is not None:
+        _require_no_stranger(app, public)
         add_recovery_key(directory, public)
     with app.local_session() as session:
         found = session.escrow_add()
     return _show(app, found, shown)
+
+
+def _require_no_stranger(app: App, public: str | None) -> None:
+    """Who accepts one key by name does not accept another one with it that somebody has put there."""
+    from strongroom.kms import recipients
+
+    own = {r.describe().key_uri for r in recipients([public] if public is not None else [])}
+    with app.local_session() as session:
+        strangers = [uri for uri in session.escrow_status().unknown if uri not in own]
+    if strangers:
+        raise ConflictError(
+            f"the configuration names a recovery key that nobody has accepted yet: {', '.join(strangers)}",
+            hint="if it is yours: strongroom escrow add, without a key; otherwise take it out of [keys] "
+            "recovery_keys: whoever has put it there wants to open everything",
+        )
 
 
 def _show(app: App, found: EscrowStatus, shown: dict[str, Any]) -> int:
@@ -179,6 +197,7 @@ def _show(app: App, found: EscrowStatus, shown: dict[str, Any]) -> int:
                 "keys": found.keys,
                 "covered": found.covered,
                 "findings": found.findings,
+                "unknown": found.unknown,
             }
         )
     else:
@@ -186,7 +205,7 @@ def _show(app: App, found: EscrowStatus, shown: dict[str, Any]) -> int:
 
         show_findings(found.findings)
         for uri in found.recovery_keys or ("no recovery key",):
-            out.write(f"{uri}\n")
+            out.write(f"{uri}{' (not accepted)' if uri in found.unknown else ''}\n")
         out.write(f"{found.covered} of {found.keys} keys can be recovered\n")
         if "file" in shown:
             out.note(f"{shown['file']} opens everything: keep it offline, and remove it here")

@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EscrowStatus:
-    """``recovery_keys``: those of the configuration; ``covered`` of ``keys`` are wrapped to each of them."""
+    """``recovery_keys``: those of the configuration; ``covered`` of ``keys`` are wrapped to each of them.
+
+    ``unknown``: those of them that nobody has accepted yet (``escrow_add``): nothing is wrapped to them.
+    """
 
     recovery_keys: tuple[str, ...]
     keys: int
     covered: int
     findings: tuple[Finding, ...] = ()
+    unknown: tuple[str, ...] = ()
 
 
 def status(call: Call) -> EscrowStatus:
@@ -62,7 +66,13 @@ def _status(engine: Engine, findings: Sequence[Finding]) -> EscrowStatus:
     known = tuple(r.describe().key_uri for r in engine.kms_directory.recipients)
     keys = len({(w.ns, w.version) for w in keyring.wraps()})
     lacking = len(keyring.unrecoverable()) if known else keys
-    return EscrowStatus(recovery_keys=known, keys=keys, covered=keys - lacking, findings=tuple(findings))
+    return EscrowStatus(
+        recovery_keys=known,
+        keys=keys,
+        covered=keys - lacking,
+        findings=tuple(findings),
+        unknown=tuple(uri for uri in known if not keyring.master_numbers(uri)),
+    )
 
 
 def finding_of(ns: int, error: StrongroomError) -> Finding:

@@ -40,6 +40,7 @@ from strongroom.errors import (
     ClosedError,
     ConfigurationError,
     KeystoreFormatError,
+    KeystoreMissingError,
     KmsDeniedError,
     UnwrapError,
 )
@@ -159,7 +160,12 @@ class RecoveryKey:
             KeystoreFormatError: it is damaged or something else. UnwrapError: the passphrase is wrong or
             missing, or not asked for.
         """
-        data, _ = read_private_file(path, bytes_max=4 * KEY_FILE_BYTES_MAX)
+        try:
+            data, _ = read_private_file(path, bytes_max=4 * KEY_FILE_BYTES_MAX)
+        except KeystoreMissingError:
+            raise KeystoreMissingError(
+                "the file of the recovery key is not there", hint="bring it from where it is kept offline"
+            ) from None
         file = parse(_unarmoured(data), RECOVERY_MAGIC)
         found = cls(reveal(file, passphrase, _HINT))
         if found.recipient.key_id != file.key_id:
