@@ -11,7 +11,7 @@ import pytest
 from tests.keyring.keyring_tools import Keys, context
 
 from strongroom.crypto import SecretKey
-from strongroom.errors import KmsKeyDisabledError, KmsUnavailableError, StrongroomError
+from strongroom.errors import KeyMemoryError, KmsKeyDisabledError, KmsUnavailableError, StrongroomError
 from strongroom.keyring import Keyring, LeaseState
 from strongroom.keyring._leases import Leases
 
@@ -143,6 +143,21 @@ def test_an_outage_shorter_than_the_lease_is_not_felt_and_a_longer_one_is_told(
     clock.now += 2
     assert key.open(context(ns), sealed) == b"content"
     assert state(ring, ns) is LeaseState.FRESH
+
+
+def test_want_of_memory_for_keys_is_no_refusal(ring: Keyring, kms: Switch, clock: Clock) -> None:
+    """A key that cannot be unwrapped again for want of room is used on to the end of its lease."""
+    ns = ring.create_namespace("company_a")
+    key = ring.data_key(ns, None, create=False)
+    kms.error = KeyMemoryError
+    for part in (0.4, 0.9):
+        clock.now = 5_000.0 + CACHE_S * part
+        key.seal(context(ns), b"x")
+        until(lambda: settled(ring))
+    assert state(ring, ns) is LeaseState.DUE
+    clock.now = 5_000.0 + CACHE_S
+    with pytest.raises(KeyMemoryError):
+        key.seal(context(ns), b"x")
 
 
 def test_a_disabled_master_key_takes_effect_within_the_lease(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -62,6 +63,30 @@ def test_no_key_is_made_under_a_namespace_key_that_was_destroyed(
         assert again.open_record(sealed_header(sealed)[1], context(ns), sealed) == b"kept"
     assert again.check() == []
     assert set(again.wrapping_versions(ns).values()) == {2}
+
+
+@pytest.mark.parametrize("read", ["data row", "namespace row"])
+def test_a_rotation_between_two_looks_is_not_taken_for_a_refusal(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch, read: str
+) -> None:
+    """The key that a row named a moment ago is gone: the new one is asked for, and the lease goes on."""
+    here = keys.create()
+    ns = here.create_namespace("company_a")
+    sealed = here.data_key(ns, None, create=True).seal(context(ns), b"kept")
+    late = keys.open(recheck_ms=LATE)
+    book, name = late._book, read.replace(" ", "_")
+    real = getattr(book, name)
+
+    def then_rotated(*args: Any) -> Any:
+        found = real(*args)
+        monkeypatch.setattr(book, name, real)
+        rotate_namespace_key(here, ns)
+        return found
+
+    monkeypatch.setattr(book, name, then_rotated)
+    assert late.open_record(sealed_header(sealed)[1], context(ns), sealed) == b"kept"
+    assert late.data_key(ns, subject(2), create=True).epoch == 1
+    assert [(h.state.value, h.error) for h in late.health() if h.ns == ns] == [("fresh", None)]
 
 
 def test_a_data_key_under_a_namespace_key_that_is_gone_is_told_by_check(keys: Keys) -> None:
@@ -141,3 +166,18 @@ def test_a_master_key_that_was_put_in_while_another_is_noted_is_not_authenticate
     finally:
         keyring.close()
         directory.close()
+
+
+def test_a_check_asks_the_kms_while_nothing_is_locked(keys: Keys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slow service does not keep other threads of the process from their keys while it is checked."""
+    here = keys.create()
+    ns = here.create_namespace("company_a")
+    unwrap, made = keys.kms.unwrap, []
+
+    def slow(wrapped: bytes, bound: Mapping[str, str]) -> SecretKey:
+        with ThreadPoolExecutor(1) as pool:
+            made.append(pool.submit(here.data_key, ns, subject(len(made)), create=True).result(timeout=20))
+        return unwrap(wrapped, bound)
+
+    monkeypatch.setattr(keys.kms, "unwrap", slow)
+    assert here.check() == [] and len(made) == 2

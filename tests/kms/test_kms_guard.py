@@ -75,6 +75,19 @@ def test_gives_up_after_its_attempts_and_never_repeats_a_refusal() -> None:
     assert len(time.waits) == 2
 
 
+def test_what_a_library_did_not_foresee_is_no_answer() -> None:
+    """An answer of another form than a client library expects is borne and told as silence, by type alone."""
+    patient, answers = guard(Time(), attempts_max=3), iter([{}, None, {"Plaintext": "key"}])
+
+    def ask() -> str:
+        return next(answers)["Plaintext"]  # type: ignore[index]
+
+    assert patient.call("unwrap", ask) == "key"
+    with pytest.raises(KmsUnavailableError, match=r"\(KeyError\)") as info:
+        guard(Time(), attempts_max=1).call("unwrap", lambda: {"secret": "x"}["Plaintext"])
+    assert info.value.__cause__ is None and info.value.__context__ is None
+
+
 def test_jitter_is_full() -> None:
     """A wait lies anywhere between nothing and its bound."""
     asked: list[tuple[float, float]] = []

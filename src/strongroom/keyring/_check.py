@@ -24,14 +24,16 @@ from strongroom.model.finding import Finding, Severity
 FINDINGS_MAX: Final = 1000
 
 _RESTORE: Final = "restore the keyring from the key backup"
+_Asked = dict[WrapRow, SecretKey | StrongroomError]
 
 
 def check_book(book: Book, kms: KmsDirectory) -> list[Finding]:
     """Everything that is wrong with a keyring, at most 1000 findings."""
     out: list[Finding] = []
+    asked = _ask(book, kms)  # before anything is locked: a service may be slow
     with book.lock:
         try:
-            for finding in _findings(book, kms):
+            for finding in _findings(book, kms, asked):
                 out.append(finding)
                 if len(out) >= FINDINGS_MAX:
                     break
@@ -40,13 +42,40 @@ def check_book(book: Book, kms: KmsDirectory) -> list[Finding]:
     return out
 
 
-def _findings(book: Book, kms: KmsDirectory) -> Iterator[Finding]:
+def _ask(book: Book, kms: KmsDirectory) -> _Asked:
+    """What the KMS says to every wrap; rows that were altered are left to the check itself."""
+    asked: _Asked = {}
+    with contextlib.suppress(StrongroomError):
+        masters = book.masters()
+        for ns, version in book.rows("SELECT ns, version FROM namespace_keys ORDER BY ns, version"):
+            with contextlib.suppress(StrongroomError):
+                row = book.namespace_row(ns, version)
+                for wrap in book.wraps(ns, version):
+                    if row is not None and not _is_for_recovery(masters, wrap):
+                        asked[wrap] = _answer(book, kms, row, wrap)
+    return asked
+
+
+def _answer(book: Book, kms: KmsDirectory, row: NamespaceRow, wrap: WrapRow) -> SecretKey | StrongroomError:
+    try:
+        return unwrap_namespace(book, kms, row, [wrap])
+    except StrongroomError as e:
+        return e
+
+
+def _is_for_recovery(masters: dict[int, MasterRow], wrap: WrapRow) -> bool:
+    """Whether the wrap can be tried with a key alone that lies offline."""
+    master = masters.get(wrap.master_version)
+    return master is not None and master.provider == RECOVERY
+
+
+def _findings(book: Book, kms: KmsDirectory, asked: _Asked) -> Iterator[Finding]:
     yield from _file(book)
     with translated(book.path):
         book.db.execute("BEGIN")
         try:
             yield from _structure(book)
-            yield from _rows(book, kms)
+            yield from _rows(book, kms, asked)
             yield from _uses(book)
         finally:
             with contextlib.suppress(apsw.Error):
@@ -72,7 +101,7 @@ def _structure(book: Book) -> Iterator[Finding]:
         yield Finding(Severity.ERROR, e.code, e.message, "keyring", e.hint or _RESTORE)
 
 
-def _rows(book: Book, kms: KmsDirectory) -> Iterator[Finding]:
+def _rows(book: Book, kms: KmsDirectory, asked: _Asked) -> Iterator[Finding]:
     keks: dict[tuple[int, int], SecretKey | None] = {}
     wraps: dict[tuple[int, int], list[WrapRow]] = {}
     gone: set[tuple[int, int]] = set()
@@ -92,7 +121,9 @@ def _rows(book: Book, kms: KmsDirectory) -> Iterator[Finding]:
         elif isinstance(row, NamespaceRow):
             keks[row.ns, row.version] = None
             for wrap in wraps.get((row.ns, row.version), []):
-                yield from _wrap(book, kms, masters, row, wrap, keks)
+                if not _is_for_recovery(masters, wrap):
+                    found = asked.get(wrap) or _answer(book, kms, row, wrap)  # it was replaced a moment ago
+                    yield from _wrap(found, wrap, keks)
             if not wraps.get((row.ns, row.version)):
                 gone.add((row.ns, row.version))  # destroyed, or about to be
         elif isinstance(row, DataRow):
@@ -114,26 +145,16 @@ def _rows(book: Book, kms: KmsDirectory) -> Iterator[Finding]:
 
 
 def _wrap(
-    book: Book,
-    kms: KmsDirectory,
-    masters: dict[int, MasterRow],
-    row: NamespaceRow,
-    wrap: WrapRow,
-    keks: dict[tuple[int, int], SecretKey | None],
+    found: SecretKey | StrongroomError, wrap: WrapRow, keks: dict[tuple[int, int], SecretKey | None]
 ) -> Iterator[Finding]:
     """Every wrap unwraps, and to the same key; those for a recovery key cannot be tried without it."""
-    master = masters.get(wrap.master_version)
-    if master is not None and master.provider == RECOVERY:
-        return
     where = _place(wrap)
-    try:
-        found = unwrap_namespace(book, kms, row, [wrap])
-    except StrongroomError as e:
-        yield Finding(Severity.ERROR, e.code, e.message, where, e.hint)
+    if isinstance(found, StrongroomError):
+        yield Finding(Severity.ERROR, found.code, found.message, where, found.hint)
         return
-    first = keks[row.ns, row.version]
+    first = keks[wrap.ns, wrap.version]
     if first is None:
-        keks[row.ns, row.version] = found
+        keks[wrap.ns, wrap.version] = found
     elif not same_key(first, found):
         text = "two master keys have wrapped different keys for the same place"
         yield Finding(Severity.ERROR, UnwrapError.code, text, where, _RESTORE)

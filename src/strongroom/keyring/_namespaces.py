@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import deque
@@ -13,8 +14,10 @@ from strongroom.errors import (
     ClosedError,
     DecryptionError,
     KeyManagementError,
+    KeyMemoryError,
     KmsUnavailableError,
     NamespaceNotFoundError,
+    StorageBusyError,
     StrongroomError,
     UnwrapError,
 )
@@ -33,6 +36,7 @@ from strongroom.keyring._rows import (
 from strongroom.kms import DEFAULT, KmsDirectory
 
 _PURPOSE = "namespace-key"
+_ATTEMPTS_MAX = 16
 
 
 def boot_clock() -> float:
@@ -54,6 +58,10 @@ class NamespaceKeyHealth:
     state: LeaseState
     age_s: float | None
     error: str | None
+
+
+class _VersionGoneError(UnwrapError):
+    """That version of the namespace key was destroyed since its row was read: there is a newer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +122,18 @@ class NamespaceKeys:
         """
         version = self._newest.get(ns)
         if version is None:
-            row = self._row(ns, None)
-            self._unwrapped(row)
+            row = self._newest_of(ns, self._unwrapped)
             version = self._newest[ns] = row.version
         return version, self.key(ns, version)
+
+    def _newest_of(self, ns: int, act: Callable[[NamespaceRow], object]) -> NamespaceRow:
+        """Do something with the newest version; again with a newer one, when that was destroyed meanwhile."""
+        for _ in range(_ATTEMPTS_MAX):
+            row = self._row(ns, None)
+            with contextlib.suppress(_VersionGoneError):
+                act(row)
+                return row
+        raise StorageBusyError("other processes rotate the key of this namespace all the time")
 
     def key(self, ns: int, version: int) -> SecretKey:
         """One version of a namespace key.
@@ -267,7 +283,7 @@ class NamespaceKeys:
             asking = self._asking.setdefault(ns, threading.Lock())
         with asking:
             if not self._leases.fresh(ns, self._clock()):
-                self._ask(self._row(ns, None))
+                self._newest_of(ns, self._ask)
 
     def _ask_later(self, ns: int) -> None:
         """Hand the question to the worker; hold the lock."""
@@ -280,6 +296,14 @@ class NamespaceKeys:
             self._worker.start()
 
     def _work(self) -> None:
+        try:
+            self._work_off()
+        except BaseException:
+            with self._lock:
+                self._worker = None  # whoever is due next starts another one
+            raise
+
+    def _work_off(self) -> None:
         while True:
             with self._lock:
                 if self._closed or not self._due:
@@ -289,7 +313,7 @@ class NamespaceKeys:
                 vouched = self._leases.state(ns, self._clock()) is LeaseState.FRESH
             try:
                 if not vouched:  # an answer about another namespace of its group came first
-                    self._ask(self._row(ns, None))
+                    self._newest_of(ns, self._ask)
             except StrongroomError:
                 pass  # noted; whoever uses the key is told
             finally:
@@ -316,7 +340,7 @@ class NamespaceKeys:
             raise refusal
         try:
             secret, group = self._unwrap(row)
-        except ClosedError:
+        except (ClosedError, _VersionGoneError):
             raise
         except StrongroomError as e:
             self._not_had(ns, e)
@@ -334,17 +358,22 @@ class NamespaceKeys:
     def _unwrap(self, row: NamespaceRow) -> tuple[SecretKey, Group]:
         """What the KMS gives; when it refuses a wrap that was just replaced, for the new one."""
         wraps = self._book.wraps(row.ns, row.version)
+        if not wraps and self._book.newest_version(row.ns) > row.version:
+            raise _VersionGoneError
         try:
             return unwrap_namespace(self._book, self._kms, row, wraps), _group(wraps)
         except (KeyManagementError, UnwrapError):
             now = self._book.wraps(row.ns, row.version)
             if now == wraps:
                 raise
+            if not now:
+                raise _VersionGoneError from None
         return unwrap_namespace(self._book, self._kms, row, now), _group(now)
 
     def _not_had(self, ns: int, error: StrongroomError) -> None:
-        """Silence is borne until the end of the lease; a refusal ends it."""
-        refused = isinstance(error, KeyManagementError) and not isinstance(error, KmsUnavailableError)
+        """Silence is borne until the end of the lease, as is want of memory here; a refusal ends it."""
+        borne = isinstance(error, KmsUnavailableError | KeyMemoryError)
+        refused = isinstance(error, KeyManagementError) and not borne
         with self._lock:
             now = self._clock()
             self._leases.refuse(ns, error, now)

@@ -194,8 +194,11 @@ class Guard:
         except StrongroomError as e:
             outcome = e.code
             raise
+        except Exception as e:  # noqa: BLE001 - an answer of a form that no library has foreseen is no answer
+            outcome, answered, kind = KmsUnavailableError.code, False, type(e).__name__
         finally:
             self._note(operation, outcome, answered, started)
+        raise KmsUnavailableError(f"the answer of the key management service was not understood ({kind})")
 
     def _note(self, operation: str, outcome: str, answered: bool, started: float) -> None:
         now = self._clock()
