@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable
@@ -12,8 +13,8 @@ import pytest
 from tests.engine.conftest import OpenRoom
 from tests.rotation.rotated import NS, assert_all_there, fill, keys_in_use, ns_of, states
 
-from strongroom.config import Config, KeysConfig, load_config
-from strongroom.engine import Room
+from strongroom.config import Config, KeysConfig, keys_directory, load_config, to_toml
+from strongroom.engine import Room, add_recovery_key, prove_recovery
 from strongroom.errors import (
     AccessDeniedError,
     ConflictError,
@@ -24,10 +25,11 @@ from strongroom.errors import (
     KmsUnavailableError,
     TamperedError,
     UnauthenticatedError,
+    UnwrapError,
 )
 from strongroom.identity import create_local_ca
 from strongroom.keyring import KeyState
-from strongroom.kms import LocalKeystore
+from strongroom.kms import LocalKeystore, RecoveryKey, create_key_file
 from strongroom.lifecycle import runbooks
 from strongroom.lifecycle.response import verify_report
 from strongroom.model import SYSTEM_NAME
@@ -206,8 +208,67 @@ def test_lost_key(data: Path, open_room: OpenRoom, tmp_path: Path) -> None:
         assert not (keys / name).exists()
         book = runbooks.lost_key(data, dry_run=False, source=backup)
         assert book.ok and (keys / name).stat().st_mode & 0o777 == 0o600
-        assert "namespaces, 0 findings" in book.steps[-1].detail
+        assert "namespaces, 0 findings" in book.steps[-2].detail
     assert_all_there(open_room(), wanted)
+
+
+def test_a_keyring_comes_back_with_the_log_of_its_backup(
+    data: Path, open_room: OpenRoom, tmp_path: Path
+) -> None:
+    """A backup that was taken while the store was in use has its newest keys in the log: they come too."""
+    room = open_room()
+    fill(room, 1)
+    keys, backup = data.with_name("data.keys"), tmp_path / "backup"
+    older = tmp_path / "older"
+    shutil.copytree(keys, older)
+    wanted = fill(room, 16, "a/late")
+    shutil.copytree(keys, backup)
+    assert (backup / "keyring.db-wal").stat().st_size
+    room.close()
+    (keys / "keyring.db").unlink()
+    (keys / "keyring.db-wal").write_bytes((backup / "keyring.db-wal").read_bytes())
+    book = runbooks.lost_key(data, dry_run=False, source=backup)
+    assert not book.ok and "still there" in book.steps[-1].detail
+    assert not (keys / "keyring.db").exists()
+    (keys / "keyring.db-wal").unlink()
+    assert runbooks.lost_key(data, dry_run=False, source=backup).ok
+    assert [p.name for p in keys.glob("*keyring*")] == ["keyring.db"]
+    assert_all_there(open_room(), wanted, "a/late")
+
+
+def test_a_keyring_that_is_older_than_the_data(data: Path, open_room: OpenRoom, tmp_path: Path) -> None:
+    """It is told, and no number is given twice: the newer backup that is found later opens all of it."""
+    room = open_room()
+    first = room.store("first", namespace="a/late")
+    before = states(room)
+    room.close()
+    keys, older = data.with_name("data.keys"), tmp_path / "older"
+    shutil.copytree(keys, older)
+    room = open_room()
+    wanted = fill(room, 16, "a/late") | {first.memory_id: first.content}
+    fill(room, 1, "b/lost")
+    high, lost = max(states(room)), ns_of(room, "b/lost")
+    room.close()
+    newest = (keys / "keyring.db").read_bytes()
+    (keys / "keyring.db").unlink()
+    book = runbooks.lost_key(data, dry_run=False, source=older)
+    assert not book.ok and book.steps[-1].state == "found"
+    assert "keys are not in it" in book.steps[-1].detail
+    room = open_room()
+    late = room.store("late", namespace="a/late", subject="user:late")
+    assert room.get(late.memory_id, namespace="a/late").content == "late"
+    assert min(n for n in states(room) if n not in before) > high
+    room.store("another", namespace="b/new")
+    assert ns_of(room, "b/new") == lost + 1
+    (rotation,) = room.rotate("data", namespaces=["a/late"])
+    assert rotation.state == "moved" and not rotation.error, "what does not open stays where it is"
+    room.rotation_rollback(rotation.id)
+    room.delete(late.memory_id, namespace="a/late")
+    room.close()
+    (keys / "keyring.db").write_bytes(newest)
+    room = open_room()
+    for memory_id, content in wanted.items():
+        assert room.get(memory_id, namespace="a/late").content == content
 
 
 @pytest.fixture
@@ -301,3 +362,113 @@ def test_expired_certificate(data: Path) -> None:
     (tls / "ca.key").unlink()
     (tls / "server.pem").unlink()
     assert not runbooks.expired_certificate(data, dry_run=False).ok
+
+
+def with_two_key_files(room: Room, open_room: OpenRoom) -> tuple[Room, str]:
+    """The store again, with a second key file that nothing is under yet; and the address of the first one."""
+    directory = room.engine.directory
+    (master,) = [k for k in room.keyring_list() if k.kind == "master"]
+    room.close()
+    config = load_config(directory)
+    providers = {"fresh": KeysConfig(provider="local", key_file="fresh.key")}
+    config = dataclasses.replace(config, key_providers=providers)
+    (directory / "strongroom.toml").write_text(to_toml(config))
+    room = open_room()
+    create_key_file(config, "fresh", keys_directory(directory, config), room.engine.ledger.store_id)
+    return room, master.id
+
+
+STOPS = ("rewrap_namespace", "begin_version", "rewrap_data_keys", "rotate_keys", "destroy_keys", "revoke")
+
+
+@pytest.mark.parametrize("stop", STOPS)
+@pytest.mark.parametrize("nth", [1, 2, 3])
+def test_a_response_to_a_master_key_goes_on_wherever_it_was_interrupted(
+    stop: str, nth: int, room: Room, open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also when nothing is under the exposed key any more: no old key is left, API keys are revoked."""
+    wanted, others = fill(room, 8), fill(room, 8, "b/other")
+    _, text = room.keys_create("agent", "read-only", [NS])
+    room, exposed = with_two_key_files(room, open_room)
+    keyring = room.engine.vault.keyring
+    before, calls = states(room), []
+    place, name = (room.engine.registry, "write_credential") if stop == "revoke" else (keyring, stop)
+    real = getattr(place, name)
+
+    def failing(*args: object, **options: object) -> object:
+        calls.append(1)
+        if len(calls) == (1 if stop == "revoke" else nth):
+            raise KmsUnavailableError("killed here")
+        return real(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(place, name, failing)
+        with pytest.raises(KmsUnavailableError):
+            room.respond_key_compromise(exposed, to=["fresh"])
+    room.close()
+    room = open_room()
+    report = room.respond_key_compromise(exposed, to=["fresh"])
+    assert report.outcome == "done" and report.coverage["records_under_exposed_keys"] == 0
+    assert room.rotation_status() == []
+    roles = {k.id: k.role for k in room.keyring_list()}
+    alive = {n for n in before if states(room)[n] != KeyState.DESTROYED}
+    assert all(roles[f"data:{n}"] for n in alive), "an exposed data key is left that nothing has to keep"
+    with pytest.raises(UnauthenticatedError):
+        room.engine.authenticate(text)
+    assert any("still names the exposed key" in t for t in report.left)
+    assert_all_there(room, wanted)
+    assert_all_there(room, others, "b/other")
+    with pytest.raises(InvalidInputError, match="wraps nothing any more"):
+        room.respond_key_compromise(exposed, to=["fresh"])
+
+
+def test_an_exposed_key_does_not_take_its_own_place(room: Room, open_room: OpenRoom) -> None:
+    """A response that would put everything under the exposed key file again is refused before it begins."""
+    fill(room, 4)
+    room, exposed = with_two_key_files(room, open_room)
+    for to in (["default"], ["fresh", "default"]):
+        with pytest.raises(InvalidInputError, match="exposed key itself"):
+            room.respond_key_compromise(exposed, to=to)
+        with pytest.raises(InvalidInputError, match="exposed key itself"):
+            room.respond_key_compromise(exposed, to=to, dry_run=True)
+    assert [k.id for k in room.keyring_list() if k.kind == "master"] == [exposed]
+
+
+def test_an_exposed_recovery_key_is_taken_out_of_the_configuration_first(
+    room: Room, open_room: OpenRoom
+) -> None:
+    """While new keys would be wrapped to it the response is refused; afterwards nothing is under it."""
+    wanted = fill(room, 8)
+    directory = room.engine.directory
+    room.close()
+    recovery = RecoveryKey.generate()
+    without = (directory / "strongroom.toml").read_text()
+    add_recovery_key(directory, recovery.recipient.text)
+    room = open_room()
+    room.escrow_add()
+    exposed = f"master:{recovery.describe().key_uri}"
+    with pytest.raises(InvalidInputError, match="wrapped to this recovery key"):
+        room.respond_key_compromise(exposed)
+    room.close()
+    (directory / "strongroom.toml").write_text(without)
+    room = open_room()
+    before = keys_in_use(room)
+    report = room.respond_key_compromise(exposed)
+    assert report.outcome == "done" and not keys_in_use(room) & before
+    assert exposed not in {k.id for k in room.keyring_list() if k.kind == "master"}
+    assert_all_there(room, wanted)
+    room.close()
+    with pytest.raises(UnwrapError):
+        prove_recovery(directory, recovery)
+
+
+def test_a_drill_does_what_the_response_would(room: Room, tmp_path: Path) -> None:
+    """Its reason and the revocation of credentials go into the practice, and nowhere else."""
+    fill(room, 4)
+    room.keys_create("mine", "read-only", [NS])
+    report = room.respond_drill(
+        f"namespace:{NS}", reason="a lost laptop", revoke_credentials=True, place=tmp_path
+    )
+    assert report.coverage["credentials_revoked"] == 1
+    assert "a lost laptop" in verify_report(report.document).report["reason"]
+    assert [k.revoked_at for k in room.keys_list()] == [None]

@@ -276,8 +276,9 @@ def test_what_was_done_is_in_the_audit_log_and_in_the_history_of_the_keys(room: 
     told = [e.reason for e in room.audit(100) if e.action == "rotate"]
     assert any("yearly" in r for r in told) and any("records are moved" in r for r in told)
     assert any("finalised" in r for r in told)
-    changes = [e.event.change for e in room.engine.vault.keyring.history("data", ns_of(room))]
-    assert changes == ["rotated", "destroyed"]
+    events = [e.event for e in room.engine.vault.keyring.history("data", ns_of(room))]
+    assert [e.change for e in events] == ["begun", "rotated", "destroyed"]
+    assert events[0].reason == "yearly"
 
 
 def test_who_may_rotate(room: Room, data: Path) -> None:

@@ -12,6 +12,7 @@ from strongroom.cli import _output as out
 from strongroom.cli._app import App
 from strongroom.cli._errors import FINDINGS
 from strongroom.cli._params import Group, pass_app
+from strongroom.cli._text import printable
 from strongroom.errors import InvalidInputError, StorageReadOnlyError
 
 if TYPE_CHECKING:
@@ -64,7 +65,14 @@ def key_compromise(
 
     with app.local_session() as session:
         if drill:
-            made = session.respond_drill(key, to=to, place=drill_dir, progress=tell)
+            made = session.respond_drill(
+                key,
+                to=to,
+                reason=reason,
+                revoke_credentials=revoke_credentials,
+                place=drill_dir,
+                progress=tell,
+            )
         else:
             made = session.respond_key_compromise(
                 key,
@@ -76,7 +84,8 @@ def key_compromise(
             )
     if file is not None:
         try:
-            file.write_text(made.document, "utf-8")
+            with file.open("x", encoding="utf-8") as target:
+                target.write(made.document)
         except OSError:
             raise StorageReadOnlyError("the report cannot be written") from None
     _show_report(app, made, file)
@@ -102,7 +111,8 @@ def verify(app: App, report: Path, keys_file: Path | None) -> None:
     if app.as_json:
         out.write_json({"verified": True, "own_keys": found.own_keys, "report": found.report})
         return
-    out.write(f"the report is genuine: {found.report.get('key')}, {found.report.get('outcome')}\n")
+    what = [printable(str(found.report.get(name)), one_line=True) for name in ("key", "outcome")]
+    out.write(f"the report is genuine: {', '.join(what)}\n")
     if found.own_keys:
         out.note("checked with the keys that it brings: compare them with: strongroom respond keys")
 

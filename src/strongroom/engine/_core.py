@@ -198,7 +198,12 @@ class Engine:
             keyring = Keyring.open(
                 keys / KEYRING_NAME, ledger.store_id, kms, suite=suite, cache_s=config.keys.cache_s
             )
-            return cls(path, config, ledger, heads, keyring, kms, **options)
+            newest = ledger.newest_key()
+            is_older = keyring.skip_to(newest, max(ledger.namespaces(), default=0))
+            engine = cls(path, config, ledger, heads, keyring, kms, **options)
+            if is_older:
+                engine.log.warning("keyring_older_than_data", key=newest)
+            return engine
         except BaseException:
             ledger.close()
             if keyring is not None:

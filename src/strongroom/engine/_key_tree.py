@@ -177,7 +177,7 @@ def parse_key(engine: Engine, key: str) -> tuple[KeyKind, int | None, int | None
         for ns in engine.ledger.namespaces():
             if name_of(engine, ns) == rest:
                 return KeyKind.NAMESPACE, ns, max(r.version for r in keyring.list_namespaces() if r.ns == ns)
-    elif kind == "master" and any(w.key_uri == rest for w in keyring.wraps()):
+    elif kind == "master" and keyring.master_numbers(rest):
         return KeyKind.MASTER, None, None
     raise InvalidInputError(
         "this names no key of the store",

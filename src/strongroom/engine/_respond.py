@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 from strongroom import audit
 from strongroom.audit import KeyChange, Signer
-from strongroom.engine import _key_tree, _new_roots, _rewrap
+from strongroom.engine import _key_tree, _new_roots, _respond_master, _rewrap
 from strongroom.engine._rotation import _chosen, _note, name_of
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import ConflictError, InvalidInputError
 from strongroom.keyring import KeyNote, KeyState
-from strongroom.kms import DEFAULT
 from strongroom.ledger import WaveState, WriteBatch
 from strongroom.lifecycle import response
 from strongroom.model import Action, AuditEntry, KeyKind, ResponseReport, ResponseStep
@@ -83,6 +82,8 @@ def key_compromise(
         return _report(work, datetime.now(UTC), 0.0, "planned", drill, _plan(work, revoke_credentials))
     began, started = datetime.now(UTC), perf_counter()
     engine.ledger.commit(WriteBatch(audit=[_entry(call, "begins")]))  # before anything is changed
+    if work.kind == KeyKind.MASTER:
+        _respond_master.begun(engine, _uri(key), work.spaces, work.note)
     for ns in work.spaces:
         _namespace(work, ns)
     if work.to:
@@ -93,26 +94,24 @@ def key_compromise(
     _signing_keys(work)
     _credentials(work, revoke_credentials)
     _prove(work)
+    if work.kind == KeyKind.MASTER:
+        _respond_master.ended(engine, _uri(key), work.spaces, work.note)
+        work.left += _respond_master.left(engine, _uri(key))
     made = _report(work, began, perf_counter() - started, "done", drill, work.steps)
     call.count = work.coverage.get("records", 0)
     return made
 
 
+def _uri(key: str) -> str:
+    return key.partition(":")[2]
+
+
 def _planned(call: Call, key: str, to: tuple[str, ...], reason: str, progress: Progress | None) -> _Work:
     engine = call.engine
     kind, ns, number = _key_tree.parse_key(engine, key)
-    keyring = engine.vault.keyring
     if kind == KeyKind.MASTER:
-        uri = key.partition(":")[2]
-        spaces = sorted({w.ns for w in keyring.wraps() if w.key_uri == uri and w.ns >= 0})
-        for name in to:
-            if name not in (DEFAULT, *engine.config.key_providers):
-                raise InvalidInputError(f"no provider has the name {name}", hint="[keys.providers.NAME]")
-        if uri.startswith("local:") and not to:
-            raise InvalidInputError(
-                "a key file holds one key and has no next version",
-                hint="name the provider that shall take its place: --to NAME ([keys.providers.NAME])",
-            )
+        spaces = _respond_master.concerned(engine, _uri(key))
+        _respond_master.require_replaceable(engine, _uri(key), to)
     else:
         spaces = [] if ns is None else [ns]
         if to:
@@ -183,7 +182,8 @@ def _namespace(work: _Work, ns: int) -> None:
     work.add("records", moved.moved)
     started = perf_counter()
     before = _live_keys(engine, ns, row.low, row.high)
-    waves.finalise(wave)
+    if moved.state != WaveState.FINALISED:  # it was, when a response before came as far as destroying
+        waves.finalise(wave)
     roots = _new_roots.end(engine, ns, work.note)
     after = _live_keys(engine, ns, row.low, row.high)
     work.did("exposed data keys destroyed", ns, before - after + roots, started)

@@ -50,6 +50,8 @@ class RespondOperations(Operations):
         key: str,
         *,
         to: Sequence[str] = (),
+        reason: str = "",
+        revoke_credentials: bool = False,
         place: Path | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> ResponseReport:
@@ -63,6 +65,7 @@ class RespondOperations(Operations):
         from strongroom.engine._core import Engine
 
         engine = self._engine
+        why = f"drill: {reason}" if reason else "drill"
 
         def allowed(call: Call) -> None:
             call.reason = f"drill: compromise of {key}"
@@ -78,7 +81,7 @@ class RespondOperations(Operations):
                 return copy.owner_session(self._surface)._run(
                     "respond",
                     lambda call: _respond.key_compromise(
-                        call, key, to, "drill", False, False, True, progress
+                        call, key, to, why, False, revoke_credentials, True, progress
                     ),
                 )
             finally:

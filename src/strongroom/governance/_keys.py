@@ -106,6 +106,16 @@ def store_id_of(directory: Path, config: Config) -> UUID:
         return ledger.store_id
 
 
+def keys_of_records(directory: Path, config: Config) -> set[int]:
+    """The numbers of the data keys that live records are sealed with, as the ledger says. Reads every row.
+
+    Raises:
+        StorageError: there is no ledger, or it cannot be opened.
+    """
+    with closing(SqliteLedger.open(directory, _NoWriting(), config.ledger)) as ledger:
+        return {key_id for ns in ledger.namespaces() for key_id in ledger.keys_in_use(ns)}
+
+
 def check_queue(case: Case) -> Iterator[Finding]:
     """Memories that were given up, and whether anybody works on those that wait."""
     with closing(SqliteLedger.open(case.directory, _NoWriting(), case.config.ledger)) as ledger:

@@ -11,6 +11,7 @@ from strongroom.keyring._namespaces import NamespaceKeyHealth
 from strongroom.keyring._roots import NewRoot
 from strongroom.keyring._rotating import ResealResult
 from strongroom.keyring._rows import FORMER, ROOT, KeyRecord, KeyState, NamespaceKeyRecord, WrapRecord
+from strongroom.keyring._sqlite import fold_log
 
 __all__ = [
     "FORMER",
@@ -28,4 +29,5 @@ __all__ = [
     "NewRoot",
     "ResealResult",
     "WrapRecord",
+    "fold_log",
 ]

@@ -88,6 +88,7 @@ class KeyCache:
         self.roots: dict[int, tuple[list[int], list[int]]] = {}  # by namespace: see ``roots_of``
         self.pairs: dict[tuple[int, int, int], dict[int, tuple[DataKey, DataKey] | None]] = {}
         self.suites: dict[int, _Suites] = {}  # by namespace
+        self.floor = self.ns_floor = 0  # numbers up to these are taken, whatever stands in the file
         self.closed = False
         self._suite = suite
         self._recheck_s = recheck_ms / 1000
@@ -329,7 +330,7 @@ class KeyCache:
         book = self.book
         if epochs and book.newest_version(ns) != version:
             raise _NotNewestError  # under an older one, which may be destroyed, the keys would be lost
-        first, created_us, active = change.next_key_id(), now_us(), int(KeyState.ACTIVE)
+        first, created_us, active = change.next_key_id(self.floor), now_us(), int(KeyState.ACTIVE)
         if first + len(epochs) - 1 > KEY_ID_MAX:
             raise LimitExceededError(f"a keyring holds at most {KEY_ID_MAX} keys")
         made: list[tuple[DataRow, SecretKey]] = []
@@ -355,7 +356,7 @@ class KeyCache:
         secret: SecretKey,
     ) -> DataRow:
         """A new key with bytes that are given, which seals nothing."""
-        book, key_id = self.book, change.next_key_id()
+        book, key_id = self.book, change.next_key_id(self.floor)
         context = wrap_context(
             book.store_id, key_id, ns, namespace_version=version, epoch=epoch, subject=subject
         )

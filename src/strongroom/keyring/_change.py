@@ -25,9 +25,9 @@ class Change:
         self._rows, self.generation, self._sum = book.head()
         self._touched = False
 
-    def next_key_id(self) -> int:
-        """The lowest number above every key, destroyed ones included."""
-        return self._book.newest_key_id() + 1
+    def next_key_id(self, floor: int) -> int:
+        """The lowest number above every key, destroyed ones included, and above ``floor``."""
+        return max(self._book.newest_key_id(), floor) + 1
 
     def insert_data(self, rows: Sequence[DataRow]) -> None:
         """Add data keys."""

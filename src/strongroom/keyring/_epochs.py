@@ -42,9 +42,10 @@ class KeyNote:
 class KeyEvent(msgspec.Struct, array_like=True, frozen=True):
     """What happened to keys, as it stands in the history.
 
-    ``kind``: ``master``, ``namespace`` or ``data``. ``change``: ``created``, ``rotated``, ``rewrapped``,
-    ``returned``, ``disabled``, ``enabled``, ``compromised``, ``destroyed``, ``suite``. ``keys``: for data
-    keys ranges of key ids, both ends included; for namespace keys versions; empty for master keys.
+    ``kind``: ``master``, ``namespace`` or ``data``. ``change``: ``begun``, ``rotated``, ``rewrapped``,
+    ``returned``, ``disabled``, ``enabled``, ``compromised``, ``replaced``, ``destroyed``, ``suite``.
+    ``keys``: for data keys ranges of key ids, both ends included; for namespace keys versions; for master
+    keys their numbers in the keyring, or empty.
     """
 
     kind: str

@@ -211,7 +211,8 @@ class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
             raise InvalidInputError(f"a tenant is a text of 1 to {TENANT_BYTES_MAX} bytes")
         self._cache.fresh()
         for _ in range(_ATTEMPTS_MAX):
-            ns = int(self._book.rows("SELECT ifnull(max(ns), 0) + 1 FROM namespace_keys")[0][0])
+            ((last,),) = self._book.rows("SELECT ifnull(max(ns), 0) FROM namespace_keys")
+            ns = max(int(last), self._cache.ns_floor) + 1
             with contextlib.suppress(ConflictError):  # another process took the number meanwhile
                 self._add_namespace(tenant, ns, names, secret)
                 return ns

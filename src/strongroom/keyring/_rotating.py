@@ -25,7 +25,7 @@ from strongroom.keyring._epochs import (
     ranges,
 )
 from strongroom.keyring._handles import DataKey, renew_handle, secret_of, suite_of
-from strongroom.keyring._rows import NOT_ROOTS, OWN, DataRow, KeyState
+from strongroom.keyring._rows import KEY_ID_MAX, NOT_ROOTS, OWN, DataRow, KeyState
 
 KEYS_PER_STEP: Final = 1_000
 _ACTIVE_IN_RANGE: Final = f"ns = ?1 AND state = 2 AND key_id BETWEEN ?2 AND ?3 AND {NOT_ROOTS}"
@@ -101,6 +101,20 @@ class Rotating:
         with self._book.write() as writing:
             record_event(self._book, writing, kind, change, ns, keys, note)
 
+    def skip_to(self, key_id: int, ns: int) -> bool:
+        """Give no new key and no new namespace a number up to these, which records name. True: it lacks them.
+
+        So a keyring that was restored from too old a backup gives no number twice, and a newer backup that
+        is found later still opens what it has sealed.
+
+        Raises:
+            StorageError, ClosedError.
+        """
+        self._cache.fresh()
+        self._cache.floor = max(self._cache.floor, min(key_id, KEY_ID_MAX - 1))
+        self._cache.ns_floor = max(self._cache.ns_floor, ns)
+        return key_id > self._book.newest_key_id() or not self._book.newest_version(ns)
+
     # -- epochs -----------------------------------------------------------------------------------------
     def begin_epoch(self, ns: int, suite: int | None, note: KeyNote) -> int:
         """The first key id of a new epoch: keys below it are to be left. With ``suite``, what it seals with.
@@ -112,7 +126,7 @@ class Rotating:
         if suite is not None:
             require_suite(suite)
         with self._book.write() as change:
-            barrier = change.next_key_id()
+            barrier = change.next_key_id(self._cache.floor)
             self._cache.suites.pop(ns, None)
             if suite is not None and suite != self._cache.suite_for(ns, None):
                 row = SuiteRow(ns, barrier, suite, now_us()).authenticated(self._book.row_key)
@@ -122,6 +136,8 @@ class Rotating:
                 change.insert_suite(row)
                 why = replace(note, reason=f"{require_suite(suite).name}: {note.reason}")
                 record_event(self._book, change, "data", "suite", ns, (), why)
+            else:
+                record_event(self._book, change, "data", "begun", ns, (), note)
         self._cache.moved(change)
         return barrier
 
@@ -402,8 +418,8 @@ class Rotating:
 
     def _pair(self, target: tuple[int, int, int], key_id: int) -> tuple[DataKey, DataKey] | None:
         ns, low, high = target
-        row = self._cache.row(key_id)
-        if row.ns != ns or row.state in (KeyState.DESTROYED, KeyState.DISABLED):
+        row = self._book.data_row("key_id = ?1", (key_id,))  # None: the keyring is older than the records
+        if row is None or row.ns != ns or row.state in (KeyState.DESTROYED, KeyState.DISABLED):
             return None
         old = self._cache.keys.get(key_id) or self._cache.unwrapped(row)
         self._cache.admit(old, OPENING)

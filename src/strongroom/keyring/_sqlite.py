@@ -96,6 +96,20 @@ def connect(path: Path) -> apsw.Connection:
     return db
 
 
+def fold_log(path: Path) -> None:
+    """Write what stands in the log of a keyring that nobody else has open into its file, and end the log.
+
+    Raises:
+        StorageError: it cannot be opened, or is no database.
+    """
+    with translated(path):
+        db = connect(path)
+        try:
+            db.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        finally:
+            db.close()
+
+
 @contextlib.contextmanager
 def immediate(db: apsw.Connection, path: Path) -> Iterator[None]:
     """One write transaction; all of it or nothing.

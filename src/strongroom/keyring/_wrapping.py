@@ -55,6 +55,15 @@ class Wrapping:
             for row in self._book.wraps(number, version)
         ]
 
+    def master_numbers(self, key_uri: str) -> list[int]:
+        """The numbers in this keyring of the master key with that address; empty: it has never wrapped here.
+
+        Raises:
+            KeyringMismatchError: they were altered. StorageError, ClosedError.
+        """
+        self._cache.fresh()
+        return [number for number, m in self._book.masters().items() if m.key_uri == key_uri]
+
     def wrapped_by(self, ns: int) -> tuple[str, ...]:
         """The names of the configured providers that wrap the newest key of a namespace, in their order.
 

@@ -45,6 +45,13 @@ class Waves:
         """The keys that live rows of a namespace are sealed with. Reads every row of the namespace."""
         return self._pool.run(w.read_keys_in_use, ns)
 
+    def newest_key(self) -> int:
+        """The highest number of a data key that the newest rows and the rotations name; 0 when there is none.
+
+        A hint, in time that grows with the number of namespaces alone: an older row may name a higher one.
+        """
+        return self._pool.run(w.read_newest_key)
+
     # -- writing --------------------------------------------------------------------------------------
     def begin_wave(self, row: w.WaveRow) -> int:
         """Note a new wave; its number.

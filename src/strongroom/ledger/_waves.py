@@ -35,6 +35,11 @@ _RESEAL: Final = (
     "UPDATE record SET key_id = ?, sealed = ? WHERE id = ? AND seq = ? AND key_id = ? RETURNING id"
 )
 _COUNT: Final = "SELECT count(*) FROM record WHERE ns = ? AND state = 1 AND key_id >= ? AND key_id <= ?"
+_NEWEST: Final = (
+    "SELECT max(ifnull((SELECT max(last) FROM closed_key), 0), ifnull((SELECT max(max(high, barrier - 1))"
+    " FROM wave), 0), ifnull((SELECT max((SELECT max(key_id) FROM (SELECT key_id FROM record"
+    " WHERE ns = n.ns ORDER BY seq DESC LIMIT 20))) FROM namespace n), 0))"
+)
 _IN_USE: Final = "SELECT DISTINCT key_id FROM record WHERE ns = ? AND state = 1"
 
 
@@ -215,6 +220,11 @@ def count_under(connection: apsw.Connection, ns: int, low: int, high: int) -> in
 
 def read_keys_in_use(connection: apsw.Connection, ns: int) -> list[int]:
     return [key_id for (key_id,) in connection.execute(_IN_USE, (ns,))]
+
+
+def read_newest_key(connection: apsw.Connection) -> int:
+    """The highest key number that the newest rows of each namespace, waves and closed keys name."""
+    return int(connection.execute(_NEWEST).get)
 
 
 def is_closed(connection: apsw.Connection, ns: int, key_id: int) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -17,17 +18,26 @@ from typing import Final
 
 from strongroom import crypto
 from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config, to_toml
-from strongroom.errors import InvalidInputError, StrongroomError
-from strongroom.governance import store_id_of
+from strongroom.errors import ConflictError, InvalidInputError, StrongroomError
+from strongroom.governance import keys_of_records, store_id_of
 from strongroom.identity import certificate_info, renew_server_certificate
-from strongroom.keyring import Keyring
+from strongroom.keyring import Keyring, fold_log
 from strongroom.kms import LOCAL, make_directory, make_kms, policy, prove
-from strongroom.kms.files import create_private_file, fsync_directory, storage_error
+from strongroom.kms.files import (
+    create_private_file,
+    fsync_directory,
+    fsync_file,
+    publish,
+    storage_error,
+    temporary_name,
+    touch_private_file,
+)
 from strongroom.model import Finding, Severity
 
 KEYRING: Final = "keyring.db"
 SOON: Final = timedelta(days=30)
 _KEY_FILE_BYTES_MAX: Final = 1 << 30
+_LOGS: Final = ("-wal", "-journal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +99,7 @@ def lost_key(directory: Path, *, dry_run: bool, source: Path | None = None) -> R
             book.attempt(what, lambda name=name: _restore(source, place, name))  # type: ignore[misc]
     if book.ok and not (dry_run and missing):
         _open_everything(book, directory, config)
+        _compare_with_records(book, directory, config)
     return book
 
 
@@ -102,9 +113,40 @@ def _restore(source: Path, place: Path, name: str) -> str:
         place.mkdir(mode=0o700, parents=True, exist_ok=True)
         if (source / name).stat().st_size > _KEY_FILE_BYTES_MAX:
             raise InvalidInputError("the file in the backup is much too large")
+        if name == KEYRING:
+            return _restore_keyring(source, place)
         create_private_file(place / name, (source / name).read_bytes())
     except OSError as e:
         raise storage_error(e, name) from None
+    return "copied from the backup"
+
+
+def _restore_keyring(source: Path, place: Path) -> str:
+    """A backup that was taken while the store was in use has its newest keys in the log: they belong to it.
+
+    Raises:
+        OSError, StorageError. ConflictError: a log of the lost keyring is there, which SQLite would replay.
+    """
+    path = place / KEYRING
+    for suffix in _LOGS:
+        if path.with_name(KEYRING + suffix).exists():
+            raise ConflictError(
+                f"{KEYRING}{suffix} of the lost keyring is still there",
+                hint="move it elsewhere and keep it: with the lost file it holds the newest keys",
+            )
+    with temporary_name(path) as temporary:
+        try:
+            for suffix in ("", *_LOGS):
+                if (source / (KEYRING + suffix)).exists():
+                    copy = temporary.with_name(temporary.name + suffix)
+                    touch_private_file(copy)
+                    shutil.copyfile(source / (KEYRING + suffix), copy)
+            fold_log(temporary)
+            fsync_file(temporary)
+            publish(temporary, path)
+        finally:
+            for suffix in (*_LOGS, "-shm"):
+                temporary.with_name(temporary.name + suffix).unlink(missing_ok=True)
     return "copied from the backup"
 
 
@@ -234,6 +276,25 @@ def _open_everything(book: Runbook, directory: Path, config: Config) -> None:
         return f"{count} namespaces, {len(findings)} findings"
 
     book.attempt("every namespace key unwraps", work)
+
+
+def _compare_with_records(book: Runbook, directory: Path, config: Config) -> None:
+    """Whether every key that a record is sealed with is in the keyring: an older one lacks the newest."""
+    what = "the keyring has the keys of all records"
+    try:
+        with _keyring(directory, config) as ring:
+            known = {k.key_id for k in ring.list_keys()}
+        lacking = keys_of_records(directory, config) - known
+    except StrongroomError as e:
+        book.add(what, "failed", f"{e.message} ({e.code})", e.hint)
+        return
+    if lacking:
+        hint = (
+            "this keyring is older than the data: before anything is written, put a newer backup in its place"
+        )
+        book.add(what, "found", f"{len(lacking)} keys are not in it", hint)
+    else:
+        book.add(what, "ok")
 
 
 def _write_config(directory: Path, config: Config) -> str:
