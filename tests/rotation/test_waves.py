@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -21,7 +22,8 @@ from strongroom.errors import (
     StorageBusyError,
 )
 from strongroom.keyring import KeyState
-from strongroom.ledger import WaveState
+from strongroom.ledger import WaveState, WriteBatch
+from strongroom.ledger._apply import Transaction
 from strongroom.model import SYSTEM_NAME, RotationState
 
 
@@ -193,6 +195,41 @@ def test_a_row_sealed_with_a_key_that_was_left_is_not_taken(room: Room, open_roo
     assert len(many) == 3
     room.rotation_finalise(rotation.id)
     assert room.check(read_data=True).findings == ()
+
+
+def test_a_row_that_was_written_in_the_transaction_that_closes_its_key_moves_too(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Group commit puts a store under the key before and the closing of that key into one transaction."""
+    wanted = fill(room, 8)
+    held: list[WriteBatch] = []
+    run = Transaction.run
+
+    def hold(batch: WriteBatch) -> object:
+        held.append(batch)
+        raise StorageBusyError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(room.engine.ledger, "commit", hold)
+        with pytest.raises(StorageBusyError):
+            room.store("late alpha", namespace=NS, subject="user:1")
+    (batch,) = [b for b in held if b.puts]
+
+    def together(self: Transaction, work: Any) -> Any:
+        if "begin_moving" in getattr(work, "__qualname__", "") and held:
+            held.clear()
+            run(self, batch)
+        return run(self, work)
+
+    monkeypatch.setattr(Transaction, "run", together)
+    (rotation,) = room.rotate("data", namespaces=[NS])
+    assert not held
+    assert room.rotation_finalise(rotation.id).state == RotationState.FINALISED
+    found = room.search("late", namespaces=[NS], mode="keyword", k=5)
+    late = [h.memory for h in found if h.memory.content == "late alpha"]
+    room.flush()
+    assert len(late) == 1
+    assert_all_there(room, wanted | {late[0].memory_id: late[0].content})
 
 
 def test_pause_and_resume(room: Room) -> None:

@@ -219,5 +219,5 @@ class PurposeRoots:
             cache.moved(change)
             for row in rows:
                 cache.keys.pop(row.key_id, None)
-            book.truncate_log()
+        book.truncate_log()  # also when an attempt before has destroyed them and came no further
         return len(rows)

@@ -35,6 +35,9 @@ _RESEAL: Final = (
     "UPDATE record SET key_id = ?, sealed = ? WHERE id = ? AND seq = ? AND key_id = ? RETURNING id"
 )
 _COUNT: Final = "SELECT count(*) FROM record WHERE ns = ? AND state = 1 AND key_id >= ? AND key_id <= ?"
+_LAST_SEQ: Final = (
+    "SELECT max(seq, ifnull((SELECT max(seq) FROM record WHERE ns = ?1), 0)) FROM namespace WHERE ns = ?1"
+)
 _NEWEST: Final = (
     "SELECT max(ifnull((SELECT max(last) FROM closed_key), 0), ifnull((SELECT max(max(high, barrier - 1))"
     " FROM wave), 0), ifnull((SELECT max((SELECT max(key_id) FROM (SELECT key_id FROM record"
@@ -275,7 +278,8 @@ def begin_moving(wave: int, before: WaveState, after: WaveState, now_us: int) ->
         row = read_wave(connection, wave)
         if row.state != before:
             return 0
-        last = int(connection.execute("SELECT seq FROM namespace WHERE ns = ?", (row.ns,)).get)
+        # What others have written in this transaction is there; the number of the namespace follows later.
+        last = int(connection.execute(_LAST_SEQ, (row.ns,)).get)
         connection.execute("DELETE FROM wave_part WHERE wave = ?", (wave,))
         parts = max(1, min(PARTS_MAX, -(-last // PART_ROWS)))
         step = -(-last // parts) or 1
