@@ -169,7 +169,7 @@ class KeyCache:
         known = self.roots.get(ns)
         if known is None:
             sql = "SELECT subject, key_id FROM data_keys WHERE ns = ?1 AND subject IN (?2, ?3) ORDER BY epoch"
-            rows = self.book.rows(sql, (ns, ROOT, FORMER))
+            rows = self.book.rows(sql, (ns, ROOT, FORMER)) if 0 <= ns < 2**63 else []
             roots = [key_id for subject, key_id in rows if subject == ROOT]
             known = self.roots[ns] = (roots, [key_id for subject, key_id in rows if subject == FORMER])
         return known
