@@ -198,6 +198,24 @@ def test_a_revoked_key_ends_its_session_at_the_next_statement(wire: Wired) -> No
             assert c.broken
 
 
+def test_a_revoked_key_gets_nothing_more_out_of_an_open_cursor(wire: Wired) -> None:
+    """What a statement has found before the revocation stays where it is; the refusal is audited."""
+    import psycopg
+
+    wire.owner.store_many([{"content": f"memory {i}", "namespace": "company_a/cursor"} for i in range(50)])
+    key = wire.key("read-only", "company_a/*")
+    with psycopg.connect(wire.dsn(key)) as c:
+        c.execute("DECLARE held CURSOR FOR SELECT content FROM memories WHERE namespace = 'company_a/cursor'")
+        assert len(c.execute("FETCH 10 FROM held").fetchall()) == 10
+        assert len(c.execute("FETCH 10 FROM held").fetchall()) == 10
+        wire.owner.keys_revoke(wire.key_id(key))
+        with pytest.raises(psycopg.OperationalError):
+            c.execute("FETCH 10 FROM held")
+        assert c.broken
+    last = list(wire.owner.audit(limit=5))[-1]
+    assert (last.outcome, last.principal) == ("denied", wire.key_id(key)) and "revoked" in last.reason
+
+
 def test_a_foreign_database_is_refused_with_3D000(wire: Wired) -> None:
     import psycopg
 

@@ -236,6 +236,9 @@ class NoEngine:
     def whoami(self) -> None:
         return None
 
+    def check_standing(self) -> None:
+        return None
+
     def sql(self, *_: object, cancel: SqlCancel | None = None) -> None:
         raise UnauthenticatedError if cancel is None else PgError("0A000", "no SQL here")
 

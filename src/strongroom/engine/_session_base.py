@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from strongroom.engine._call import Call, run
 from strongroom.engine._sql import NO_EXTENSION, SqlExtension
+from strongroom.errors import UnauthenticatedError
 from strongroom.model import IN_PROCESS, Principal, RequestContext
 
 if TYPE_CHECKING:
@@ -37,6 +38,19 @@ class Operations:
         self.context = context  # a surface may change what the caller says of later operations
         self._facts = facts or {}  # of the credential, for the audit log
         self.sql_extension: SqlExtension = NO_EXTENSION  # a surface may offer more, a catalogue for example
+
+    def check_standing(self) -> None:
+        """For a surface that hands out an answer in parts: whether the credential is good at this moment.
+
+        The operation was audited when it began; only a refusal makes an entry of its own.
+
+        Raises:
+            UnauthenticatedError: it was revoked or has expired meanwhile.
+        """
+        try:
+            self._principal()
+        except UnauthenticatedError:
+            self._run("whoami", lambda call: call.principal)
 
     def _run(self, action: str, work: Callable[[Call], T]) -> T:
         self._engine.doors.watch.operation(self._caller, self._surface, self.context)

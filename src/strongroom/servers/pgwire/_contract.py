@@ -28,6 +28,8 @@ class SqlSession(Protocol):
 
     def whoami(self) -> Principal: ...
 
+    def check_standing(self) -> None: ...
+
 
 class ScramOfferLike(Protocol):
     @property

@@ -5,7 +5,7 @@ Everything in this module blocks and runs in worker threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from strongroom.servers.pgwire._types import array_of, duckdb_of, named, oid_of,
 
 __all__ = ["Queries"]
 
+Fetch = Callable[[int], Sequence[Row]]
 _UNKNOWN: Final = "UNKNOWN"
 _TEXT: Final = 25
 _PARAMETERS_MAX: Final = 65_535
@@ -89,7 +90,7 @@ class Queries:
         if ready.catalog:
             self._session.whoami()
             reply: Reply = self._catalog.run(ready.text, values, cancel)
-            return Source(self._columns(statement, ready, reply.columns), reply.fetch)
+            return Source(self._columns(statement, ready, reply.columns), self._standing(reply.fetch))
         self._session.sql_extension = self._extension(ready)
         result = self._session.sql(ready.text, values, cancel=cancel)
         columns = self._columns(statement, ready, [(c.name, c.type) for c in result.columns])
@@ -99,7 +100,20 @@ class Queries:
                 raise PgError("57014", "canceling statement due to user request")
             return result.fetch(count)
 
-        return Source(columns, fetch)
+        return Source(columns, self._standing(fetch))
+
+    def _standing(self, fetch: Fetch) -> Fetch:
+        """``fetch``, which looks at the credential before every part but the first: cursors live long."""
+        begun = False
+
+        def part(count: int) -> Sequence[Row]:
+            nonlocal begun
+            if begun:
+                self._session.check_standing()
+            begun = True
+            return fetch(count)
+
+        return part
 
     def _say(self) -> None:
         """The settings strongroom.purpose and strongroom.reason hold for the statement that comes."""
