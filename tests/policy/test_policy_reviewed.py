@@ -20,7 +20,7 @@ import strongroom
 from strongroom import errors
 from strongroom.access import decide_key_management
 from strongroom.config import AccessConfig, Config, EmbeddingConfig, RecallConfig, keys_directory
-from strongroom.engine import Room
+from strongroom.engine import Room, _audit
 from strongroom.identity import create_client_authority
 from strongroom.model import NamespacePattern, Principal, PrincipalKind, Scope
 from strongroom.policy import PolicyProblems, load, starter_files
@@ -104,6 +104,30 @@ def test_following_the_audit_log_ends_with_the_right_to(room: Room) -> None:
     with pytest.raises(errors.UnauthenticatedError):
         auditor.audit_follow(lambda e: got.append(e.action), last=0, stop=stop)
     assert "store" not in got
+
+
+@pytest.mark.parametrize("form", ["jsonl", "csv"])
+def test_an_export_of_the_audit_log_ends_with_the_right_to_it(
+    room: Room, form: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is revoked while the log is streamed gets no more of it, and what it has does not verify."""
+    monkeypatch.setattr(_audit, "LOOK_ENTRIES", 5)
+    for number in range(20):
+        room.store(f"memory {number}", namespace="acme/s")
+    info, text = room.keys_create("auditor", "admin", ["*"])
+    auditor = room.engine.authenticate(text)
+    lines: list[str] = []
+
+    def write(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 7:
+            room.keys_revoke(info.key_id)
+
+    with pytest.raises(errors.UnauthenticatedError):
+        auditor.audit_export(write, format=form)
+    assert len(lines) < 12
+    last = room.audit(limit=1)[-1]
+    assert (last.outcome, last.principal) == ("denied", info.key_id)
 
 
 def request_for_a_certificate() -> str:

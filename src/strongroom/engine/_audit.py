@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
 from strongroom import audit
 from strongroom.audit import AuditFilter, Checkpoint, ConsistencyProof, InclusionProof
@@ -23,6 +23,8 @@ from strongroom.model import Action, AuditEntry
 
 _SEQ_MAX: Final = 2**62
 _POLL_S: Final = 0.5
+LOOK_ENTRIES: Final = 5_000  # of an export, after which the right to it is looked at again
+T = TypeVar("T")
 _FORMATS: Final = ("jsonl", *audit.FORMATS)
 
 
@@ -170,12 +172,21 @@ def _export_sealed(call: Call, write: Callable[[str], object], head: TreeHead, o
     signed = engine.audit_log.sign(head)
     write(audit.export_header(signed.origin, head.size) + "\n")
     count = 0
-    for seq, sealed in engine.audit_log.entries(0, head.size):
+    for seq, sealed in _while_standing(call, engine.audit_log.entries(0, head.size)):
         text = _shown(call, seq, sealed) if opened else None
         write(audit.export_leaf(seq, sealed, text) + "\n")
         count += 1
     write(audit.export_end(signed) + "\n")
     return count
+
+
+def _while_standing(call: Call, items: Iterable[T]) -> Iterator[T]:
+    """An export takes minutes; a caller whose right to it ends meanwhile gets no more."""
+    for number, item in enumerate(items, 1):
+        if number % LOOK_ENTRIES == 0:
+            call.refresh_principal()
+            call.require(Action.ADMINISTER, None)
+        yield item
 
 
 def _shown(call: Call, seq: int, sealed: bytes) -> str:
@@ -191,7 +202,7 @@ def _export_opened(call: Call, write: Callable[[str], object], format: str, want
         write(audit.csv_header() + "\r\n")
     end = "\r\n" if format == "csv" else "\n"
     count = 0
-    for entry in _opened(call, 0, call.engine.ledger.audit_count()):
+    for entry in _while_standing(call, _opened(call, 0, call.engine.ledger.audit_count())):
         if wanted.matches(entry):
             write(form(entry) + end)
             count += 1
