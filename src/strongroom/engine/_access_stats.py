@@ -98,17 +98,17 @@ class AccessStats:
                 return 0
             self._flushing, self._pending = self._pending, {}
             taken = dict(self._flushing)
-        done: list[tuple[int, bytes]] = []
+        done: set[tuple[int, bytes]] = set()
         try:
             items = list(taken.items())
             for start in range(0, len(items), _BATCH):
                 part = items[start : start + _BATCH]
                 kept = self._write(part)
-                done.extend(key for key, _ in part if key[0] not in kept)
+                done.update(key for key, _ in part if key[0] not in kept)
         finally:
             with self._lock:
                 for key, (count, last) in self._flushing.items():
-                    if key not in taken or key in set(done):
+                    if key not in taken or key in done:
                         continue
                     more = self._pending.get(key, (0, 0))
                     self._pending[key] = (count + more[0], max(last, more[1]))
