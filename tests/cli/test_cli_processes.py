@@ -17,6 +17,7 @@ import pytest
 from tests.cli.conftest import Run
 from tests.servers.served import Served, served
 
+import strongroom
 from strongroom.client._tls import client_context
 
 NS = "company_a/support"
@@ -122,6 +123,19 @@ def test_serve_answers_over_tls_and_ends_on_sigterm(process: Run, tmp_path: Path
         assert process(*at, "get", "-n", NS, stored["memory_id"]).json["content"] == "over the wire"
         child.send_signal(signal.SIGTERM)
         assert child.wait(60) in (0, -signal.SIGTERM)
+
+
+def test_a_store_made_from_python_is_served_without_further_ado(process: Run, tmp_path: Path) -> None:
+    """The first start makes the authority and the certificate, says so, and clients that trust it get in."""
+    strongroom.init(tmp_path / "room")
+    at = ("--data", str(tmp_path / "room"))
+    assert not (tmp_path / "room.keys/tls").exists()
+    with started(*at, "serve", "--port", "0") as (_, port):
+        trusted = client_context(tmp_path / "room.keys/tls/ca.pem")
+        assert httpx.get(f"https://127.0.0.1:{port}/healthz", verify=trusted, trust_env=False).is_success
+    before = (tmp_path / "room.keys/tls/ca.pem").read_bytes()
+    with started(*at, "serve", "--port", "0"):
+        assert (tmp_path / "room.keys/tls/ca.pem").read_bytes() == before
 
 
 def test_serve_without_a_certificate_says_how_to_make_one(process: Run, tmp_path: Path) -> None:

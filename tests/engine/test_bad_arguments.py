@@ -15,7 +15,14 @@ import pytest
 from tests.engine.conftest import OpenRoom
 
 from strongroom.engine import Room, Session
-from strongroom.errors import InternalError, InvalidInputError, StrongroomError
+from strongroom.errors import (
+    ConflictError,
+    InternalError,
+    InvalidInputError,
+    NotFoundError,
+    StrongroomError,
+    all_errors,
+)
 from strongroom.model import Filter, MemoryDraft, NamespacePattern
 
 NS = "company_a/support"
@@ -240,3 +247,28 @@ def test_an_expired_memory_is_not_brought_back_by_an_update(open_room: OpenRoom)
         room.update(m.memory_id, namespace=NS, expires_at=None)
     assert caught.value.code == "memory_not_found"
     assert room.delete(m.memory_id, namespace=NS) is True
+
+
+def test_every_mistake_of_a_caller_comes_with_a_hint(room: Room) -> None:
+    """From the class at least, so on every surface; and what is wrong with a value has one about the value."""
+    of_callers = {"unauthenticated", "access_denied", "limit_exceeded", "embedding_rejected", "transport"}
+    without = sorted(
+        code
+        for code, cls in all_errors().items()
+        if (issubclass(cls, (InvalidInputError, NotFoundError, ConflictError)) or code in of_callers)
+        and cls().hint is None
+    )
+    assert without == ["embedding_rejected", "not_found", "transport"]
+    room.store("there", namespace=NS)
+    wrong: list[dict[str, Any]] = [
+        {"content": ""}, {"content": "a\x00b"}, {"content": "a\ud800b"}, {"content": 7}, {"importance": 7},
+        {"importance": "much"}, {"memory_id": "no"}, {"expires_at": "soon"}, {"tags": [""]},
+    ]  # fmt: skip
+    for given in wrong:
+        with pytest.raises(InvalidInputError) as caught:
+            room.store(**{"content": "x", "namespace": NS, **given})
+        assert caught.value.has_own_hint, given
+    for k in (0, "ten", 10**12):
+        with pytest.raises(StrongroomError) as refused:
+            room.search("x", namespaces=[NS], k=k)
+        assert refused.value.has_own_hint, k

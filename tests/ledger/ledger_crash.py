@@ -9,6 +9,7 @@ moment holds every covered write, and of the uncovered ones all, none, or a rand
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -63,7 +64,11 @@ def _calls(trace: Path) -> list[tuple[int, int, str]]:
     return sorted(calls, key=lambda c: c[1])
 
 
-def read_trace(trace: Path, before: dict[str, bytes], ack_fd: int) -> Recording:
+def read_trace(
+    trace: Path, before: dict[str, bytes], ack_fd: int, databases: Sequence[str] = ("ledger.db",)
+) -> Recording:
+    """What was written to the databases and their logs, by name, and the lines that were acknowledged."""
+    files = {name for d in databases for name in (d, f"{d}-wal")}
     recording = Recording(before)
     operations = recording.operations
     calls = _calls(trace)
@@ -76,7 +81,7 @@ def read_trace(trace: Path, before: dict[str, bytes], ack_fd: int) -> Recording:
         file = Path(path).name
         if name == "write" and int(fd) == ack_fd:
             recording.acknowledged.append((end, _unhex(arguments.split('"')[1]).decode().strip()))
-        if file not in ("ledger.db", "ledger.db-wal") or int(result) < 0:
+        if file not in files or int(result) < 0:
             continue
         if name == "pwrite64":
             _, hex_data, tail = arguments.split('"')

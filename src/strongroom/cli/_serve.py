@@ -6,14 +6,18 @@ import hmac
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import click
 
+from strongroom.cli import _output as out
 from strongroom.cli._app import App
 from strongroom.cli._params import Command, pass_app
 from strongroom.errors import ConfigurationError, InvalidInputError
 from strongroom.pages import restart_scrubbing
+
+if TYPE_CHECKING:
+    from strongroom.config import Config
 
 EMBED_KEY_VARIABLE: Final = "STRONGROOM_EMBED_API_KEY"
 _EMBED_PORT: Final = 9443
@@ -47,6 +51,7 @@ def serve(
         restart_scrubbing()
         engine = Engine.open(directory, debug=app.debug)
     try:
+        _make_certificates(directory, engine.config)
         certificate, private_key = server_files(directory, engine.config)
         run_server(
             engine,
@@ -60,6 +65,24 @@ def serve(
         )
     finally:
         engine.close()
+
+
+def _make_certificates(directory: Path, config: Config) -> None:
+    """For a store that was made from Python: what ``strongroom init`` makes of certificates.
+
+    Raises:
+        StrongroomError: they cannot be written.
+    """
+    from strongroom.config import ServerConfig, keys_directory
+    from strongroom.identity import create_client_authority, create_local_ca
+
+    place, usual = keys_directory(directory, config) / "tls", ServerConfig()
+    named = (config.server.certificate, config.server.private_key)
+    if place.exists() or named != (usual.certificate, usual.private_key):
+        return
+    create_local_ca(place)
+    create_client_authority(place)
+    out.note(f"made the certificates of the server; clients trust {place / 'ca.pem'}")
 
 
 @click.command("embed-serve", cls=Command)

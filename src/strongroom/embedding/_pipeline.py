@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from strongroom.config import EmbeddingConfig
 from strongroom.embedding._provider import EmbeddingProvider, FloatMatrix, embed_checked
@@ -30,6 +30,8 @@ from strongroom.errors import (
     StrongroomError,
     UnknownModelError,
 )
+
+T = TypeVar("T")
 
 _log = logging.getLogger("strongroom.embedding")
 
@@ -239,24 +241,11 @@ class EmbeddingPipeline:
         return max(0.0, min(w for w in waits if w is not None))
 
     def _process(self, batch: Batch) -> None:
-        try:
-            texts = self._source.load(batch)
-            if len(texts) != len(batch):
-                raise ValueError("load: one text or None per item")
-            live = [(r, t) for r, t in zip(batch, texts, strict=True) if t is not None]
-            self._skip([r for r, t in zip(batch, texts, strict=True) if t is None])
-            if not live:
-                return
-            refs = tuple(r for r, _ in live)
-            vectors = self._embed([t for _, t in live])
-            if self._abandoned:
-                return
-            self._source.complete(refs, vectors)
-        except Exception as error:  # noqa: BLE001 - the worker's boundary: contained, classified, retried
-            self._failed(error)
+        done = _contained(lambda: self._embedded(batch), self._failed)
+        if not done:
             return
         with self._condition:
-            self._counts["completed"] += len(refs)
+            self._counts["completed"] += done
             self._counts["batches"] += 1
             self._last_error = None
             was_out = self._state.is_out
@@ -264,6 +253,21 @@ class EmbeddingPipeline:
             self._condition.notify_all()
         if was_out:
             _log.info("embedding_model_is_back")
+
+    def _embedded(self, batch: Batch) -> int:
+        """Embed what is still wanted of a batch and hand it over; how many memories that were."""
+        texts = self._source.load(batch)
+        if len(texts) != len(batch):
+            raise ValueError("load: one text or None per item")
+        live = [(r, t) for r, t in zip(batch, texts, strict=True) if t is not None]
+        self._skip([r for r, t in zip(batch, texts, strict=True) if t is None])
+        if not live:
+            return 0
+        vectors = self._embed([t for _, t in live])
+        if self._abandoned:
+            return 0
+        self._source.complete(tuple(r for r, _ in live), vectors)
+        return len(live)
 
     def _embed(self, texts: list[str]) -> FloatMatrix:
         return embed_checked(self._get_provider(), texts)
@@ -274,7 +278,8 @@ class EmbeddingPipeline:
             self._state.forget(refs)
             self._condition.notify_all()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: Exception) -> int:
+        """Classify it and plan what comes next; 0 memories were embedded."""
         failure, code = classify(error)
         with self._condition:
             refs = self._state.flying
@@ -288,11 +293,11 @@ class EmbeddingPipeline:
             "embedding_batch_failed",
             extra={"code": code, "failure": failure.value, "items": len(refs)},
         )
-        if failure is Failure.FAULT:
-            try:
-                self._source.fail(refs, code, dead=False)
-            except Exception as second:  # noqa: BLE001 - boundary: the attempt is counted here as well
-                _log.warning("embedding_attempt_not_recorded", extra={"code": classify(second)[1]})
+        if failure is Failure.FAULT:  # one that is not recorded is counted here as well
+            _contained(
+                lambda: self._source.fail(refs, code, dead=False), _noted("embedding_attempt_not_recorded")
+            )
+        return 0
 
     def _record_dead(self, now: float) -> None:
         with self._condition:
@@ -300,16 +305,22 @@ class EmbeddingPipeline:
         if not dead or now < self._record_at:
             return
         for code, refs in dead.items():
-            try:
-                self._source.fail(refs, code, dead=True)
-            except Exception as error:  # noqa: BLE001 - boundary: kept, and recorded later
-                _log.warning("embedding_dead_letter_not_recorded", extra={"code": classify(error)[1]})
+            if not self._is_recorded(code, refs):
                 self._record_at = now + _RECORD_RETRY_S
                 return
             with self._condition:
                 self._counts["dead"] += len(refs)
                 self._state.forget(refs)
                 self._condition.notify_all()
+
+    def _is_recorded(self, code: str, refs: Sequence[PendingRef]) -> bool:
+        """Record dead letters of one code; False: they are kept, to be recorded later."""
+
+        def record() -> bool:
+            self._source.fail(refs, code, dead=True)
+            return True
+
+        return bool(_contained(record, _noted("embedding_dead_letter_not_recorded")))
 
     # -- orphans ----------------------------------------------------------------------------------
     def _sweep(self, now: float) -> None:
@@ -341,11 +352,8 @@ class EmbeddingPipeline:
         return self._sweeper is None or self._sweeper()
 
     def _list_orphans(self, limit: int) -> list[PendingRef] | None:
-        try:
-            return self._source.orphans(limit)
-        except Exception as error:  # noqa: BLE001 - boundary: asked again at the next sweep
-            _log.warning("embedding_orphans_not_listed", extra={"code": classify(error)[1]})
-            return None
+        """None: they could not be listed; they are asked for again at the next sweep."""
+        return _contained(lambda: self._source.orphans(limit), _noted("embedding_orphans_not_listed"))
 
     # -- waiting ----------------------------------------------------------------------------------
     def _kick(self, *, probe: bool) -> None:
@@ -390,14 +398,7 @@ class EmbeddingPipeline:
 
     def _work(self) -> None:
         while True:
-            try:
-                rest = self.step()
-            except Exception as error:  # noqa: BLE001 - boundary: the worker outlives its own faults
-                _log.error("embedding_worker_fault", extra={"code": classify(error)[1]})
-                with self._condition:
-                    self._state.landed()
-                    self._sweep_at, self._sweep_all = 0.0, True
-                rest = _CRASH_PAUSE_S
+            rest = _contained(self.step, self._crashed)
             with self._condition:
                 if self._closing:
                     return
@@ -406,10 +407,31 @@ class EmbeddingPipeline:
                     if self._closing:
                         return
 
+    def _crashed(self, error: Exception) -> float:
+        """The worker outlives its own faults: nothing is in flight and all is swept; seconds to rest."""
+        _log.error("embedding_worker_fault", extra={"code": classify(error)[1]})
+        with self._condition:
+            self._state.landed()
+            self._sweep_at, self._sweep_all = 0.0, True
+        return _CRASH_PAUSE_S
+
     def _is_work_waiting(self) -> bool:
         """Something came between the turn and the wait. Needs the lock."""
         wait = self._state.wait_s(self._clock())
         return (wait is not None and wait <= 0.0) or self._sweep_at == 0.0
+
+
+def _contained(work: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
+    """The worker's boundary: what ``work`` raises goes to ``otherwise``, and no further."""
+    try:
+        return work()
+    except Exception as error:  # noqa: BLE001 - a thread has no caller; the type is classified, the text not used
+        return otherwise(error)
+
+
+def _noted(event: str) -> Callable[[Exception], None]:
+    """Writes that something failed, and its code, into the log."""
+    return lambda error: _log.warning(event, extra={"code": classify(error)[1]})
 
 
 def classify(error: Exception) -> tuple[Failure, str]:

@@ -43,17 +43,19 @@ def check_text(value: object, name: str, limit: int, *, empty: bool = False) -> 
     if type(value) is str and 0 < len(value) <= limit and value.isascii() and "\x00" not in value:
         return value
     if not isinstance(value, str):
-        raise InvalidInputError(f"{name} must be a string")
+        raise InvalidInputError(f"{name} must be a string", hint="give it as str")
     if not value and not empty:
-        raise InvalidInputError(f"{name} must not be empty")
+        raise InvalidInputError(f"{name} must not be empty", hint="at least one character")
     try:
         size = len(value) if value.isascii() else len(value.encode("utf-8"))
     except UnicodeEncodeError:
-        raise InvalidInputError(f"{name} is not valid Unicode (a lone surrogate)") from None
+        raise InvalidInputError(
+            f"{name} is not valid Unicode (a lone surrogate)", hint="text that can be written as UTF-8"
+        ) from None
     if size > limit:
         raise ContentTooLargeError(f"{name} has {size} bytes", hint=f"at most {limit} bytes")
     if "\x00" in value:
-        raise InvalidInputError(f"{name} holds a NUL character")
+        raise InvalidInputError(f"{name} holds a NUL character", hint="take it out")
     return value if type(value) is str else str.__str__(value)
 
 
@@ -70,26 +72,28 @@ def check_id(value: object, name: str = "memory_id") -> bytes:
             return UUID(value).bytes
         except ValueError:
             pass
-    raise InvalidInputError(f"{name} must be a UUID")
+    raise InvalidInputError(f"{name} must be a UUID", hint="for example 123e4567-e89b-42d3-a456-426614174000")
 
 
 def check_number(value: object, name: str, low: float, high: float) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
-        raise InvalidInputError(f"{name} must be a number")
+        raise InvalidInputError(f"{name} must be a number", hint=f"between {low:g} and {high:g}")
     try:
         number = float(value)
     except OverflowError:
         number = math.inf
     if not low <= number <= high:  # NaN fails too
-        raise InvalidInputError(f"{name} must be between {low:g} and {high:g}")
+        raise InvalidInputError(
+            f"{name} must be between {low:g} and {high:g}", hint="NaN is not a number either"
+        )
     return number
 
 
 def check_count(value: object, name: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidInputError(f"{name} must be a whole number")
+        raise InvalidInputError(f"{name} must be a whole number", hint=f"{low} to {high}")
     if value < low:
-        raise InvalidInputError(f"{name} must be at least {low}")
+        raise InvalidInputError(f"{name} must be at least {low}", hint=f"{low} to {high}")
     if value > high:
         raise LimitExceededError(f"{name} is too large", hint=f"at most {high}")
     return value
@@ -98,7 +102,9 @@ def check_count(value: object, name: str, low: int, high: int) -> int:
 def check_time(value: object, name: str) -> int:
     """Microseconds since the epoch; a naive time is refused rather than guessed."""
     if not isinstance(value, datetime):
-        raise InvalidInputError(f"{name} must be a datetime")
+        raise InvalidInputError(
+            f"{name} must be a datetime", hint="an aware one, for example datetime.now(UTC)"
+        )
     if value.utcoffset() is None:
         raise InvalidInputError(f"{name} has no time zone", hint="give an aware datetime, for example in UTC")
     try:

@@ -17,6 +17,11 @@ class StrongroomError(Exception):
         self.message: str = text
         self.hint: str | None = hint if hint is not None else self.default_hint
 
+    @property
+    def has_own_hint(self) -> bool:
+        """Whether the hint is about this very case, and not the one that its class always gives."""
+        return self.hint is not None and self.hint != self.default_hint
+
     def __str__(self) -> str:
         return self.message
 

@@ -11,42 +11,49 @@ class InvalidInputError(StrongroomError):
     """A value is not of the form that the operation takes."""
 
     code = "invalid_input"
+    default_hint = "the description of the operation says what it takes"
 
 
 class ContentTooLargeError(InvalidInputError):
     """A value is larger than its limit."""
 
     code = "content_too_large"
+    default_hint = "split it, or have the limit raised in the configuration"
 
 
 class InvalidVectorError(InvalidInputError):
     """A vector has the wrong length, or holds NaN or infinity, or is all zero."""
 
     code = "invalid_vector"
+    default_hint = "as many finite numbers as the namespace's model has dimensions, not all zero"
 
 
 class InvalidFilterError(InvalidInputError):
     """A filter is not one boolean expression over the columns of a memory."""
 
     code = "invalid_filter"
+    default_hint = "one boolean SQL expression over the columns of a memory; see docs/filters.md"
 
 
 class InvalidNamespaceError(InvalidInputError):
     """A namespace is not a path of 1 to 8 segments of letters, digits, '_', '-' and '.'."""
 
     code = "invalid_namespace"
+    default_hint = "1 to 8 segments joined by '/', for example company_a/support"
 
 
 class UnknownModelError(InvalidInputError):
     """No embedding model of that name is configured."""
 
     code = "unknown_model"
+    default_hint = "[embedding] and [models] of the configuration name the models"
 
 
 class SqlError(InvalidInputError):
     """A SQL statement cannot be answered."""
 
     code = "sql"
+    default_hint = "docs/sql.md describes the language"
     default_sqlstate: ClassVar[str] = "42000"
 
     def __init__(

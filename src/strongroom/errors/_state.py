@@ -16,18 +16,21 @@ class MemoryNotFoundError(NotFoundError):
     """There is no such memory in that namespace."""
 
     code = "memory_not_found"
+    default_hint = "check the id and the namespace"
 
 
 class NamespaceNotFoundError(NotFoundError):
     """There is no such namespace."""
 
     code = "namespace_not_found"
+    default_hint = "list the namespaces that you may see"
 
 
 class CredentialNotFoundError(NotFoundError):
     """There is no API key with that id."""
 
     code = "credential_not_found"
+    default_hint = "list the credentials that you may manage"
 
 
 class StoreNotFoundError(NotFoundError):
@@ -42,12 +45,14 @@ class ConflictError(StrongroomError):
     """The operation does not fit the present state."""
 
     code = "conflict"
+    default_hint = "read the present state and decide again"
 
 
 class DuplicateMemoryError(ConflictError):
     """A memory with that id exists already."""
 
     code = "duplicate_memory"
+    default_hint = "update the memory that is there, or store under another id"
 
 
 class VersionConflictError(ConflictError):
@@ -61,6 +66,7 @@ class StoreExistsError(ConflictError):
     """The directory holds a store already."""
 
     code = "store_exists"
+    default_hint = "choose another directory"
 
 
 # -- who may do what -------------------------------------------------------------------------------
@@ -68,6 +74,7 @@ class UnauthenticatedError(StrongroomError):
     """The credential is missing, malformed, expired, revoked or unknown."""
 
     code = "unauthenticated"
+    default_hint = "give an API key, token or certificate that is known and in force"
     reason: str = ""  # for the audit log alone
 
 
@@ -75,6 +82,7 @@ class AccessDeniedError(StrongroomError):
     """The credential does not allow this operation."""
 
     code = "access_denied"
+    default_hint = "ask an administrator for a key with the scope and grants that this takes"
 
 
 # -- bounds of the service -------------------------------------------------------------------------
@@ -82,6 +90,7 @@ class LimitExceededError(StrongroomError):
     """A configured limit was reached."""
 
     code = "limit_exceeded"
+    default_hint = "ask for less, or repeat later"
 
     def __init__(
         self, message: str | None = None, *, hint: str | None = None, retry_after_s: float = 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -25,19 +26,24 @@ _T = TypeVar("_T")
 WAITING_ROWS_MAX: Final = 20_000
 
 
-class RowQuestions:
-    """The part of a table that answers them. Raise OperationTimeoutError, LimitExceededError, ClosedError."""
+class RowQuestions(ABC):
+    """The part of a table that answers them; the table itself supplies the two abstract methods.
+
+    All raise OperationTimeoutError, LimitExceededError, ClosedError.
+    """
 
     _store: ColumnarStore
     _buffer: ChangeBuffer
 
+    @abstractmethod
     def _query(
         self, compiled: Compiled, head: str, tail: str, fetch: Callable[[Any], _T], rows: Rows = ALL
     ) -> _T:
-        raise NotImplementedError
+        """What ``fetch`` makes of ``head`` FROM the rows that meet the conditions, ``tail`` behind them."""
 
+    @abstractmethod
     def flush(self) -> None:
-        raise NotImplementedError
+        """Apply all changes that wait."""
 
     def relieve(self) -> None:
         """Apply what waits when it is many rows: outside the table they take several times the memory, and a

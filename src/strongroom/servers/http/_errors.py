@@ -75,7 +75,7 @@ _RETRY_AFTER = frozenset(
     {"limit_exceeded", "storage_busy", "kms_unavailable", "kms_throttled", "embedding_unavailable"}
 )
 _FORM_HINT = "docs/rest.md and /openapi.json describe what the operation takes"
-_HINTS: Mapping[str, str] = {  # for errors of the caller that bring no hint of their own
+_HINTS: Mapping[str, str] = {  # in the words of REST, for errors of the caller without a hint of their own
     "invalid_input": _FORM_HINT,
     "content_too_large": "split it, or have the limit raised in the configuration",
     "invalid_vector": "as many finite numbers as the namespace's model has dimensions, not all zero",
@@ -117,7 +117,7 @@ def public_error(error: StrongroomError) -> dict[str, str]:
     if http_status(error) >= 500:
         return type(error)().as_dict()
     shown = error.as_dict()
-    if "hint" not in shown and error.code in _HINTS:
+    if not error.has_own_hint and error.code in _HINTS:
         shown["hint"] = _HINTS[error.code]
     return shown
 

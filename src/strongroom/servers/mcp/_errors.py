@@ -84,6 +84,8 @@ _OWN_MESSAGE = frozenset(code for code, advice in ADVICE.items() if advice not i
 def tool_error(error: StrongroomError) -> CallToolResult:
     """The error as the result of a tool call: text for the model, ``error`` for programs."""
     shown = (error if error.code in _OWN_MESSAGE else type(error)()).as_dict()
+    if error.code in _OWN_MESSAGE and not error.has_own_hint:
+        shown.pop("hint", None)  # what to do next says it in the words of the tools
     shown["next"] = ADVICE.get(error.code, _OPERATOR)
     lines = [f"{shown['code']}: {shown['message']}"]
     if "hint" in shown:

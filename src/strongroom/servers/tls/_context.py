@@ -115,7 +115,7 @@ def _check_private_key(path: Path) -> None:
         mode = path.stat().st_mode
     except OSError:
         raise ConfigurationError(
-            "the private key of the server is missing", hint="strongroom --data DIR init makes one"
+            "the private key of the server is missing", hint="strongroom --data DIR tls renew makes one"
         ) from None
     if mode & 0o077:
         raise ConfigurationError("the private key of the server can be read by others", hint="chmod 600 it")
