@@ -148,6 +148,16 @@ def test_check_finds_every_change(
     assert "memory number" not in str(report)
 
 
+def test_a_row_that_does_not_open_does_not_count_as_opened(
+    data: Path, open_room: OpenRoom, filled: list[bytes]
+) -> None:
+    """The figures of a check say what was opened, not what was tried."""
+    before = open_room().check(read_data=True)
+    flip_content(data, filled)
+    after = open_room().check(read_data=True)
+    assert (after.rows, after.opened) == (before.rows, before.opened - 1)
+
+
 def test_an_old_version_put_back_is_noticed(data: Path, open_room: OpenRoom) -> None:
     room = open_room()
     m = room.store("the limit is 100", namespace=NS)

@@ -115,8 +115,8 @@ def check_namespace_rows(
             contents[row.memory_id] = row.content_version
             counts.memories += 1
         if row.state == State.LIVE and depth.opens(row.memory_id):
-            counts.opened += 1
             finding = _open_finding(row, borrowed)
+            counts.opened += finding is None
             if finding is not None:
                 yield finding
                 if row.field == Field.VECTOR:
