@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
-from strongroom.cli import _output as out
 from strongroom.cli._app import App
 from strongroom.cli._params import Command, pass_app
 from strongroom.errors import ConfigurationError, InvalidInputError
 from strongroom.pages import restart_scrubbing
 
 if TYPE_CHECKING:
-    from strongroom.config import Config
+    from strongroom.engine import Engine
 
 EMBED_KEY_VARIABLE: Final = "STRONGROOM_EMBED_API_KEY"
 _EMBED_PORT: Final = 9443
@@ -51,7 +50,7 @@ def serve(
         restart_scrubbing()
         engine = Engine.open(directory, debug=app.debug)
     try:
-        _make_certificates(directory, engine.config)
+        _make_certificates(directory, engine)
         certificate, private_key = server_files(directory, engine.config)
         run_server(
             engine,
@@ -67,7 +66,7 @@ def serve(
         engine.close()
 
 
-def _make_certificates(directory: Path, config: Config) -> None:
+def _make_certificates(directory: Path, engine: Engine) -> None:
     """For a store that was made from Python: what ``strongroom init`` makes of certificates.
 
     Raises:
@@ -76,13 +75,14 @@ def _make_certificates(directory: Path, config: Config) -> None:
     from strongroom.config import ServerConfig, keys_directory
     from strongroom.identity import create_client_authority, create_local_ca
 
-    place, usual = keys_directory(directory, config) / "tls", ServerConfig()
-    named = (config.server.certificate, config.server.private_key)
+    server, usual = engine.config.server, ServerConfig()
+    place = keys_directory(directory, engine.config) / "tls"
+    named = (server.certificate, server.private_key)
     if place.exists() or named != (usual.certificate, usual.private_key):
         return
     create_local_ca(place)
     create_client_authority(place)
-    out.note(f"made the certificates of the server; clients trust {place / 'ca.pem'}")
+    engine.log.info("certificates_made", authority=str(place / "ca.pem"))
 
 
 @click.command("embed-serve", cls=Command)
