@@ -306,6 +306,18 @@ def test_kms_outage(data: Path, refusing: Callable[[Exception | None], None]) ->
     assert runbooks.kms_outage(data, dry_run=False).ok
 
 
+@pytest.mark.parametrize("runbook", [runbooks.kms_denied, runbooks.kms_outage])
+def test_a_dry_run_of_a_runbook_opens_nothing(
+    data: Path, monkeypatch: pytest.MonkeyPatch, runbook: Callable[..., runbooks.Runbook]
+) -> None:
+    """It looks and stops there; without it every namespace key is unwrapped."""
+    opened: list[object] = []
+    monkeypatch.setattr(runbooks, "_open_everything", lambda *args: opened.append(args))
+    assert runbook(data, dry_run=True).dry_run and opened == []
+    runbook(data, dry_run=False)
+    assert len(opened) == 1
+
+
 def test_wrong_region(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A region that works is tried, then written down; the file before is kept; dry runs write nothing."""
     assert runbooks.wrong_region(data, dry_run=False).ok  # a key file has no region
