@@ -79,6 +79,7 @@ class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
         """For ``create`` and ``open``."""
         self._book = book
         self._kms = kms
+        self._passes = {}
         self._cache = KeyCache(
             book, kms, suite=suite, recheck_ms=recheck_ms, uses_max=uses_max, cache_s=cache_s, clock=clock
         )

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
-from strongroom.crypto import unwrap_key, wrap_key
+from strongroom.crypto import SecretKey, unwrap_key, wrap_key
 from strongroom.errors import NamespaceNotFoundError
 from strongroom.keyring._book import Book
 from strongroom.keyring._cache import KeyCache, now_us
@@ -13,6 +13,14 @@ from strongroom.keyring._rotating import record_event
 from strongroom.keyring._rows import DataRow, KeyState, NamespaceRow, altered
 
 KEYS_PER_STEP: Final = 2_000
+
+
+class _Pass(NamedTuple):
+    """Keys up to ``after`` are wrapped by ``version``; ``in_use``: the versions that wrapped some before."""
+
+    version: int
+    after: int
+    in_use: set[int]
 
 
 class NamespaceRotating:
@@ -25,6 +33,7 @@ class NamespaceRotating:
 
     _book: Book
     _cache: KeyCache
+    _passes: dict[int, _Pass]  # by namespace: how far keys were wrapped anew
 
     def begin_version(self, ns: int, note: KeyNote, *, compromised: bool = False) -> int:
         """Make a new version of a namespace key, under the master keys of the one before; its number.
@@ -64,13 +73,28 @@ class NamespaceRotating:
             UnwrapError, StorageError, ClosedError, and what the KMS raises.
         """
         self._cache.fresh(at_once=True)
-        book, spaces = self._book, self._cache.namespaces
-        version, kek = spaces.newest(ns)
-        keks = {older: spaces.key(ns, older) for older in self._in_use(ns) if older < version}
+        version, kek = self._cache.namespaces.newest(ns)
+        known = self._passes.get(ns)
+        if known is None or known.version != version:
+            known = _Pass(version, 0, self._in_use(ns))
+        count, through = self._rewrap_after(ns, known, kek)
+        if count:
+            self._passes[ns] = known._replace(after=through)
+            return count
+        self._passes.pop(ns, None)
+        if known.after == 0:
+            return 0
+        again = _Pass(version, 0, self._in_use(ns))  # what came below the place meanwhile
+        return self._rewrap_after(ns, again, kek)[0]
+
+    def _rewrap_after(self, ns: int, known: _Pass, kek: SecretKey) -> tuple[int, int]:
+        """How many keys were wrapped, and the last of them. The place saves reading what is done again."""
+        book, spaces, version = self._book, self._cache.namespaces, known.version
+        keks = {older: spaces.key(ns, older) for older in known.in_use if older < version}
         with book.write() as change:
-            rows = book.data_rows_where(
-                "ns = ?1 AND namespace_version < ?2 AND state <> 5 ORDER BY key_id LIMIT ?3",
-                (ns, version, KEYS_PER_STEP),
+            rows = book.data_rows_where(  # +ns: by key id, and not all of the namespace sorted at each step
+                "+ns = ?1 AND key_id > ?2 AND namespace_version < ?3 AND state <> 5 ORDER BY key_id LIMIT ?4",
+                (ns, known.after, version, KEYS_PER_STEP),
             )
             pairs: list[tuple[DataRow, DataRow]] = []
             for row in rows:
@@ -86,7 +110,7 @@ class NamespaceRotating:
                 change.replace_many(pairs)
         if pairs:
             self._cache.moved(change)
-        return len(pairs)
+        return len(pairs), rows[-1].key_id if rows else known.after
 
     def end_versions(self, ns: int, note: KeyNote) -> int:
         """Destroy the versions of a namespace key that wrap no data key any more; how many.
