@@ -186,8 +186,8 @@ class Front:
         if made is None:
             with self._lock:
                 node = rewrite(plan, self.names, form, expiring=expiring)
-            document = {"error": False, "statements": [{"node": node}]}
-            text, again = self._write(json.dumps(document))
+                document = json.dumps({"error": False, "statements": [{"node": node}]})
+            text, again = self._write(document)
             tree = json.loads(again)
             if tree.get("error") is not False or len(tree.get("statements", ())) != 1:
                 raise InternalError("a statement was not rewritten as it should have been")

@@ -7,7 +7,6 @@ runs it, which hold the caller's namespaces only, under names that cannot be gue
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -134,14 +133,17 @@ class Plan:
 
 
 def rewrite(plan: Plan, names: Names, form: str, *, expiring: bool) -> Tree:
-    """A tree that runs. ``form``: ``whole``, ``filter`` (rows that a TopK may choose from) or ``chosen``."""
+    """A tree that runs. ``form``: ``whole``, ``filter`` (rows that a TopK may choose from) or ``chosen``.
+
+    It shares its nodes with the plan: the next call changes them.
+    """
     top = plan.top
     for base in plan.walk.bases:
         here = top is not None and base is top.base and form != "whole"
         replacement = _reference(plan, base, names, form if here else "whole", expiring=expiring)
         base.node.clear()
         base.node.update(replacement)
-    node = copy.deepcopy(plan.node)
+    node = plan.node
     if form == "filter" and top is not None:
         where = node.get("where_clause")
         rows = [t.column(top.base.alias, names.rid), t.column(top.base.alias, names.place)]

@@ -34,6 +34,7 @@ from strongroom.recall.sql.describe import sample
 from strongroom.recall.sql.direct_run import answer_directly
 from strongroom.recall.sql.faults import translate
 from strongroom.recall.sql.front import Front
+from strongroom.recall.sql.grammar import Grammar
 from strongroom.recall.sql.plan import Learned, Variant, handles, narrowings
 from strongroom.recall.sql.request import Answer, Member, Request
 from strongroom.recall.sql.scope import Score
@@ -48,15 +49,6 @@ GROUPS_MAX: Final = 64  # groups of callers whose cursors are kept
 IDLE_MAX: Final = 4  # cursors kept for each
 BATCH_ROWS: Final = 10_000
 DEPTH_MIN: Final = 50  # as far as a search looks at least: the index misses fewer of the first ten
-_SERIALIZE: Final = (
-    "json_serialize_sql(CAST({} AS VARCHAR), skip_default := true, skip_empty := true, skip_null := true)"
-)
-_PARSE: Final = "SELECT " + _SERIALIZE.format("$1")
-_WRITE: Final = (
-    "SELECT d, "  # noqa: S608 - constants
-    + _SERIALIZE.format("d")
-    + " FROM (SELECT json_deserialize_sql(CAST($1 AS JSON)) AS d)"
-)
 
 
 class _Group:
@@ -77,34 +69,10 @@ class SqlEngine:
         self._watchdog = Watchdog(limits.sql_timeout_ms)
         self._lock = threading.Lock()
         self._groups: OrderedDict[tuple[object, ...], _Group] = OrderedDict()
-        self._parsers: deque[Any] = deque()
         self._scorers: dict[int, Sequence[Scorer]] = {}
-        self.front = Front(self._parse, self._write, limits, match_min=match_min)
+        self._grammar = Grammar(self._watchdog)
+        self.front = Front(self._grammar.parse, self._grammar.write, limits, match_min=match_min)
         store.offer_function(self.front.names.score, self._score, ["BIGINT", "INTEGER", "BIGINT"], "DOUBLE")
-
-    # -- parsing ------------------------------------------------------------------------------------
-    @contextmanager
-    def _parser(self) -> Iterator[Any]:
-        try:
-            cursor = self._parsers.pop()
-        except IndexError:
-            cursor = self._store.sql_cursor()
-        try:
-            with self._watchdog.watch(cursor):
-                yield cursor
-        except duckdb.Error as e:
-            raise translate(e, "", closed=self._store.closed) from None
-        finally:
-            self._parsers.append(cursor)
-
-    def _parse(self, statement: str) -> str:
-        with self._parser() as cursor:
-            return str(cursor.execute(_PARSE, [statement]).fetchone()[0])
-
-    def _write(self, tree: str) -> tuple[str, str]:
-        with self._parser() as cursor:
-            text, again = cursor.execute(_WRITE, [tree]).fetchone()
-            return str(text), str(again)
 
     # -- scores -------------------------------------------------------------------------------------
     def _score(self, rids: Any, places: Any, given: Any) -> Any:
@@ -406,7 +374,7 @@ class SqlEngine:
             for group in self._groups.values():
                 group.retired = True
                 _close_all(group.idle)
-        _close_all(self._parsers)
+        self._grammar.close()
 
 
 def _stream(cursor: Any, text: str, values: dict[str, Any]) -> tuple[tuple[SqlColumn, ...], Any]:
