@@ -52,7 +52,7 @@ def counting(monkeypatch: pytest.MonkeyPatch) -> Counting:
 
 
 def plan_of(session: Session, statement: str) -> Any:
-    return session._engine.indexes.sql.front.plan(statement, session.sql_extension.offer)
+    return session._engine.indexes.sql.front.plan(statement, session.sql_extension.offer, session._caller)
 
 
 def both(

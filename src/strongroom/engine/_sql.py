@@ -112,7 +112,7 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
         raise LimitExceededError("too many parameters", hint=f"at most {limits.sql_parameters_max}")
     entries = _authorized(call, request.statement, request.namespaces)
     started = perf_counter()
-    plan = engine.indexes.sql.front.plan(request.statement, request.extension.offer)
+    plan = engine.indexes.sql.front.plan(request.statement, request.extension.offer, call.caller)
     engine.metrics.step("sql_front", perf_counter() - started)
     if plan.walk.bases:
         refuse_statement(entries, plan)
@@ -151,7 +151,7 @@ def describe_sql(
 ) -> SqlDescription:
     engine = call.engine
     entries = _authorized(call, statement, None)
-    plan = engine.indexes.sql.front.plan(statement, extension.offer)
+    plan = engine.indexes.sql.front.plan(statement, extension.offer, call.caller)
     if plan.walk.bases:
         refuse_statement(entries, plan)
     types = sql.parameter_types(plan, tuple(str(t) for t in parameter_types))

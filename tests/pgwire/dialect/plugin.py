@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,19 +58,23 @@ def pytest_collection_modifyitems(session: Any, config: Any, items: list[Any]) -
     """Only the tests that are named in the file ``SUITE_ONLY``."""
     pytestplugin.pytest_collection_modifyitems(session, config, items)
     if chosen := os.environ["SUITE_ONLY"]:
-        with open(chosen, encoding="utf-8") as file:
-            wanted = set(file.read().splitlines())
+        wanted = set(Path(chosen).read_text("utf-8").splitlines())
         items[:] = [item for item in items if name_of(item) in wanted]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: Any, call: Any) -> Iterator[None]:
-    """One line for each test into the file of results: its name, outcome, questions asked, the error's text."""
+    """One line for each test into a file: its name, outcome, questions asked, the error's text."""
     report: Any = yield
     if report.when == "setup":
         questions[0] = 0
     if report.when == "call" or (report.when == "setup" and not report.passed):
-        text = "" if report.passed or call.excinfo is None else f"{call.excinfo.typename}: {call.excinfo.value}"
-        with open(os.environ["SUITE_RESULTS"], "a", encoding="utf-8") as out:
-            out.write("\t".join((name_of(item), report.outcome, str(questions[0]), " ".join(text.split())[:600])) + "\n")
+        text = (
+            "" if report.passed or call.excinfo is None else f"{call.excinfo.typename}: {call.excinfo.value}"
+        )
+        with Path(os.environ["SUITE_RESULTS"]).open("a", encoding="utf-8") as out:
+            out.write(
+                "\t".join((name_of(item), report.outcome, str(questions[0]), " ".join(text.split())[:600]))
+                + "\n"
+            )
     return report

@@ -23,7 +23,9 @@ from psycopg import ServerCursor, sql
 __all__ = ["Routed", "managing", "questions"]
 
 _READS: Final = re.compile(r"(?:\s|\(|--[^\n]*\n)*(select|with|values|show|explain|table)\b", re.IGNORECASE)
-_CHANGES: Final = re.compile(r"\b(insert\s+into|update|delete\s+from|nextval|into\s+temp\w*)\b", re.IGNORECASE)
+_CHANGES: Final = re.compile(
+    r"\b(insert\s+into|update|delete\s+from|nextval|into\s+temp\w*)\b", re.IGNORECASE
+)
 _BOTH: Final = re.compile(r"\s*(savepoint|release|rollback|begin|commit|set|start)\b", re.IGNORECASE)
 _WITH: Final = re.compile(r"\s*with\s+(recursive\s+)?", re.IGNORECASE)
 _SCHEMA: Final = re.compile(r'\btest_schema\.(?:"([^"]+)"|(\w+))')
@@ -38,7 +40,6 @@ _TABLES: Final = """
 
 _managing = 0
 questions = [0]  # how many statements the server that is looked at was asked
-
 
 
 @contextmanager

@@ -286,6 +286,8 @@ class Expressions:
         if name in ("replace", "regexp_replace", "translate"):
             for argument in as_list(expr.get("arguments", []))[2:3]:
                 inserted = argument.get("expression", {})
+                while inserted.get("class") == "CAST":
+                    inserted = inserted.get("child", {})
                 if inserted.get("class") not in ("CONSTANT", "PARAMETER"):
                     raise t.unsupported(f"{name} with an insertion that is not constant")
         if name in GROWING:

@@ -142,6 +142,7 @@ EMPTY_TABLES: Final[Mapping[str, str]] = {
     "pg_extension": """oid:o extname:t extowner:o extnamespace:o extrelocatable:b extversion:t extconfig:O
         extcondition:T""",
     "pg_available_extensions": "name:t default_version:t installed_version:t comment:t",
+    "pg_policies": """schemaname:t tablename:t policyname:t permissive:t roles:T cmd:t qual:t with_check:t""",
     "pg_event_trigger": """oid:o evtname:t evtevent:t evtowner:o evtfoid:o evtenabled:t evttags:T""",
     "pg_conversion": """oid:o conname:t connamespace:o conowner:o conforencoding:i contoencoding:i conproc:t
         condefault:b""",
@@ -432,6 +433,7 @@ MACROS: Final = (
     "_pg_expandarray(a) AS unnest(list_transform(a, lambda v, i: {'x': v, 'n': i}))",
     "array_upper(a, b) AS len(a)",
     "array_lower(a, b) AS 1",
+    'parse_ident(a) AS regexp_extract_all(a, \'"[^"]+"|[^."]+\')',
     "pg_size_bytes(a) AS CAST(NULL AS BIGINT)",
 )
 TABLE_MACROS: Final = (

@@ -22,13 +22,20 @@ _OUT_BYTES: Final = 64 * 1024
 class Channel:
     """Output in pieces, and work in other threads that can be cancelled."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, statement_bytes_max: int) -> None:
         self._settings = settings
+        self._statement_bytes_max = statement_bytes_max
         self._transaction = Transaction(settings)
         self._out: list[bytes] = []
         self._out_size = 0
         self._current: SqlCancel | None = None
         self._reason = ""
+
+    def _measure(self, sql: str, times: int = 1) -> None:
+        """Raises: PgError: 54000, before anything looks at a text that is too long."""
+        if len(sql) > self._statement_bytes_max * times:
+            hint = f"at most {self._statement_bytes_max} bytes"
+            raise PgError("54000", "the statement is too long", hint=hint)
 
     def _put(self, data: bytes) -> None:
         self._out.append(data)

@@ -12,10 +12,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from strongroom.servers.pgwire._errors import PgError
+from strongroom.servers.pgwire._plan import Prepared, parse_declare
 from strongroom.servers.pgwire._rows import Column, Row, RowEncoder
 from strongroom.servers.pgwire._scan import Statement, Token, name_of, split, string_value
 
-__all__ = ["CopyOut", "CopyWriter", "inner_query", "parse_copy"]
+__all__ = ["CopyOut", "CopyWriter", "inner_query", "parse_copy", "query_inside"]
 
 _HEADER: Final = b"PGCOPY\n\xff\r\n\x00" + bytes(8)
 _TRAILER: Final = b"\xff\xff"
@@ -274,3 +275,10 @@ class CopyWriter:
         if escape != quote:
             body = body.replace(quote, escape + quote)
         return quote + body + quote
+
+
+def query_inside(prepared: Prepared) -> Statement:
+    """The query that a statement carries: of DECLARE and COPY what stands in them, else itself."""
+    if prepared.kind == "declare":
+        return parse_declare(prepared.statement).query
+    return inner_query(parse_copy(prepared.statement)) if prepared.kind == "copy" else prepared.statement

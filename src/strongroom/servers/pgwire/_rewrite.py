@@ -12,6 +12,7 @@ from typing import Final
 
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._scan import Statement, Token, name_of, string_value
+from strongroom.servers.pgwire._spellings import Spellings, quoted
 
 __all__ = ["Constants", "Rewritten", "quoted", "rewrite"]
 
@@ -49,6 +50,7 @@ _FUNCTIONS: Final = frozenset(
         "quote_ident",
         "quote_literal",
         "quote_nullable",
+        "parse_ident",
         "generate_subscripts",
     ]
 )
@@ -70,6 +72,9 @@ _TYPES: Final = {
     ),
 }  # fmt: skip
 _RENAMED: Final = {"json_build_object": "json_object", "format": "pg_format"}
+_TYPE_TOKENS_MAX: Final = 24
+_OPERATOR_TOKENS_MAX: Final = 24
+_REG_CASTS_MAX: Final = 256
 _KIND: Final = {"regprocedure": "regproc"}
 _FROM: Final = frozenset({"FROM", "JOIN"})
 _FROM_ENDS: Final = frozenset(
@@ -108,11 +113,6 @@ class Rewritten:
     catalog: bool
     settings: tuple[tuple[str, str], ...] = ()
     mixed: bool = False
-
-
-def quoted(value: str | int) -> str:
-    """A literal."""
-    return str(value) if isinstance(value, int) else "'" + value.replace("'", "''") + "'"
 
 
 def rewrite(statement: Statement, constants: Constants) -> Rewritten:
@@ -160,22 +160,18 @@ def _names_data(tokens: Sequence[Token], names: Sequence[str | None]) -> bool:
     return False
 
 
-class _Writer:
+class _Writer(Spellings):
     def __init__(
         self, statement: Statement, names: Sequence[str | None], constants: Constants, catalog: bool
     ) -> None:
-        self._statement = statement
-        self._tokens = statement.tokens
-        self._names = names
+        super().__init__(statement, names)
         self._constants = constants
         self._catalog = catalog
-        self._out: list[str] = []  # one text for each token; replaced ones become empty
         self._settings: list[tuple[str, str]] = []
-        self._changed = False
+        self._reg_casts = 0
 
     def run(self) -> Rewritten:
         tokens = self._tokens
-        self._out = [t.text for t in tokens]
         index = 0
         while index < len(tokens):
             index = self._one(index)
@@ -189,20 +185,17 @@ class _Writer:
             end = token.end
         return Rewritten("".join(parts), self._catalog, tuple(self._settings))
 
-    def _put(self, index: int, text: str) -> None:
-        self._out[index] = text
-        self._changed = True
-
-    def _text(self, index: int) -> str:
-        return self._tokens[index].text if 0 <= index < len(self._tokens) else ""
-
     def _one(self, index: int) -> int:
         """Look at one token; the index of the next to look at."""
         token, name = self._tokens[index], self._names[index]
         if token.kind == "cast":
             return self._cast(index)
+        if token.text == "#":
+            return self._hash(index)
         if name is None:
             return index + 1
+        if token.kind == "word":
+            self._refuse(index)
         if self._text(index + 1) == ".":
             return self._prefix(index, name)
         if name == "operator" and self._text(index + 1) == "(":
@@ -237,11 +230,12 @@ class _Writer:
         """OPERATOR(pg_catalog.~) is ``~``."""
         end = index + 2
         symbols: list[str] = []
-        while end < len(self._tokens) and self._text(end) != ")":
+        last = min(len(self._tokens), index + _OPERATOR_TOKENS_MAX)
+        while end < last and self._text(end) != ")":
             if self._tokens[end].kind == "other" and self._text(end) != ".":
                 symbols.append(self._text(end))
             end += 1
-        if not symbols or end >= len(self._tokens):
+        if not symbols or end >= last:
             return index + 1
         for i in range(index, end + 1):
             self._put(i, "")
@@ -256,6 +250,14 @@ class _Writer:
             self._put(index, quoted(self._constants.values(name)))
         elif called and self._catalog and name in _RENAMED:
             self._put(index, _RENAMED[name])
+        elif called and name == "date_bin":
+            self._put(index, "time_bucket")
+        elif called and self._catalog and name == "string_to_array":
+            self._as_subquery(index)
+        elif name == "interval":
+            self._precision(index)
+        elif called and name == "make_interval":
+            return self._make_interval(index)
         elif called and name in _INLINE:
             return self._inline(index, name)
         return index + 1
@@ -314,19 +316,21 @@ class _Writer:
             self._put(at, _TYPES[name])
         elif self._catalog and self._text(at + 1) == "[" and self._text(at + 2) == "]":
             self._array_literal(index - 1)
+        else:
+            if name == "interval":
+                self._precision(at)
+            listed = self._text(at + 1) == "[" and self._text(at + 2) == "]"
+            self._literal(index - 1, at, at + 3 if listed else at + 1)
         return at + 1
 
     def _cast_call(self, index: int) -> int:
         """CAST(x AS regclass), and CAST to a type that has another name here."""
-        depth, end = 0, index + 1
-        while end < len(self._tokens):
-            depth += (self._text(end) == "(") - (self._text(end) == ")")
-            if not depth:
-                break
-            end += 1
+        end = self._closing(index + 1)
         at = end - 1
-        while at > index and self._tokens[at].upper != "AS":
+        while at > max(index, end - _TYPE_TOKENS_MAX) and self._tokens[at].upper != "AS":
             at -= 1
+        if self._upper(at) != "AS":
+            return index + 1
         name = self._names[end - 1] if end - 1 > at > index else None
         if name in _REG:
             operand = range(index + 2, at)
@@ -338,6 +342,8 @@ class _Writer:
             for i in range(at + 1, end - 1):
                 self._put(i, "")
             self._put(end - 1, _TYPES[name])
+        elif at == index + 3 and end < len(self._tokens):  # CAST('...' AS type)
+            self._literal(index + 2, at + 1, end)
         return index + 1
 
     def _array_literal(self, index: int) -> None:
@@ -348,6 +354,9 @@ class _Writer:
 
     def _regtype(self, cast: int, at: int, name: str) -> None:
         """``x::regclass``: of a text its object id, of an object id its name."""
+        self._reg_casts += 1
+        if self._reg_casts > _REG_CASTS_MAX:
+            raise PgError("54000", "too many casts to names of objects")
         start = self._operand(cast)
         operand = self._tokens[start:cast]
         textual = any(t.kind in ("string", "param") for t in operand) or any(
@@ -361,26 +370,3 @@ class _Writer:
         if textual and self._text(at + 1) == "::" and self._names[at + 2] in ("text", "varchar"):
             self._out[start] = f"name_of_{kind}(" + self._out[start]
             self._put(at, "))")
-
-    def _operand(self, cast: int) -> int:
-        """Where the operand of a postfix cast begins."""
-        at = cast - 1
-        if self._text(at) in (")", "]"):
-            depth = 0
-            while at >= 0:
-                depth += (self._text(at) in (")", "]")) - (self._text(at) in ("(", "["))
-                if depth == 0:
-                    break
-                at -= 1
-            if self._names[at - 1] is not None and self._tokens[at - 1].upper not in (
-                "IN",
-                "ANY",
-                "AND",
-                "OR",
-            ):
-                at -= 1
-        while at >= 2 and self._text(at - 1) == "." and self._names[at - 2] is not None:
-            at -= 2
-        if at >= 2 and self._tokens[at - 1].kind == "cast":  # a::oid::regclass
-            return self._operand(at - 1)
-        return max(at, 0)

@@ -66,6 +66,7 @@ class PgwireServer:
         log: Log,
     ) -> None:
         self.config = _checked(config.pgwire)
+        self.statement_bytes_max = config.limits.sql_bytes_max
         self.log = log
         self.workers = workers
         self.metrics = WireMetrics(engine.metrics.registry)
@@ -285,6 +286,7 @@ class _Connection(asyncio.Protocol):
                 lambda settings: Queries(
                     started.session, server.door.catalog, settings, started.user, started.process_id
                 ),
+                statement_bytes_max=server.statement_bytes_max,
             )
             await self._drive(self._conversation.run())
         except PgError as e:

@@ -17,7 +17,7 @@ from strongroom.model import SqlCancel
 from strongroom.servers.pgwire import _messages as m
 from strongroom.servers.pgwire._by_name import ByName
 from strongroom.servers.pgwire._commands import Answer, check_allowed, run_command, show_columns
-from strongroom.servers.pgwire._copy import CopyWriter, inner_query, parse_copy
+from strongroom.servers.pgwire._copy import CopyWriter, inner_query, parse_copy, query_inside
 from strongroom.servers.pgwire._decode import decode
 from strongroom.servers.pgwire._effects import (
     IdleTimeoutError,
@@ -37,12 +37,13 @@ from strongroom.servers.pgwire._plan import (
 )
 from strongroom.servers.pgwire._queries import Queries
 from strongroom.servers.pgwire._rows import CHUNK_ROWS, RowEncoder, Source, formats_for, listed
-from strongroom.servers.pgwire._scan import Statement, split
+from strongroom.servers.pgwire._scan import split
 from strongroom.servers.pgwire._settings import REPORTED, Settings
 from strongroom.servers.pgwire._startup import Started
 
 _ALL: Final = 2**62
 _STATEMENTS_PER_QUERY_MAX: Final = 1_000
+_QUERY_STATEMENTS: Final = 16  # of the greatest length, in one message of the simple protocol
 
 
 class Conversation(ByName):
@@ -54,8 +55,10 @@ class Conversation(ByName):
         started: Started,
         config: PgwireConfig,
         make_queries: Callable[[Settings], Queries],
+        *,
+        statement_bytes_max: int = 64 * 1024,
     ) -> None:
-        super().__init__(Settings(started.user))
+        super().__init__(Settings(started.user), statement_bytes_max)
         self._inbox = inbox
         self._started = started
         self._config = config
@@ -154,6 +157,7 @@ class Conversation(ByName):
     def _simple(self, sql: str) -> Steps[None]:
         self._statements.pop("", None)
         self._drop_portal("")
+        self._measure(sql, _QUERY_STATEMENTS)
         found = split(sql)
         if len(found) > _STATEMENTS_PER_QUERY_MAX:
             raise PgError("54000", "too many statements in one query")
@@ -161,6 +165,7 @@ class Conversation(ByName):
             self._put(m.EMPTY_QUERY)
         for statement in found:
             try:
+                self._measure(statement.text)
                 portal = Portal(plan_statement(statement))
                 yield from self._execute(portal, 0, describe=True)
             except PgError as e:
@@ -177,6 +182,7 @@ class Conversation(ByName):
             raise PgError("42P05", "prepared statement already exists")
         if len(self._statements) >= self._config.statements_max:
             raise PgError("53400", "too many prepared statements")
+        self._measure(message.sql)
         prepared = plan(message.sql, message.types)
         if prepared.kind != "empty":
             check_allowed(self._transaction, prepared.statement)
@@ -242,7 +248,7 @@ class Conversation(ByName):
             yield from self._describe(named)
             prepared.columns = named.columns
         elif prepared.kind in ("query", "declare", "copy"):
-            inner = _inner(prepared)
+            inner = query_inside(prepared)
             types, columns = yield from self._work(
                 SqlCancel(), lambda: self._queries.describe(inner, prepared.declared)
             )
@@ -481,13 +487,6 @@ class Conversation(ByName):
             self._put(m.copy_data(part))
         self._put(m.COPY_DONE)
         self._put(m.complete(f"COPY {count}"))
-
-
-def _inner(prepared: Prepared) -> Statement:
-    """The query inside a statement."""
-    if prepared.kind == "declare":
-        return parse_declare(prepared.statement).query
-    return inner_query(parse_copy(prepared.statement)) if prepared.kind == "copy" else prepared.statement
 
 
 _HANDLERS: Final[dict[int, Callable[[Conversation, bytes], Steps[None]]]] = {
