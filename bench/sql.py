@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
@@ -156,8 +156,9 @@ def _fill_bare(state: State) -> None:
 
     engine = state["engine"]
     index = engine.indexes.ready(engine.registry.get(stores.NAMESPACE))
-    with engine.indexes._columnar.cursor() as cursor:
-        rows = cursor.sql(f"SELECT kind, agent_id, importance FROM {index.table.qualified}").to_arrow_table()
+    table = index.table.qualified  # waits for the columns, after a start from a snapshot
+    with closing(engine.indexes._columnar.sql_cursor()) as cursor:
+        rows = cursor.sql(f"SELECT kind, agent_id, importance FROM {table}").to_arrow_table()
     bare = state["bare"] = duckdb.connect(":memory:", config={"threads": "2"})
     bare.register("arriving", rows)
     bare.execute("CREATE TABLE memories AS SELECT * FROM arriving")
