@@ -35,6 +35,8 @@ SAME: Sequence[tuple[str, Sequence[Any]]] = [
     ("SELECT make_interval(secs => 86404.5), make_interval(0, 0, 1, 2), make_interval(days => 1 + 2)", ()),
     ("SELECT CAST('1 day 00:00:05' AS interval(6)), '2 days'::interval(0)", ()),
     ("SELECT regexp_replace('memory', %s::varchar, %s::varchar)", ("m", "M")),
+    ("SELECT date_bin('15 minutes', '2026-02-11 15:44:17+00'::timestamptz, '2001-01-01')", ()),
+    ("SELECT date_bin('5 minutes', '2026-02-11 15:44:17+00'::timestamptz, 'epoch')", ()),
     ("SELECT 'a''b' || '#>>', '# no operator', 'FOR UPDATE'", ()),
 ]
 

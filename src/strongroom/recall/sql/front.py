@@ -56,7 +56,11 @@ _INSTEAD: Final = {
 }
 
 _NEVER: Final = frozenset({"lock", "do", "cluster", "reindex", "refresh", "reassign", "import", "notify"})
-_OPTIONS: Final = re.compile(r"\s*explain\s*(?:\(|analyze\b|verbose\b)", re.ASCII | re.IGNORECASE)
+_OPTIONS: Final = re.compile(
+    r"\s*explain\s*(?:\(\s*(?:format|analyze|verbose|costs|buffers|timing|summary|settings|wal)\b"
+    r"|analyze\b|verbose\b)",
+    re.ASCII | re.IGNORECASE,
+)
 
 Parse = Callable[[str], str]
 Write = Callable[[str], tuple[str, str]]
@@ -115,6 +119,10 @@ class Front:
 
     def _check(self, statement: str, offer: Offer) -> Plan:
         self._check_text(statement)
+        if _OPTIONS.match(statement):
+            raise SqlForbiddenError(
+                "EXPLAIN has no options here", hint="EXPLAIN SELECT ...", sqlstate="0A000"
+            )
         explain = _EXPLAIN.match(statement)
         node = self._read(statement[explain.end() :] if explain else statement)
         walk = Walk(
@@ -222,8 +230,6 @@ def _refused(statement: str, document: Any) -> SqlError:
     word = lead.group(1).lower() if lead else ""
     if word in _NEVER:
         return SqlForbiddenError("only SELECT is possible: SQL reads the store and changes nothing")
-    if word == "explain" and _OPTIONS.match(statement):
-        return SqlForbiddenError("EXPLAIN has no options here", hint="EXPLAIN SELECT ...", sqlstate="0A000")
     if word not in _READS and word != "explain" and "SELECT" in str(document.get("error_message", "")):
         return SqlForbiddenError(
             "only SELECT is possible: SQL reads the store and changes nothing", hint=_INSTEAD.get(word)

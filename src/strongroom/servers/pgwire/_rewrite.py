@@ -251,7 +251,7 @@ class _Writer(Spellings):
         elif called and self._catalog and name in _RENAMED:
             self._put(index, _RENAMED[name])
         elif called and name == "date_bin":
-            self._put(index, "time_bucket")
+            self._date_bin(index)
         elif called and self._catalog and name == "string_to_array":
             self._as_subquery(index)
         elif name == "interval":

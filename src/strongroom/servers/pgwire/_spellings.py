@@ -222,6 +222,13 @@ class Spellings:
         self._put(alias, f"AS {self._text(alias)}) {self._text(alias)}")
         self._put(alias - 1, ")")
 
+    def _date_bin(self, index: int) -> None:
+        """``date_bin(stride, time, 'origin')``: a text as origin would be taken for a time zone."""
+        self._put(index, "time_bucket")
+        last = self._closing(index + 1) - 1
+        if last < len(self._tokens) - 1 and self._tokens[last].kind == "string":
+            self._put(last, f"CAST({self._out[last]} AS timestamptz)")
+
     # -- make_interval ------------------------------------------------------------------------------------
     def _make_interval(self, index: int) -> int:
         """``make_interval(days => x, ...)`` as a sum; the index of the next token to look at."""
