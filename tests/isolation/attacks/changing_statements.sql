@@ -180,7 +180,7 @@ REVOKE ALL ON memories FROM public
 --! 42601
 LISTEN x
 
---! 42601
+--! 25006
 LOCK TABLE memories
 
 --! 42P01
@@ -192,10 +192,10 @@ SELECT * INTO t FROM {{foreign}}
 --! 42601
 SELECT content FROM memories FOR UPDATE
 
---! 42601
+--! 25006
 DO $$ BEGIN END $$
 
---! 42601
+--! 25006
 CLUSTER memories
 
 --! 42601

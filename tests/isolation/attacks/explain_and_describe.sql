@@ -6,22 +6,22 @@ EXPLAIN SELECT * FROM memories
 --! 42P01
 EXPLAIN SELECT * FROM {{foreign}}
 
---! 25006
+--! 0A000
 EXPLAIN ANALYZE SELECT * FROM memories
 
---! 42601
+--! 0A000
 EXPLAIN (ANALYZE) SELECT * FROM memories
 
---! 42601
+--! 0A000
 EXPLAIN (FORMAT json) SELECT * FROM memories
 
---! 42601
+--! 0A000
 EXPLAIN (FORMAT html) SELECT * FROM memories
 
---! 42601
+--! 0A000
 EXPLAIN VERBOSE SELECT * FROM memories
 
---! 25006
+--! 0A000
 EXPLAIN ANALYZE SELECT * FROM {{foreign}}
 
 --! 25006
