@@ -105,11 +105,7 @@ def _searches(options: Options) -> list[Row]:
             for name, given in _CASES.items():
                 times[name].repeats.append(child.call(stores.search_block, corpus.queries, **given)[0])
         recall = child.call(_hybrid_recall, corpus.queries)
-    rows = [
-        Row(
-            "embedding of a question alone, between searches of nothing else", floor.show(), data=floor.data()
-        )
-    ]
+    rows = [Row("embedding of a question alone", floor.show(), data=floor.data())]
     for name, timed in times.items():
         row = Row(f"search() {name}, {options.rows:,} memories", timed.show(), data=timed.data())
         if name in recall:

@@ -48,6 +48,10 @@ def warm(handle, queries):
         index.vectors._sample_at_s = 0.0
         index.vectors.tend()
         index.wait_idle()
+    handle.engine.indexes.tend()  # what was learnt goes into a snapshot, now and not while it is timed
+    writer = handle.engine.indexes._keeper._writer
+    if writer is not None:
+        writer.join()
 
 
 def reopen(path):
