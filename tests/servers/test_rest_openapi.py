@@ -22,6 +22,7 @@ DESCRIPTION = create_app(None, Config(), version="test").openapi()  # type: igno
 LOCAL = {
     "audit_follow",
     "check",
+    "check_standing",  # for surfaces that hand out an answer in parts
     "escrow_add",
     "escrow_status",
     "key_import_begin",
@@ -116,6 +117,7 @@ def test_every_method_of_a_session_has_its_route():
         "audit_consistency": "GET /v1/audit/consistency/{old_size}",
         "audit_export": "POST /v1/audit:export",
         "audit_key": "GET /v1/audit/keys",
+        "audit_key_changes": "GET /v1/audit/key-changes",
         "audit_proof": "GET /v1/audit/proofs/{seq}",
         "audit_query": "POST /v1/audit:query",
         "sql": "POST /v1/sql",
