@@ -24,10 +24,11 @@ from strongroom.model import Memory, MemoryDraft, Scope
 
 NS = "client/basics"
 ROOT = Path(__file__).resolve().parents[2]
-# They work on the files of the directory, beside which the operator sits.
+# They work on the files of the directory, beside which the operator sits, or serve a surface.
 LOCAL = {
     "audit_follow",
     "check",
+    "check_standing",
     "escrow_add",
     "escrow_status",
     "key_import_begin",
