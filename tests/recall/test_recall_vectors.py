@@ -506,3 +506,19 @@ def test_lists_are_made_again_when_growth_is_worth_finer_ones() -> None:
     assert grown(6_100) == 256 and lane._trained_rows == 6_100  # doubled
     assert grown(9_200) == 512 and lane._trained_rows == 9_200
     lane.close()
+
+
+def test_of_few_sampled_questions_more_neighbours_are_wanted() -> None:
+    """Forty-eight questions hold few of the hard ones: until many were sampled, the tail counts for more."""
+    rng = np.random.default_rng(8)
+    ranks = np.sort(rng.exponential(40, (REAL_MIN, 800)).astype(np.int64), axis=1)[:, ::-1]
+    samples = Samples(Reach((16, 20, 24, 28)))
+    samples.add(ranks)
+    few = samples.reach(1_000, Reach((16, 20, 24, 28)))
+    assert samples.are_real and not samples.are_complete
+    for _ in range(3):
+        samples.add(ranks)
+    many = samples.reach(1_000, few)
+    assert samples.are_complete
+    assert few.probes(10) > many.probes(10)
+    assert np.mean(ranks[:, :10] < many.probes(10)) >= 0.99

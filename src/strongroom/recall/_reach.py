@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from math import log
+from math import log, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from strongroom.recall._ivf import InvertedLists, Rids, Rows
 
 RECALL_WANTED = 0.99  # of the true ten, fifty ... over the sampled questions; others find a little less
+# ... of SAMPLES_MAX of them. Of fewer, some of the hard ones are missing by chance, and more is wanted.
 DEPTHS = (10, 50, 200, 800)
 SAMPLES_MAX = 192  # the newest questions whose truth is known
 REAL_MIN = (
@@ -86,14 +87,20 @@ class Samples:
         """Whether enough real questions were sampled."""
         return not self._pretended and len(self._ranks) >= REAL_MIN
 
+    @property
+    def are_complete(self) -> bool:
+        """Whether as many real questions were sampled as are kept."""
+        return not self._pretended and len(self._ranks) == SAMPLES_MAX
+
     def reach(self, lists: int, used: Reach) -> Reach:
         """What finds the wanted share; ``recall``: the share that ``used`` finds of the true ten, if real."""
         ranks = np.stack(self._ranks)
+        share = 1.0 - (1.0 - RECALL_WANTED) * sqrt(len(ranks) / SAMPLES_MAX)
         least = min(PROBES_MIN, lists)
         curve: list[int] = []
         for depth in DEPTHS:
             sorted_ = np.sort(ranks[:, :depth], axis=None)
-            wanted = int(sorted_[min(len(sorted_) - 1, int(RECALL_WANTED * len(sorted_)))]) + 1
+            wanted = int(sorted_[min(len(sorted_) - 1, int(share * len(sorted_)))]) + 1
             least = max(least, wanted)
             curve.append(min(lists, least))
         if not self.are_real and not self._pretended:

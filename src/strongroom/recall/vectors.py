@@ -58,7 +58,7 @@ QUESTIONS_MAX = 256  # that are remembered until their truth is looked up
 SAMPLE_QUESTIONS = 8
 SAMPLE_INTERVAL_S = 20.0
 SAMPLE_DUTY = 200  # a sample is not taken more often than this many times as long as it took
-EARLY = 10  # so many times sooner as long as too few real questions were sampled
+EARLY = 10  # so many times sooner as long as fewer real questions were sampled than are kept
 
 _log = logging.getLogger(__name__)
 _SEED = 0x5EED
@@ -457,7 +457,7 @@ class VectorLane:
             self._reach = self._samples.reach(lists.lists, self._reach)
         took = time.monotonic() - started
         pause_s = max(SAMPLE_INTERVAL_S, SAMPLE_DUTY * took)
-        self._sample_at_s = time.monotonic() + (pause_s if self._samples.are_real else pause_s / EARLY)
+        self._sample_at_s = time.monotonic() + (pause_s if self._samples.are_complete else pause_s / EARLY)
 
     def wait_built(self, timeout_s: float | None = None) -> bool:
         """Wait for a build that runs; False when the time was up."""
