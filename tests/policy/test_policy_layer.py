@@ -141,6 +141,19 @@ def test_the_three_layers_must_all_agree(stage: Stage) -> None:
         s.policy_explain(ids["ok"], "read", namespace=NS)
 
 
+def test_an_explanation_tells_policies_that_permit_from_those_that_forbid(stage: Stage) -> None:
+    """Both have a part in which rows are seen; only one of them permits."""
+    stage.policies(
+        '@id("all") permit(principal, action, resource);'
+        '@id("not drafts") forbid(principal, action, resource is Memory) when { resource.kind == "draft" };'
+    )
+    key_id = stage.room.keys_create("k", "read-write", ["acme/*"])[0].key_id
+    told = stage.room.policy_explain(key_id, "search", namespace=NS)
+    assert told.allowed and set(told.policies) == {"all", "not drafts"} and "'draft'" in told.rows
+    reason = "permitted by policy 'all', but for rows that policy 'not drafts' forbids"
+    assert told.layers[-1].reason == reason
+
+
 def test_namespaces_without_a_permitted_row_are_out_of_reach(stage: Stage) -> None:
     """An exact name is refused the same whether it exists or not; a pattern passes it over."""
     stage.policies('@id("a") permit(principal, action, resource in Namespace::"acme");')

@@ -123,7 +123,11 @@ def _joined(
         names = ", ".join(f"'{i}'" for i in refusing.policies)
         return NONE, refusing.policies, f"policy {names} forbids it" if names else "no policy permits it"
     ids = tuple(dict.fromkeys(i for f in found for i in f.policies))
-    return rows, ids, f"permitted by policy {', '.join(repr(i) for i in ids)}"
+    against = {p.id for f in found for p in f.leftovers if p.forbids}
+    reason = f"permitted by policy {', '.join(repr(i) for i in ids if i not in against)}"
+    if against:
+        reason += f", but for rows that policy {', '.join(repr(i) for i in ids if i in against)} forbids"
+    return rows, ids, reason
 
 
 def _answer(decision: Decision, allowed: bool, reason: str, policies: tuple[str, ...]) -> Answer:
