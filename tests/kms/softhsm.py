@@ -68,7 +68,11 @@ class SoftHsm:
 
     def session(self) -> Any:
         """A session for the tests; close it before a provider opens its own: a login is of the process."""
-        return self.library.get_token(token_label=TOKENS[0]).open(user_pin=PIN, rw=True)
+        token = self.library.get_token(token_label=TOKENS[0])
+        try:
+            return token.open(user_pin=PIN, rw=True)
+        except pkcs11.exceptions.UserAlreadyLoggedIn:  # a provider just closed is still at work
+            return token.open(rw=True)  # all sessions of a process share its login
 
     def new_key(self, label: str | None = None, *, key_id: bytes = b"\x01", **template: Any) -> str:
         label = label or f"k-{secrets.token_hex(6)}"
