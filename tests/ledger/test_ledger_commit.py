@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import uuid
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.ledger.ledger_hooks import DEAD, LIVE, A, M, SumHooks, V, assert_whole, memory, tombstone, vector
@@ -52,6 +54,42 @@ def test_a_batch_is_refused_when_what_it_relies_on_has_changed(ledger: SqliteLed
             ledger.commit(WriteBatch(puts=[memory(1, b"c" * 16)], relies_on=stale, audit=[b"entry"]))
     assert ledger.get(1, b"c" * 16) is None and ledger.audit_count() == 0
     ledger.commit(WriteBatch(puts=[memory(1, b"c" * 16)], relies_on=4))
+    assert_whole(ledger)
+
+
+def test_work_that_fails_half_way_for_any_reason_leaves_nothing_and_spoils_no_neighbour(
+    ledger: SqliteLedger,
+) -> None:
+    """A fault that nobody foresaw, after a row was written: the row is not there, others' are."""
+
+    def job(connection: Any) -> int:
+        connection.execute("UPDATE record SET version = 99 WHERE ns = 1")
+        raise ZeroDivisionError
+
+    stored(ledger)
+    barrier, errors = threading.Barrier(9), []
+
+    def neighbour(n: int) -> None:
+        barrier.wait()
+        ledger.commit(WriteBatch(puts=[memory(1, bytes([n]) * 16)]))
+
+    def faulty() -> None:
+        barrier.wait()
+        for _ in range(20):
+            try:
+                ledger._group.submit(job)
+            except ZeroDivisionError as e:
+                errors.append(e)
+
+    threads = [threading.Thread(target=neighbour, args=(n,)) for n in range(1, 9)]
+    threads.append(threading.Thread(target=faulty))
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 20
+    assert len(ledger.changes(1, 0, 100)) == 9
+    assert all(row.version != 99 for row in ledger.changes(1, 0, 100))
     assert_whole(ledger)
 
 

@@ -359,10 +359,8 @@ class Transaction:
             raise
         except apsw.Error as e:
             raise HalfWrittenError(translate(e)) from None
-        except (TypeError, OverflowError, ValueError):
-            raise HalfWrittenError(
-                InvalidInputError("a value of a row is of the wrong type or size")
-            ) from None
+        except (*_MISFITS, ValueError):
+            raise HalfWrittenError(InvalidInputError(_MISFIT)) from None
         for ns, scratch in plan.spaces.items():
             self._merge(ns, scratch)
         if last_audit is not None:
@@ -372,7 +370,25 @@ class Transaction:
     def run(
         self, work: WriteBatch | ResealBatch | ResetHead | Rebase | Callable[[apsw.Connection], int]
     ) -> list[int] | int:
-        """Apply a batch, or let a job of the ledger itself write."""
+        """Apply a batch, or let a job of the ledger itself write.
+
+        Raises:
+            HalfWrittenError: it failed after it had begun to write: the whole transaction has to be rolled
+            back. apsw.Error: the storage failed. What the work raises otherwise: nothing was written.
+        """
+        before = self.connection.total_changes()
+        try:
+            return self._run(work)
+        except (apsw.Error, HalfWrittenError):
+            raise
+        except Exception as e:  # whatever it is: half of a work must not be committed with that of others
+            if self.connection.total_changes() != before:
+                raise HalfWrittenError(e) from None
+            raise
+
+    def _run(
+        self, work: WriteBatch | ResealBatch | ResetHead | Rebase | Callable[[apsw.Connection], int]
+    ) -> list[int] | int:
         if isinstance(work, WriteBatch):
             return self.apply(work)
         if isinstance(work, ResealBatch):
@@ -473,7 +489,7 @@ class Transaction:
             head = self.hooks.advance_head(
                 space.ns, space.head, space.seq_before, space.seq, space.removed, space.added
             )
-        except Exception as e:  # noqa: BLE001 (a hook's error goes to the caller who waits, as it is)
+        except Exception as e:  # noqa: BLE001 (a hook's: heads are half advanced, and the caller gets it as it is)
             raise HalfWrittenError(e) from None
         if space.is_new:
             self.connection.execute(_ADD_SPACE, (space.ns, space.seq, head))

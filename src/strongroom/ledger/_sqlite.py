@@ -194,7 +194,7 @@ class SqliteLedger(Waves):
                     done.append((ticket, transaction.run(ticket.work)))
                 except (apsw.Error, HalfWrittenError):
                     raise
-                except Exception as e:  # noqa: BLE001 (checks and hooks: it belongs to the caller who waits)
+                except Exception as e:  # noqa: BLE001 (nothing was written: it is this caller's own, as it is)
                     ticket.fail(e)
             start = len(tickets)
             room = self._config.group_items_max - start
