@@ -256,6 +256,28 @@ def test_a_broken_model_is_500_without_its_words_and_does_not_stop_the_service()
     assert "canary" not in broken.text
 
 
+def test_a_model_that_breaks_its_contract_is_500_and_its_numbers_go_to_nobody() -> None:
+    """A row too few, another type, a vector of nothing: none is handed on as an embedding."""
+    for answer in (np.zeros((0, 8), np.float32), np.ones((1, 8), np.float64)):
+        model = FakeModel()
+        model.embed = lambda texts, answer=answer: answer  # type: ignore[method-assign]
+        assert post(model, {"model": "fake", "input": "x"}).status_code == 500
+
+
+def test_a_fault_of_the_service_itself_is_answered_and_logged_by_type(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever fails between the queue and the model, who waits gets an answer."""
+
+    async def fault(self: MicroBatcher, batch: object) -> None:
+        raise ZeroDivisionError("canary-52")
+
+    monkeypatch.setattr(MicroBatcher, "_compute", fault)
+    response = post(FakeModel(), {"model": "fake", "input": "x"})
+    assert response.status_code == 500 and response.json()["error"]["code"] == "internal"
+    assert "ZeroDivisionError" in caplog.text and "canary" not in caplog.text + response.text
+
+
 def test_a_caller_that_went_away_costs_the_others_nothing() -> None:
     model, gate = FakeModel(), threading.Event()
     model.before = lambda texts: gate.wait(30)

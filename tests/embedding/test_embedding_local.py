@@ -18,12 +18,13 @@ from tokenizers import Tokenizer
 from strongroom.config import EmbeddingConfig
 from strongroom.embedding import LocalMiniLM, make_provider
 from strongroom.embedding._bert_graph import build_graph, parse_weights
-from strongroom.embedding._local import FINGERPRINT, encode, group_by_length
+from strongroom.embedding._local import FINGERPRINT, _run, encode, group_by_length
 from strongroom.embedding._weights import WEIGHTS_SHA256, find_model_files
 from strongroom.errors import (
     ClosedError,
     ConfigurationError,
     EmbeddingRejectedError,
+    EmbeddingUnavailableError,
     ModelFilesError,
 )
 
@@ -261,3 +262,22 @@ def test_importing_the_room_loads_no_runtime_and_embedding_never_imports_the_wei
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_the_runtime_raises_is_a_failure_of_the_model_and_a_mistake_of_ours_is_not() -> None:
+    """An outage is tried again for ever: nothing else may pass for one."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+    class Session:
+        def __init__(self, error: Exception) -> None:
+            self.error = error
+
+        def run(self, *_: object) -> object:
+            raise self.error
+
+    for error in (native.Fail("canary"), native.EPFail("canary"), RuntimeError("canary"), MemoryError()):
+        with pytest.raises(EmbeddingUnavailableError, match=type(error).__name__) as caught:
+            _run(Session(error), [[1, 2]])
+        assert "canary" not in str(caught.value)
+    with pytest.raises(KeyError):
+        _run(Session(KeyError("ids")), [[1, 2]])

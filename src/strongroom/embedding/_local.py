@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -190,8 +191,8 @@ def _run(session: Any, encoded: Sequence[Sequence[int]]) -> FloatMatrix:
         mask[row, : len(one)] = 1
     try:
         vectors: NDArray[np.float32] = session.run(None, {"ids": ids, "mask": mask})[0]
-    except Exception:  # noqa: BLE001 - boundary: the runtime's errors share no base class
-        raise EmbeddingUnavailableError("the local embedding model failed") from None
+    except runtime_errors() as e:
+        raise EmbeddingUnavailableError(f"the local embedding model failed ({type(e).__name__})") from None
     if not np.isfinite(vectors).all():
         raise EmbeddingRejectedError("the model gave a vector that is not finite")
     return vectors
@@ -239,6 +240,18 @@ def _build(files: ModelFiles, tokenizer: Any, cache: GraphCache | None) -> Any:
     return session
 
 
+@cache
+def runtime_errors() -> tuple[type[Exception], ...]:
+    """What ONNX Runtime raises: its own errors, which share no base class, and those of C++ that pybind11
+    translates. Anything else is a mistake of ours and no failure of the model."""
+    from onnxruntime.capi import onnxruntime_pybind11_state as native
+
+    own = (
+        found for found in vars(native).values() if isinstance(found, type) and issubclass(found, Exception)
+    )
+    return (*own, RuntimeError, MemoryError)
+
+
 def _make_session(graph: bytes) -> Any:
     import onnxruntime
 
@@ -249,9 +262,10 @@ def _make_session(graph: bytes) -> Any:
     options.enable_cpu_mem_arena = True
     try:
         return onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
-    except Exception:  # noqa: BLE001 - boundary: the runtime's errors share no base class
+    except runtime_errors() as e:
         raise ModelFilesError(
-            "the installed ONNX Runtime cannot run the local model", hint="pip install 'onnxruntime>=1.22'"
+            f"the installed ONNX Runtime cannot run the local model ({type(e).__name__})",
+            hint="pip install 'onnxruntime>=1.22'",
         ) from None
 
 

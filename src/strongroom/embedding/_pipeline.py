@@ -29,6 +29,7 @@ from strongroom.errors import (
     StorageError,
     StrongroomError,
     UnknownModelError,
+    cause_of,
 )
 
 T = TypeVar("T")
@@ -291,7 +292,7 @@ class EmbeddingPipeline:
         _log.log(
             logging.DEBUG if known else logging.WARNING,
             "embedding_batch_failed",
-            extra={"code": code, "failure": failure.value, "items": len(refs)},
+            extra={"code": code, "cause": cause_of(error), "failure": failure.value, "items": len(refs)},
         )
         if failure is Failure.FAULT:  # one that is not recorded is counted here as well
             _contained(
@@ -409,7 +410,7 @@ class EmbeddingPipeline:
 
     def _crashed(self, error: Exception) -> float:
         """The worker outlives its own faults: nothing is in flight and all is swept; seconds to rest."""
-        _log.error("embedding_worker_fault", extra={"code": classify(error)[1]})
+        _log.error("embedding_worker_fault", extra={"code": cause_of(error)})
         with self._condition:
             self._state.landed()
             self._sweep_at, self._sweep_all = 0.0, True
@@ -425,13 +426,13 @@ def _contained(work: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
     """The worker's boundary: what ``work`` raises goes to ``otherwise``, and no further."""
     try:
         return work()
-    except Exception as error:  # noqa: BLE001 - a thread has no caller; the type is classified, the text not used
+    except Exception as error:  # noqa: BLE001 - each turn decides by the type what becomes of its memories
         return otherwise(error)
 
 
 def _noted(event: str) -> Callable[[Exception], None]:
-    """Writes that something failed, and its code, into the log."""
-    return lambda error: _log.warning(event, extra={"code": classify(error)[1]})
+    """Writes that something failed, and its cause, into the log."""
+    return lambda error: _log.warning(event, extra={"code": cause_of(error)})
 
 
 def classify(error: Exception) -> tuple[Failure, str]:

@@ -72,6 +72,7 @@ from __future__ import annotations
 from strongroom.errors._base import (
     StrongroomError,
 )
+from strongroom.errors._boundary import cause_of, failure_of
 from strongroom.errors._input import (
     ContentTooLargeError,
     InvalidFilterError,
@@ -206,6 +207,8 @@ __all__ = [
     "UnwrapError",
     "VersionConflictError",
     "all_errors",
+    "cause_of",
+    "failure_of",
     "from_dict",
 ]
 

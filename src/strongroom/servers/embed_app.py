@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import binascii
 import json
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
 
-from strongroom.embedding import EmbeddingProvider
+from strongroom.embedding import EmbeddingProvider, embed_checked
 from strongroom.errors import (
     ClosedError,
     ContentTooLargeError,
@@ -38,7 +39,10 @@ from strongroom.errors import (
     StrongroomError,
     UnauthenticatedError,
     UnknownModelError,
+    cause_of,
 )
+
+_log = logging.getLogger(__name__)
 
 Vectors = NDArray[np.float32]
 
@@ -113,7 +117,7 @@ class MicroBatcher:
 
         Raises:
             LimitExceededError: too many texts wait already. ClosedError: the service stops.
-            EmbeddingError: as the provider raises it. InternalError: the provider is broken.
+            EmbeddingError: as the provider raises it, or the provider is broken (``embed_checked``).
         """
         if self._closed:
             raise ClosedError("the embedding service stops")
@@ -159,31 +163,28 @@ class MicroBatcher:
 
     async def _work(self) -> None:
         while batch := self._next_batch():
-            try:
-                await self._compute(batch)
-            except EmbeddingRejectedError as refused:
-                if len(batch) == 1:
-                    _give_up(batch, refused)
-                    continue
-                for share in batch:
-                    await self._compute_alone(share)
-            except StrongroomError as error:
-                _give_up(batch, error)
-            except Exception:  # noqa: BLE001 - boundary: a broken provider must not stop the service
-                _give_up(batch, InternalError())
+            await self._answer(batch)
 
-    async def _compute_alone(self, share: _Share) -> None:
+    async def _answer(self, batch: Sequence[_Share]) -> None:
+        """Compute a batch, or tell those who wait for it why not; one refused text stops no others."""
         try:
-            await self._compute([share])
+            await self._compute(batch)
+        except EmbeddingRejectedError as refused:
+            if len(batch) == 1:
+                _give_up(batch, refused)
+                return
+            for share in batch:
+                await self._answer([share])
         except StrongroomError as error:
-            _give_up([share], error)
-        except Exception:  # noqa: BLE001 - boundary, as above
-            _give_up([share], InternalError())
+            _give_up(batch, error)
+        except Exception as error:  # noqa: BLE001 - callers wait for these answers: whatever it is, they get one
+            _log.error("a batch of embeddings failed (%s)", cause_of(error))
+            _give_up(batch, InternalError())
 
     async def _compute(self, batch: Sequence[_Share]) -> None:
         texts = [t for share in batch for t in share.texts]
         loop = asyncio.get_running_loop()
-        vectors = await loop.run_in_executor(self._executor, self._provider.embed, texts)
+        vectors = await loop.run_in_executor(self._executor, embed_checked, self._provider, texts)
         place = 0
         for share in batch:
             size = share.end - share.start
