@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -55,7 +56,7 @@ class Offer:
 
 
 @dataclass(slots=True)
-class Expressions:
+class Expressions(ABC):
     """The state of a walk, and its part for expressions. ``Walk`` adds queries and relations.
 
     After ``Walk.statement``: ``bases`` are the references to memories, ``used`` the other relations,
@@ -86,11 +87,13 @@ class Expressions:
     _semantics: int = 0
     _wholes: list[Relation] = field(default_factory=list)
 
+    @abstractmethod
     def _query(self, node: object, scope: Scope) -> Output:
-        raise NotImplementedError  # Walk has it
+        """A query inside an expression."""
 
+    @abstractmethod
     def _modifier(self, modifier: object, scope: Scope) -> None:
-        raise NotImplementedError  # Walk has it
+        """What a query node says beside its list: ORDER BY, LIMIT, DISTINCT."""
 
     # -- expressions ------------------------------------------------------------------------------------
     def _part(self, value: Any, kind: str, scope: Scope) -> None:
