@@ -19,6 +19,7 @@ from strongroom import audit
 from strongroom.audit import verify
 from strongroom.config import AuditConfig, load_config, to_toml
 from strongroom.engine import Room
+from strongroom.engine._audit_log import AuditLog
 from strongroom.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -418,6 +419,28 @@ def test_a_running_store_leaves_a_head_in_every_interval(
     keys = keys_of(room)
     sizes = [verify.open_checkpoint(note, keys).size for note in heads_in(file)]
     assert sizes and len(set(sizes)) == len(sizes)
+
+
+def test_heads_that_cannot_be_compared_are_told_of_and_kept_all_the_same(
+    data: Path, open_room: OpenRoom, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault that nobody foresaw in the comparison at the start does not end the keeping of heads."""
+    file = tmp_path / "elsewhere.jsonl"
+    configure(data, head_files=(str(file),), head_interval_s=1, integrate_ms=20)
+
+    def fault(self: AuditLog) -> None:
+        raise ZeroDivisionError("canary-51")
+
+    monkeypatch.setattr(AuditLog, "compare_heads", fault)
+    room = open_room()
+    room.store("one", namespace=NS)
+    for _ in range(1000):
+        if file.exists() and file.read_bytes().endswith(b"\n"):
+            break
+        time.sleep(0.01)
+    assert heads_in(file)
+    text = room.engine.metrics.text().decode()
+    assert 'strongroom_audit_heads_total{outcome="failed",place="compare"} 1.0' in text
 
 
 def test_a_place_for_heads_that_fails_stops_nothing(data: Path, open_room: OpenRoom, tmp_path: Path) -> None:

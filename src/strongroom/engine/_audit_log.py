@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -27,11 +28,11 @@ from strongroom.errors import (
     DuplicateMemoryError,
     IntegrityError,
     KeyMovedError,
-    StorageError,
     StrongroomError,
     TamperedError,
-    TransportError,
     VersionConflictError,
+    cause_of,
+    failure_of,
 )
 from strongroom.ledger import AuditNode, Put, WriteBatch
 from strongroom.model import Field, Finding, SealedRecord, Severity, State
@@ -112,13 +113,7 @@ class AuditLog:
             self._tend()
 
     def _tend(self) -> None:
-        trouble = ""
-        try:
-            self.integrate()
-        except StrongroomError as e:
-            trouble = e.code
-        except Exception as e:  # noqa: BLE001 - a thread has no caller; the next turn tries again
-            trouble = type(e).__name__
+        trouble = failure_of(self.integrate)  # the next turn tries again
         if trouble and trouble != self._trouble:
             self._engine.log.error("audit_not_integrated", cause=trouble)
         self._trouble = trouble
@@ -126,7 +121,9 @@ class AuditLog:
 
     def _keep_heads(self) -> None:
         interval = max(1, self._engine.config.audit.head_interval_s)
-        self._compare_heads()
+        failure = failure_of(self._compare_heads)
+        if failure:
+            self._head_failed("compare", failure)
         while not self._stop.wait(interval):
             checkpoint = self._push_files()
             if checkpoint is None:
@@ -143,11 +140,8 @@ class AuditLog:
             if head.size == self._pushed:
                 return None
             checkpoint = self.sign(head)
-        except StrongroomError as e:
-            self._head_failed("sign", e.code)
-            return None
-        except Exception as e:  # noqa: BLE001 - a thread has no caller
-            self._head_failed("sign", type(e).__name__)
+        except Exception as e:  # noqa: BLE001 - whoever reads the log is told; the next turn tries again
+            self._head_failed("sign", cause_of(e))
             return None
         for number, sink in enumerate(self._sinks.files):
             if number not in self._distrusted:
@@ -156,15 +150,11 @@ class AuditLog:
         return checkpoint
 
     def _push(self, sink: audit.HeadSink, checkpoint: Checkpoint) -> None:
-        try:
-            sink.push(checkpoint)
-        except (StorageError, TransportError) as e:
-            self._head_failed(sink.name, e.code)
-            return
-        except Exception as e:  # noqa: BLE001 - a foreign client of a webhook or bucket must not end the thread
-            self._head_failed(sink.name, type(e).__name__)
-            return
-        self._engine.metrics.audit_heads.labels(sink.name, "ok").inc()
+        failure = failure_of(partial(sink.push, checkpoint))  # a foreign client of a webhook or bucket
+        if failure:
+            self._head_failed(sink.name, failure)
+        else:
+            self._engine.metrics.audit_heads.labels(sink.name, "ok").inc()
 
     def _head_failed(self, name: str, cause: str) -> None:
         self._engine.metrics.audit_heads.labels(name, "failed").inc()

@@ -47,6 +47,7 @@ from strongroom.errors import (
     NamespaceNotFoundError,
     StrongroomError,
     TamperedError,
+    failure_of,
 )
 from strongroom.identity import PeerCertificate
 from strongroom.keyring import Keyring
@@ -409,12 +410,8 @@ class Engine:
         )
         while not self._closed.wait(min(interval, _QUEUE_GAUGE_S)):
             for chore in chores:
-                try:
-                    chore()
-                except StrongroomError as e:
-                    self.log.warning("housekeeping_failed", code=e.code)
-                except Exception as e:  # noqa: BLE001 - a thread has no caller; the next turn tries again
-                    self.log.error("housekeeping_failed", type=type(e).__name__)
+                if failure := failure_of(chore):  # the next turn tries again
+                    self.log.warning("housekeeping_failed", chore=chore.__qualname__, code=failure)
 
     def _measure_queue(self) -> None:
         stats = self.ledger.queue_stats()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from threading import Event, Lock, Thread
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Protocol
@@ -22,6 +23,8 @@ from strongroom.errors import (
     KeyStateError,
     NamespaceNotFoundError,
     StrongroomError,
+    cause_of,
+    failure_of,
 )
 from strongroom.model import Field, State
 from strongroom.recall import NamespaceIndex
@@ -133,11 +136,9 @@ class Keeper:
             self._ahead.start()
 
     def _load_ahead(self, entry: NamespaceEntry) -> None:
-        try:
-            self._indexes.ready(entry)
-        except Exception as e:  # noqa: BLE001 - a thread has no caller: who asks loads it, and is told
-            code = e.code if isinstance(e, StrongroomError) else type(e).__name__
-            self._engine.log.warning("namespace_not_loaded_ahead", ns=entry.ns, code=code)
+        failure = failure_of(partial(self._indexes.ready, entry))
+        if failure:  # who asks loads it, and is told
+            self._engine.log.warning("namespace_not_loaded_ahead", ns=entry.ns, code=failure)
 
     def note_removals(self, ns: int) -> None:
         """A text of the namespace was deleted or replaced, so its snapshot must not stay for long."""
@@ -181,9 +182,8 @@ class Keeper:
             return
         except IntegrityError:
             self._indexes.mark_tampered(entry.ns, index)
-        except Exception as e:  # noqa: BLE001 - a thread has no caller: the ledger decides anew
-            code = e.code if isinstance(e, StrongroomError) else type(e).__name__
-            engine.log.error("namespace_not_verified", ns=entry.ns, code=code)
+        except Exception as e:  # noqa: BLE001 - a snapshot that cannot be verified is not used: build anew
+            engine.log.error("namespace_not_verified", ns=entry.ns, code=cause_of(e))
             self._rebuild(entry, index, "not verified")
 
     def _all_open(self, entry: NamespaceEntry, up_to: int, pace: _Pace) -> bool:
@@ -286,21 +286,22 @@ class Keeper:
     def _write(self, entry: NamespaceEntry, index: NamespaceIndex, pace: _Pace) -> None:
         started = monotonic()
         kept = self._of(entry.ns)
+        done = None
+        removals, kept.removals = kept.removals, False  # what is deleted from now on is not in the new one
         try:
-            kept.removals, lists = False, _standing(index)
+            lists = _standing(index)
             done = self.snapshots.write(entry, index, pace)
             if done is not None:
                 kept.seq, kept.made_us, kept.lists = done.seq, done.made_us, lists
-            else:
-                kept.removals = True
         except (_GivenUpError, ClosedError):
             pass
         except IntegrityError:
             self._indexes.mark_tampered(entry.ns, index)
-        except Exception as e:  # noqa: BLE001 - a thread has no caller; a snapshot is a convenience
-            code = e.code if isinstance(e, StrongroomError) else type(e).__name__
-            self._engine.log.warning("snapshot_not_written", ns=entry.ns, code=code)
+        except Exception as e:  # noqa: BLE001 - without a snapshot nothing is lost, and closing goes on
+            self._engine.log.warning("snapshot_not_written", ns=entry.ns, code=cause_of(e))
         finally:
+            if done is None:
+                kept.removals = kept.removals or removals
             took_s = monotonic() - started
             pause_s = max(self._config.snapshot_interval_ms_min / 1000, _DUTY * took_s)
             kept.not_before_s = monotonic() + pause_s

@@ -19,7 +19,7 @@ from strongroom.embedding import (
 )
 from strongroom.engine._pending import EngineQueue
 from strongroom.engine._registry import NamespaceEntry
-from strongroom.errors import EmbeddingUnavailableError, UnknownModelError, VersionConflictError
+from strongroom.errors import EmbeddingUnavailableError, UnknownModelError, VersionConflictError, failure_of
 from strongroom.ledger import QueueItem, WriteBatch
 from strongroom.model import Field, State
 
@@ -193,7 +193,5 @@ class Models:
         if self._sweeper is not None:
             self._sweeper.release()
         for provider in list(self._providers.values()):
-            try:
-                provider.close()
-            except Exception as e:  # noqa: BLE001 - a model is a plug-in: the store closes all the same
-                self._engine.log.warning("model_not_closed", type=type(e).__name__)
+            if failure := failure_of(provider.close):  # a plug-in: the store closes all the same
+                self._engine.log.warning("model_not_closed", type=failure)

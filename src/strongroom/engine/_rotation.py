@@ -19,6 +19,7 @@ from strongroom.errors import (
     NamespaceNotFoundError,
     StorageError,
     StrongroomError,
+    cause_of,
 )
 from strongroom.keyring import KeyNote
 from strongroom.ledger import WaveRow, WaveState, WriteBatch, root_of_head
@@ -159,11 +160,9 @@ class Rotations:
             for row in engine.ledger.waves():
                 if _needs_work(row):
                     self.waves.work(row.id, policy.AUTOMATIC, rest=pace, stop=self._stop)
-        except StrongroomError as e:
-            if not self._stop.is_set():
-                engine.log.warning("rotation_interrupted", code=e.code)
-        except Exception as e:  # noqa: BLE001 - a thread has no caller; the next turn tries again
-            engine.log.error("rotation_interrupted", type=type(e).__name__)
+        except Exception as e:  # noqa: BLE001 - the wave stands in the ledger: the next turn goes on with it
+            if not (self._stop.is_set() and isinstance(e, StrongroomError)):
+                engine.log.warning("rotation_interrupted", code=cause_of(e))
 
     def close(self) -> None:
         """Let the worker end its batch."""

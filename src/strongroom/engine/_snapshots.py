@@ -30,6 +30,7 @@ from strongroom.errors import (
     StorageFullError,
     StrongroomError,
     TamperedError,
+    cause_of,
 )
 from strongroom.model import Finding, Severity
 from strongroom.recall import LAYOUT_VERSION, FrozenIndex, NamespaceIndex, analysis_id
@@ -130,7 +131,7 @@ class Snapshots:
                     self._rejected(file, e.why if isinstance(e, _RejectedError) else e.code)
                     self._shred(file)
                 except (StrongroomError, OSError, MemoryError) as e:
-                    self._rejected(file, e.code if isinstance(e, StrongroomError) else type(e).__name__)
+                    self._rejected(file, cause_of(e))
                 discard(index)
             if not vanished:
                 break
@@ -196,7 +197,7 @@ class Snapshots:
                 done = self._write(entry, index, rest)
         except (OSError, StorageBusyError, StorageFullError, MemoryError) as e:
             self._engine.metrics.snapshots.labels("failed").inc()
-            code = e.code if isinstance(e, StrongroomError) else type(e).__name__
+            code = cause_of(e)
             self._engine.log.warning("snapshot_not_written", ns=entry.ns, code=code)
             return None
         if done is not None:

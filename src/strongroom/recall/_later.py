@@ -5,9 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 
-from strongroom.errors import InternalError
+from strongroom.errors import InternalError, failure_of
 
 __all__ = ["Later"]
 
@@ -32,19 +31,14 @@ class Later:
         self._thread.start()
 
     def _run(self, work: Callable[[], None]) -> None:
-        done = False
-        try:
-            work()
-            done = True
-        except Exception as e:  # noqa: BLE001 - a thread has no caller: whoever waits is told
-            _log.error("work in the background failed (%s)", type(e).__name__)
-        finally:
-            with self._lock:
-                self.failed = not done
-                with suppress(IndexError):
-                    while done:
-                        self._after.pop(0)()
-                self._busy = False
+        failure = failure_of(work)
+        with self._lock:
+            while self._after and not failure:
+                failure = failure_of(self._after.pop(0))
+            self.failed = bool(failure)  # whoever waits is told
+            self._busy = False
+        if failure:
+            _log.error("work in the background failed (%s)", failure)
 
     def after(self, change: Callable[[], None]) -> None:
         """Make ``change`` now, or as soon as the work is done."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from types import TracebackType
 from weakref import ref
 
+from strongroom.errors import failure_of
+
 _LOOK_AGAIN_S = 0.5
+_log = logging.getLogger(__name__)
 
 
 class _Hold:
@@ -103,7 +107,7 @@ class BackgroundTask:
     """Runs one function at a time on a thread of its own; a start while it runs is dropped.
 
     The thread is no daemon: native code must not be cut off while the interpreter goes down. The
-    function should look at ``stopping`` between its steps.
+    function should look at ``stopping`` between its steps. What it raises is logged, by type.
     """
 
     def __init__(self, name: str) -> None:
@@ -127,9 +131,14 @@ class BackgroundTask:
         with self._lock:
             if self._stopping or self.running:
                 return False
-            self._thread = threading.Thread(target=work, name=self._name, daemon=False)
+            self._thread = threading.Thread(target=self._run, args=(work,), name=self._name, daemon=False)
             self._thread.start()
             return True
+
+    def _run(self, work: Callable[[], None]) -> None:
+        failure = failure_of(work)
+        if failure:
+            _log.error("%s failed (%s)", self._name, failure)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for what runs now; False when the time was up."""

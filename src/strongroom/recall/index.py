@@ -168,13 +168,10 @@ class NamespaceIndex:
 
     def _prepare_alone(self) -> None:
         """``prepare`` on a thread of its own."""
-        try:
-            self.prepare()
-            much = self.loading or len(self._roster.pending) >= PENDING_BACKGROUND
-            if self.vectors is not None and not much:
-                self.vectors.tend()
-        except Exception as e:  # noqa: BLE001 - a thread has no caller: the next question tells it
-            _log.error("the index of a namespace is damaged (%s)", type(e).__name__)
+        self.prepare()  # when it fails half-way, the next question is told (``check_usable``)
+        much = self.loading or len(self._roster.pending) >= PENDING_BACKGROUND
+        if self.vectors is not None and not much:
+            self.vectors.tend()
 
     def check_usable(self) -> None:
         """Raise InternalError when a change was taken over only in part: build the index anew."""

@@ -447,6 +447,7 @@ class VectorLane:
     def _sample(self) -> None:
         """Look up the truth of some new questions, and probe as many lists as it takes."""
         started = time.monotonic()
+        self._sample_at_s = started + SAMPLE_INTERVAL_S  # also when this one fails
         lists = self._lists
         asked = self._some_questions(SAMPLE_QUESTIONS)
         self._questions.clear()
