@@ -22,9 +22,12 @@ from strongroom.errors import (
     LimitExceededError,
     MemoryNotFoundError,
     NamespaceNotFoundError,
+    StorageBusyError,
     StrongroomError,
     VersionConflictError,
 )
+from strongroom.ledger import OutdatedError, WriteBatch
+from strongroom.model import Field
 
 NS = "company_a/support"
 
@@ -333,3 +336,25 @@ def test_nothing_readable_is_left_on_disk(room: Room, data: Path) -> None:
         for file in directory.rglob("*"):
             if file.is_file():
                 assert b"canaryword" not in file.read_bytes(), file
+
+
+def test_a_bulk_load_that_cannot_be_committed_fails_and_is_never_taken_for_an_empty_one(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its items are gone once they were read: nothing may begin it anew and find none."""
+    ledger = room.engine.ledger
+    commit = ledger.commit
+
+    def always_outdated(batch: WriteBatch) -> list[int]:
+        if any(put.field == Field.MEMORY for put in batch.puts):
+            raise OutdatedError
+        return commit(batch)
+
+    room.store("there before", namespace=NS)
+    monkeypatch.setattr(ledger, "commit", always_outdated)
+    with pytest.raises(StorageBusyError):
+        room.store_many({"content": f"item {n}", "namespace": NS} for n in range(3))
+    with pytest.raises(StorageBusyError):
+        room.store("one", namespace=NS)
+    monkeypatch.undo()
+    assert [m.content for m in room.list(namespaces=[NS]).memories] == ["there before"]

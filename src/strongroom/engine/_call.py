@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # DuckDB looks for signals while it works, and raises this instead of what the signal's handler has raised.
 _SIGINT_IN_DUCKDB = ("Query interrupted",)
-_TRIES = 4
+_TRIES = 5
 
 
 _LIVE = frozenset(("store", "search", "read", "list", "update", "delete", "sql"))  # what a wave gives way to
@@ -177,13 +177,16 @@ class Call:
         self.subjects.clear()
         self.drafts.clear()
 
-    def begin_again(self) -> None:
+    def begin_again(self, why: KeyMovedError | OutdatedError) -> None:
         """What a write was prepared from has changed: take in what there is now, who calls included.
 
         Raises:
             UnauthenticatedError: the credential was revoked meanwhile.
         """
         self.forget_subjects()
+        if isinstance(why, KeyMovedError):
+            self.engine.vault.keyring.refresh()
+            return
         self.apart = True
         self.engine.registry.refresh()
         self.refresh_principal()
@@ -192,7 +195,7 @@ class Call:
         """Commit a write; pseudonyms that were made for it come last, in the same transaction.
 
         Raises:
-            OutdatedError: prepare it again after ``begin_again``. And as ``Ledger.commit``.
+            KeyMovedError, OutdatedError: prepare it again after ``begin_again``. And as ``Ledger.commit``.
         """
         drafts = self.drafts
         batch.puts += [draft.put for draft in drafts]
@@ -262,17 +265,14 @@ def _repeated(call: Call, work: Callable[[Call], T]) -> T:
     for _ in range(_TRIES):
         try:
             return work(call)
-        except KeyMovedError:
+        except (KeyMovedError, OutdatedError) as e:
+            changed = e
             if call.written or not call.repeatable:
-                raise
-            call.forget_subjects()
-            call.engine.vault.keyring.refresh()
-        except OutdatedError:
-            call.begin_again()
-    try:
-        return work(call)
-    except OutdatedError:
-        raise StorageBusyError("what the operation relies on changes all the time") from None
+                break
+            call.begin_again(e)
+    if isinstance(changed, KeyMovedError):
+        raise changed
+    raise StorageBusyError("what the operation relies on changes all the time")
 
 
 def _record_failure(call: Call, error: StrongroomError) -> None:

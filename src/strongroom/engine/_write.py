@@ -143,10 +143,8 @@ def _commit_repeatedly(call: Call, prepared: list[_Prepared]) -> list[Memory]:
     for _ in range(_RETRIES):
         try:
             return _commit_chunk(call, prepared)
-        except KeyMovedError:
-            call.engine.vault.keyring.refresh()
-        except OutdatedError:
-            call.begin_again()
+        except (KeyMovedError, OutdatedError) as e:
+            call.begin_again(e)
     return _commit_chunk(call, prepared)
 
 
