@@ -370,6 +370,13 @@ def heads_in(file: Path) -> list[str]:
     return verify.parse_heads(file.read_text("utf-8"))
 
 
+def wait_for_head(file: Path) -> None:
+    for _ in range(1000):
+        if file.exists() and file.read_bytes().endswith(b"\n"):
+            break
+        time.sleep(0.01)
+
+
 def test_heads_go_into_files_outside_and_show_a_store_put_back(
     data: Path, open_room: OpenRoom, tmp_path: Path
 ) -> None:
@@ -412,10 +419,7 @@ def test_a_running_store_leaves_a_head_in_every_interval(
     configure(data, head_files=(str(file),), head_interval_s=1, integrate_ms=20)
     room = open_room()
     room.store("one", namespace=NS)
-    for _ in range(1000):
-        if file.exists() and file.read_bytes().endswith(b"\n"):
-            break
-        time.sleep(0.01)
+    wait_for_head(file)
     keys = keys_of(room)
     sizes = [verify.open_checkpoint(note, keys).size for note in heads_in(file)]
     assert sizes and len(set(sizes)) == len(sizes)
@@ -434,10 +438,7 @@ def test_heads_that_cannot_be_compared_are_told_of_and_kept_all_the_same(
     monkeypatch.setattr(AuditLog, "compare_heads", fault)
     room = open_room()
     room.store("one", namespace=NS)
-    for _ in range(1000):
-        if file.exists() and file.read_bytes().endswith(b"\n"):
-            break
-        time.sleep(0.01)
+    wait_for_head(file)
     assert heads_in(file)
     text = room.engine.metrics.text().decode()
     assert 'strongroom_audit_heads_total{outcome="failed",place="compare"} 1.0' in text

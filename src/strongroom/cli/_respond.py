@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -64,24 +65,12 @@ def key_compromise(
             out.note(text)
 
     with app.local_session() as session:
-        if drill:
-            made = session.respond_drill(
-                key,
-                to=to,
-                reason=reason,
-                revoke_credentials=revoke_credentials,
-                place=drill_dir,
-                progress=tell,
-            )
-        else:
-            made = session.respond_key_compromise(
-                key,
-                to=to,
-                reason=reason,
-                dry_run=dry_run,
-                revoke_credentials=revoke_credentials,
-                progress=tell,
-            )
+        respond = (
+            partial(session.respond_drill, place=drill_dir)
+            if drill
+            else partial(session.respond_key_compromise, dry_run=dry_run)
+        )
+        made = respond(key, to=to, reason=reason, revoke_credentials=revoke_credentials, progress=tell)
     if file is not None:
         try:
             with file.open("x", encoding="utf-8") as target:

@@ -187,28 +187,33 @@ def create_namespace(
     sealed: bool | None,
 ) -> NamespaceInfo:
     engine = call.engine
-    _check_switch(sealed)
-    name = check_namespace(name)
-    call.require(Action.ADMINISTER, name)
-    call.namespaces = (name,)
-    kms = _checked_kms(call, kms)
+    name, kms = _administered(call, name, kms, sealed)
     call.reason = "create namespace"
     engine.registry.refresh()
     if engine.registry.get(name) is not None:
         raise ConflictError("the namespace exists")
-    entry = engine.create_namespace(call, name, model, language, kms, sealed)
+    entry = engine.create_namespace(call, name, model=model, language=language, kms=kms, sealed=sealed)
     return _info(call, entry)
 
 
 def make_namespace(call: Call, name: str, kms: str | None, secret: SecretKey) -> NamespaceInfo:
     """A namespace under a key that was brought; who may do so has been checked."""
-    entry = call.engine.create_namespace(call, name, None, None, _checked_kms(call, kms), None, secret)
+    entry = call.engine.create_namespace(call, name, kms=_checked_kms(call, kms), secret=secret)
     return _info(call, entry)
 
 
-def _check_switch(sealed: object) -> None:
+def _administered(call: Call, name: object, kms: object, sealed: object) -> tuple[str, str | None]:
+    """Name and service of a namespace that is to be made or changed, by whoever may.
+
+    Raises:
+        InvalidInputError, AccessDeniedError.
+    """
     if sealed is not None and type(sealed) is not bool:
         raise InvalidInputError("sealed_in_memory is true or false")
+    checked = check_namespace(name)
+    call.require(Action.ADMINISTER, checked)
+    call.namespaces = (checked,)
+    return checked, _checked_kms(call, kms)
 
 
 def _checked_kms(call: Call, kms: object) -> str | None:
@@ -238,11 +243,7 @@ def update_namespace(
     sealed: bool | None,
 ) -> NamespaceInfo:
     engine = call.engine
-    _check_switch(sealed)
-    name = check_namespace(name)
-    call.require(Action.ADMINISTER, name)
-    call.namespaces = (name,)
-    kms = _checked_kms(call, kms)
+    name, kms = _administered(call, name, kms, sealed)
     call.reason = "update namespace"
     engine.registry.refresh()
     entry = engine.registry.get(name)

@@ -339,19 +339,21 @@ class Engine:
         if entry is None:
             if not self.config.access.auto_create_namespaces:
                 raise NamespaceNotFoundError(hint="create it first: strongroom namespaces create")
-            entry = self.create_namespace(call, name, None, None, None, None)
+            entry = self.create_namespace(call, name)
         return entry
 
     def create_namespace(
         self,
         call: Call,
         name: str,
-        model: str | None,
-        language: str | None,
-        kms: str | None,
-        sealed: bool | None,
+        *,
+        model: str | None = None,
+        language: str | None = None,
+        kms: str | None = None,
+        sealed: bool | None = None,
         secret: SecretKey | None = None,
     ) -> NamespaceEntry:
+        """Make a namespace; what is None is as the configuration says."""
         model = DEFAULT_MODEL if model is None else check_text(model, "model", 128)
         number = self.models.number(model)
         wanted = self.check_language(self.config.recall.language if language is None else language)

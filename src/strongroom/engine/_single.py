@@ -7,6 +7,8 @@ denied. Who may see it, and not do what was asked, is refused.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
@@ -121,19 +123,23 @@ OUT_OF_SIGHT: Final = "the memory is outside the rows that the policies permit t
 
 def _sees_all(call: Call, entry: NamespaceEntry) -> bool:
     """Whether every memory of the namespace may be read, or every one found."""
-    noted = dict(call.details)
-    try:
+    with _aside(call):
         answers = (decide(call, way, entry.name) for way in _SEEING)
         return any(a.decision.allowed and a.reach.seen == ALL for a in answers)
-    finally:
-        call.details = noted
 
 
 def sees(call: Call, entry: NamespaceEntry, facts: Facts) -> bool:
     """Whether the memory may be read or found: nothing else is done with it otherwise."""
+    with _aside(call):
+        return any(decide(call, way, entry.name, facts).decision.allowed for way in _SEEING)
+
+
+@contextmanager
+def _aside(call: Call) -> Iterator[None]:
+    """Decisions that are not about what was asked: the audit entry does not name their policies."""
     noted = dict(call.details)
     try:
-        return any(decide(call, way, entry.name, facts).decision.allowed for way in _SEEING)
+        yield
     finally:
         call.details = noted
 

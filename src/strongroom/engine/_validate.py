@@ -84,7 +84,7 @@ def check_number(value: object, name: str, low: float, high: float) -> float:
         number = math.inf
     if not low <= number <= high:  # NaN fails too
         raise InvalidInputError(
-            f"{name} must be between {low:g} and {high:g}", hint="NaN is not a number either"
+            f"{name} must be between {low:g} and {high:g}", hint="a finite number, the ends included"
         )
     return number
 

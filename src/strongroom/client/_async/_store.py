@@ -164,9 +164,7 @@ class AsyncStoreCalls(AsyncCalls):
             such a key, or not give it these attributes.
         """
         given = {"name": name, "scope": scope, "grants": grants, "expires_at": expires_at}
-        attributes = {"kind": kind, "agent_id": agent_id, "tenant": tenant, "labels": labels}
-        if attributes != {"kind": PrincipalKind.AGENT, "agent_id": "", "tenant": "", "labels": ()}:
-            given |= attributes
+        given |= {"kind": kind, "agent_id": agent_id, "tenant": tenant, "labels": labels}
         made = _wire.decode(_wire.NewKey, await self._send("POST", "/v1/keys", _wire.encode(given)))
         return made.key.noun(), made.api_key
 
