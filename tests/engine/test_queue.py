@@ -7,13 +7,16 @@ import time
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from tests.engine.conftest import OpenRoom
 from tests.support.word_model import WordModel
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig
+from strongroom.engine._access_stats import AccessStats
 from strongroom.errors import EmbeddingUnavailableError, OperationTimeoutError
+from strongroom.model import Field, SealedRecord
 
 NS = "company_a/support"
 
@@ -157,6 +160,41 @@ def test_access_is_counted_and_survives_a_restart(open_room: OpenRoom) -> None:
     again = room.get(m.memory_id, namespace=NS)
     assert again.access_count == 4 and again.last_accessed_at is not None
     assert len(room.list(namespaces=[NS], where="access_count >= 4").memories) == 1
+
+
+def test_a_counter_is_opened_once_and_again_when_a_byte_of_it_is_another(
+    open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is remembered is the row, byte for byte: one that was changed from outside is not believed."""
+    flush = AccessStats.flush
+    monkeypatch.setattr(AccessStats, "flush", lambda self: 0)  # of the housekeeping
+    room = open_room()
+    m = room.store("counted", namespace=NS)
+    room.search("counted", namespaces=[NS], mode="keyword")
+    flush(room.engine.access_stats)
+    vault, opened = room.engine.vault, []
+    open_row = vault.open
+
+    def counting(tenant: str, row: SealedRecord) -> bytes:
+        opened.extend([row.seq] if row.field == Field.ACCESS else [])
+        return open_row(tenant, row)
+
+    monkeypatch.setattr(vault, "open", counting)
+    assert [room.get(m.memory_id, namespace=NS).access_count for _ in range(3)] == [1, 2, 3]
+    assert len(opened) == 1
+    other = open_room(worker=False)
+    other.get(m.memory_id, namespace=NS)
+    flush(other.engine.access_stats)
+    assert room.get(m.memory_id, namespace=NS).access_count == 5
+    assert len(opened) == 2
+    db = apsw.Connection(str(room.engine.directory / "ledger.db"))
+    db.set_busy_timeout(10_000)
+    db.execute(
+        "UPDATE record SET sealed = CAST(sealed || x'00' AS BLOB) WHERE field = ?", (int(Field.ACCESS),)
+    )
+    db.close()
+    assert room.get(m.memory_id, namespace=NS).access_count < 5  # begun again: those of this process alone
+    assert len(opened) == 3
 
 
 def test_flush_waits_for_what_was_stored_before_and_not_for_what_others_store_meanwhile(

@@ -5,6 +5,7 @@ Counters are not part of an operation's durability: a crash loses at most ``acce
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 _RETRIES = 5
 _BATCH = 500
+_KNOWN_MAX = 16_384  # opened counters that are remembered
 
 
 class AccessStats:
@@ -40,6 +42,7 @@ class AccessStats:
         self._lock = Lock()
         self._pending: dict[tuple[int, bytes], tuple[int, int]] = {}
         self._flushing: dict[tuple[int, bytes], tuple[int, int]] = {}
+        self._known: OrderedDict[tuple[int, bytes], tuple[int, bytes, AccessPayload]] = OrderedDict()
 
     def touch(self, ns: int, memory_ids: Sequence[bytes]) -> None:
         now_us = self._engine.now_us()
@@ -51,6 +54,7 @@ class AccessStats:
     def forget(self, ns: int, memory_id: bytes) -> None:
         with self._lock:
             self._pending.pop((ns, memory_id), None)
+            self._known.pop((ns, memory_id), None)
 
     def get(self, entry: NamespaceEntry, memory_id: bytes) -> tuple[int, int] | None:
         """(count, microseconds of the last access), or None when it was never returned."""
@@ -80,12 +84,22 @@ class AccessStats:
         return (None, 0) if row is None else (self._opened(entry, row), row.version)
 
     def _opened(self, entry: NamespaceEntry, row: SealedRecord) -> AccessPayload | None:
+        """What a row says; one that was opened before, byte for byte, is not opened again."""
         if row.state != State.LIVE:
             return None
+        place = (entry.ns, row.memory_id)
+        known = self._known.get(place)
+        if known is not None and known[:2] == (row.version, row.sealed):
+            return known[2]
         try:
-            return decode_as(AccessPayload, self._engine.vault.open(entry.tenant, row))
+            payload = decode_as(AccessPayload, self._engine.vault.open(entry.tenant, row))
         except (IntegrityError, KeyStateError):
             return None  # counters may be lost; they begin again
+        with self._lock:
+            self._known[place] = (row.version, row.sealed, payload)
+            if len(self._known) > _KNOWN_MAX:
+                self._known.popitem(last=False)
+        return payload
 
     def flush(self) -> int:
         """Write what is pending; how many memories it was.
