@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 import strongroom
 from bench._harness import Options, Row, Spread, note
-from strongroom.config import Config, EmbeddingConfig, RotationConfig
+from strongroom.config import Config, EmbeddingConfig, RotationConfig, keys_directory
 from strongroom.engine import Room
 from strongroom.keyring import KeyNote
+from strongroom.lifecycle.noise_scan import scan_directory
 from strongroom.lifecycle.response import verify_report
 from strongroom.model import Rotation, RotationState
 
@@ -171,28 +172,29 @@ def _after(seconds: float) -> Callable[[], bool]:
 def _killed(room: Room, directory: Path, options: Options) -> Row:
     note(f"a change of suite, killed {_KILLS} times")
     (rotation,) = room.rotate("suite", suite="ChaCha20-Poly1305", namespaces=[_NS], wait=False)
-    command = [sys.executable, "-m", "strongroom.cli", "--data", str(directory), "--json", "rotate", "work"]
-    kills = 0
+    kills, each = 0, 2 * options.rows // (_KILLS + 1)  # memories have vectors
     started = time.perf_counter()
     while _state(room, rotation.id).state != RotationState.MOVED:
-        child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        before = room.engine.ledger.wave(rotation.id).moved
-        if kills < _KILLS:
-            while room.engine.ledger.wave(rotation.id).moved == before and child.poll() is None:
+        with _workers(directory, 2) as workers:
+            while kills < _KILLS and any(worker.poll() is None for worker in workers):
+                if room.engine.ledger.wave(rotation.id).moved > (kills + 0.5) * each:
+                    for worker in workers:
+                        worker.send_signal(signal.SIGKILL)
+                    kills += 1
+                    break
                 time.sleep(0.005)
-            if child.poll() is None:
-                child.send_signal(signal.SIGKILL)
-                kills += 1
-        child.wait()
     seconds = time.perf_counter() - started
     room.rotation_finalise(rotation.id)
     report = room.check(read_data=True)
-    unreadable = len(report.findings)
+    known = [m.content for m in room.list(namespaces=[_NS], limit=300).memories]
+    scans = [scan_directory(place, known, []) for place in (directory, keys_directory(directory, Config()))]
+    found, unreadable = sum(len(scan.findings) for scan in scans), len(report.findings)
     return Row(
-        f"change of suite on {report.rows:,} rows, killed {kills} times on the way",
-        f"{seconds:.1f} s, {unreadable} findings, {report.opened:,} rows opened",
-        "completes, none unreadable", unreadable == 0 and kills == _KILLS,
-        data={"seconds": seconds, "findings": unreadable, "rows": report.rows},
+        f"change of suite on {report.rows:,} rows, two processes, both killed {kills} times on the way",
+        f"{seconds:.1f} s, {unreadable} findings, {report.opened:,} rows opened; of {len(known)} contents "
+        f"{found} found on disk",
+        "completes, none unreadable, no plaintext", unreadable == found == 0 and kills == _KILLS,
+        data={"seconds": seconds, "findings": unreadable, "rows": report.rows, "plaintext": found},
     )  # fmt: skip
 
 
