@@ -245,6 +245,11 @@ class Book:
         """The newest version of a namespace key; 0 when there is none."""
         return int(self.rows("SELECT ifnull(max(version), 0) FROM namespace_keys WHERE ns = ?1", (ns,))[0][0])
 
+    def versions_in_use(self, ns: int) -> set[int]:
+        """The versions of a namespace key that wrap data keys."""
+        sql = "SELECT DISTINCT namespace_version FROM data_keys WHERE ns = ?1 AND state <> 5"
+        return {version for (version,) in self.rows(sql, (ns,))}
+
     def namespace_row(self, ns: int, version: int | None) -> NamespaceRow | None:
         """One version of a namespace key, or its newest; verified.
 

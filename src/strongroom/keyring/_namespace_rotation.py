@@ -76,7 +76,7 @@ class NamespaceRotating:
         version, kek = self._cache.namespaces.newest(ns)
         known = self._passes.get(ns)
         if known is None or known.version != version:
-            known = _Pass(version, 0, self._in_use(ns))
+            known = _Pass(version, 0, self._book.versions_in_use(ns))
         count, through = self._rewrap_after(ns, known, kek)
         if count:
             self._passes[ns] = known._replace(after=through)
@@ -84,7 +84,7 @@ class NamespaceRotating:
         self._passes.pop(ns, None)
         if known.after == 0:
             return 0
-        again = _Pass(version, 0, self._in_use(ns))  # what came below the place meanwhile
+        again = _Pass(version, 0, self._book.versions_in_use(ns))  # what came below the place meanwhile
         return self._rewrap_after(ns, again, kek)[0]
 
     def _rewrap_after(self, ns: int, known: _Pass, kek: SecretKey) -> tuple[int, int]:
@@ -128,7 +128,7 @@ class NamespaceRotating:
         if newest is None:
             raise NamespaceNotFoundError
         with book.write() as change:
-            in_use = self._in_use(ns)
+            in_use = self._book.versions_in_use(ns)
             rows = [row for row in self._older(ns, newest.version) if row.version not in in_use]
             for row in rows:
                 change.remove_wraps(ns, row.version)
@@ -151,11 +151,6 @@ class NamespaceRotating:
         self._cache.fresh()
         newest = self._book.namespace_row(ns, None)
         return newest is not None and bool(self._older(ns, newest.version))
-
-    def _in_use(self, ns: int) -> set[int]:
-        """The versions that wrap data keys."""
-        sql = "SELECT DISTINCT namespace_version FROM data_keys WHERE ns = ?1 AND state <> 5"
-        return {version for (version,) in self._book.rows(sql, (ns,))}
 
     def _older(self, ns: int, newest: int) -> list[NamespaceRow]:
         found = self._book.rows(

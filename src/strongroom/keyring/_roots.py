@@ -150,10 +150,8 @@ class PurposeRoots:
         before = cache.root_of(ns)
         former_root = self._root_row(ns, before)
         former = self.purpose_key(ns, _SUBJECT, root=before)
-        used = book.rows(
-            "SELECT DISTINCT namespace_version FROM data_keys WHERE ns = ?1 AND state <> 5", (ns,)
-        )
-        keks = {older: cache.namespaces.key(ns, older) for (older,) in used if older != version}
+        used = book.versions_in_use(ns) - {version}
+        keks = {older: cache.namespaces.key(ns, older) for older in used}
         keks[version] = kek
         with book.write() as change:
             if book.newest_root(ns) != before:
