@@ -80,7 +80,7 @@ class Root(Group):
             return _fail(InvalidInputError(e.format_message(), hint=_usage_hint(e)), app)
         except click.ClickException as e:
             return _fail(ConfigurationError(e.format_message()), app)
-        except Exception as e:  # noqa: BLE001 - the boundary: by type only, the text may hold content
+        except Exception as e:  # noqa: BLE001 - no traceback to a user: by type, the text may be content; --debug shows it
             if app.debug:
                 import traceback
 

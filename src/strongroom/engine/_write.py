@@ -131,7 +131,7 @@ def _guarded(source: Any) -> Any:
             return
         except StrongroomError:
             raise
-        except Exception as e:  # noqa: BLE001 - the caller's generator: by type, without its text
+        except Exception as e:  # noqa: BLE001 - code of the caller's own: told as at the door, by type
             failure = type(e).__name__
             break
         yield item

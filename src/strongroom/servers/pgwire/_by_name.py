@@ -7,6 +7,7 @@ Source: PostgreSQL documentation, "PREPARE", "EXECUTE".
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,15 +29,16 @@ class _Execute:
     arguments: tuple[str, ...]
 
 
-class ByName(Channel):
+class ByName(Channel, ABC):
     """The part of a conversation that prepares and executes by statement."""
 
     _statements: dict[str, Prepared]
     _queries: Queries
     _statements_max: int
 
+    @abstractmethod
     def _describe(self, prepared: Prepared) -> Steps[None]:
-        raise NotImplementedError  # Conversation has it
+        """Fill in what a statement takes and gives."""
 
     def _prepare(self, statement: Statement) -> Steps[str]:
         """Carry out PREPARE; the command's tag."""
