@@ -127,8 +127,10 @@ def test_testssl_finds_nothing_to_object_to(
                 f"testssl, {listener.name}: {name}", f"{finding['severity']}: {finding['finding'].strip()}"
             )
     objections = {n: f for n, f in found.items() if f["severity"] not in GOOD and n not in EXPECTED}
-    if listener.name == "https":  # it tries to resume; there is nothing to resume
-        objections.pop("sessionresumption_ticket", None)
+    # It tries to resume, where there is nothing to resume: whether its second connection ends as "no" or as a
+    # "connect problem" varies. That no connection is resumed is shown in test_post_quantum.
+    resumed = objections.pop("sessionresumption_ticket", None)
+    assert resumed is None or "connect problem" in resumed["finding"]
     assert objections == {}
     assert [found[p]["finding"] for p in ("SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2")] == [
         "not offered"
