@@ -53,7 +53,7 @@ class KeysConfig:
     token: str = ""  # pkcs11: label of the token
     socket: str = ""  # agent: absolute path of the key agent's socket
     agent_user: str = ""  # agent: the user it runs as, when that is neither this one nor root
-    cache_s: int = 3600  # a namespace key is used at most so long after the service has last unwrapped it
+    cache_s: int = 7200  # a namespace key is used at most so long after the service has last unwrapped it
     timeout_ms: int = 3000  # of one request
     attempts_max: int = 4  # requests of one call, when the service does not answer
 

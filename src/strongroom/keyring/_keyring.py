@@ -59,8 +59,8 @@ _ATTEMPTS_MAX: Final = 16
 class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
     """The keys of one store. Methods may be called from any thread; several processes may share the file.
 
-    A namespace key is unwrapped by the KMS on first need, and asked for again, beside its use, when about a
-    quarter of ``cache_s`` is over. While the KMS does not answer the key is used on, at most ``cache_s``
+    A namespace key is unwrapped by the KMS on first need, and asked for again, beside its use, when about an
+    eighth of ``cache_s`` is over. While the KMS does not answer the key is used on, at most ``cache_s``
     seconds after the last answer; when the KMS refuses, it is not used any more. A change of state by
     another process is seen within ``recheck_ms``.
     """

@@ -21,10 +21,11 @@ from typing import Final
 
 from strongroom.errors import StrongroomError
 
-CACHE_S: Final = 3600.0
-FRESH_PART: Final = 0.25  # of the lease: how long nobody of a group asks
+CACHE_S: Final = 7200.0
+FRESH_PART: Final = 0.125  # of the lease: how long nobody of a group asks
+FRESH_JITTER: Final = 0.25  # of that: so that namespaces which began together do not ask together
 OWN_PART: Final = 0.5  # of the lease: when the key itself is asked for, whoever else of its group was
-JITTER_PART: Final = 0.25  # of that: so that namespaces which began together do not ask together
+OWN_JITTER: Final = 0.1
 RETRY_PART: Final = 0.01  # of the lease: between two questions without an answer
 PAUSE_S: Final = 1.0  # between two questions about a key that may not be used
 
@@ -75,19 +76,19 @@ class Leases:
 
     def begin(self, ns: int, asked_at: float, group: Group = ()) -> None:
         """The KMS was asked at that time and has answered with the key; the group of the key is not empty."""
-        own_until = self._before(asked_at, OWN_PART)
-        fresh_until = min(own_until, self._before(asked_at, FRESH_PART))
+        own_until = self._before(asked_at, OWN_PART, OWN_JITTER)
+        fresh_until = self._before(asked_at, FRESH_PART, FRESH_JITTER)
         self._leases[ns] = _Lease(asked_at, fresh_until, fresh_until, own_until, group)
         self._refusals.pop(ns, None)
         for lease in self._siblings(ns, group, asked_at):
-            vouched = min(lease.own_until, self._before(asked_at, FRESH_PART))
+            vouched = min(lease.own_until, self._before(asked_at, FRESH_PART, FRESH_JITTER))
             if vouched > lease.fresh_until:
                 lease.fresh_until = lease.ask_at = vouched
 
-    def _before(self, asked_at: float, share: float) -> float:
+    def _before(self, asked_at: float, share: float, jitter: float) -> float:
         """A time when so much of the lease is over, or somewhat earlier."""
         part = self._cache_s * share
-        return asked_at + part - self._uniform(0, part * JITTER_PART)
+        return asked_at + part - self._uniform(0, part * jitter)
 
     def _siblings(self, ns: int, group: Group, now: float) -> list[_Lease]:
         """The other leases of a group that are not over."""
