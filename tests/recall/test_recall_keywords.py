@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import pickle
 import threading
+from typing import Literal
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -13,9 +15,12 @@ from hypothesis import strategies as st
 from tests.recall.lane_tools import blind
 
 from strongroom.errors import InvalidInputError
+from strongroom.recall import analyze
 from strongroom.recall import keywords as module
 from strongroom.recall.analyze import (
     LANGUAGES,
+    MARKS_MAX,
+    TEXT_CHARACTERS_MAX,
     TOKEN_CHARACTERS_MAX,
     TOKENS_MAX,
     Analyzer,
@@ -127,6 +132,43 @@ def test_tokens_are_bounded() -> None:
     assert tokenize("a" * 500) == ["a" * TOKEN_CHARACTERS_MAX]
     assert tokenize("\u00e9" * 500) == ["\u00e9" * TOKEN_CHARACTERS_MAX]
     assert len(tokenize("x-1 " * (TOKENS_MAX + 9))) == TOKENS_MAX
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a" + "\u0301" * 400_000 + "\u0316" * 400_000, "a" + "\u0f73" * 800_000, "a" + "\u3099\uff9e" * 400_000],
+)
+def test_marks_without_end_are_cut_before_they_are_sorted(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Normalising sorts the marks of a character in quadratic time: hours for one text, if all were taken."""
+
+    def bounded(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+        assert len(text) <= 1 + 3 * MARKS_MAX
+        return normalize(form, text)
+
+    monkeypatch.setattr(analyze.unicodedata, "normalize", bounded)
+    assert 1 <= len(tokenize(text)) <= 1 + MARKS_MAX
+
+
+def test_characters_that_become_many_are_bounded() -> None:
+    """One character that stands for eighteen does not make a text eighteen times as long to look at."""
+    text = "\ufdfa" * 1_000_000
+    looked_at: list[int] = []
+
+    def counted(form: Literal["NFC", "NFD", "NFKC", "NFKD"], text: str) -> str:
+        out = normalize(form, text)
+        looked_at.append(len(out))
+        return out
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(analyze.unicodedata, "normalize", counted)
+        assert len(tokenize(text)) == TOKENS_MAX
+    assert sum(looked_at) <= 2 * TEXT_CHARACTERS_MAX
+
+
+def test_words_across_the_pieces_of_a_long_text_stay_whole() -> None:
+    """A long text is normalised in pieces, which are cut between words."""
+    words = [f"caf\u00e9{i}" for i in range(TOKENS_MAX)]
+    assert tokenize(" ".join(words)) == words
 
 
 @given(st.text(max_size=200))

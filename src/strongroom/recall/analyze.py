@@ -15,7 +15,8 @@ import functools
 import re
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import Stemmer
 
@@ -24,7 +25,9 @@ from strongroom.recall._stopwords import STOP_WORDS
 
 TOKEN_CHARACTERS_MAX = 64  # longer words are cut
 TOKENS_MAX = 16_384  # of one text; what follows is not searchable by keyword
-TEXT_CHARACTERS_MAX = 1_048_576  # of one text that are looked at
+TEXT_CHARACTERS_MAX = 1_048_576  # of one text that are looked at, before NFKC and after it
+MARKS_MAX = 30  # combining marks in a row that count: the Stream-Safe Text Format of UAX #15
+_PIECE_CHARACTERS = TEXT_CHARACTERS_MAX // 18  # brought to NFKC in one go: no character becomes more than 18
 
 # "none" neither stems nor leaves words out.
 LANGUAGES: tuple[str, ...] = (
@@ -79,6 +82,28 @@ def _wide() -> re.Pattern[str]:
     return re.compile(rf"{word}(?:[-_.@:/+#']{word})*")
 
 
+@functools.cache
+def _many_marks() -> re.Pattern[str]:
+    """More marks in a row than count. Normalising sorts each run of them, in quadratic time."""
+    decomposed = ((chr(c), unicodedata.normalize("NFKD", chr(c))) for c in range(0x300, 0x20000))
+    marks = "".join(c for c, first in decomposed if unicodedata.combining(first[0]))
+    return re.compile(f"[{marks}]{{{MARKS_MAX + 1},}}")
+
+
+def _wide_chunks(text: str) -> Iterator[str]:
+    """The words of text that is not ASCII, in NFKC and case-folded, joined ones together."""
+    text = _many_marks().sub(lambda found: found[0][:MARKS_MAX], text)
+    start = size = 0
+    while start < len(text) and size < TEXT_CHARACTERS_MAX:
+        end = start + _PIECE_CHARACTERS
+        if end < len(text):
+            end = text.rfind(" ", start, end) + 1 or end
+        folded = unicodedata.normalize("NFKC", text[start:end]).replace("\u2019", "'").casefold()
+        piece = unicodedata.normalize("NFKC", folded)
+        yield from (found[0] for found in _wide().finditer(piece))
+        start, size = end, size + len(piece)
+
+
 def tokenize(text: str) -> list[str]:
     """The tokens of ``text`` in their order, folded but not stemmed; at most ``TOKENS_MAX``."""
     text = text[:TEXT_CHARACTERS_MAX]
@@ -87,10 +112,15 @@ def tokenize(text: str) -> list[str]:
         if all(map(str.isalnum, chunks)) and len(max(chunks, key=len, default="")) <= TOKEN_CHARACTERS_MAX:
             return chunks[:TOKENS_MAX]  # nothing is joined: the usual case
     else:
-        folded = unicodedata.normalize("NFKC", text).replace("\u2019", "'").casefold()
-        chunks = _wide().findall(unicodedata.normalize("NFKC", folded))
+        return _tokens(_wide_chunks(text))
+    return _tokens(chunks)
+
+
+def _tokens(chunks: Iterable[str]) -> list[str]:
     out: list[str] = []
-    for chunk in chunks[:TOKENS_MAX]:
+    for chunk in islice(chunks, TOKENS_MAX):
+        if len(out) >= TOKENS_MAX:
+            break
         if chunk.isalnum() and chunk.isascii():
             out.append(chunk[:TOKEN_CHARACTERS_MAX])
         else:
@@ -103,7 +133,7 @@ def _split(chunk: str, out: list[str]) -> None:
     parts = [part for part in _PARTS.split(chunk) if part]
     if len(parts) > 1 and _IDENTIFIER.search(chunk):
         out.append(chunk[:TOKEN_CHARACTERS_MAX])
-    for part in parts:
+    for part in parts[:TOKENS_MAX]:
         if part.isascii():
             out.append(part[:TOKEN_CHARACTERS_MAX])
             continue
@@ -111,12 +141,12 @@ def _split(chunk: str, out: list[str]) -> None:
             if not run:
                 continue
             if _UNSPACED_RUN.fullmatch(run) and len(run) > 1:
-                out.extend(run[i : i + 2] for i in range(len(run) - 1))
+                out.extend(run[i : i + 2] for i in range(min(len(run) - 1, TOKENS_MAX)))
             else:
                 out.append(run[:TOKEN_CHARACTERS_MAX])
 
 
-ANALYSIS_VERSION = 1  # to be raised with every change of what a text's terms are
+ANALYSIS_VERSION = 2  # to be raised with every change of what a text's terms are
 
 
 def analysis_id(language: str) -> str:
