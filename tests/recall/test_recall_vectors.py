@@ -522,3 +522,14 @@ def test_of_few_sampled_questions_more_neighbours_are_wanted() -> None:
     assert samples.are_complete
     assert few.probes(10) > many.probes(10)
     assert np.mean(ranks[:, :10] < many.probes(10)) >= 0.99
+
+
+def test_too_few_vectors_for_lists_are_not_tried_again_and_again() -> None:
+    """A limit below the fewest lists leaves the exact search, and no thread that never ends."""
+    lane = VectorLane(8, exact_rows_max=3)
+    rows = np.eye(8, dtype=np.float32)
+    lane.add(np.arange(8), rows)
+    for _ in range(2):
+        assert lane.search(rows[5], 1)[0].tolist() == [5]
+        assert lane.wait_built(10)
+    lane.close()

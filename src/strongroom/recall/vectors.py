@@ -313,7 +313,7 @@ class VectorLane:
             old = self._lists
             try:
                 with at_most(len(os.sched_getaffinity(0)) // 2):  # the other half is for searches
-                    self._rebuild_from(old)
+                    done = self._rebuild_from(old)
             except (MemoryError, RuntimeError) as e:  # FAISS reports every failure as RuntimeError
                 self._retry_above = int(old.rows * RETRY_GROWTH) + 1
                 name = type(e).__name__
@@ -321,15 +321,19 @@ class VectorLane:
                 return
             finally:
                 self._journal = None
+            if not done:  # too few vectors for lists, or closed
+                self._retry_above = int(old.rows * RETRY_GROWTH) + 1
+                return
         give_back()
 
-    def _rebuild_from(self, old: InvertedLists) -> None:
+    def _rebuild_from(self, old: InvertedLists) -> bool:
+        """Make lists of what ``old`` holds and take them into use; False when there are none to be made."""
         with self._lock.write:
             self._journal = []
             rows = old.rows
         made = self._build(old) if rows > self._exact_rows_max else self._plain(old)
         if made is None:
-            return
+            return False
         reach = first_reach(made.lists)
         samples = Samples(reach)
         if made.is_trained:
@@ -347,9 +351,10 @@ class VectorLane:
                     self._trained_rows = rows if made.is_trained else 0
                     self._even = made.imbalance()
                     self._sample_at_s = time.monotonic() + SAMPLE_INTERVAL_S / EARLY
-                    return
+                    return True
             for change in taken:
                 _apply(made, change)
+        return False
 
     def _plain(self, old: InvertedLists) -> InvertedLists | None:
         made = InvertedLists(self.dimensions)
