@@ -22,6 +22,7 @@ from strongroom.errors import (
     IntegrityError,
     KeyStateError,
     NamespaceNotFoundError,
+    StorageError,
     StrongroomError,
     cause_of,
     failure_of,
@@ -280,8 +281,11 @@ class Keeper:
         enough = max(config.snapshot_changes_min, int(config.snapshot_changes_share * index.memories))
         if index.watermark - kept.seq > enough or _standing(index) > kept.lists:
             return True
-        age_ms = (self._engine.now_us() - kept.made_us) // 1000
-        return kept.removals and age_ms > config.snapshot_stale_ms_max // 2
+        return kept.removals and self._age_ms(kept.made_us) > config.snapshot_stale_ms_max // 2
+
+    def _age_ms(self, made_us: int) -> int:
+        """How long ago that was; one from the future, after a clock was put back, ages as well."""
+        return abs(self._engine.now_us() - made_us) // 1000
 
     def _write(self, entry: NamespaceEntry, index: NamespaceIndex, pace: _Pace) -> None:
         started = monotonic()
@@ -328,13 +332,17 @@ class Keeper:
         if now_s < self._sweep_at_s:
             return
         self._sweep_at_s = now_s + stale_ms / 1000 / _SWEEP_PARTS
+        self.snapshots.clear_drafts()
         for file in self.snapshots.files():
             header = self.snapshots.header(file)
-            if header is None or (self._engine.now_us() - header.made_us) // 1000 <= stale_ms:
+            if header is None or self._age_ms(header.made_us) <= stale_ms:
                 continue
             if self._has_removals_since(file):
                 self._engine.log.info("snapshot_stale", ns=file.ns)
-                self.discard(file.ns)
+                try:
+                    self.discard(file.ns)
+                except StorageError as e:  # another process writes: what was there is gone all the same
+                    self._engine.log.warning("snapshots_not_discarded", ns=file.ns, code=e.code)
 
     def _has_removals_since(self, file: SnapshotFile) -> bool:
         after = file.seq

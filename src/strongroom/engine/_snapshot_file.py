@@ -12,8 +12,10 @@ Inside the stream: length u32 | description (MessagePack) | 8 bytes for each mem
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import stat
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -137,9 +139,34 @@ def read_header(file: IO[bytes]) -> tuple[Header, bytes]:
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Raises: OSError. Symbolic links are not followed."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    return io.BufferedReader(io.FileIO(descriptor, "rb"), _BUFFER_BYTES)
+    """Raises: OSError. Only a regular file is opened, and no symbolic link is followed."""
+    return io.BufferedReader(io.FileIO(_opened(path, os.O_RDONLY), "rb"), _BUFFER_BYTES)
+
+
+def erase_key(path: Path) -> None:
+    """Overwrite header and wrapped key of a file.
+
+    One that goes by a second name is left as it is: whoever can write the directory could have given the name
+    of a snapshot to a file that is none, the keyring for example.
+
+    Raises:
+        OSError: it is not there, or not ours to write.
+    """
+    descriptor = _opened(path, os.O_WRONLY)
+    try:
+        if os.fstat(descriptor).st_nlink == 1:
+            os.pwrite(descriptor, bytes(HEADER_BYTES + WRAPPED_BYTES), 0)
+            os.fdatasync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _opened(path: Path, flags: int) -> int:
+    descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, "no regular file")
+    return descriptor
 
 
 def open_stream(file: IO[bytes], raw: bytes, tenant: str, kek: SecretKey) -> OpenStream:

@@ -44,6 +44,7 @@ _SUFFIX: Final = ".snap"
 _LOCK_NAME: Final = "write.lock"
 _LOCK_WAIT_S: Final = 10.0
 _PURPOSE: Final = "snapshot"
+_NUMBER_MAX: Final = 2**63 - 1  # of a namespace or change in the ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,9 @@ class Snapshots:
         with suppress(OSError):
             for path in self._directory.iterdir():
                 number, _, seq = path.name.removesuffix(_SUFFIX).partition("-")
-                if path.suffix == _SUFFIX and number.isdecimal() and seq.isdecimal():
+                if path.suffix != _SUFFIX or not (number.isdecimal() and seq.isdecimal()):
+                    continue
+                if max(int(number), int(seq)) <= _NUMBER_MAX:
                     found.append(SnapshotFile(int(number), int(seq), path))
         return sorted((f for f in found if ns is None or f.ns == ns), key=lambda f: (f.ns, -f.seq))
 
@@ -260,7 +263,8 @@ class Snapshots:
                     frozen.dump(stream)
                 file.flush()
                 os.fsync(file.fileno())
-            _erase_key(self._directory / name)  # of the same rows, with other lists
+            with suppress(OSError):  # of the same rows, with other lists
+                form.erase_key(self._directory / name)
             draft.rename(self._directory / name)
         except BaseException:
             with suppress(OSError):
@@ -279,6 +283,8 @@ class Snapshots:
             StorageBusyError: another process writes. OSError: the directory cannot be made.
         """
         self._directory.mkdir(mode=0o700, exist_ok=True)
+        if self._directory.is_symlink():
+            raise NotADirectoryError(f"{DIRECTORY} is a link")
         lock = SweeperLock(self._directory / _LOCK_NAME)
         deadline = time.monotonic() + wait_s
         try:
@@ -286,14 +292,22 @@ class Snapshots:
                 if time.monotonic() >= deadline:
                     raise StorageBusyError("another process writes a snapshot")
                 time.sleep(0.02)
-            for draft in self._directory.glob(".*.draft"):  # of a process that was killed
-                with suppress(OSError):
-                    draft.unlink()
+            for draft in self._drafts():
+                _take_away(draft)
             yield
         finally:
             lock.release()
 
     # -- throwing away ------------------------------------------------------------------------------
+    def clear_drafts(self) -> None:
+        """Take away what killed writers have left, unless somebody writes just now."""
+        if self._drafts():
+            with suppress(OSError, StorageBusyError), self._locked(wait_s=0.0):
+                pass
+
+    def _drafts(self) -> list[Path]:
+        return list(self._directory.glob(".*.draft"))
+
     def discard(self, ns: int) -> int:
         """Throw away every snapshot of a namespace; how many there were.
 
@@ -316,12 +330,7 @@ class Snapshots:
 
     def _shred(self, file: SnapshotFile) -> bool:
         """Overwrite the wrapped key and take the file away; True when it was there."""
-        _erase_key(file.path)
-        try:
-            file.path.unlink()
-        except OSError:
-            return False
-        return True
+        return _take_away(file.path)
 
     # -- checking -----------------------------------------------------------------------------------
     def check(self, read_data: bool) -> Iterator[Finding]:
@@ -351,11 +360,14 @@ class Snapshots:
                 )
 
 
-def _erase_key(path: Path) -> None:
-    """Overwrite header and wrapped key of a file, when it is there and ours to write."""
-    with suppress(OSError), path.open("r+b", buffering=0) as opened:
-        opened.write(bytes(form.HEADER_BYTES + crypto.WRAPPED_BYTES))
-        os.fdatasync(opened.fileno())
+def _take_away(path: Path) -> bool:
+    with suppress(OSError):
+        form.erase_key(path)
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _sync_directory(path: Path) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -130,6 +132,22 @@ def _publish(draft: Path, path: Path) -> None:
         if e.errno not in _NO_LINKS:
             raise
         draft.rename(path)  # a file system without links cannot tell who was first
+
+
+def require_own_logs(path: Path) -> None:
+    """Refuse logs that go by another name as well: SQLite would write them over whatever that is.
+
+    Raises:
+        StorageCorruptError: somebody who can write the directory has put them there.
+    """
+    for suffix in ("-wal", "-shm", "-journal"):
+        with suppress(FileNotFoundError):
+            found = Path(f"{path}{suffix}").lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                raise StorageCorruptError(
+                    f"{path.name}{suffix} is a link",
+                    hint="somebody has put it there: see what it leads to before anything is removed",
+                )
 
 
 def _sync(path: Path) -> None:

@@ -27,7 +27,7 @@ from strongroom.ledger._group import GroupCommit, Take, Ticket
 from strongroom.ledger._heads import ResetHead
 from strongroom.ledger._queue import mark, requeue
 from strongroom.ledger._rebase import Rebase, Renamed, Rows, SealedOf
-from strongroom.ledger._schema import FILE_NAME, create_file, store_id_of, verify_file
+from strongroom.ledger._schema import FILE_NAME, create_file, require_own_logs, store_id_of, verify_file
 from strongroom.ledger._types import LedgerHooks, QueueItem, QueueRow, RowHeader, WriteBatch
 from strongroom.ledger._wave_store import Waves
 from strongroom.model import Field, Finding, QueueStats, SealedRecord
@@ -97,6 +97,7 @@ class SqliteLedger(Waves):
         path = directory / FILE_NAME
         if not path.is_file():
             raise StoreNotFoundError("there is no ledger in the data directory")
+        require_own_logs(path)
         return cls(path, hooks, config, vfs)
 
     # -- writing ------------------------------------------------------------------------------
