@@ -14,9 +14,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Hit",
+    "Hits",
     "ListPage",
     "Memory",
     "MemoryDraft",
+    "Notice",
     "StrongroomError",
     "__version__",
     "aconnect",
@@ -33,14 +35,16 @@ if TYPE_CHECKING:
     from strongroom.engine import init_store as init
     from strongroom.engine import open_room as open  # noqa: A004 - strongroom.open is the public name
     from strongroom.errors import StrongroomError
-    from strongroom.model import Hit, ListPage, Memory, MemoryDraft
+    from strongroom.model import Hit, Hits, ListPage, Memory, MemoryDraft, Notice
     from strongroom.pages import harden_process
 
 _LAZY = {
     "Hit": ("strongroom.model", "Hit"),
+    "Hits": ("strongroom.model", "Hits"),
     "ListPage": ("strongroom.model", "ListPage"),
     "Memory": ("strongroom.model", "Memory"),
     "MemoryDraft": ("strongroom.model", "MemoryDraft"),
+    "Notice": ("strongroom.model", "Notice"),
     "StrongroomError": ("strongroom.errors", "StrongroomError"),
     "aconnect": ("strongroom.client", "aconnect"),
     "aopen": ("strongroom.engine", "aopen"),

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
+import apsw
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -376,3 +377,29 @@ def test_namespaces_take_and_show_the_switch_of_sealing_in_memory(command: Run, 
     assert "sealed" in command(*at, "namespaces", "list").out
     opened = command(*at, "--json", "namespaces", "update", "acme/new", "--open-in-memory").json
     assert opened["sealed_in_memory"] is False
+
+
+def test_what_is_missing_from_an_answer_is_said_beside_it(run, data):
+    """A damaged memory: a remark on stderr for people, in the object for programs."""
+    made = run("--json", "store", "-n", NS, "the harbour at night").json
+    run("store", "-n", NS, "the harbour at noon")
+    db = apsw.Connection(str(data / "ledger.db"))
+    raw_id = UUID(made["memory_id"]).bytes
+    (sealed,) = db.execute("SELECT sealed FROM record WHERE memory_id=? AND field=0", (raw_id,)).fetchone()
+    db.execute(
+        "UPDATE record SET sealed=? WHERE memory_id=? AND field=0",
+        (sealed[:70] + bytes([sealed[70] ^ 1]) + sealed[71:], raw_id),
+    )
+    db.close()
+    for command in (
+        ("search", "-n", NS, "harbour"),
+        ("list", "-n", NS),
+        ("sql", "-c", "SELECT content FROM memories"),
+    ):
+        answer = run(*command)
+        assert "noon" in answer.out and "night" not in answer.out
+        assert (
+            "some memories are damaged and take no part" in answer.err and "check --read-data" in answer.err
+        )
+        told = run("--json", *command)
+        assert [n["code"] for n in told.json["notices"]] == ["unreadable_memories"]

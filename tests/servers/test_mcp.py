@@ -221,7 +221,8 @@ def test_grants_hold_and_a_denial_says_nothing_about_what_is_there(server):
     assert {r.structured_content["error"]["code"] for r in denied} == {"access_denied"}
     assert len({r.content[0].text for r in denied}) == 1
     assert call(server, "search_memory", key, query="theirs", namespaces=["theirs/*"]).structured_content == {
-        "hits": []
+        "hits": [],
+        "notices": [],
     }
     names = [n["name"] for n in call(server, "memory_stats", key).structured_content["namespaces"]]
     assert names == [NS]

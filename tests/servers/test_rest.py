@@ -96,7 +96,7 @@ def test_search_takes_filters_vectors_and_all_modes(http):
     none = http.post(
         "/v1/memories:search", json={"namespaces": [NS], "query": "acacia", "where": "importance > 1"}
     )
-    assert none.json() == {"hits": []}
+    assert none.json() == {"hits": [], "notices": []}
 
 
 def test_listing_pages_through_everything_by_query_and_by_body(http):

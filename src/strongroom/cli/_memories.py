@@ -23,7 +23,7 @@ from strongroom.cli._params import (
 )
 from strongroom.cli._text import printable
 from strongroom.errors import AccessDeniedError, InvalidInputError
-from strongroom.model import Hit
+from strongroom.model import Hit, Memory
 
 _PAGE = 500
 
@@ -87,7 +87,9 @@ def search(app: App, /, query: str, **arguments: Any) -> None:
             with suppress(AccessDeniedError):  # the question is answered; counting is another right
                 waiting = session.stats(arguments["namespaces"]).pending
     if app.as_json:
-        out.write_json({"hits": hits})
+        from strongroom.servers.wire import hits_out
+
+        out.write_json(hits_out(hits))
         return
     why = ("why",) if arguments.get("explain") else ()
     out.table(
@@ -109,6 +111,7 @@ def search(app: App, /, query: str, **arguments: Any) -> None:
     )
     if not hits:
         out.write("nothing found\n")
+    out.notices(hits.notices)
     if waiting:
         these = "1 memory waits" if waiting == 1 else f"{waiting} memories wait"
         out.note(f"{these} for an embedding and cannot be found by meaning yet (strongroom flush)")
@@ -191,24 +194,26 @@ def list_(
     """
     with app.session() as session:
         page = session.list(namespaces=namespaces, limit=limit, cursor=cursor, **filters)
+        if not app.as_json:
+            out.notices(page.notices)
         if not everything:
-            _show_page(app, page.memories, page.next_cursor)
+            if app.as_json:
+                out.write_json(page)
+            else:
+                _show_page(page.memories, page.next_cursor)
             return
         while True:
             if app.as_json:
                 for memory in page.memories:
                     out.write_json(memory)
             else:
-                _show_page(app, page.memories, None)
+                _show_page(page.memories, None)
             if page.next_cursor is None:
                 return
             page = session.list(namespaces=namespaces, limit=_PAGE, cursor=page.next_cursor, **filters)
 
 
-def _show_page(app: App, memories: Sequence[Any], cursor: str | None) -> None:
-    if app.as_json:
-        out.write_json({"memories": memories, "next_cursor": cursor})
-        return
+def _show_page(memories: Sequence[Memory], cursor: str | None) -> None:
     out.table(
         ("created", "namespace", "kind", "subject", "memory"),
         ((m.created_at, m.namespace, m.kind, m.subject, out.summary(m)) for m in memories),

@@ -12,7 +12,7 @@ from strongroom.cli._text import printable
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-    from strongroom.model import Memory
+    from strongroom.model import Memory, Notice
 
 WIDTH_WITHOUT_TERMINAL: Final = 120
 CONTENT_SHOWN: Final = 160  # characters
@@ -131,6 +131,13 @@ def fields(pairs: Iterable[tuple[str, Any]]) -> None:
 def note(text: str) -> None:
     """A remark for a person, on stderr, so that stdout holds the answer alone."""
     sys.stderr.write(printable(text) + "\n")
+
+
+def notices(found: Sequence[Notice]) -> None:
+    """What is missing from an answer, one remark each."""
+    for n in found:
+        where = "" if n.namespace is None else f"{n.namespace}: "
+        note(f"note: {where}{n.message}" + ("" if n.hint is None else f" ({n.hint})"))
 
 
 def write_line(text: str) -> None:

@@ -154,6 +154,8 @@ class _History:
 def _show(result: SqlResult, form: Form) -> None:
     from strongroom.servers.sql_rows import to_plain_rows, to_value
 
+    if form != "json":
+        out.notices(result.notices)
     if form == "json":
         out.write_json(to_plain_rows(result))
     elif form == "csv":

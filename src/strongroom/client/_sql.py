@@ -12,7 +12,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from strongroom.errors import OperationTimeoutError, StrongroomError, TransportError
-from strongroom.model import SqlCancel, SqlColumn, SqlResult
+from strongroom.model import Notice, SqlCancel, SqlColumn, SqlResult
 from strongroom.model.sql_values import to_rows
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
@@ -32,9 +32,10 @@ def result_of(raw: bytes) -> SqlResult:
         known = json.loads(table.schema.metadata[_TYPES_KEY])
         types = tuple(str(t) for t in known["types"])
         columns = tuple(SqlColumn(n, t) for n, t in zip(table.column_names, types, strict=True))
+        notices = [Notice(**n) for n in known.get("notices", ())]
     except (pa.ArrowInvalid, ValueError, KeyError, TypeError):
         raise TransportError("the answer is not of the form that this client knows") from None
-    return SqlResult(columns, table, partial(_rows, types), str(known.get("plan", "")))
+    return SqlResult(columns, table, partial(_rows, types), str(known.get("plan", "")), notices)
 
 
 def _rows(types: tuple[str, ...], table: Any, start: int, count: int) -> list[tuple[Any, ...]]:

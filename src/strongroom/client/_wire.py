@@ -32,6 +32,7 @@ from strongroom.model import (
     NamespaceInfo,
     NamespaceKms,
     NamespacePattern,
+    Notice,
     PrincipalKind,
     QueueEntry,
     Rewrapped,
@@ -49,8 +50,9 @@ _ITEM_FIELD = re.compile(r"\bitems\.(\d{1,9})\.")
 CHUNK_BYTES_MAX = 8 * 1024 * 1024
 
 
-class Hits(msgspec.Struct):
+class HitsAnswer(msgspec.Struct):
     hits: list[Hit]
+    notices: list[Notice] = []
 
 
 class Memories(msgspec.Struct):

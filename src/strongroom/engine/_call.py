@@ -25,7 +25,7 @@ from strongroom.errors import (
     VersionConflictError,
 )
 from strongroom.ledger import OutdatedError, WriteBatch
-from strongroom.model import IN_PROCESS, Action, AuditEntry, Principal, RequestContext
+from strongroom.model import IN_PROCESS, Action, AuditEntry, Notice, Principal, RequestContext
 from strongroom.model.rows import Facts, Reach
 
 if TYPE_CHECKING:
@@ -67,6 +67,7 @@ class Call:
     relies_on: int | None = None  # the watermark of the registry that a store was prepared from
     reaches: dict[int, Reach] = field(default_factory=dict)  # by namespace number; WHOLE where there is none
     of_memory: bool = False  # whether the policies named in the details decided about single memories
+    notices: dict[Notice, None] = field(default_factory=dict)  # what goes with the answer, in order
     concealed: str = ""  # why it was denied, when the answer does not say that it was
     _principal: Principal | None = None
 

@@ -29,6 +29,7 @@ from strongroom.errors import (
     KeyManagementError,
     KeyStateError,
     StorageError,
+    StrongroomError,
     TamperedError,
 )
 from strongroom.ledger import QueueItem, WriteBatch, element_of
@@ -336,7 +337,7 @@ class Indexes:
                 payload = decode_memory(raw)
             except (IntegrityError, KeyStateError) as e:
                 self._unreadable(entry, row, e.code)
-                return Remove(row.memory_id, row.seq)
+                return Remove(row.memory_id, row.seq, isinstance(e, IntegrityError))
             if entry.sealed:
                 overwrite(raw)
             memory = to_memory(payload, row.memory_id, entry.name, row.version)
@@ -359,11 +360,15 @@ class Indexes:
         return None
 
     def forget_unreadable(
-        self, entry: NamespaceEntry, index: NamespaceIndex, row: SealedRecord, code: str
+        self, entry: NamespaceEntry, index: NamespaceIndex, row: SealedRecord, error: StrongroomError
     ) -> None:
-        """Take a memory whose key does not open any more out of an index; the ledger keeps its row."""
-        self._unreadable(entry, row, code)
-        index.apply((Remove(row.memory_id, row.seq + 1),), index.watermark)
+        """Take a memory that does not open any more out of an index; the ledger keeps its row.
+
+        Where the key was destroyed that is as it should be; what is damaged is told with every answer.
+        """
+        self._unreadable(entry, row, error.code)
+        change = Remove(row.memory_id, row.seq + 1, isinstance(error, IntegrityError))
+        index.apply((change,), index.watermark)
 
     def _unreadable(self, entry: NamespaceEntry, row: SealedRecord, code: str) -> None:
         field = Field(row.field).name.lower()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from strongroom import access
@@ -18,6 +18,7 @@ from strongroom.engine._validate import check_count, check_id, check_text
 from strongroom.errors import (
     AccessDeniedError,
     ClosedError,
+    DecryptionError,
     InvalidInputError,
     KeyStateError,
     LimitExceededError,
@@ -26,7 +27,17 @@ from strongroom.errors import (
     StorageBusyError,
     TamperedError,
 )
-from strongroom.model import Action, Field, Filter, ListPage, Memory, SealedRecord, check_namespace
+from strongroom.model import (
+    Action,
+    Field,
+    Filter,
+    ListPage,
+    Memory,
+    Notice,
+    SealedRecord,
+    State,
+    check_namespace,
+)
 from strongroom.model.rows import Reach
 from strongroom.pages import overwrite
 from strongroom.recall import NamespaceIndex
@@ -138,10 +149,24 @@ def open_answer(call: Call, wanted: Sequence[Wanted]) -> list[Memory] | None:
         row, access = rows[(w.entry.ns, w.memory_id)], counted[w.entry.ns].get(w.memory_id)
         try:
             memories.append(open_memory(call, w.entry, row, w.index.has_vector(w.memory_id), access))
-        except KeyStateError as e:
-            call.engine.indexes.forget_unreadable(w.entry, w.index, row, e.code)
-            return None  # the key was destroyed since the index was built: the others answer
+        except (DecryptionError, KeyStateError) as e:
+            call.engine.indexes.forget_unreadable(w.entry, w.index, row, e)
+            return None  # damaged, or its key was destroyed, since the index was built: the others answer
     return memories
+
+
+def note_unreadable(call: Call, of_index: Mapping[NamespaceIndex, NamespaceEntry]) -> None:
+    """Say with the answer that memories of a namespace do not open, and take no part in it."""
+    for index, entry in of_index.items():
+        if index.is_damaged:
+            call.notices[
+                Notice(
+                    code="unreadable_memories",
+                    message="some memories are damaged and take no part",
+                    namespace=entry.name,
+                    hint=DecryptionError.default_hint,
+                )
+            ] = None
 
 
 def note_subjects(call: Call, entries: Iterable[NamespaceEntry], memories: Iterable[Memory]) -> None:
@@ -224,7 +249,7 @@ def _fetch(
             counters[ns] = state.get_many(ns, ids, Field.ACCESS)
     for w in wanted:
         row = rows.get((w.entry.ns, w.memory_id))
-        if row is None or row.seq < w.seq:
+        if row is None or row.seq < w.seq or (row.seq == w.seq and row.state != State.LIVE):
             raise TamperedError("a row of the ledger is gone or older than it was")
         if row.seq != w.seq:
             return None
@@ -241,6 +266,7 @@ def list_page(
     entries = chosen_namespaces(call, Action.LIST, patterns, limited=True)
     refuse_filter(engine.indexes, entries, wanted)
     before = None if cursor is None else _decode_cursor(cursor)
+    call.notices.clear()
     for _ in range(ATTEMPTS):
         try:
             page = _page(call, entries, wanted, limit, before)
@@ -276,6 +302,7 @@ def _page(
     )
     if memories is None:
         return None
+    note_unreadable(call, of_index)
     call.count = len(memories)
     call.memory_ids = tuple(i.memory_id for i in items)
     note_subjects(call, entries, memories)
@@ -283,6 +310,7 @@ def _page(
     return ListPage(
         memories=tuple(memories),
         next_cursor=None if last is None else _encode_cursor(last.created_us, last.memory_id),
+        notices=tuple(call.notices),
     )
 
 

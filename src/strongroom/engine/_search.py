@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.engine._call import Call
-from strongroom.engine._read import ATTEMPTS, Wanted, chosen_namespaces, note_subjects, open_answer
+from strongroom.engine._read import (
+    ATTEMPTS,
+    Wanted,
+    chosen_namespaces,
+    note_subjects,
+    note_unreadable,
+    open_answer,
+)
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._sealed import refuse_filter
 from strongroom.engine._validate import check_count, check_number, check_text, check_vector
@@ -23,7 +30,7 @@ from strongroom.errors import (
     InvalidVectorError,
     StorageBusyError,
 )
-from strongroom.model import Action, Filter, Hit
+from strongroom.model import Action, Filter, Hit, Hits, Notice
 from strongroom.model.rows import Reach
 from strongroom.recall import RecallQuery
 from strongroom.recall.sql.scoring import SCORE_DIGITS
@@ -45,7 +52,7 @@ class SearchRequest:
     explain: bool = False
 
 
-def search(call: Call, request: SearchRequest) -> list[Hit]:
+def search(call: Call, request: SearchRequest) -> Hits:
     engine = call.engine
     limits = engine.config.limits
     check_count(request.k, "k", 1, limits.results_max)
@@ -64,7 +71,8 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
     engine.indexes.check_where(request.wanted)
     entries = chosen_namespaces(call, Action.SEARCH, request.namespaces, limited=True)
     if not entries:
-        return []
+        return Hits()
+    call.notices.clear()
     refuse_filter(engine.indexes, entries, request.wanted)
     _load_ahead(call, entries[0])
     hits: list[Hit] = []
@@ -84,7 +92,7 @@ def search(call: Call, request: SearchRequest) -> list[Hit]:
     call.memory_ids = tuple(h.memory.memory_id.bytes for h in hits)
     call.count = len(hits)
     note_subjects(call, entries, (h.memory for h in hits if not h.memory.redacted))
-    return [_coarse(h, request.mode) for h in hits] if call.reaches else hits
+    return Hits((_coarse(h, request.mode) for h in hits) if call.reaches else hits, tuple(call.notices))
 
 
 def _load_ahead(call: Call, entry: NamespaceEntry) -> None:
@@ -146,9 +154,17 @@ def _query_vector(call: Call, request: SearchRequest, entry: NamespaceEntry) -> 
     except EmbeddingError as e:
         if request.mode == "semantic" or request.min_similarity is not None:
             raise
-        # Hybrid goes on by keywords; the outage is in the log and the metrics.
+        # Hybrid goes on by keywords; the outage is in the log and the metrics, and goes with the answer.
         engine.metrics.embedding_failures.labels(e.code).inc()
         engine.log.warning("query_not_embedded", code=e.code, request_id=call.request_id)
+        call.notices[
+            Notice(
+                code="query_not_embedded",
+                message=f"the model did not answer ({e.code}): found by words alone",
+                namespace=entry.name,
+                hint="strongroom doctor; or ask again later",
+            )
+        ] = None
         return None
     engine.metrics.step("embed_query", perf_counter() - started)
     return vector
@@ -207,5 +223,6 @@ def _search_group(
         lanes.labels("vector").inc(sum(1 for c in found.candidates if c.vector_rank is not None))
         lanes.labels("keyword").inc(sum(1 for c in found.candidates if c.keyword_rank is not None))
         engine.metrics.step("open_hits", perf_counter() - started)
+        note_unreadable(call, of_index)
         return hits
     raise StorageBusyError("the memories of the answer change all the time")

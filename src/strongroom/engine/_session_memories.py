@@ -11,7 +11,7 @@ from strongroom.engine import _read, _search, _sql, _write
 from strongroom.engine._session_base import Operations
 from strongroom.model import (
     Filter,
-    Hit,
+    Hits,
     JsonValue,
     ListPage,
     Memory,
@@ -25,7 +25,6 @@ from strongroom.model import (
 from strongroom.model.memory import UNSET, Unset
 
 Memories = list[Memory]  # Session has a method of the name list
-Hits = list[Hit]
 
 
 class MemoryOperations(Operations):
@@ -124,6 +123,9 @@ class MemoryOperations(Operations):
             where: one boolean SQL expression over the memory columns (docs/filters.md).
             min_similarity: least cosine in [-1, 1]; memories without an embedding then drop out.
             explain: tell where each score comes from (``Hit.explanation``).
+
+        Returns: the answers, best first; ``notices`` says when the question could not be embedded or some
+        memories do not open any more.
 
         Raises:
             InvalidFilterError, InvalidVectorError, InvalidInputError: the question is malformed.

@@ -21,12 +21,13 @@ from strongroom import audit
 from strongroom.engine._call import Call
 from strongroom.engine._counts import counts, queue_pages
 from strongroom.engine._decide import decide
-from strongroom.engine._read import chosen_namespaces, open_memory
+from strongroom.engine._read import chosen_namespaces, note_unreadable, open_memory
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._sealed import refuse_statement
 from strongroom.engine._validate import check_count, check_id, check_text
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import (
+    DecryptionError,
     InvalidInputError,
     InvalidVectorError,
     KeyStateError,
@@ -43,6 +44,7 @@ from strongroom.model import (
     SqlCancel,
     SqlDescription,
     SqlResult,
+    State,
 )
 from strongroom.model.rows import WHOLE
 from strongroom.model.sql_values import to_rows
@@ -122,6 +124,7 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
         entries = [engine.models.current(entry) for entry in entries]
         texts.embed(plan, entries)
     members = _members(call, entries) if plan.walk.bases else []
+    call.notices.clear()
     made = sql.Request(
         plan=plan,
         statement=request.statement,
@@ -143,7 +146,9 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
     engine.metrics.step("sql_run", perf_counter() - started)
     call.count = answer.table.num_rows
     types = tuple(column.type for column in answer.columns)
-    return SqlResult(answer.columns, answer.table, partial(_rows, types), answer.plan)
+    if members:
+        note_unreadable(call, {m.index: e for m, e in zip(members, entries, strict=True)})
+    return SqlResult(answer.columns, answer.table, partial(_rows, types), answer.plan, tuple(call.notices))
 
 
 def describe_sql(
@@ -206,15 +211,15 @@ def _opened(
     memories = []
     for place in places:
         row = rows.get((place.member, place.memory_id))
-        if row is None or row.seq < place.seq:
+        if row is None or row.seq < place.seq or (row.seq == place.seq and row.state != State.LIVE):
             raise TamperedError("a row of the ledger is gone or older than it was")
         if row.seq != place.seq:
             return None
         entry, index = entries[place.member], members[place.member].index
         try:
             memories.append(open_memory(call, entry, row, index.has_vector(place.memory_id), None))
-        except KeyStateError as e:
-            engine.indexes.forget_unreadable(entry, index, row, e.code)
+        except (DecryptionError, KeyStateError) as e:
+            engine.indexes.forget_unreadable(entry, index, row, e)
             return None
     return memories
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
@@ -160,11 +160,35 @@ class Hit:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Notice:
+    """Something that the caller of an answer should know: it is not all that was asked for.
+
+    ``code``: ``unreadable_memories``: the sealed bytes of some memories of ``namespace`` are damaged, so
+    that they take no part. ``query_not_embedded``: the model did not answer, and a hybrid
+    search went by words alone.
+    """
+
+    code: str
+    message: str
+    namespace: str | None = None
+    hint: str | None = None
+
+
+class Hits(list[Hit]):
+    """The answers of a search, best first, and ``notices``: empty when nothing is wrong."""
+
+    def __init__(self, hits: Iterable[Hit] = (), notices: Sequence[Notice] = ()) -> None:
+        super().__init__(hits)
+        self.notices: tuple[Notice, ...] = tuple(notices)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ListPage:
     """One page of a listing, newest first; ``next_cursor`` is None on the last page."""
 
     memories: tuple[Memory, ...]
     next_cursor: str | None = None
+    notices: tuple[Notice, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

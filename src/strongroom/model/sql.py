@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from strongroom.model.memory import Notice
 
 Row = tuple[Any, ...]
 
@@ -32,9 +34,10 @@ class SqlResult:
     Args:
         table: a ``pyarrow.Table``.
         to_rows: makes Python values of ``(table, first row, count)``.
+        notices: what the caller should know beside the rows.
     """
 
-    __slots__ = ("_table", "_taken", "_to_rows", "columns", "plan", "row_count")
+    __slots__ = ("_table", "_taken", "_to_rows", "columns", "notices", "plan", "row_count")
 
     def __init__(
         self,
@@ -42,10 +45,12 @@ class SqlResult:
         table: Any,
         to_rows: Callable[[Any, int, int], list[Row]],
         plan: str = "",
+        notices: Sequence[Notice] = (),
     ) -> None:
         self.columns = columns
         self.row_count: int = table.num_rows
         self.plan = plan
+        self.notices = tuple(notices)
         self._table = table
         self._to_rows = to_rows
         self._taken = 0

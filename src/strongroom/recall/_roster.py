@@ -119,6 +119,7 @@ class Roster:
         self._has_vector = bytearray()
         self._access = (array("q"), array("q"), array("q"))  # count, last read, seq; by rid
         self._removed: dict[bytes, int] = {}  # memory id -> seq of its removal
+        self.damaged: set[bytes] = set()  # ids of memories that do not open; they are not in the table
         self._early: dict[bytes, VectorPut] = {}
         self._early_before: set[bytes] = set()
         self._early_access: dict[bytes, AccessPut] = {}
@@ -210,6 +211,7 @@ class Roster:
         newest = self._removed.get(memory_id, _NONE) if old is None else self.seqs[old]
         if change.seq <= newest:
             return
+        self.damaged.discard(memory_id)
         floor = self._removed.pop(memory_id, 0) if old is None else self._vector_seqs[old]
         rid = self.table.add(memory_id)
         self.seqs.append(change.seq)
@@ -319,6 +321,8 @@ class Roster:
         if access is not None and access.seq < change.seq:
             del self._early_access[memory_id]
         rid = self.table.get(memory_id)
+        if change.seq > (self._removed.get(memory_id, _NONE) if rid is None else self.seqs[rid]):
+            (self.damaged.add if change.damaged else self.damaged.discard)(memory_id)
         if rid is None:
             self._removed[memory_id] = max(change.seq, self._removed.get(memory_id, _NONE))
         elif change.seq > self.seqs[rid]:

@@ -55,10 +55,11 @@ class AccessPut:
 
 @dataclass(frozen=True, slots=True)
 class Remove:
-    """A memory is gone."""
+    """A memory is gone; ``damaged``: it is there, and what is left of it does not open."""
 
     memory_id: bytes
     seq: int
+    damaged: bool = False
 
 
 Change = Upsert | VectorPut | VectorDrop | AccessPut | Remove

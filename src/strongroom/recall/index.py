@@ -131,6 +131,11 @@ class NamespaceIndex:
             vector = check_vector(vector, self._dimensions)
         return VectorPut(change.memory_id, change.content_version, vector, change.seq)
 
+    @property
+    def is_damaged(self) -> bool:
+        """Whether there are memories that do not open, and so take no part."""
+        return bool(self._roster.damaged)
+
     def settle(self) -> int:
         """To be called after the ledger's head was reached: drops vectors whose memory never came.
 

@@ -6,6 +6,7 @@ import base64
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
@@ -16,17 +17,18 @@ from strongroom.model import SqlResult
 __all__ = ["ARROW_STREAM", "TYPES_KEY", "to_arrow_stream", "to_plain_rows", "to_value"]
 
 ARROW_STREAM = "application/vnd.apache.arrow.stream"
-TYPES_KEY = b"strongroom.sql"  # metadata of the schema: JSON of the types, and the plan
+TYPES_KEY = b"strongroom.sql"  # metadata of the schema: JSON of the types, the plan, and the notices
 _SAFE_INTEGER = 2**53
 
 
 def to_plain_rows(result: SqlResult) -> dict[str, Any]:
-    """``{"columns", "rows", "row_count", "plan"}`` of plain values."""
+    """``{"columns", "rows", "row_count", "plan", "notices"}`` of plain values."""
     return {
         "columns": [{"name": c.name, "type": c.type} for c in result.columns],
         "rows": [[to_value(v) for v in row] for row in result.rows()],
         "row_count": result.row_count,
         "plan": result.plan,
+        "notices": result.notices,
     }
 
 
@@ -63,7 +65,13 @@ def to_arrow_stream(result: SqlResult) -> bytes:
     import pyarrow as pa
 
     table = result.arrow()
-    known = json.dumps({"types": [c.type for c in result.columns], "plan": result.plan}).encode()
+    known = json.dumps(
+        {
+            "types": [c.type for c in result.columns],
+            "plan": result.plan,
+            "notices": [asdict(n) for n in result.notices],
+        }
+    ).encode()
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), TYPES_KEY: known})
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as writer:

@@ -18,11 +18,12 @@ from strongroom.model import (
     AuditEntry,
     ClientIdentity,
     ElevationInfo,
+    Hits,
     NamespacePattern,
     TokenInfo,
 )
 
-__all__ = ["audit_out", "granted_out", "key_out", "to_json", "to_plain"]
+__all__ = ["audit_out", "granted_out", "hits_out", "key_out", "to_json", "to_plain"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -46,6 +47,11 @@ def to_json(value: object) -> bytes:
 def to_plain(value: object) -> Any:
     """What ``to_json`` would write, as dicts, lists and plain values."""
     return msgspec.to_builtins(value, enc_hook=_hook)
+
+
+def hits_out(found: Hits) -> dict[str, Any]:
+    """The answers of a search, and what is missing from them."""
+    return {"hits": list(found), "notices": found.notices}
 
 
 def key_out(key: ApiKeyInfo) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from strongroom.client import _sql, _wire
 from strongroom.client._async._calls import AsyncCalls
 from strongroom.errors import StrongroomError
 from strongroom.model import (
-    Hit,
+    Hits,
     JsonValue,
     ListPage,
     Memory,
@@ -24,7 +24,6 @@ from strongroom.model import (
 from strongroom.model.memory import UNSET, Unset
 
 Memories = list[Memory]  # the class has a method of the name list
-Hits = list[Hit]
 
 
 class AsyncMemoryCalls(AsyncCalls):
@@ -146,7 +145,8 @@ class AsyncMemoryCalls(AsyncCalls):
             }
         )
         raw = await self._send("POST", "/v1/memories:search", _wire.encode(body), repeatable=True)
-        return _wire.decode(_wire.Hits, raw).hits
+        answer = _wire.decode(_wire.HitsAnswer, raw)
+        return Hits(answer.hits, answer.notices)
 
     async def get(self, memory_id: UUID | str, *, namespace: str) -> Memory:
         """One memory by its id.

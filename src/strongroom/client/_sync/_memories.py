@@ -12,7 +12,7 @@ from strongroom.client import _sql, _wire
 from strongroom.client._sync._calls import Calls
 from strongroom.errors import StrongroomError
 from strongroom.model import (
-    Hit,
+    Hits,
     JsonValue,
     ListPage,
     Memory,
@@ -25,7 +25,6 @@ from strongroom.model import (
 from strongroom.model.memory import UNSET, Unset
 
 Memories = list[Memory]  # the class has a method of the name list
-Hits = list[Hit]
 
 
 class MemoryCalls(Calls):
@@ -147,7 +146,8 @@ class MemoryCalls(Calls):
             }
         )
         raw = self._send("POST", "/v1/memories:search", _wire.encode(body), repeatable=True)
-        return _wire.decode(_wire.Hits, raw).hits
+        answer = _wire.decode(_wire.HitsAnswer, raw)
+        return Hits(answer.hits, answer.notices)
 
     def get(self, memory_id: UUID | str, *, namespace: str) -> Memory:
         """One memory by its id.

@@ -246,8 +246,21 @@ class HitResult(BaseModel):
     explanation: ExplanationResult | None = None
 
 
+class NoticeResult(BaseModel):
+    """What is missing from an answer, and why."""
+
+    code: str
+    message: str
+    namespace: str | None
+    hint: str | None
+
+
+Notices = Annotated[list[NoticeResult], Field(description="What is missing from the answer; empty: nothing.")]
+
+
 class SearchResult(BaseModel):
     hits: list[HitResult]
+    notices: Notices
 
 
 class ListResult(BaseModel):
@@ -255,6 +268,7 @@ class ListResult(BaseModel):
     next_cursor: Annotated[
         str | None, Field(description="Give it as cursor to get the next page; null: no more.")
     ]
+    notices: Notices
 
 
 class DeleteResult(BaseModel):
@@ -315,3 +329,4 @@ class QueryResult(BaseModel):
     rows: list[list[Cell]]
     row_count: int
     plan: str
+    notices: Notices

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from strongroom.model import NamespacePattern
 from strongroom.servers.mcp import _models as m
+from strongroom.servers.wire import hits_out
 
 if TYPE_CHECKING:
     from strongroom.engine import Session
@@ -53,7 +54,7 @@ def _store(session: Session, a: m.StoreArguments) -> object:
 
 
 def _search(session: Session, a: m.SearchArguments) -> object:
-    return {"hits": session.search(**a.given())}
+    return hits_out(session.search(**a.given()))
 
 
 def _get(session: Session, a: m.GetArguments) -> object:

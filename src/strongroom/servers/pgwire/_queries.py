@@ -93,6 +93,8 @@ class Queries:
             return Source(self._columns(statement, ready, reply.columns), self._standing(reply.fetch))
         self._session.sql_extension = self._extension(ready)
         result = self._session.sql(ready.text, values, cancel=cancel)
+        for notice in result.notices:
+            self._settings.warnings.append(("01000", f"{notice.message} ({notice.namespace})"))
         columns = self._columns(statement, ready, [(c.name, c.type) for c in result.columns])
 
         def fetch(count: int) -> Sequence[Row]:

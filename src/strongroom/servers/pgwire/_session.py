@@ -389,6 +389,7 @@ class Conversation(ByName):
             self._put(m.PORTAL_SUSPENDED)
             return
         word = portal.prepared.statement.word(0)
+        self._tell()
         self._put(m.complete(f"{word if portal.prepared.kind == 'fetch' else 'SELECT'} {sent}"))
 
     @staticmethod
@@ -444,6 +445,7 @@ class Conversation(ByName):
             cancel, lambda: self._queries.open(declared.query, portal.values, cancel)
         )
         self._cursors[declared.name] = Cursor(source, declared.holds, cancel)
+        self._tell()
         self._put(m.complete("DECLARE CURSOR"))
 
     def _drop_cursor(self, name: str) -> None:
@@ -486,6 +488,7 @@ class Conversation(ByName):
         for part in writer.end():
             self._put(m.copy_data(part))
         self._put(m.COPY_DONE)
+        self._tell()
         self._put(m.complete(f"COPY {count}"))
 
 

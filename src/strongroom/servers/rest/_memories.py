@@ -21,6 +21,7 @@ from strongroom.errors import (
 from strongroom.servers.rest import _models as m
 from strongroom.servers.rest._call import Caller, parser
 from strongroom.servers.rest._spec import route
+from strongroom.servers.wire import hits_out
 
 if TYPE_CHECKING:
     from strongroom.engine import Session
@@ -112,7 +113,7 @@ def memories(caller: Caller) -> APIRouter:
     @router.post("/v1/memories:search", **route(m.HitsOut, "Search memories", m.SearchQuestion))
     async def search(request: Request) -> Response:
         return await caller.call_with(
-            request, _parse_search, lambda s, q: {"hits": s.search(**q.arguments())}
+            request, _parse_search, lambda s, q: hits_out(s.search(**q.arguments()))
         )
 
     @router.post("/v1/memories:list", **route(m.PageOut, "List memories by conditions", m.ListQuestion))

@@ -287,6 +287,15 @@ class HitExplanationOut(Output):
     importance: float
 
 
+class NoticeOut(Output):
+    """What a caller should know beside an answer: ``unreadable_memories``, ``query_not_embedded``."""
+
+    code: str
+    message: str
+    namespace: str | None
+    hint: str | None
+
+
 class HitOut(Output):
     """One answer of a search."""
 
@@ -311,6 +320,7 @@ class SqlOut(Output):
     rows: list[list[JsonValue]]
     row_count: int
     plan: str
+    notices: list[NoticeOut]
 
 
 class SqlDescriptionOut(Output):
@@ -327,9 +337,10 @@ class SqlCancelOut(Output):
 
 
 class HitsOut(Output):
-    """Answers, best first."""
+    """Answers, best first; ``notices``: what is missing from them, empty when nothing is."""
 
     hits: list[HitOut]
+    notices: list[NoticeOut]
 
 
 class PageOut(Output):
@@ -337,6 +348,7 @@ class PageOut(Output):
 
     memories: list[MemoryOut]
     next_cursor: str | None
+    notices: list[NoticeOut]
 
 
 class DeletedOut(Output):
