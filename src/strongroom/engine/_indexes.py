@@ -15,12 +15,11 @@ from threading import Lock, RLock
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
+from strongroom.engine._changes import change_of, upsert_of
 from strongroom.engine._collector import collector_paused
 from strongroom.engine._keeper import Keeper
-from strongroom.engine._payload import AccessPayload, decode_as, decode_memory, decode_vector, to_memory
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._residency import Residency
-from strongroom.engine._sealed import hollow
 from strongroom.engine._snapshots import Restored
 from strongroom.errors import (
     IntegrityError,
@@ -34,9 +33,7 @@ from strongroom.errors import (
 )
 from strongroom.ledger import QueueItem, WriteBatch, element_of
 from strongroom.model import Field, Filter, Memory, SealedRecord, State
-from strongroom.pages import overwrite
 from strongroom.recall import (
-    AccessPut,
     Change,
     ColumnarStore,
     NamespaceIndex,
@@ -121,7 +118,7 @@ class Indexes:
         slot = self._slots.get(entry.ns)
         index = None if slot is None else slot.index
         if index is not None:
-            self.offer(entry.ns, _upsert(index, entry, memory, seq, content_version))
+            self.offer(entry.ns, upsert_of(index, entry, memory, seq, content_version))
 
     def ready(self, entry: NamespaceEntry) -> NamespaceIndex:
         """The index of a namespace, holding everything acknowledged before this call.
@@ -329,35 +326,13 @@ class Indexes:
         return refused
 
     def _change(self, index: NamespaceIndex, entry: NamespaceEntry, row: SealedRecord) -> Change | None:
-        if row.field == Field.MEMORY:
-            if row.state == State.TOMBSTONE:
-                return Remove(row.memory_id, row.seq)
-            try:
-                raw = self._engine.vault.open(entry.tenant, row)
-                payload = decode_memory(raw)
-            except (IntegrityError, KeyStateError) as e:
-                self._unreadable(entry, row, e.code)
-                return Remove(row.memory_id, row.seq, isinstance(e, IntegrityError))
-            if entry.sealed:
-                overwrite(raw)
-            memory = to_memory(payload, row.memory_id, entry.name, row.version)
-            return _upsert(index, entry, memory, row.seq, row.content_version)
-        if row.field == Field.VECTOR and row.state == State.LIVE and row.model == entry.model_no:
-            try:
-                vector, content_version, model_no = decode_vector(self._engine.vault.open(entry.tenant, row))
-            except (IntegrityError, KeyStateError) as e:
-                self._unreadable(entry, row, e.code)
-                return None
-            if model_no == entry.model_no and content_version == row.content_version:
-                return VectorPut(row.memory_id, content_version, vector, row.seq)
-        if row.field == Field.ACCESS and row.state == State.LIVE:
-            try:
-                counted = decode_as(AccessPayload, self._engine.vault.open(entry.tenant, row))
-            except (IntegrityError, KeyStateError) as e:
-                self._unreadable(entry, row, e.code)
-                return None
-            return AccessPut(row.memory_id, counted.count, counted.last_us, row.seq)
-        return None
+        """What a row means for the index; one that does not open is noted, and a memory then left out."""
+        try:
+            return change_of(self._engine.vault, index, entry, row)
+        except (IntegrityError, KeyStateError) as e:
+            self._unreadable(entry, row, e.code)
+            damaged = isinstance(e, IntegrityError)
+            return Remove(row.memory_id, row.seq, damaged) if row.field == Field.MEMORY else None
 
     def forget_unreadable(
         self, entry: NamespaceEntry, index: NamespaceIndex, row: SealedRecord, error: StrongroomError
@@ -478,15 +453,6 @@ class Indexes:
             ns=entry.ns,
             dimensions=engine.models.dimensions(entry),
         )
-
-
-def _upsert(
-    index: NamespaceIndex, entry: NamespaceEntry, memory: Memory, seq: int, content_version: int
-) -> Upsert:
-    """The change for a memory; of a sealed namespace only its blinded terms and other columns go along."""
-    if not entry.sealed:
-        return Upsert(memory, seq, content_version)
-    return Upsert(hollow(memory), seq, content_version, index.keywords.blinded(memory.content))
 
 
 def _pages(rows: Iterable[_Item]) -> Iterator[list[_Item]]:

@@ -20,7 +20,7 @@ from strongroom.errors import IntegrityError
 from strongroom.model import Memory
 from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._ids import ID_BYTES, IdTable
-from strongroom.recall.changes import AccessPut, Remove, Upsert, VectorDrop, VectorPut
+from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
 
 REMOVED_MAX = 200_000  # removals that are remembered, so that an older change does not undo them
 
@@ -205,6 +205,20 @@ class Roster:
             self._early_access[memory_id] = AccessPut(memory_id, count, None if last == _NEVER else last, seq)
 
     # -- changes ----------------------------------------------------------------------------------
+    def note(self, change: Change) -> None:
+        """Take over one change, unless something newer is known."""
+        match change:
+            case Upsert():
+                self.upsert(change)
+            case VectorPut():
+                self.vector(change)
+            case Remove():
+                self.remove(change)
+            case AccessPut():
+                self.access(change)
+            case VectorDrop():
+                self.vector_drop(change)
+
     def upsert(self, change: Upsert) -> None:
         memory_id = change.memory.memory_id.bytes
         old = self.table.get(memory_id)

@@ -28,7 +28,7 @@ from strongroom.recall._settings import MemoryTable, RecallSettings
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall._unit import check_vector
 from strongroom.recall.analyze import Analyzer
-from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
+from strongroom.recall.changes import Change, VectorPut
 from strongroom.recall.keywords import Blind, KeywordLane
 from strongroom.recall.vectors import VectorLane
 
@@ -102,17 +102,7 @@ class NamespaceIndex:
         with self._mutex:
             roster = self._roster
             for change in checked:
-                match change:
-                    case Upsert():
-                        roster.upsert(change)
-                    case VectorPut():
-                        roster.vector(change)
-                    case Remove():
-                        roster.remove(change)
-                    case AccessPut():
-                        roster.access(change)
-                    case VectorDrop():
-                        roster.vector_drop(change)
+                roster.note(change)
             self.watermark = max(self.watermark, watermark)
             waiting = len(roster.pending)
         if waiting >= PENDING_MAX:

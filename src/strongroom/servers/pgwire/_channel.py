@@ -61,6 +61,11 @@ class Channel:
             self._put(m.notice(sqlstate, text))
         self._settings.warnings.clear()
 
+    def _complete(self, tag: str) -> None:
+        """The end of an answer, after what is to be said about it."""
+        self._tell()
+        self._put(m.complete(tag))
+
     def cancel(self, reason: str = "user request") -> None:
         """Stop the statement that runs, if one does."""
         current = self._current

@@ -389,8 +389,7 @@ class Conversation(ByName):
             self._put(m.PORTAL_SUSPENDED)
             return
         word = portal.prepared.statement.word(0)
-        self._tell()
-        self._put(m.complete(f"{word if portal.prepared.kind == 'fetch' else 'SELECT'} {sent}"))
+        self._complete(f"{word if portal.prepared.kind == 'fetch' else 'SELECT'} {sent}")
 
     @staticmethod
     def _pull(portal: Portal, source: Source, most: int) -> deque[bytes]:
@@ -409,8 +408,7 @@ class Conversation(ByName):
                 self._put_columns(portal)
             for row in answer.rows:
                 self._put(encoder.data_row(row))
-        self._tell()
-        self._put(m.complete(answer.tag))
+        self._complete(answer.tag)
         yield from self._relieve()
 
     def _after(self, answer: Answer, portal: Portal) -> None:
@@ -445,8 +443,7 @@ class Conversation(ByName):
             cancel, lambda: self._queries.open(declared.query, portal.values, cancel)
         )
         self._cursors[declared.name] = Cursor(source, declared.holds, cancel)
-        self._tell()
-        self._put(m.complete("DECLARE CURSOR"))
+        self._complete("DECLARE CURSOR")
 
     def _drop_cursor(self, name: str) -> None:
         cursor = self._cursors.pop(name, None)
@@ -488,8 +485,7 @@ class Conversation(ByName):
         for part in writer.end():
             self._put(m.copy_data(part))
         self._put(m.COPY_DONE)
-        self._tell()
-        self._put(m.complete(f"COPY {count}"))
+        self._complete(f"COPY {count}")
 
 
 _HANDLERS: Final[dict[int, Callable[[Conversation, bytes], Steps[None]]]] = {

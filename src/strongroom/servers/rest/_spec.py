@@ -16,6 +16,7 @@ from strongroom.servers.rest import _models_audit as ma
 from strongroom.servers.rest import _models_identity as mi
 from strongroom.servers.rest import _models_policy as mp
 from strongroom.servers.rest import _models_rotation as r
+from strongroom.servers.rest import _models_sql as ms
 
 _REF = "#/components/schemas/{model}"
 BODIES: dict[str, type[m.Input]] = {
@@ -31,8 +32,8 @@ BODIES: dict[str, type[m.Input]] = {
         m.NewNamespace,
         m.NewKey,
         m.RequeueOrder,
-        m.SqlStatement,
-        m.SqlQuestion,
+        ms.SqlStatement,
+        ms.SqlQuestion,
         mp.ExplainQuestion,
         ma.AuditQuestion,
         ma.AuditExportOrder,

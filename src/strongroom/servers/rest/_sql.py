@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from starlette.requests import Request
 from starlette.responses import Response
 
-from strongroom.servers.rest import _models as m
+from strongroom.servers.rest import _models_sql as m
 from strongroom.servers.rest._call import Caller, parser
 from strongroom.servers.rest._spec import route
 from strongroom.servers.sql_rows import ARROW_STREAM, to_arrow_stream, to_plain_rows
