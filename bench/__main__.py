@@ -29,6 +29,7 @@ NAMES = (
     "kms",
     "access",
     "rotate",
+    "embedding",
 )
 
 

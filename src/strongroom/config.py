@@ -102,7 +102,8 @@ class EmbeddingConfig:
     backoff_ms_min: int = 100
     backoff_ms_max: int = 60_000
     request_timeout_ms: int = 30_000
-    threads: int = 0  # 0: as many as cores
+    threads: int = 0  # local, on cpu: cores that a batch may use; 0: all
+    device: str = "cpu"  # local: cpu, or cuda or cuda:N for an NVIDIA GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -107,6 +107,7 @@ def test_an_error_without_advice_has_one_line(command: Run, monkeypatch: pytest.
         (["import", "no-such-file.jsonl"], 2, "invalid_input"),
         (["--api-key-file", "no-such-file", "stats"], 7, "configuration"),
         (["embed-serve"], 7, "configuration"),
+        (["embed-serve", "--no-tls", "--device", "cuda"], 7, "configuration"),
     ],
     ids=lambda v: "-".join(v)[:40] if isinstance(v, list) else str(v),
 )

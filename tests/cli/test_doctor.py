@@ -326,6 +326,14 @@ def test_where_texts_go_to_be_embedded_is_looked_at(look: Look, url: str, code: 
     assert found[code].severity == severity
 
 
+def test_a_gpu_that_cannot_be_used_is_found_with_what_is_missing(look: Look) -> None:
+    found = look(config=Config(embedding=EmbeddingConfig(device="cuda")))["configuration"]
+    assert (found.severity, found.where) == (Severity.ERROR, "embedding")
+    assert "built without CUDA" in found.message
+    assert "onnxruntime-gpu" in found.hint
+    assert "configuration" not in look(config=Config(embedding=EmbeddingConfig()))
+
+
 def test_an_unknown_provider_is_found(look: Look) -> None:
     found = look(config=Config(embedding=EmbeddingConfig(provider="locl")))
     assert found["configuration"].where == "embedding.provider"

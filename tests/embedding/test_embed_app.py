@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tests.embedding.fakes import FakeModel, vector_of
 
-from strongroom.embedding import EmbeddingProvider, LocalMiniLM
+from strongroom.embedding import EmbeddingProvider, GpuMiniLM, LocalMiniLM
 from strongroom.errors import EmbeddingRejectedError, StrongroomError, all_errors
 from strongroom.servers.embed_app import (
     EmbeddingAppLimits,
@@ -98,6 +98,23 @@ BAD: dict[str, tuple[object, int]] = {
     "a text too long": ({"model": "fake", "input": "x" * 101}, 413),
     "request too large": (b" " * 5000, 413),
 }
+
+
+def test_a_gpu_gets_a_thousand_texts_at_once() -> None:
+    """Batches of 64 would leave it idle most of the time."""
+
+    class Gpu(GpuMiniLM):
+        def __init__(self) -> None:
+            self.batches: list[int] = []
+
+        def embed_counted(self, texts: Sequence[str]) -> tuple[np.ndarray, list[int]]:
+            self.batches.append(len(texts))
+            return np.eye(1, 384, dtype=np.float32).repeat(len(texts), axis=0), [2] * len(texts)
+
+    model = Gpu()
+    answer = post(model, {"model": model.name, "input": ["x"] * 2000}).json()
+    assert model.batches == [1024, 976]
+    assert answer["usage"]["total_tokens"] == 4000
 
 
 def test_usage_counts_the_tokens_that_the_model_reads(minilm: LocalMiniLM) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import datetime as dt
 import ipaddress
 import json
@@ -194,9 +195,15 @@ MALFORMED: dict[str, object] = {
     "holds null": vectors_of([1, 2, 3, None]),
     "deeply nested": b"[" * 100_000,
     "huge": b" " * 1_000_000,
+    "no base64": vectors_of("####"),
+    "half a number": vectors_of(base64.b64encode(bytes(15)).decode()),
+    "base64 of another length": vectors_of(base64.b64encode(bytes(12)).decode()),
+    "base64 of no letters": vectors_of("ä" * 24),
     "bad bytes": b"\xff\xfe{}",
 }
 USELESS: dict[str, object] = {
+    "base64 of NaN": vectors_of(base64.b64encode(np.full(4, np.nan, "<f4").tobytes()).decode()),
+    "base64 of zeros": vectors_of(base64.b64encode(bytes(16)).decode()),
     "NaN": b'{"data": [{"index": 0, "embedding": [NaN, 1, 2, 3]}]}',
     "infinity": b'{"data": [{"index": 0, "embedding": [1e999, 1, 2, 3]}]}',
     "too large for float32": vectors_of([1e300, 1, 2, 3]),
@@ -220,6 +227,34 @@ def test_a_vector_that_is_no_direction_is_refused(body: object, endpoint: Endpoi
     endpoint.say(body)
     with pytest.raises(EmbeddingRejectedError):
         client().embed([CANARY])
+
+
+def test_vectors_in_base64_come_back_exactly(endpoint: Endpoint, client: Client) -> None:
+    given = np.array([[0.1, -0.2, 0.3, 0.9], [1e-7, 1, 0, -1e-3]], "<f4")
+    given /= np.linalg.norm(given, axis=1, keepdims=True)
+    packed = [base64.b64encode(row.tobytes()).decode() for row in given]
+    endpoint.say({"data": [{"index": i, "embedding": packed[i]} for i in (1, 0)]})
+    np.testing.assert_allclose(client().embed(["a", "b"]), given, rtol=2e-7)
+    assert endpoint.requests[0]["encoding_format"] == "base64"
+
+
+def test_an_endpoint_that_refuses_base64_is_asked_for_numbers_from_then_on(
+    endpoint: Endpoint, client: Client
+) -> None:
+    """A refusal of the way is no refusal of a text; and a text that is refused in both ways is refused."""
+    good = endpoint.respond
+
+    def respond(texts: list[str]) -> tuple[int, dict[str, str], bytes]:
+        asked = endpoint.requests[-1]["encoding_format"]
+        return good(texts) if asked == "float" and texts != ["bad"] else (400, {}, b"{}")
+
+    endpoint.respond = respond
+    provider = client()
+    with pytest.raises(EmbeddingRejectedError):
+        provider.embed(["bad"])
+    assert provider.embed(["a"]).shape == provider.embed(["b"]).shape == (1, 4)
+    asked = [r["encoding_format"] for r in endpoint.requests]
+    assert asked == ["base64", "float", "base64", "float", "float"]
 
 
 def test_an_answer_that_is_too_large_is_not_read_to_its_end(endpoint: Endpoint, client: Client) -> None:
@@ -248,7 +283,9 @@ def test_a_status_is_either_the_texts_fault_or_worth_another_try(
         client().embed([CANARY])
     assert type(caught.value) is expected
     assert CANARY not in str(caught.value.as_dict())
-    assert len(endpoint.requests) == 1, "no redirect is followed, nothing is repeated here"
+    asked = [r["encoding_format"] for r in endpoint.requests]
+    ways = ["base64", "float"] if expected is EmbeddingRejectedError else ["base64"]
+    assert asked == ways, "no redirect is followed, nothing is repeated here in the same way"
 
 
 def test_a_wrong_key_points_at_the_settings(endpoint: Endpoint, client: Client) -> None:
@@ -310,7 +347,8 @@ def test_a_long_text_that_is_refused_is_shortened_until_it_is_taken(
     good = endpoint.respond
     endpoint.respond = lambda texts: good(texts) if len(texts[0]) <= 5000 else (400, {}, b"{}")
     assert client().embed(["x" * 1_000_000]).shape == (1, 4)
-    assert [len(r["input"][0]) for r in endpoint.requests] == [TEXT_CHARACTERS_MAX, 16384, 8192, 4096]
+    sizes = [len(r["input"][0]) for r in endpoint.requests if r["encoding_format"] == "base64"]
+    assert sizes == [TEXT_CHARACTERS_MAX, 16384, 8192, 4096]
 
 
 def test_a_lone_surrogate_is_refused_before_anything_is_sent(endpoint: Endpoint, client: Client) -> None:

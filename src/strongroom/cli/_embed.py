@@ -53,7 +53,7 @@ def run_embedding_server(
     """Serve until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: the model computes nothing, or the address cannot be bound.
+        ConfigurationError: the model computes nothing, its GPU is not there, or the address cannot be bound.
     """
     if model.provider not in ("local", "sentence-transformers"):
         raise ConfigurationError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hmac
 import os
 from collections.abc import Callable
@@ -95,6 +96,7 @@ def _make_certificates(directory: Path, engine: Engine) -> None:
     help="Port to listen on.",
 )
 @click.option("--model", "model_name", default="default", show_default=True, help="Which configured model.")
+@click.option("--device", metavar="DEVICE", help="cpu, cuda or cuda:N. Default: [embedding] device.")
 @click.option("--certificate", metavar="FILE", help="Certificate. Default: that of the store's server.")
 @click.option("--private-key", metavar="FILE", help="Private key. Default: that of the store's server.")
 @click.option("--key-file", metavar="FILE", help="File with the key that callers must show.")
@@ -105,6 +107,7 @@ def embed_serve(
     host: str,
     port: int,
     model_name: str,
+    device: str | None,
     certificate: str | None,
     private_key: str | None,
     key_file: str | None,
@@ -133,6 +136,8 @@ def embed_serve(
         model = config.models[model_name]
     else:
         raise ConfigurationError("no model of that name is configured")
+    if device is not None:
+        model = dataclasses.replace(model, device=device)
     run_embedding_server(model, check, context, host, port, config.log)
 
 

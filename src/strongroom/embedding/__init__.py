@@ -6,6 +6,8 @@ SweeperLock                which of several processes picks up what nobody is em
 """
 
 from strongroom.embedding._caller import CallerVectors
+from strongroom.embedding._cuda import check_device
+from strongroom.embedding._gpu import GpuMiniLM
 from strongroom.embedding._local import LocalMiniLM
 from strongroom.embedding._openai import OpenAICompatible
 from strongroom.embedding._pipeline import EmbeddingPipeline, PendingSource, PipelineStats
@@ -20,6 +22,7 @@ __all__ = [
     "CallerVectors",
     "EmbeddingPipeline",
     "EmbeddingProvider",
+    "GpuMiniLM",
     "LocalMiniLM",
     "ModelFiles",
     "OpenAICompatible",
@@ -28,6 +31,7 @@ __all__ = [
     "PipelineStats",
     "SentenceTransformersProvider",
     "SweeperLock",
+    "check_device",
     "embed_checked",
     "find_model_files",
     "make_provider",

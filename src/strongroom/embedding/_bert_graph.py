@@ -9,7 +9,8 @@ Quantisation ``row8`` (the default): weights are symmetric int8 with one scale p
 Activations are scaled by the largest magnitude of their own token and rounded to 8 bits around 128.
 One scale per token, and not per tensor, keeps more of the cosine and makes a text's vector
 independent of the texts that share its batch. Word embeddings are float16. ``fp32`` is the
-reference: the same graph without any rounding.
+reference: the same graph without any rounding. ``fp16`` is that with weights and activations of
+float16, for GPUs: sums over the tokens and the norm are float32.
 
 Operators outside the ONNX standard are the ``com.microsoft`` ones that ONNX Runtime brings.
 """
@@ -24,7 +25,7 @@ from numpy.typing import NDArray
 
 from strongroom.errors import ModelFilesError
 
-Precision = Literal["row8", "fp32"]
+Precision = Literal["row8", "fp32", "fp16"]
 Array = NDArray[Any]
 
 LAYERS = 6
@@ -100,6 +101,8 @@ class _Builder:
         self.constants: dict[str, Any] = {}
 
     def constant(self, name: str, value: Array) -> str:
+        if self.precision == "fp16" and value.dtype == np.float32:
+            value = value.astype(np.float16)
         if name not in self.constants:
             self.constants[name] = self._numpy_helper.from_array(np.ascontiguousarray(value), name)
         return name
@@ -114,7 +117,7 @@ class _Builder:
 
     def matmul(self, x: str, weight: Array, name: str) -> str:
         """``x @ weight``; weight has the shape (inputs, outputs)."""
-        if self.precision == "fp32":
+        if self.precision != "row8":
             return self.node("MatMul", [x, self.constant(f"{name}.weight", weight)], name)
         scale = (np.abs(weight).max(axis=0) / 127).astype(np.float32)
         quantised = np.clip(np.rint(weight / scale), -127, 127).astype(np.int8)
@@ -145,7 +148,7 @@ def _embeddings(b: _Builder) -> str:
 
     w = b.weights
     words = w["embeddings.word_embeddings.weight"]
-    if b.precision == "fp32":
+    if b.precision != "row8":
         x = b.node("Gather", [b.constant("words", words), "ids"], "word")
     else:
         half = b.node("Gather", [b.constant("words", words.astype(np.float16)), "ids"], "word.half")
@@ -197,6 +200,8 @@ def build_graph(weights: Mapping[str, Array], precision: Precision = "row8") -> 
     axis = b.constant("axis", np.array([1], np.int64))
     b.node("Cast", ["mask"], "mask.float", to=int(TensorProto.FLOAT))
     b.node("Unsqueeze", ["mask.float", axis], "mask.row")
+    if b.precision == "fp16":
+        x = b.node("Cast", [x], "hidden.float", to=int(TensorProto.FLOAT))
     b.node("MatMul", ["mask.row", x], "summed")
     b.node("Squeeze", ["summed", axis], "pooled")
     b.node("LpNormalization", ["pooled"], "vectors", axis=-1, p=2)

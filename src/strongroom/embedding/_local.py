@@ -64,7 +64,7 @@ class LocalMiniLM:
             raise ConfigurationError(f"embedding.threads must be 0 to {_THREADS_MAX}")
         self._threads = threads or len(os.sched_getaffinity(0))
         files = find_model_files(weights)
-        self._tokenizer = _make_tokenizer(files.tokenizer())
+        self._tokenizer = make_tokenizer(files.tokenizer())
         base = cache if cache is not None else cache_base()
         self._session: Any = _open_session(files, self._tokenizer, base)
         self._closed = False
@@ -83,10 +83,6 @@ class LocalMiniLM:
     def fingerprint(self) -> str:
         return FINGERPRINT
 
-    def count_tokens(self, texts: Sequence[str]) -> int:
-        """How many tokens of ``texts`` the model reads."""
-        return sum(len(encode(self._tokenizer, t)) for t in texts)
-
     def embed(self, texts: Sequence[str]) -> FloatMatrix:
         """Vectors of ``texts``: float32, shape (len(texts), 384), rows of norm 1.
 
@@ -97,14 +93,19 @@ class LocalMiniLM:
             EmbeddingUnavailableError: the runtime failed.
             ClosedError: the provider was closed.
         """
+        return self.embed_counted(texts)[0]
+
+    def embed_counted(self, texts: Sequence[str]) -> tuple[FloatMatrix, list[int]]:
+        """``embed``, and how many tokens of each text the model has read."""
         session = self._session
         if self._closed or session is None:
             raise ClosedError("the embedding model was closed")
-        if len(texts) == 1:
-            return _run(session, [encode(self._tokenizer, texts[0])])
         encoded = [encode(self._tokenizer, t) for t in texts]
+        counts = [len(ids) for ids in encoded]
+        if len(texts) == 1:
+            return _run(session, encoded), counts
         out = np.empty((len(encoded), HIDDEN), np.float32)
-        groups = group_by_length([len(ids) for ids in encoded])
+        groups = group_by_length(counts)
         if len(groups) == 1 and self._threads > 1 and len(encoded) >= 2 * self._threads:
             groups = _split_evenly(groups[0], self._threads)
 
@@ -117,7 +118,7 @@ class LocalMiniLM:
         else:
             for _ in self._executor().map(work, groups):
                 pass
-        return out
+        return out, counts
 
     def close(self) -> None:
         """Free the model. May be called twice."""
@@ -137,14 +138,16 @@ class LocalMiniLM:
             return self._pool
 
 
-def group_by_length(lengths: Sequence[int]) -> list[list[int]]:
+def group_by_length(
+    lengths: Sequence[int], texts_max: int = _RUN_TEXTS_MAX, tokens_max: int = _RUN_TOKENS_MAX
+) -> list[list[int]]:
     """Positions in groups of similar length, so that little is padded; longest first."""
     order = sorted(range(len(lengths)), key=lambda i: -lengths[i])
     groups: list[list[int]] = []
     longest = 0
     for i in order:
-        full = not groups or len(groups[-1]) >= _RUN_TEXTS_MAX
-        if full or (len(groups[-1]) + 1) * longest > _RUN_TOKENS_MAX:
+        full = not groups or len(groups[-1]) >= texts_max
+        if full or (len(groups[-1]) + 1) * longest > tokens_max:
             groups.append([])
             longest = lengths[i]
         groups[-1].append(i)
@@ -156,7 +159,7 @@ def _split_evenly(group: list[int], parts: int) -> list[list[int]]:
     return [group[i : i + size] for i in range(0, len(group), size)]
 
 
-def _make_tokenizer(raw: bytes) -> Any:
+def make_tokenizer(raw: bytes) -> Any:
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_buffer(raw)
@@ -179,6 +182,26 @@ def encode(tokenizer: Any, text: str) -> list[int]:
             ids = tokenizer.encode(text).ids
     except (TypeError, UnicodeEncodeError):
         raise EmbeddingRejectedError("a text cannot be encoded as UTF-8") from None
+    return _cut(ids)
+
+
+def encode_many(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """``encode`` of many texts, on all cores.
+
+    Raises:
+        EmbeddingRejectedError: a text holds lone surrogates.
+    """
+    try:
+        found = [e.ids for e in tokenizer.encode_batch_fast([t[:_CLIP_CHARACTERS] for t in texts])]
+    except (TypeError, UnicodeEncodeError):
+        raise EmbeddingRejectedError("a text cannot be encoded as UTF-8") from None
+    for i, text in enumerate(texts):
+        if len(text) > _CLIP_CHARACTERS and len(found[i]) < _CLIP_TOKENS_MIN:
+            found[i] = encode(tokenizer, text)
+    return [_cut(ids) for ids in found]
+
+
+def _cut(ids: list[int]) -> list[int]:
     return ids if len(ids) <= TOKENS_MAX else [*ids[: TOKENS_MAX - 1], _SEP_ID]
 
 

@@ -3,6 +3,10 @@
 What comes back is not trusted: it must be JSON of the stated size, with one vector per text, each
 index once, of the configured length, finite and not zero. Answers never go into errors or logs.
 
+Vectors are asked for in base64 (float32, little-endian), which is exact and less work than decimal
+numbers. Lists of numbers are taken as well, and an endpoint that refuses a question for its
+``encoding_format`` is asked for them from then on.
+
     time-out, connection, 408, 409, 425, 429, 5xx  -> EmbeddingUnavailableError
     401, 403, 404 and other 4xx, malformed answer  -> EmbeddingUnavailableError with a hint: the
                                                       settings are wrong, no text is at fault
@@ -11,6 +15,7 @@ index once, of the configured length, finite and not zero. Answers never go into
 
 from __future__ import annotations
 
+import binascii
 import hashlib
 import ipaddress
 import json
@@ -71,6 +76,7 @@ class OpenAICompatible:
         self._clock = clock
         self._not_before = 0.0
         self._closed = False
+        self._takes_base64 = True  # until a question was taken only without it
         self._lock = threading.Lock()
         headers = {"accept": "application/json", "content-type": "application/json"}
         self._api_key = config.api_key
@@ -151,12 +157,25 @@ class OpenAICompatible:
             if self._clock() < self._not_before:
                 raise EmbeddingUnavailableError("the embedding endpoint asked to wait")
         try:
-            body = json.dumps({"model": self._model, "input": list(texts), "encoding_format": "float"})
-            content = body.encode("utf-8")
             "".join(texts).encode("utf-8")  # JSON would hide lone surrogates
         except UnicodeEncodeError:
             raise EmbeddingRejectedError("a text cannot be encoded as UTF-8") from None
-        return unit_rows(self._parse(self._post(content, len(texts)), len(texts)))
+        return unit_rows(self._parse(self._ask(texts), len(texts)))
+
+    def _ask(self, texts: Sequence[str]) -> bytes:
+        """The answer. What is refused may be the encoding of the vectors and not a text."""
+        if self._takes_base64:
+            try:
+                return self._ask_in("base64", texts)
+            except EmbeddingRejectedError:
+                answer = self._ask_in("float", texts)
+                self._takes_base64 = False
+                return answer
+        return self._ask_in("float", texts)
+
+    def _ask_in(self, encoding: str, texts: Sequence[str]) -> bytes:
+        question = {"model": self._model, "input": list(texts), "encoding_format": encoding}
+        return self._post(json.dumps(question).encode("utf-8"), len(texts))
 
     def _post(self, content: bytes, count: int) -> bytes:
         import httpx
@@ -221,6 +240,8 @@ class OpenAICompatible:
         return out
 
     def _row(self, values: Any) -> FloatMatrix:
+        if isinstance(values, str):
+            return self._packed_row(values)
         if not isinstance(values, list) or len(values) != self._dimensions:
             raise _malformed("a vector has another length than configured")
         if not all(type(v) in (int, float) for v in values):
@@ -232,6 +253,17 @@ class OpenAICompatible:
         except OverflowError:
             usable = False
         if not usable:
+            raise EmbeddingRejectedError("the endpoint gave a vector that is not finite")
+        return row
+
+    def _packed_row(self, text: str) -> FloatMatrix:
+        try:
+            row = np.frombuffer(binascii.a2b_base64(text, strict_mode=True), "<f4").astype(np.float32)
+        except ValueError:
+            raise _malformed("a vector is no base64 of float32") from None
+        if len(row) != self._dimensions:
+            raise _malformed("a vector has another length than configured")
+        if not np.isfinite(row).all():
             raise EmbeddingRejectedError("the endpoint gave a vector that is not finite")
         return row
 

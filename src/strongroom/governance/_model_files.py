@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from strongroom.config import EmbeddingConfig
-from strongroom.embedding import find_model_files
+from strongroom.embedding import check_device, find_model_files
 from strongroom.errors import StrongroomError
 from strongroom.governance._case import Case
 from strongroom.model import Finding, Severity
@@ -37,6 +37,7 @@ def _model(model: EmbeddingConfig, where: str) -> Iterator[Finding]:
             files = find_model_files(model.weights)
             files.weights()
             files.tokenizer()
+            check_device(model.device)
         except StrongroomError as e:
             yield Finding(Severity.ERROR, e.code, e.message, where, e.hint)
     elif model.provider == "openai":

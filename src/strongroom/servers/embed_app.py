@@ -6,13 +6,12 @@
 
 Requests that arrive together are computed together. Neither texts nor vectors are logged or kept.
 Errors have the form ``{"error": {"message", "type", "code"[, "hint"]}}``; ``usage`` counts the
-tokens that the model reads, and says 0 for a model that cannot tell.
+tokens that the model has read, and says 0 for a model that cannot tell.
 """
 
 from __future__ import annotations
 
 import asyncio
-import binascii
 import json
 import logging
 from collections import deque
@@ -22,12 +21,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from numpy.typing import NDArray
 
-from strongroom.embedding import EmbeddingProvider, embed_checked
+from strongroom.embedding import EmbeddingProvider, GpuMiniLM, LocalMiniLM, embed_checked
 from strongroom.errors import (
     ClosedError,
     ContentTooLargeError,
@@ -69,13 +69,21 @@ class EmbeddingAppLimits:
     waiting_texts_max: int = 8192
     batch_texts_max: int = 64
 
+    @classmethod
+    def of(cls, provider: EmbeddingProvider) -> EmbeddingAppLimits:
+        """Those that suit a model: a GPU wants many texts at once, or it waits."""
+        if isinstance(provider, GpuMiniLM):
+            return cls(batch_texts_max=provider.BATCH_TEXTS, waiting_texts_max=32 * provider.BATCH_TEXTS)
+        return cls()
+
 
 @dataclass(slots=True, eq=False)
 class _Job:
     texts: list[str]
     vectors: Vectors
-    done: asyncio.Future[Vectors]
+    done: asyncio.Future[None]
     started: int = 0  # texts that were given to a batch
+    tokens: int = 0
 
     @property
     def is_over(self) -> bool:
@@ -95,6 +103,28 @@ class _Share:
         return self.job.texts[self.start : self.end]
 
 
+class _Counted:
+    """A model for one batch, which remembers how many tokens each text had; 0 of a model that cannot tell."""
+
+    def __init__(self, provider: EmbeddingProvider, count: int) -> None:
+        self._provider = provider
+        self.tokens = [0] * count
+        self.name, self.dimensions, self.fingerprint = (
+            provider.name,
+            provider.dimensions,
+            provider.fingerprint,
+        )
+
+    def embed(self, texts: Sequence[str]) -> Vectors:
+        if not isinstance(self._provider, (LocalMiniLM, GpuMiniLM)):
+            return self._provider.embed(texts)
+        vectors, self.tokens = self._provider.embed_counted(texts)
+        return vectors
+
+    def close(self) -> None:
+        """The model is another's to close."""
+
+
 class MicroBatcher:
     """Computes the texts of concurrent callers together, one batch at a time, in turns.
 
@@ -112,8 +142,8 @@ class MicroBatcher:
         self._closed = False
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="strongroom-embed-serve")
 
-    async def embed(self, texts: list[str]) -> Vectors:
-        """Float32 of shape (len(texts), dimensions).
+    async def embed(self, texts: list[str]) -> tuple[Vectors, int]:
+        """Float32 of shape (len(texts), dimensions), and how many tokens were read.
 
         Raises:
             LimitExceededError: too many texts wait already. ClosedError: the service stops.
@@ -130,7 +160,8 @@ class MicroBatcher:
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         try:
-            return await job.done
+            await job.done
+            return job.vectors, job.tokens
         finally:
             self._waiting -= len(texts)
 
@@ -183,15 +214,17 @@ class MicroBatcher:
 
     async def _compute(self, batch: Sequence[_Share]) -> None:
         texts = [t for share in batch for t in share.texts]
+        model = _Counted(self._provider, len(texts))
         loop = asyncio.get_running_loop()
-        vectors = await loop.run_in_executor(self._executor, embed_checked, self._provider, texts)
+        vectors = await loop.run_in_executor(self._executor, embed_checked, model, texts)
         place = 0
         for share in batch:
             size = share.end - share.start
             share.job.vectors[share.start : share.end] = vectors[place : place + size]
+            share.job.tokens += sum(model.tokens[place : place + size])
             place += size
             if share.end == len(share.job.texts) and not share.job.is_over:
-                share.job.done.set_result(share.job.vectors)
+                share.job.done.set_result(None)
 
 
 def _give_up(batch: Sequence[_Share], error: StrongroomError) -> None:
@@ -211,7 +244,7 @@ def create_embedding_app(
     ``api_key_check`` gets the bearer key ("" when there is none) and tells whether it may embed; it
     should take the same time for every wrong key.
     """
-    limits = limits or EmbeddingAppLimits()
+    limits = limits or EmbeddingAppLimits.of(provider)
     batcher = MicroBatcher(provider, limits)
 
     @asynccontextmanager
@@ -244,14 +277,12 @@ def create_embedding_app(
         return {"object": "list", "data": [model]}
 
     @app.post("/v1/embeddings")
-    async def embeddings(request: Request) -> JSONResponse:
+    async def embeddings(request: Request) -> Response:
         authorize(request)
         body = await _read_body(request, limits.request_bytes_max)
         texts, encoding = parse_request(body, provider, limits)
-        vectors = await batcher.embed(texts)
-        count = getattr(provider, "count_tokens", None)
-        tokens = 0 if count is None else await asyncio.to_thread(count, texts)
-        return JSONResponse(_answer(vectors, provider.name, encoding, tokens))
+        vectors, tokens = await batcher.embed(texts)
+        return Response(_answer(vectors, provider.name, encoding, tokens), media_type="application/json")
 
     return app
 
@@ -316,12 +347,12 @@ def parse_request(
     return texts, encoding
 
 
-def _answer(vectors: Vectors, model: str, encoding: str, tokens: int) -> dict[str, Any]:
+def _answer(vectors: Vectors, model: str, encoding: str, tokens: int) -> bytes:
     rows: list[Any]
     if encoding == "base64":
-        rows = [binascii.b2a_base64(v.astype("<f4").tobytes(), newline=False).decode() for v in vectors]
+        rows = [v.tobytes() for v in vectors.astype("<f4", copy=False)]  # bytes become base64
     else:
         rows = vectors.tolist()
     data = [{"object": "embedding", "index": i, "embedding": row} for i, row in enumerate(rows)]
     usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-    return {"object": "list", "data": data, "model": model, "usage": usage}
+    return msgspec.json.encode({"object": "list", "data": data, "model": model, "usage": usage})
