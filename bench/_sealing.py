@@ -23,7 +23,7 @@ def _seal(key: Any, key_id: int, context: Any, plaintext: bytes, suite: int = AE
 
 
 def _seal_many(key: Any, key_id: int, items: Any, suite: int = AES_256_GCM) -> list[bytes]:
-    return [_seal(key, key_id, context, plaintext, suite) for context, plaintext in items]
+    return [_seal(key, key_id, bound, plaintext, suite) for bound, plaintext in items]
 
 
 def _open(key: Any, context: Any, sealed: bytes) -> bytes:

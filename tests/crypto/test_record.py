@@ -411,7 +411,7 @@ def test_headers_of_noise_never_crash(noise: bytes) -> None:
 def test_what_is_sealed_together_opens_one_by_one_and_shares_no_salt() -> None:
     """``seal_many`` is ``seal`` for each item: own context, own salt, any size, in their order."""
     items = [(replace(CONTEXT, version=n), bytes([n]) * size) for n, size in enumerate((0, 1, 500, 70_000))]
-    sealed = seal_many(KEY, 5, items, 2)
+    sealed = seal_many(KEY, 5, [(c.encode(), p) for c, p in items], 2)
     assert [open_sealed(KEY, c, s) for (c, _), s in zip(items, sealed, strict=True)] == [p for _, p in items]
     assert {sealed_header(s) for s in sealed} == {(2, 5)}
     assert len({s[6:30] for s in sealed}) == len(items)

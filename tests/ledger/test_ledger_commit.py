@@ -328,3 +328,32 @@ def test_reopened_it_is_the_same(tmp_path: Path) -> None:
         assert element_of(row) == element(M, ID, 1, 1, LIVE, row.sealed)
         assert [r.item for r in ledger.queue()] == [item]
         assert_whole(ledger)
+
+
+@pytest.mark.parametrize("count", [1, 24, 25, 26, 249, 250, 251, 531])
+def test_many_rows_in_one_statement_are_the_rows_that_were_put(ledger: SqliteLedger, count: int) -> None:
+    """However many rows a batch has, each stands there with its own values, in order, under one head."""
+    puts = []
+    for n in range(count):
+        memory_id = n.to_bytes(16)
+        puts += [memory(1, memory_id, expect=0), vector(1, memory_id)]
+    ledger.commit(WriteBatch(puts=[memory(1, ID)]))
+    assert ledger.commit(WriteBatch(puts=puts)) == list(range(2, 2 * count + 2))
+    found = ledger.changes(1, 1, 2 * count + 1)
+    assert [
+        (r.memory_id, r.field, r.version, r.content_version, r.key_id, r.state, r.sealed) for r in found
+    ] == [(p.memory_id, p.field, p.version, p.content_version, p.key_id, p.state, p.sealed) for p in puts]
+    assert_whole(ledger)
+
+
+@pytest.mark.parametrize("place", [0, 130, 249, 250, 270, 299])
+def test_one_id_that_is_taken_refuses_a_large_batch_whole(ledger: SqliteLedger, place: int) -> None:
+    """Rows that go in with one statement are all refused when one of them is there already."""
+    ledger.commit(WriteBatch(puts=[memory(1, ID)]))
+    puts = [memory(1, n.to_bytes(16), expect=0) for n in range(300)]
+    puts[place] = memory(1, ID, expect=0)
+    with pytest.raises(DuplicateMemoryError):
+        ledger.commit(WriteBatch(puts=puts, audit=[b"entry"]))
+    assert [r.memory_id for r in ledger.changes(1, 0, 500)] == [ID]
+    assert ledger.audit_count() == 0
+    assert_whole(ledger)

@@ -75,17 +75,17 @@ def seal(
 
 
 def seal_many(
-    key: SecretKey, key_id: int, items: Sequence[tuple[SealContext, bytes]], suite: int = AES_256_GCM
+    key: SecretKey, key_id: int, items: Sequence[tuple[bytes, bytes]], suite: int = AES_256_GCM
 ) -> list[bytes]:
-    """``seal`` for each ``(context, plaintext)``, with the salts of all drawn at once.
+    """``seal`` for each ``(encoded context, plaintext)``, with the salts of all drawn at once.
 
     Raises:
         As ``seal``.
     """
     salts = os.urandom(SALT_BYTES * len(items))
     return [
-        seal_with(key, key_id, context, plaintext, suite=suite, salt=salts[at : at + SALT_BYTES])
-        for at, (context, plaintext) in zip(range(0, len(salts), SALT_BYTES), items, strict=True)
+        _sealed(key, key_id, bound, plaintext, suite, salts[at : at + SALT_BYTES])
+        for at, (bound, plaintext) in zip(range(0, len(salts), SALT_BYTES), items, strict=True)
     ]
 
 

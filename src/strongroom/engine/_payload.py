@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from strongroom.errors import IntegrityError
 from strongroom.model import Memory
+from strongroom.model.memory import UnfrozenMemory
 
 PAYLOAD_SCHEMA = 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -143,25 +144,25 @@ def to_memory(
 ) -> Memory:
     """The opened memory; ``access`` is (count, microseconds of the last one)."""
     created = from_us(payload.created_us)
-    return Memory(
-        memory_id=UUID(bytes=memory_id),
-        namespace=namespace,
-        content=payload.content,
-        kind=payload.kind,
-        metadata=payload.metadata,
-        tags=tuple(payload.tags),
-        subject=payload.subject,
-        agent_id=payload.agent_id,
-        session_id=payload.session_id,
-        sensitivity=payload.sensitivity,
-        importance=payload.importance,
-        source=payload.source,
-        derived_from=tuple(UUID(bytes=b) for b in payload.derived_from),
-        created_at=created,
-        updated_at=created if payload.updated_us == payload.created_us else from_us(payload.updated_us),
-        expires_at=None if payload.expires_us is None else from_us(payload.expires_us),
-        access_count=access[0] if access else 0,
-        last_accessed_at=from_us(access[1]) if access else None,
-        has_embedding=has_embedding,
-        version=version,
-    )
+    return UnfrozenMemory(
+        UUID(bytes=memory_id),
+        namespace,
+        payload.content,
+        payload.kind,
+        payload.metadata,
+        tuple(payload.tags),
+        payload.subject,
+        payload.agent_id,
+        payload.session_id,
+        payload.sensitivity,
+        payload.importance,
+        payload.source,
+        tuple([UUID(bytes=b) for b in payload.derived_from]),
+        created,
+        created if payload.updated_us == payload.created_us else from_us(payload.updated_us),
+        None if payload.expires_us is None else from_us(payload.expires_us),
+        access[0] if access else 0,
+        from_us(access[1]) if access else None,
+        has_embedding,
+        version,
+    ).freeze()

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from strongroom.engine import _read, _search, _sql, _write
+from strongroom.engine import _bulk, _read, _search, _sql, _write
 from strongroom.engine._session_base import Operations
 from strongroom.model import (
     Filter,
@@ -89,7 +89,7 @@ class MemoryOperations(Operations):
         Raises:
             InvalidInputError, DuplicateMemoryError: as ``store``.
         """
-        return self._run("store", lambda call: _write.store_many(call, items))
+        return self._run("store", lambda call: _bulk.store_many(call, items))
 
     def search(
         self,

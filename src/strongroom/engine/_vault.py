@@ -100,13 +100,7 @@ class Vault:
         self, key: DataKey, tenant: str, rows: Sequence[tuple[bytes, int, int, bytes]]
     ) -> list[bytes]:
         """Many rows under one key: ``(memory_id, field, version, plaintext)`` each."""
-        ns = key.ns
-        return key.seal_many(
-            [
-                (SealContext(tenant, ns, m, field, version, PAYLOAD_SCHEMA), raw)
-                for m, field, version, raw in rows
-            ]
-        )
+        return key.seal_rows(tenant, PAYLOAD_SCHEMA, rows)
 
     def open(self, tenant: str, row: SealedRecord) -> bytes:
         """The plaintext of a row.

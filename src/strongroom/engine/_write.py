@@ -1,12 +1,11 @@
-"""store, store_many, update, delete: authorize, seal, commit with the audit entry, then project."""
+"""store, update, delete: authorize, seal, commit with the audit entry, then project. Many: ``_bulk``."""
 
 from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from itertools import islice
+from collections.abc import Container, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,23 +20,19 @@ from strongroom.engine._validate import (
     check_draft,
     check_id,
     check_vector,
-    draft_from,
     patched,
 )
 from strongroom.errors import (
     DuplicateMemoryError,
     IntegrityError,
-    InvalidInputError,
     KeyManagementError,
-    KeyMovedError,
     MemoryNotFoundError,
-    StrongroomError,
     VersionConflictError,
 )
 from strongroom.keyring import DataKey
-from strongroom.ledger import OutdatedError, Put, QueueItem, WriteBatch
+from strongroom.ledger import Put, QueueItem, WriteBatch
 from strongroom.model import Action, Field, Memory, MemoryDraft, MemoryPatch, SealedRecord, State
-from strongroom.model.memory import Unset
+from strongroom.model.memory import Unset, with_metadata
 from strongroom.model.rows import WHOLE, Reach
 from strongroom.pages import overwrite
 from strongroom.recall import Remove, VectorPut
@@ -45,14 +40,15 @@ from strongroom.recall import Remove, VectorPut
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
-CHUNK_ITEMS = 1000
-CHUNK_BYTES = 16 * 1024 * 1024
 _RETRIES = 8
 _UNCHANGING = (str, int, float, type(None))
 
 
+Sealed = tuple[list[list[bytes]], int]  # the rows of each memory, its own first; bytes of the memories
+
+
 @dataclass(slots=True)
-class _Prepared:
+class Prepared:
     entry: NamespaceEntry
     memory_id: bytes
     payload: MemoryPayload
@@ -64,114 +60,24 @@ class _Prepared:
 def store(call: Call, draft: MemoryDraft) -> Memory:
     engine = call.engine
     call.relies_on = call.known
-    prepared = _prepare(call, draft, {})
+    prepared = prepare(call, draft, {})
     entry = prepared.entry
     call.namespaces = (entry.name,)
     call.memory_ids = (prepared.memory_id,)
     call.count = 1
     key = engine.vault.data_key(entry.ns, prepared.payload.subject)
     call.about(entry, (prepared.payload.subject,), create=True)
-    return _commit_new(call, [prepared], {prepared.payload.subject: key})[0]
+    seqs = commit_new(call, [prepared], [key], seal_new(engine, [prepared], [key]))
+    return project_new(engine, prepared, seqs)
 
 
-def store_many(call: Call, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> list[Memory]:
-    out: list[Memory] = []
-    call.repeatable = False  # the items are gone once they were read
-    if not isinstance(items, Iterable):
-        raise InvalidInputError("store_many takes an iterable of items")
-    source = iter(items)
-    chunk_no = 0
-    names: dict[str, None] = {}
-    while chunk := _take_chunk(source):
-        call.refresh_principal()
-        prepared: list[_Prepared] = []
-        entries: dict[str, NamespaceEntry] = {}  # authorized and found once per chunk
-        for item in chunk:
-            try:
-                prepared.append(_prepare(call, draft_from(item), entries))
-            except StrongroomError as e:
-                position = len(out) + len(prepared)
-                e.message = f"item {position}: {e.message}"
-                e.args = (e.message,)
-                raise
-        names.update(dict.fromkeys(p.entry.name for p in prepared))
-        call.namespaces = tuple(names)
-        call.memory_ids = tuple(p.memory_id for p in prepared)
-        call.count = len(prepared)
-        out.extend(_commit_repeatedly(call, prepared))
-        chunk_no += 1
-    if not chunk_no:
-        call.count = 0
-    return out
+def prepare(
+    call: Call, draft: MemoryDraft, entries: dict[str, NamespaceEntry], taken: Container[bytes] = ()
+) -> Prepared:
+    """Check a draft and find its namespace; ``entries`` are those already authorized and found.
 
-
-def _take_chunk(source: Any) -> list[Any]:
-    """The next items: at most CHUNK_ITEMS, and about CHUNK_BYTES of content."""
-    chunk: list[Any] = []
-    size = 0
-    for item in _guarded(islice(source, CHUNK_ITEMS)):
-        chunk.append(item)
-        content = (
-            item.content
-            if isinstance(item, MemoryDraft)
-            else (item.get("content") if isinstance(item, (dict, Mapping)) else None)
-        )
-        size += len(content) if isinstance(content, str) else 0
-        if size > CHUNK_BYTES:
-            break
-    return chunk
-
-
-def _guarded(source: Any) -> Any:
-    """The items of an iterator that is the caller's own code; its errors could hold content."""
-    while True:
-        try:
-            item = next(source)
-        except StopIteration:
-            return
-        except StrongroomError:
-            raise
-        except Exception as e:  # noqa: BLE001 - code of the caller's own: told as at the door, by type
-            failure = type(e).__name__
-            break
-        yield item
-    raise InvalidInputError(f"the items could not be read ({failure})")
-
-
-def _commit_repeatedly(call: Call, prepared: list[_Prepared]) -> list[Memory]:
-    """Commit a chunk; again under the next key, when a key was rotated meanwhile and nothing was written."""
-    for _ in range(_RETRIES):
-        try:
-            return _commit_chunk(call, prepared)
-        except (KeyMovedError, OutdatedError) as e:
-            call.begin_again(e)
-    return _commit_chunk(call, prepared)
-
-
-def _commit_chunk(call: Call, prepared: list[_Prepared]) -> list[Memory]:
-    """One transaction per chunk, whatever namespaces it holds."""
-    vault = call.engine.vault
-    call.forget_subjects()
-    keys: dict[tuple[int, str | None], DataKey] = {}
-    by_ns: dict[int, set[str]] = {}
-    for p in prepared:
-        subject = p.payload.subject
-        if subject is None:
-            keys.setdefault((p.entry.ns, None), vault.data_key(p.entry.ns, None))
-        else:
-            by_ns.setdefault(p.entry.ns, set()).add(subject)
-    for ns, subjects in by_ns.items():
-        keys.update({(ns, s): k for s, k in vault.data_keys(ns, subjects).items()})
-        call.about(call.engine.registry.by_ns(ns), subjects, create=True)
-    return _commit_rows(call, prepared, [keys[(p.entry.ns, p.payload.subject)] for p in prepared])
-
-
-def _commit_new(call: Call, prepared: list[_Prepared], keys: Mapping[str | None, DataKey]) -> list[Memory]:
-    return _commit_rows(call, prepared, [keys[p.payload.subject] for p in prepared])
-
-
-def _prepare(call: Call, draft: MemoryDraft, entries: dict[str, NamespaceEntry]) -> _Prepared:
-    """Check a draft and find its namespace; ``entries`` are those already authorized and found."""
+    ``taken``: ids that are just being committed.
+    """
     engine = call.engine
     entry = entries.get(draft.namespace) if isinstance(draft.namespace, str) else None
     namespace, payload = check_draft(
@@ -192,9 +98,11 @@ def _prepare(call: Call, draft: MemoryDraft, entries: dict[str, NamespaceEntry])
     vector = None
     if draft.embedding is not None:
         vector = check_vector(draft.embedding, engine.models.dimensions(entry))
-    prepared = _Prepared(entry, memory_id, payload, vector)
+    prepared = Prepared(entry, memory_id, payload, vector)
     if draft.memory_id is not None:
         row = engine.ledger.get(entry.ns, memory_id)
+        if memory_id in taken:
+            raise DuplicateMemoryError
         if row is not None:
             if row.state == State.LIVE:
                 raise DuplicateMemoryError
@@ -202,13 +110,26 @@ def _prepare(call: Call, draft: MemoryDraft, entries: dict[str, NamespaceEntry])
     return prepared
 
 
-def _commit_rows(call: Call, prepared: list[_Prepared], keys: list[DataKey]) -> list[Memory]:
-    engine = call.engine
+def commit_new(
+    call: Call, prepared: list[Prepared], keys: list[DataKey], sealed_rows: Sealed
+) -> Iterator[int]:
+    """Commit rows that were sealed under these keys, with their audit entry; the numbers that they got."""
+    return iter(commit_made(call, new_batch(call, prepared, keys, sealed_rows), sealed_rows))
+
+
+def commit_made(call: Call, batch: WriteBatch, sealed_rows: Sealed) -> list[int]:
+    seqs = call.commit(batch)
+    call.engine.metrics.sealed_bytes.inc(sealed_rows[1])
+    return seqs
+
+
+def new_batch(call: Call, prepared: list[Prepared], keys: list[DataKey], sealed_rows: Sealed) -> WriteBatch:
+    """What to commit for new memories: their rows, their places in the queue, the audit entry."""
+    models = call.engine.models
     batch = WriteBatch(audit=call.audit_ok(), relies_on=call.relies_on)
     puts = batch.puts
     memory_field, live = int(Field.MEMORY), int(State.LIVE)
-    sealed_rows, size = _seal_new(engine, prepared, keys)
-    for p, key, sealed in zip(prepared, keys, sealed_rows, strict=True):
+    for p, key, sealed in zip(prepared, keys, sealed_rows[0], strict=True):
         ns, memory_id, version, content_version = p.entry.ns, p.memory_id, p.version, p.content_version
         puts.append(
             Put(
@@ -226,16 +147,12 @@ def _commit_rows(call: Call, prepared: list[_Prepared], keys: list[DataKey]) -> 
         )
         if p.vector is not None:
             puts.append(_vector_row(p.entry, key, memory_id, content_version, sealed[1]))
-        elif engine.models.embeds(p.entry):
+        elif models.embeds(p.entry):
             batch.enqueue.append(QueueItem(ns, memory_id, content_version))
-    seqs = iter(call.commit(batch))
-    engine.metrics.sealed_bytes.inc(size)
-    return [_project_new(engine, p, seqs) for p in prepared]
+    return batch
 
 
-def _seal_new(
-    engine: Engine, prepared: list[_Prepared], keys: list[DataKey]
-) -> tuple[list[list[bytes]], int]:
+def seal_new(engine: Engine, prepared: list[Prepared], keys: list[DataKey]) -> Sealed:
     """The sealed rows of each memory, its own first, and how many bytes of memories they hold.
 
     What goes under one key is sealed together.
@@ -269,7 +186,7 @@ def _seal_new(
     return sealed, size
 
 
-def _project_new(engine: Engine, p: _Prepared, seqs: Iterator[int]) -> Memory:
+def project_new(engine: Engine, p: Prepared, seqs: Iterator[int]) -> Memory:
     entry = p.entry
     embedded = p.vector is not None
     memory = to_memory(p.payload, p.memory_id, entry.name, p.version, has_embedding=embedded)
@@ -291,7 +208,7 @@ def _own_copy(memory: Memory) -> Memory:
     if not memory.metadata:
         return memory
     own = {k: v if isinstance(v, _UNCHANGING) else copy.deepcopy(v) for k, v in memory.metadata.items()}
-    return replace(memory, metadata=own)
+    return with_metadata(memory, own)
 
 
 def update(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, SupportsIndex, final
 
-from strongroom.crypto import SealContext, SecretKey, open_sealed, seal, seal_many
+from strongroom.crypto import SealContext, SecretKey, encoded, open_sealed, seal, seal_many
 from strongroom.errors import DecryptionError, InvalidInputError, KeyStateError
 from strongroom.keyring._rows import KeyState
 
@@ -69,18 +69,23 @@ class DataKey:
         self._guard.admit_sealing(self, 1)
         return seal(secret_of(self), self.key_id, context, plaintext, self._suite)
 
-    def seal_many(self, items: Sequence[tuple[SealContext, bytes]]) -> list[bytes]:
-        """``seal`` for each ``(context, plaintext)``; the keyring is asked once for all of them.
+    def seal_rows(
+        self, tenant: str, schema: int, rows: Sequence[tuple[bytes, int, int, bytes]]
+    ) -> list[bytes]:
+        """``seal`` for each ``(memory_id, field, version, plaintext)`` of this key's namespace.
+
+        The keyring is asked once for all of them.
 
         Raises:
             As ``seal``; nothing was sealed then.
         """
-        ns = self.ns
-        for context, _ in items:
-            if context.ns != ns:
-                raise InvalidInputError("a key seals only for its own namespace")
-        if not items:
+        if not rows:
             return []
+        ns = self.ns
+        items = [
+            (encoded(tenant, ns, memory_id, field, version, schema), plaintext)
+            for memory_id, field, version, plaintext in rows
+        ]
         self._guard.admit_sealing(self, len(items))
         return seal_many(secret_of(self), self.key_id, items, self._suite)
 
