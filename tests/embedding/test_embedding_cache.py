@@ -17,7 +17,7 @@ import pytest
 from strongroom.embedding import LocalMiniLM, _local
 from strongroom.embedding._graph_cache import GraphCache, cache_base
 from strongroom.embedding._known_vectors import KNOWN_DISTANCE_MAX, KNOWN_TEXTS, known_distance
-from strongroom.embedding._local import FINGERPRINT
+from strongroom.embedding._local import CACHE_ENTRY
 
 TEXT = "the customer asked about pricing"
 
@@ -31,7 +31,7 @@ def cache(minilm: LocalMiniLM, model_cache: Path, tmp_path: Path) -> Path:
 
 
 def entry(cache: Path) -> Path:
-    return cache / "models" / FINGERPRINT
+    return cache / "models" / CACHE_ENTRY
 
 
 def count_builds(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -110,12 +110,12 @@ def test_a_good_entry_is_used_without_building(cache: Path, monkeypatch: pytest.
     assert not builds
 
 
-@pytest.mark.parametrize("level", ["", "models", f"models/{FINGERPRINT}"])
+@pytest.mark.parametrize("level", ["", "models", f"models/{CACHE_ENTRY}"])
 def test_a_directory_that_others_can_write_to_is_not_used(
     level: str, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (cache / level).chmod(0o777)
-    assert GraphCache(cache, FINGERPRINT).load() is None
+    assert GraphCache(cache, CACHE_ENTRY).load() is None
     builds = count_builds(monkeypatch)
     LocalMiniLM(cache=cache).embed([TEXT])
     assert builds
@@ -126,7 +126,7 @@ def test_an_entry_of_another_user_is_not_used(cache: Path, monkeypatch: pytest.M
         os.chown(entry(cache) / "model.onnx", 12345, 12345)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert GraphCache(cache, FINGERPRINT).load() is None
+    assert GraphCache(cache, CACHE_ENTRY).load() is None
 
 
 def test_without_a_place_for_the_cache_the_model_still_starts(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_processes_that_start_together_all_get_a_good_model_and_leave_one_entry(
     assert [p.returncode for p in running] == [0, 0, 0]
     assert len(answers) == 1
     names = sorted(p.name for p in (tmp_path / "cache" / "models").iterdir())
-    assert names == [FINGERPRINT, f"{FINGERPRINT}.lock"]
+    assert names == [CACHE_ENTRY, f"{CACHE_ENTRY}.lock"]
 
 
 def test_savers_at_once_without_the_lock_leave_a_whole_entry(tmp_path: Path) -> None:

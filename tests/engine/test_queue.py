@@ -37,10 +37,13 @@ def test_a_model_down_for_a_thousand_stores_loses_nothing(open_room: OpenRoom, m
     assert len(room.search("note", namespaces=[NS], mode="semantic", k=1000)) == 1000
 
 
+@pytest.mark.parametrize("at_hand", [False, True])
 def test_while_the_model_is_down_hybrid_search_goes_on_by_keyword_and_semantic_says_so(
-    open_room: OpenRoom, model: WordModel
+    open_room: OpenRoom, model: WordModel, monkeypatch: pytest.MonkeyPatch, at_hand: bool
 ) -> None:
+    """Whether the question is embedded before the search, or during it as by the built-in model."""
     room = open_room()
+    monkeypatch.setattr(room.engine.models, "is_at_hand", lambda entry: at_hand)
     room.store("pricing concern", namespace=NS)
     room.flush()
     model.down = True

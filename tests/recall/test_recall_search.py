@@ -124,6 +124,46 @@ def test_hybrid_without_a_vector_says_so(index: NamespaceIndex) -> None:
     assert not Recall.search([index], replace(BASE, text="phone", k=5, min_similarity=0.1)).candidates
 
 
+def test_a_question_embedded_meanwhile_gets_the_same_answers(three: list[NamespaceIndex]) -> None:
+    """A vector that comes during the search: every hit, score and rank as with it given before."""
+    rng = np.random.default_rng(3)
+    for text in ("refund", "the broken phone", "", "of the", "refund telephone asked"):
+        vector = unit(rng.standard_normal((1, D)))[0]
+        given = replace(BASE, text=text, vector=vector, k=20)
+        calls: list[int] = []
+
+        def embed(vector: Any = vector, calls: list[int] = calls) -> Any:
+            calls.append(1)
+            return vector
+
+        later = replace(given, vector=None, embed=embed)
+        a, b = Recall.search(three, given), Recall.search(three, later)
+        assert [(c.index.ns, c.memory_id, c.score, c.similarity, c.keyword_score) for c in a] == [
+            (c.index.ns, c.memory_id, c.score, c.similarity, c.keyword_score) for c in b
+        ]
+        assert [(c.vector_rank, c.keyword_rank) for c in a] == [(c.vector_rank, c.keyword_rank) for c in b]
+        assert not a.degraded
+        assert not b.degraded
+        assert len(calls) == 1
+
+
+def test_a_question_that_cannot_be_embedded_meanwhile_goes_by_keyword(index: NamespaceIndex) -> None:
+    """None is a model that is down: marked as before. What embedding raises is raised; nothing stays held."""
+    found = Recall.search([index], replace(BASE, text="phone", k=5, embed=lambda: None))
+    assert found.degraded
+    assert numbers(found) == [119, 118, 117, 116, 115]
+
+    def fail() -> Any:
+        raise KeyError("of the model")
+
+    with pytest.raises(KeyError, match="of the model"):
+        Recall.search([index], replace(BASE, text="phone", embed=fail))
+    with pytest.raises(InvalidVectorError):
+        Recall.search([index], replace(BASE, text="phone", embed=lambda: np.ones(D + 1, np.float32)))
+    fill(index, [300], "a phone that rings")  # would wait for ever for a reader that never left
+    assert 300 in numbers(Recall.search([index], replace(BASE, text="phone", k=50)))
+
+
 def test_hybrid_without_words_goes_by_meaning(index: NamespaceIndex) -> None:
     """A vector alone, or a text of stop words, leaves the order to the vector lane."""
     for text in (None, "of the", ""):
@@ -194,6 +234,9 @@ def test_empty_index_and_no_index(store: ColumnarStore) -> None:
         {"text": "a", "k": 0},
         {"text": "a", "vector": EAST, "min_similarity": 1.5},
         {"text": "a", "vector": EAST, "min_similarity": float("nan")},
+        {"text": "a", "vector": EAST, "embed": lambda: EAST},
+        {"text": "a", "embed": lambda: EAST, "min_similarity": 0.5},
+        {"text": "a", "embed": lambda: EAST, "mode": "keyword"},
         {},
     ],
 )

@@ -12,6 +12,7 @@ from strongroom.config import EmbeddingConfig
 from strongroom.embedding import (
     EmbeddingPipeline,
     EmbeddingProvider,
+    LocalMiniLM,
     PendingRef,
     SweeperLock,
     embed_checked,
@@ -69,6 +70,10 @@ class Models:
     def is_loaded(self, name: str) -> bool:
         """Whether the provider is there; making one may take a second."""
         return name in self._providers
+
+    def is_at_hand(self, entry: NamespaceEntry) -> bool:
+        """Whether a question takes the namespace's model milliseconds: it is loaded, and in this process."""
+        return isinstance(self._providers.get(entry.model), LocalMiniLM)
 
     def number(self, name: str) -> int:
         """The number in this store of the model that the configuration means by ``name`` now."""

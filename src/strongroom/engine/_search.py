@@ -77,22 +77,28 @@ def search(call: Call, request: SearchRequest) -> Hits:
     _load_ahead(call, entries[0])
     hits: list[Hit] = []
     for group in _by_model(call, entries):
-        vector = _query_vector(call, request, group[0])
-        hits.extend(_search_group(call, request, group, vector))
+        question = _Question(call, request, group[0])
+        if not _can_wait(call, request, group[0]):
+            question.embed()
+        hits.extend(_search_group(call, request, group, question))
     hits.sort(key=lambda h: -h.score)
     del hits[request.k :]
-    touched: dict[str, list[bytes]] = {}
-    for h in hits:
-        if h.memory.redacted:
-            continue
-        touched.setdefault(h.memory.namespace, []).append(h.memory.memory_id.bytes)
-    for entry in entries:
-        if entry.name in touched:
-            engine.access_stats.touch(entry.ns, touched[entry.name])
+    _touch(call, entries, hits)
     call.memory_ids = tuple(h.memory.memory_id.bytes for h in hits)
     call.count = len(hits)
     note_subjects(call, entries, (h.memory for h in hits if not h.memory.redacted))
     return Hits((_coarse(h, request.mode) for h in hits) if call.reaches else hits, tuple(call.notices))
+
+
+def _touch(call: Call, entries: Sequence[NamespaceEntry], hits: Sequence[Hit]) -> None:
+    """Count that the memories of an answer were read."""
+    touched: dict[str, list[bytes]] = {}
+    for h in hits:
+        if not h.memory.redacted:
+            touched.setdefault(h.memory.namespace, []).append(h.memory.memory_id.bytes)
+    for entry in entries:
+        if entry.name in touched:
+            call.engine.access_stats.touch(entry.ns, touched[entry.name])
 
 
 def _load_ahead(call: Call, entry: NamespaceEntry) -> None:
@@ -136,6 +142,31 @@ def _by_model(call: Call, entries: Sequence[NamespaceEntry]) -> list[list[Namesp
     return list(groups.values())
 
 
+class _Question:
+    """The vector of a question for namespaces of one model, embedded when it is first asked for."""
+
+    def __init__(self, call: Call, request: SearchRequest, entry: NamespaceEntry) -> None:
+        self._of = (call, request, entry)
+        self.is_embedded = False
+        self.vector: NDArray[np.float32] | None = None
+
+    def embed(self) -> NDArray[np.float32] | None:
+        if not self.is_embedded:
+            self.vector = _query_vector(*self._of)
+            self.is_embedded = True
+        return self.vector
+
+
+def _can_wait(call: Call, request: SearchRequest, entry: NamespaceEntry) -> bool:
+    """Whether the question can be embedded while keywords are looked up: both are needed, and it is quick."""
+    return (
+        request.mode == "hybrid"
+        and request.embedding is None
+        and request.min_similarity is None
+        and call.engine.models.is_at_hand(entry)
+    )
+
+
 def _query_vector(call: Call, request: SearchRequest, entry: NamespaceEntry) -> NDArray[np.float32] | None:
     engine = call.engine
     if request.embedding is not None:
@@ -174,12 +205,13 @@ def _search_group(
     call: Call,
     request: SearchRequest,
     entries: Sequence[NamespaceEntry],
-    vector: NDArray[np.float32] | None,
+    question: _Question,
 ) -> list[Hit]:
     engine = call.engine
     query = RecallQuery(
         text=request.query,
-        vector=vector,
+        vector=question.vector,
+        embed=None if question.is_embedded else question.embed,
         k=request.k,
         mode=request.mode,  # type: ignore[arg-type]  # checked above
         filter=request.wanted,

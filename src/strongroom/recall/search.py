@@ -7,9 +7,10 @@ put into one order (BM25 with the statistics of all of them together), then the 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from time import perf_counter
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from strongroom.errors import InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, HitExplanation, SearchMode
 from strongroom.model.rows import ALL, WHOLE, Reach
+from strongroom.recall._beside import Beside
 from strongroom.recall._bm25 import Question
 from strongroom.recall._items import ListItem
 from strongroom.recall._unit import check_vector
@@ -41,12 +43,16 @@ class RecallQuery:
         now_us: microseconds since the epoch; memories that expire at or before are left out.
         text: what to find by keyword (modes hybrid and keyword).
         vector: what to find by meaning: the text's embedding, float, shape (dimensions,), not zero.
+        embed: gives the vector, or None, when there is none yet. It is called once, while another thread
+            looks up keywords and the indexes are held: it has to be quick. Only for mode hybrid without
+            ``min_similarity``.
         min_similarity: the least cosine, in [-1, 1], that every answer must have.
     """
 
     now_us: int
     text: str | None = field(default=None, repr=False)
     vector: NDArray[np.float32] | None = field(default=None, repr=False)
+    embed: Callable[[], NDArray[np.float32] | None] | None = field(default=None, repr=False)
     k: int = 10
     mode: SearchMode = "hybrid"
     filter: Filter = field(default_factory=Filter)
@@ -118,10 +124,11 @@ class RecallResult:
 
 @dataclass(slots=True)
 class _Lane:
-    """What one lane found: things best first, and the score of each."""
+    """What one lane found: things best first, the score of each, and how long it took."""
 
     order: list[Key] = field(default_factory=list)
     score: dict[Key, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 class Recall:
@@ -139,8 +146,7 @@ class Recall:
             InvalidFilterError: the filter's ``where`` is refused.
         """
         vector = _check(query)
-        degraded = query.mode == "hybrid" and vector is None
-        if degraded and query.min_similarity is not None:
+        if query.mode == "hybrid" and vector is None and query.min_similarity is not None:
             return RecallResult((), True)  # no answer could be shown to be similar enough
         with _reading(indexes) as opened:
             _check_dimensions(opened, vector)
@@ -152,14 +158,10 @@ class Recall:
             ]
             filtered = perf_counter()
             run = _Search(opened, query, vector, allowed, reach)
-            found = run.by_meaning()
-            by_meaning = perf_counter()
-            matched = run.by_keyword()
-            by_keyword = perf_counter()
+            found, matched = run.lanes()
             candidates = run.answers(found, matched)
-        return RecallResult(
-            tuple(candidates), degraded, filtered - started, by_meaning - filtered, by_keyword - by_meaning
-        )
+        degraded = query.mode == "hybrid" and not run.has_vector
+        return RecallResult(tuple(candidates), degraded, filtered - started, found.seconds, matched.seconds)
 
     @staticmethod
     def list(
@@ -265,7 +267,18 @@ def _check(query: RecallQuery) -> NDArray[np.float32] | None:
         raise InvalidInputError("min_similarity needs a vector to compare with")
     if query.text is None and query.vector is None:
         raise InvalidInputError("a search needs a text or a vector")
+    if query.embed is not None and (
+        query.mode != "hybrid" or query.vector is not None or threshold is not None
+    ):
+        raise InvalidInputError("only a hybrid search without a threshold embeds its question meanwhile")
     return None if query.vector is None else check_vector(query.vector)
+
+
+def _timed(lane: Callable[[], _Lane]) -> _Lane:
+    started = perf_counter()
+    found = lane()
+    found.seconds = perf_counter() - started
+    return found
 
 
 def _check_dimensions(indexes: Sequence[NamespaceIndex], vector: NDArray[np.float32] | None) -> None:
@@ -300,6 +313,23 @@ class _Search:
         self._depth = lane_depth(query.k, deepest) if query.mode == "hybrid" else query.k
         self._boosts: dict[Key, tuple[float, float]] = {}  # recency, importance
         self._questions: list[Question] = []  # to the keyword lane, per index
+
+    @property
+    def has_vector(self) -> bool:
+        return self._vector is not None
+
+    def lanes(self) -> tuple[_Lane, _Lane]:
+        """What is found by meaning, and by keyword; beside each other while there is no vector yet."""
+        embed = self._query.embed
+        if embed is None:
+            return _timed(self.by_meaning), _timed(self.by_keyword)
+        with Beside(partial(_timed, self.by_keyword)) as keywords:
+            given = embed()
+            if given is not None:
+                self._vector = check_vector(given)
+                _check_dimensions(self._indexes, self._vector)
+            found = _timed(self.by_meaning)
+        return found, keywords.result()
 
     def by_meaning(self) -> _Lane:
         """The vector lane."""
