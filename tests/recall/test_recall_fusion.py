@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import pytest
 
 from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
@@ -40,3 +42,17 @@ def test_lane_depth_covers_the_answer() -> None:
     """A lane gives at least twice what is wanted, and never fewer than the setting."""
     assert lane_depth(10, 50) == 50
     assert lane_depth(100, 50) == 200
+
+
+def test_the_first_of_all_are_the_first() -> None:
+    """Asking for some gives the beginning of all of them; for ties the order of the things themselves."""
+    lot = Random(5)
+    weights = LaneWeights((1.0, 1.0), 60)
+    for _ in range(50):
+        lanes = [lot.sample(range(30), lot.randint(0, 30)) for _ in range(2)]
+        every = fuse(lanes, lambda _: weights, lambda key: (key,))
+        assert fuse(lanes, lambda _: weights, None) == every
+        assert [(-item.score, -key) for key, item in every] == sorted(
+            (-item.score, -key) for key, item in every
+        )
+        assert fuse(lanes, lambda _: weights, None, first=7) == every[:7]

@@ -19,7 +19,11 @@ def check_vector(vector: ArrayLike, dimensions: int | None = None) -> NDArray[np
     Raises:
         InvalidVectorError: not one-dimensional, another length, not finite, or all zero.
     """
-    if isinstance(vector, np.ndarray) and vector.dtype == np.float32 and vector.shape == (dimensions,):
+    if (
+        isinstance(vector, np.ndarray)
+        and vector.dtype == np.float32
+        and vector.shape == (len(vector) if dimensions is None and vector.ndim else dimensions,)
+    ):
         norm = float(vector @ vector)
         if abs(norm - 1.0) < NORM_EXACT:  # false for NaN as well
             return np.ascontiguousarray(vector)

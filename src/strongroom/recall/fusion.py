@@ -38,14 +38,17 @@ def lane_depth(k: int, depth_min: int) -> int:
 def fuse(
     lanes: Sequence[Sequence[K]],
     weights_of: Callable[[K], LaneWeights],
-    recency: Callable[[K], tuple[int, ...]],
+    recency: Callable[[K], tuple[int, ...]] | None,
+    *,
+    first: int | None = None,
 ) -> list[tuple[K, Fused]]:
-    """Every thing of every lane with its fused score, best first; ties: the more recent first.
+    """The things of every lane with their fused scores, best first; ties: the more recent first.
 
     Args:
         lanes: each its things, best first, none twice.
         weights_of: weights for one thing (they may differ, for example by namespace).
-        recency: orders things of the same score, the greater one first.
+        recency: orders things of the same score, the greater one first; None: the greater thing.
+        first: how many are wanted; None: all of them.
     """
     ranks: dict[K, list[int | None]] = {}
     scores: dict[K, float] = {}
@@ -58,5 +61,6 @@ def fuse(
                 scores[thing] = 0.0
             found[number] = rank
             scores[thing] += known.weights[number] / (known.constant + rank)
-    order = sorted(scores, key=lambda thing: (scores[thing], recency(thing)), reverse=True)
-    return [(thing, Fused(scores[thing], tuple(ranks[thing]))) for thing in order]
+    order = sorted(scores, key=recency, reverse=True)  # type: ignore[arg-type, type-var]  # None: they have one
+    order.sort(key=scores.__getitem__, reverse=True)  # leaves equal ones in theirs
+    return [(thing, Fused(scores[thing], tuple(ranks[thing]))) for thing in order[:first]]

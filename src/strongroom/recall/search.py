@@ -18,14 +18,14 @@ from numpy.typing import NDArray
 
 from strongroom.errors import InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, HitExplanation, SearchMode
-from strongroom.model.rows import ALL, WHOLE, Reach
+from strongroom.model.rows import WHOLE, Reach
 from strongroom.recall._beside import Beside
 from strongroom.recall._bm25 import Question
 from strongroom.recall._items import ListItem
+from strongroom.recall._statistics import shared_statistics
 from strongroom.recall._unit import check_vector
 from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
 from strongroom.recall.index import Allowed, NamespaceIndex
-from strongroom.recall.keywords import TermStatistics
 
 DAY_US = 86_400_000_000
 Key = tuple[int, int]  # position of the index, rid
@@ -227,29 +227,6 @@ def _reading(indexes: Sequence[NamespaceIndex]) -> Iterator[list[NamespaceIndex]
         yield opened
 
 
-def shared_statistics(
-    indexes: Sequence[NamespaceIndex], terms: Sequence[Sequence[int]], reach: Sequence[Reach]
-) -> list[TermStatistics | None]:
-    """For each index the statistics to score with; None: its own.
-
-    Several indexes of one language count as one collection. Memories whose content may not be opened are
-    not counted: the score of another one would tell which words they hold.
-    """
-    joined = len(indexes) > 1 and len({index.settings.language for index in indexes}) == 1
-    if not joined and all(r.opened == ALL for r in reach):
-        return [None] * len(indexes)
-    parts = [
-        index.keywords.statistics(t, None if r.opened == ALL else index.mask(r.opened))
-        for index, t, r in zip(indexes, terms, reach, strict=True)
-    ]
-    if not joined:
-        return list(parts)
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = whole + part
-    return [whole] * len(indexes)
-
-
 def _check(query: RecallQuery) -> NDArray[np.float32] | None:
     """Refuse what cannot be answered; the query's vector with norm 1."""
     if query.mode not in ("hybrid", "semantic", "keyword"):
@@ -386,6 +363,11 @@ class _Search:
         lane = _Lane()
         if not found:
             return lane
+        if len(found) == 1:  # in this order already
+            number, rids, scores = found[0]
+            lane.order = [(number, rid) for rid in rids[: self._depth].tolist()]
+            lane.score = dict(zip(lane.order, scores[: self._depth].tolist(), strict=True))
+            return lane
         scores = np.concatenate([s for _, _, s in found])
         rids = np.concatenate([r for _, r, _ in found])
         numbers = np.concatenate([np.full(len(r), number) for number, r, _ in found])
@@ -394,10 +376,9 @@ class _Search:
             keep = scores >= cut
             scores, rids, numbers = scores[keep], rids[keep], numbers[keep]
         created = np.zeros(len(rids), dtype=np.int64)
-        if len(found) > 1:
-            for number, _, _ in found:
-                mine = numbers == number
-                created[mine] = self._indexes[number].created_at(rids[mine])
+        for number, _, _ in found:
+            mine = numbers == number
+            created[mine] = self._indexes[number].created_at(rids[mine])
         order = np.lexsort((-rids, -created, -scores))[: self._depth]
         lane.order = list(zip(numbers[order].tolist(), rids[order].tolist(), strict=True))
         lane.score = dict(zip(lane.order, scores[order].tolist(), strict=True))
@@ -406,14 +387,16 @@ class _Search:
     def answers(self, found: _Lane, matched: _Lane) -> list[Candidate]:
         """The first ``k``, with everything that is known of each."""
         similarity: dict[Key, float] = dict(found.score)
-        self._complete(similarity, [key for key in matched.order if key not in similarity])
         if self._query.min_similarity is not None:
             least = self._query.min_similarity
+            self._complete(similarity, [key for key in matched.order if key not in similarity])
             matched.order = [key for key in matched.order if similarity.get(key, -2.0) >= least]
         out: list[Candidate] = []
         chosen = self._ordered(found, matched)[: self._query.k]
-        by_keyword = self._by_keyword([key for key, _, _ in chosen], matched)
-        labels = self._labels([key for key, _, _ in chosen])
+        keys = [key for key, _, _ in chosen]
+        self._complete(similarity, [key for key in keys if key not in similarity])
+        by_keyword = self._by_keyword(keys, matched)
+        labels = self._labels(keys)
         for key, score, ranks in chosen:
             number, rid = key
             index = self._indexes[number]
@@ -427,7 +410,7 @@ class _Search:
                     similarity.get(key),
                     keyword if keyword > 0 else None,
                     *ranks,
-                    index.vectors is not None and rid in index.vectors,
+                    key in similarity or (index.vectors is not None and rid in index.vectors),
                     *self._boosts.get(key, (0.0, 0.0)),
                     labels.get(key),
                     index.created_us(rid) if key in labels else 0,
@@ -472,10 +455,15 @@ class _Search:
             return [
                 (key, matched.score[key], (None, rank)) for rank, key in enumerate(matched.order, start=1)
             ]
-        fused = fuse((found.order, matched.order), self._weights, self._recency)
+        boosted = any(i.settings.recency_weight or i.settings.importance_weight for i in self._indexes)
+        # In one index a row is the more recent the greater its rid, and so its key.
+        recency = self._recency if len(self._indexes) > 1 else None
+        first = None if boosted else self._query.k
+        fused = fuse((found.order, matched.order), self._weights, recency, first=first)
+        if not boosted:
+            return [(key, item.score, (item.ranks[0], item.ranks[1])) for key, item in fused]
         scores = self._boosted({key: item.score for key, item in fused})
-        if self._boosts:
-            fused.sort(key=lambda pair: (scores[pair[0]], self._recency(pair[0])), reverse=True)
+        fused.sort(key=lambda pair: (scores[pair[0]], self._recency(pair[0])), reverse=True)
         return [(key, scores[key], (item.ranks[0], item.ranks[1])) for key, item in fused]
 
     def _boosted(self, scores: dict[Key, float]) -> dict[Key, float]:
@@ -504,4 +492,4 @@ class _Search:
 
     def _recency(self, key: Key) -> tuple[int, int]:
         number, rid = key
-        return (self._indexes[number].created_us(rid) if len(self._indexes) > 1 else 0), rid
+        return self._indexes[number].created_us(rid), rid

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from strongroom.errors import InvalidVectorError
 from strongroom.model.rows import ALL, WHOLE, Reach
+from strongroom.recall._statistics import shared_statistics
 from strongroom.recall.index import NamespaceIndex
-from strongroom.recall.search import shared_statistics
 from strongroom.recall.vectors import VectorLane
 
 __all__ = ["Scorer", "hybrid_scorers", "keyword_scorers", "semantic_scorers"]
