@@ -1,19 +1,20 @@
 """SQL in process and over the Postgres wire, beside the bare engine and a real PostgreSQL of the same run.
 
-``python -m bench.sql DIR`` measures on a store that is there already (namespace ``company_a/support``).
+``python -m bench.sql DIR ROWS [REPEATS [PART...]]`` measures on a store that is there already (namespace
+``company_a/support``): all parts, or those named. It makes a key there, and audit entries; it stores no
+memory. The part ``learn`` measures nothing: it asks questions from which searches learn how far to look, and
+closes the store, so that a snapshot keeps that.
 """
 
 from __future__ import annotations
 
 import asyncio
-import shutil
 import socket
-import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Final
@@ -22,11 +23,12 @@ from uuid import UUID
 import numpy as np
 import psycopg
 
+from bench import _postgres
 from bench import _stores as stores
 from bench._child import Child, State
-from bench._harness import Options, Row, Spread, Timed, machine, note, table
+from bench._harness import Options, Row, Spread, Timed, load_average, machine, note, table
+from strongroom.recall.vectors import SAMPLE_QUESTIONS
 
-POSTGRES: Final = Path("/usr/lib/postgresql/15/bin")
 LOOKUP: Final = "SELECT content FROM memories WHERE memory_id = $1"
 NEWEST: Final = (
     "SELECT memory_id, content, created_at FROM memories WHERE agent_id = $1"
@@ -46,7 +48,8 @@ EVERY_WAY: Final = (
     "SELECT agent_id, kind, round(importance, 2), length(content) FROM memories WHERE kind = $1"
     " AND contains(content, 'refund') ORDER BY created_at DESC LIMIT 10"
 )
-_PGBENCH_STATEMENTS: Final = 50
+_PGBENCH_RUNS: Final = 40  # of the script; each statement is prepared once
+_ASKED: Final = 100  # questions that are measured
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ def _serve(state: State, directory: Path) -> Served:
     from strongroom.servers.serve import server_files
     from strongroom.servers.tls import create_local_ca
 
+    stores.perhaps_unverified()
     tls = directory.with_name(directory.name + ".keys") / "tls"
     if not tls.exists():
         create_local_ca(tls)
@@ -146,6 +150,40 @@ def _steps(state: State, statement: str, parameters: Sequence[Sequence[Any]]) ->
     }
 
 
+def _embed(state: State, parameters: Sequence[Sequence[Any]]) -> list[float]:
+    engine, out = state["engine"], []
+    entry = engine.registry.get(stores.NAMESPACE)
+    for (text,) in parameters:
+        started = perf_counter()
+        engine.models.embed_query(entry, text)
+        out.append(perf_counter() - started)
+    return out
+
+
+def _curve(state: State) -> tuple[int, ...]:
+    """How many lists are looked at for the best 10, 50, 200, 800."""
+    engine = state["engine"]
+    curve: tuple[int, ...] = engine.indexes.ready(engine.registry.get(stores.NAMESPACE)).vectors._reach.curve
+    return curve
+
+
+def _audit_alone(state: State, count: int) -> list[float]:
+    """Seconds of the commit of one sealed audit entry, durable."""
+    from strongroom.engine._call import Call
+    from strongroom.ledger import WriteBatch
+
+    engine, out = state["engine"], []
+    call = Call(
+        engine, "owner", "bench", "0" * 16, "sql", namespaces=(stores.NAMESPACE,), reason="a statement"
+    )
+    for _ in range(count):
+        entry = call.entry("ok")
+        started = perf_counter()
+        engine.ledger.commit(WriteBatch(audit=[entry]))
+        out.append(perf_counter() - started)
+    return out
+
+
 def _found(state: State, statement: str, parameters: Sequence[Sequence[Any]]) -> list[set[Any]]:
     return [{row[0] for row in state["session"].sql(statement, values).rows()} for values in parameters]
 
@@ -189,84 +227,6 @@ def _front(state: State, count: int) -> tuple[list[float], list[float]]:
     return known, unknown
 
 
-# -- PostgreSQL -------------------------------------------------------------------------------------------
-@contextmanager
-def postgres(work: Path, served: Served, rows: int) -> Iterator[str]:
-    """A PostgreSQL of its own with as many rows under a primary key; its conninfo, with TLS."""
-    data = work / "postgres"
-    data.mkdir()
-    for name in ("certificate", "private_key"):
-        shutil.copy(getattr(served, name), data / name)
-    user = ["runuser", "-u", "postgres", "--"] if _is_root() else []
-    if user:
-        subprocess.run(["chown", "-R", "postgres", str(data)], check=True)
-        for parent in (work, *work.parents):
-            if parent != Path("/") and parent.stat().st_uid == 0 and parent.stat().st_mode & 0o001 == 0:
-                parent.chmod(parent.stat().st_mode | 0o011)
-    (data / "certificate").chmod(0o600)
-    (data / "private_key").chmod(0o600)
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
-    base = [
-        *user,
-        str(POSTGRES / "initdb"),
-        "-D",
-        str(data / "db"),
-        "-U",
-        "postgres",
-        "-A",
-        "trust",
-        "-E",
-        "UTF8",
-    ]
-    subprocess.run([*base, "--no-sync"], check=True, stdout=subprocess.DEVNULL, cwd="/")
-    settings = [
-        f"-p {port} -k {data} -h 127.0.0.1 -c ssl=on -c ssl_cert_file={data / 'certificate'}"
-        f" -c ssl_key_file={data / 'private_key'} -c ssl_min_protocol_version=TLSv1.3 -c shared_buffers=1GB"
-    ]
-    control = [*user, str(POSTGRES / "pg_ctl"), "-D", str(data / "db"), "-w", "-l", str(data / "log")]
-    subprocess.run([*control, "-o", settings[0], "start"], check=True, stdout=subprocess.DEVNULL, cwd="/")
-    try:
-        info = f"host=127.0.0.1 port={port} user=postgres dbname=postgres sslmode=require"
-        with psycopg.connect(info, autocommit=True) as connection:
-            connection.execute("CREATE TABLE memories (memory_id uuid PRIMARY KEY, content text NOT NULL)")
-            connection.execute(
-                "INSERT INTO memories SELECT gen_random_uuid(), repeat(md5(g::text), 5)"
-                f" FROM generate_series(1, {rows - len(served.ids)}) AS g"
-            )
-            with connection.cursor() as cursor:
-                cursor.executemany(
-                    "INSERT INTO memories VALUES (%s, %s)",
-                    [(i, "a row of the sample " * 8) for i in served.ids],
-                )
-            connection.execute("VACUUM ANALYZE memories")
-        yield info
-    finally:
-        subprocess.run([*control, "-m", "immediate", "stop"], check=False, stdout=subprocess.DEVNULL, cwd="/")
-
-
-def _is_root() -> bool:
-    import os
-
-    return os.geteuid() == 0
-
-
-def pgbench(info: str, script: Path, ids: Sequence[UUID], transactions: int) -> float:
-    """Seconds a statement, by pgbench, one connection, prepared."""
-    names = [f"id{i}" for i in range(_PGBENCH_STATEMENTS)]
-    script.write_text("".join(f"SELECT content FROM memories WHERE memory_id = :{n};\n" for n in names))
-    given = [x for n, i in zip(names, ids, strict=False) for x in ("-D", f"{n}={i}")]
-    done = subprocess.run(
-        [str(POSTGRES / "pgbench"), "-n", "-c", "1", "-M", "prepared", "-t", str(transactions),
-         "-f", str(script), *given, info],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    line = next((x for x in done.stdout.splitlines() if x.startswith("latency average")), None)
-    if done.returncode or line is None or "number of failed transactions: 0" not in done.stdout:
-        raise RuntimeError(f"pgbench: {done.stdout}\n{done.stderr}")
-    return float(line.split("=")[1].split()[0]) / 1e3 / _PGBENCH_STATEMENTS
-
-
 # -- the measurement --------------------------------------------------------------------------------------
 def _over_wire(connection: Any, statement: str, parameters: Sequence[Sequence[Any]]) -> list[float]:
     text = statement
@@ -281,57 +241,193 @@ def _over_wire(connection: Any, statement: str, parameters: Sequence[Sequence[An
 
 
 def run(options: Options) -> list[Row]:
-    return measured(stores.large(options), options)
+    directory = stores.large(options)
+    learn(directory)
+    return measured(directory, options)
 
 
-def measured(directory: Path, options: Options) -> list[Row]:
+def learn(directory: Path) -> None:
+    """Ask by meaning, with the filter, other texts than those that are measured."""
+    with Child() as child:
+        note("opening, learning")
+        served: Served = child.call(_serve, directory)
+        child.call(_learn, served.texts[_ASKED:])
+        child.call(_end)
+
+
+def _learn(state: State, texts: Sequence[str]) -> None:
+    engine = state["engine"]
+    index = engine.indexes.ready(engine.registry.get(stores.NAMESPACE))
+    while index.vectors.is_building:
+        index.vectors.wait_built(1.0)
+    for start in range(0, len(texts), SAMPLE_QUESTIONS):
+        _ask(state, MEANING, [[text] for text in texts[start : start + SAMPLE_QUESTIONS]])
+        index.vectors._sample_at_s = 0.0  # otherwise every few seconds
+        index.vectors.tend()
+        index.wait_idle()
+
+
+def _end(state: State) -> None:
+    """Have a snapshot written and close, at leisure: at the end of a child process there is a minute."""
+    engine = state.pop("engine")
+    state.pop("session")
+    keeper = engine.indexes._keeper
+    keeper.tend()
+    if keeper._writer is not None:
+        keeper._writer.join()
+    engine.close()
+
+
+@dataclass
+class Measuring:
+    """A store that is served, and what was measured of it."""
+
+    child: Child
+    connection: Any
+    served: Served
+    options: Options
+    times: dict[str, Timed] = field(default_factory=dict)
+
+    def note(self, name: str, seconds: list[float]) -> None:
+        self.times.setdefault(name, Timed()).repeats.append(seconds)
+
+
+def measured(directory: Path, options: Options, parts: Sequence[str] = ()) -> list[Row]:
+    """The rows of ``parts`` (none: all)."""
     with Child() as child:
         note("opening")
         served: Served = child.call(_serve, directory)
-        child.call(_fill_bare)
-        total = len(served.ids)
-        cases: dict[str, tuple[str, list[list[Any]]]] = {
-            "lookup": (LOOKUP, [[i] for i in served.ids]),
-            "newest": (NEWEST, [[f"agent-{i % 7}"] for i in range(total)]),
-            "count": (COUNT, [["fact", 0.3 + (i % 60) / 100] for i in range(total)]),
-            "general": (EVERY_WAY, [["fact"] for _ in range(20)]),
-        }
-        times = {f"{name}{way}": Timed() for name in cases for way in ("", " wire")}
-        times |= {name: Timed() for name in ("meaning", "group", "bare", "known", "unknown")}
-        questions = [[text] for text in served.texts[: 40 if options.quick else 100]]
-        wire_ms, postgres_ms, ratios = [], [], []
-        with (
-            psycopg.connect(served.dsn(), autocommit=True) as connection,
-            postgres(options.work, served, options.rows) as info,
-        ):
-            for statement, parameters in cases.values():
-                child.call(_ask, statement, parameters[:30])
-                _over_wire(connection, statement, parameters[:30])
-            child.call(_ask, MEANING, questions[:20])
-            for _ in range(options.repeats):
-                note("a repeat")
-                for name, (statement, parameters) in cases.items():
-                    times[name].repeats.append(child.call(_ask, statement, parameters))
-                    times[f"{name} wire"].repeats.append(_over_wire(connection, statement, parameters))
-                times["meaning"].repeats.append(child.call(_ask, MEANING, questions))
-                times["group"].repeats.append(child.call(_ask, GROUP, [[]] * 20))
-                times["bare"].repeats.append(child.call(_ask_bare, GROUP, 20))
-                known, unknown = child.call(_front, 100)
-                times["known"].repeats.append(known)
-                times["unknown"].repeats.append(unknown)
-                script = options.work / "lookup.sql"
-                real = pgbench(info, script, served.ids, 40)
-                ours = pgbench(served.dsn(), script, served.ids, 10)
-                postgres_ms.append(real)
-                wire_ms.append(ours)
-                ratios.append(ours / real)
-        steps = {name: child.call(_steps, s, p[:100]) for name, (s, p) in cases.items()}
-        steps["meaning"] = child.call(_steps, MEANING, questions)
-        note("recall")
-        found = child.call(_found, MEANING, questions[:40])
-        exact = child.call(_found, EXACT, questions[:40])
-        recall = float(np.mean([len(a & b) / max(1, len(b)) for a, b in zip(found, exact, strict=True)]))
-    return _rows(options, times, recall, steps, Spread.of(wire_ms), Spread.of(postgres_ms), Spread.of(ratios))
+        with psycopg.connect(served.dsn(), autocommit=True) as connection:
+            rows = []
+            for name in parts or PARTS:
+                note(name)
+                rows += PARTS[name](Measuring(child, connection, served, options))
+            return rows
+
+
+def _everyday(m: Measuring) -> list[Row]:
+    ids = m.served.ids
+    cases: dict[str, tuple[str, list[list[Any]]]] = {
+        "lookup": (LOOKUP, [[i] for i in ids]),
+        "newest": (NEWEST, [[f"agent-{i % 7}"] for i in range(len(ids))]),
+        "count": (COUNT, [["fact", 0.3 + (i % 60) / 100] for i in range(len(ids))]),
+        "general": (EVERY_WAY, [["fact"] for _ in range(20)]),
+    }
+    for statement, parameters in cases.values():
+        m.child.call(_ask, statement, parameters)  # the file is read once
+        _over_wire(m.connection, statement, parameters[:30])
+    for _ in range(m.options.repeats):
+        for name, (statement, parameters) in cases.items():
+            m.note(name, m.child.call(_ask, statement, parameters))
+            m.note(f"{name} wire", _over_wire(m.connection, statement, parameters))
+    rows = []
+    for name, (statement, parameters) in cases.items():
+        steps = _shown(m.child.call(_steps, statement, parameters[:100]))
+        for way, limit in (("", 0.002), (" wire", 0.003)):
+            aimed = name != "general"
+            where = "through psycopg, prepared, TLS 1.3" if way else "in process"
+            timed = m.times[name + way]
+            rows.append(
+                Row(
+                    f"SQL {_WORDS[name]}, {m.options.rows:,} memories, {where}",
+                    timed.show(),
+                    f"p50 < {limit * 1e3:g} ms" if aimed else "",
+                    timed.quantile(0.5).median < limit if aimed else None,
+                    "" if way else steps,
+                    timed.data(),
+                )
+            )
+    return rows
+
+
+def _meaning(m: Measuring) -> list[Row]:
+    questions = [[text] for text in m.served.texts[: 40 if m.options.quick else _ASKED]]
+    m.child.call(_ask, MEANING, questions[:20])
+    for _ in range(m.options.repeats):
+        m.note("meaning", m.child.call(_ask, MEANING, questions))
+        m.note("embedding", m.child.call(_embed, questions))
+    timed, steps = m.times["meaning"], _shown(m.child.call(_steps, MEANING, questions))
+    note("recall")
+    found, exact = (m.child.call(_found, s, questions) for s in (MEANING, EXACT))
+    recall = float(np.mean([len(a & b) / max(1, len(b)) for a, b in zip(found, exact, strict=True)]))
+    return [
+        Row(
+            f"SQL semantic_rank top 10, filter 20 %, {m.options.rows:,} memories, text embedded in the call",
+            timed.show(),
+            "p50 < 5 ms, recall@10 >= 0.98",
+            timed.quantile(0.5).median < 0.005 and recall >= 0.98,
+            f"recall@10 {recall:.4f} against exact ({len(questions)} questions); {steps};"
+            f" embedding alone {m.times['embedding'].show()}; lists probed {m.child.call(_curve)}",
+            {**timed.data(), "recall": recall},
+        )
+    ]
+
+
+def _group(m: Measuring) -> list[Row]:
+    m.child.call(_fill_bare)
+    m.child.call(_ask, GROUP, [[]] * 3)
+    for _ in range(m.options.repeats):
+        m.note("group", m.child.call(_ask, GROUP, [[]] * 20))
+        m.note("bare", m.child.call(_ask_bare, GROUP, 20))
+    ratios = [
+        float(np.median(ours)) / float(np.median(plain))
+        for ours, plain in zip(m.times["group"].repeats, m.times["bare"].repeats, strict=True)
+    ]
+    return [
+        Row(
+            f"SQL group by agent over {m.options.rows:,} memories, against the bare engine",
+            f"{Spread.of(ratios).show()} times",
+            "at most 1.3x",
+            Spread.of(ratios).median <= 1.3,
+            f"ours {m.times['group'].show()}; bare {m.times['bare'].show()}",
+            {"ours": m.times["group"].data(), "bare": m.times["bare"].data()},
+        )
+    ]
+
+
+def _front_end(m: Measuring) -> list[Row]:
+    for _ in range(m.options.repeats):
+        known, unknown = m.child.call(_front, 100)
+        m.note("known", known)
+        m.note("new", unknown)
+    return [
+        Row(
+            f"SQL front end's own cost, statement {name}",
+            m.times[name].show(),
+            f"< {limit * 1e3:g} ms",
+            m.times[name].quantile(0.5).median < limit,
+        )
+        for name, limit in (("known", 0.0001), ("new", 0.0015))
+    ]
+
+
+def _pgbench(m: Measuring) -> list[Row]:
+    script = m.options.work / "lookup.sql"
+    wire, real, ratios, entry = [], [], [], Timed()
+    files = Path(m.served.certificate), Path(m.served.private_key)
+    with _postgres.running(m.options.work, files, m.served.ids, m.options.rows) as info:
+        for dsn in (info, m.served.dsn()):
+            _postgres.pgbench(dsn, script, m.served.ids, 10)
+        for _ in range(m.options.repeats):
+            real.append(_postgres.pgbench(info, script, m.served.ids, _PGBENCH_RUNS))
+            wire.append(_postgres.pgbench(m.served.dsn(), script, m.served.ids, _PGBENCH_RUNS))
+            ratios.append(wire[-1] / real[-1])
+            entry.repeats.append(m.child.call(_audit_alone, 300))
+    return [
+        Row(
+            "pgbench, lookup by primary key, one connection, prepared, TLS 1.3, against PostgreSQL 15",
+            f"{Spread.of(ratios).show()} times",
+            "within 3x",
+            Spread.of(ratios).median <= 3,
+            f"ours {Spread.of(wire).show(1e3, 3)} ms a statement (audited durably), PostgreSQL"
+            f" {Spread.of(real).show(1e3, 3)} ms; a durable audit entry alone {entry.show()}",
+            {"ours": wire, "postgres": real, "entry": entry.data()},
+        )
+    ]
+
+
+def _shown(parts: dict[str, float]) -> str:
+    return "ms: " + ", ".join(f"{k} {v}" for k, v in sorted(parts.items(), key=lambda kv: -kv[1])[:5])
 
 
 _WORDS: Final = {
@@ -340,81 +436,13 @@ _WORDS: Final = {
     "count": "count with two filters",
     "general": "ten newest rows whose text holds a word (no short form)",
 }
-
-
-def _rows(
-    options: Options,
-    times: dict[str, Timed],
-    recall: float,
-    steps: dict[str, dict[str, float]],
-    wire: Spread,
-    real: Spread,
-    ratio: Spread,
-) -> list[Row]:
-    def p50(name: str) -> Spread:
-        return times[name].quantile(0.5)
-
-    def shown(parts: dict[str, float]) -> str:
-        return "ms: " + ", ".join(f"{k} {v}" for k, v in sorted(parts.items(), key=lambda kv: -kv[1])[:5])
-
-    rows = []
-    for name, words in _WORDS.items():
-        for way, target, limit in (("", "p50 < 2 ms", 0.002), (" wire", "p50 < 3 ms", 0.003)):
-            aimed = name != "general"
-            where = "through psycopg, prepared, TLS 1.3" if way else "in process"
-            rows.append(
-                Row(
-                    f"SQL {words}, {options.rows:,} memories, {where}",
-                    times[name + way].show(),
-                    target if aimed else "",
-                    p50(name + way).median < limit if aimed else None,
-                    "" if way else shown(steps[name]),
-                    times[name + way].data(),
-                )
-            )
-    bare = [
-        float(np.median(ours)) / float(np.median(plain))
-        for ours, plain in zip(times["group"].repeats, times["bare"].repeats, strict=True)
-    ]
-    return [
-        *rows,
-        Row(
-            f"SQL semantic_rank top 10, filter 20 %, {options.rows:,} memories, text embedded in the call",
-            times["meaning"].show(),
-            "p50 < 5 ms, recall@10 >= 0.98",
-            p50("meaning").median < 0.005 and recall >= 0.98,
-            f"recall@10 {recall:.4f} against exact; {shown(steps['meaning'])}",
-            {**times["meaning"].data(), "recall": recall},
-        ),
-        Row(
-            f"SQL group by agent over {options.rows:,} memories, against the bare engine",
-            f"{Spread.of(bare).show()} times",
-            "at most 1.3x",
-            Spread.of(bare).median <= 1.3,
-            f"ours {times['group'].show()}; bare {times['bare'].show()}",
-            {"ours": times["group"].data(), "bare": times["bare"].data()},
-        ),
-        Row(
-            "SQL front end's own cost, statement known",
-            times["known"].show(),
-            "< 0.1 ms",
-            p50("known").median < 0.0001,
-        ),
-        Row(
-            "SQL front end's own cost, statement new",
-            times["unknown"].show(),
-            "< 1.5 ms",
-            p50("unknown").median < 0.0015,
-        ),
-        Row(
-            "pgbench, lookup by primary key, one connection, prepared, TLS 1.3, against PostgreSQL 15",
-            f"{ratio.show()} times",
-            "within 3x",
-            ratio.median <= 3,
-            f"ours {wire.show(1e3, 3)} ms a statement (audited durably), PostgreSQL {real.show(1e3, 3)} ms",
-            {"ours": wire.median, "postgres": real.median},
-        ),
-    ]
+PARTS: Final[dict[str, Callable[[Measuring], list[Row]]]] = {
+    "everyday": _everyday,
+    "meaning": _meaning,
+    "group": _group,
+    "front": _front_end,
+    "pgbench": _pgbench,
+}
 
 
 def main() -> int:
@@ -423,10 +451,15 @@ def main() -> int:
 
     directory, count = Path(sys.argv[1]), int(sys.argv[2])
     repeats = int(sys.argv[3]) if len(sys.argv) > 3 else 3
+    parts = sys.argv[4:]
+    if parts == ["learn"]:
+        learn(directory)
+        return 0
     with tempfile.TemporaryDirectory() as work:
         options = replace(Options(Path(work)), rows=count, repeats=repeats)
-        print(table(measured(directory, options)))
-        print(machine(directory)["processor"])
+        before = load_average()
+        print(table(measured(directory, options, parts)))
+        print(f"{machine(directory)['processor']}; load average {before} before, {load_average()} after")
     return 0
 
 
