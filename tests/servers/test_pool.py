@@ -131,3 +131,72 @@ def test_closing_cancels_what_waits_and_refuses_the_rest() -> None:
             await sent(pool, b"a", lambda: 1)
 
     run(scene())
+
+
+def here(pool: WorkerPool, caller: bytes, work: Callable[[], T], results: list[T]) -> threading.Thread:
+    """A thread of its own that has ``work`` done."""
+
+    def body() -> None:
+        CALLER.set(caller)
+        results.append(pool.run_here(work))
+
+    thread = threading.Thread(target=body, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_a_thread_that_can_wait_does_its_own_work_while_a_place_is_free(pool: WorkerPool) -> None:
+    """The work runs in the asking thread; when the places of its caller are taken, in the pool and later."""
+    ran: list[int] = []
+    first = here(pool, b"a", threading.get_ident, ran)
+    ident = first.ident
+    first.join(30)
+    assert ran == [ident]
+
+    stuck, begun = threading.Event(), threading.Semaphore(0)
+
+    def block() -> bool:
+        begun.release()
+        return stuck.wait(30)
+
+    held: list[bool] = []
+    blocked = [here(pool, b"loud", block, held) for _ in range(3)]  # three quarters of four
+    assert all(begun.acquire(timeout=30) for _ in range(3))
+    late: list[int] = []
+    waiting = here(pool, b"loud", threading.get_ident, late)
+    quiet: list[int] = []
+    other = here(pool, b"quiet", threading.get_ident, quiet)
+    other.join(30)
+    assert len(quiet) == 1 and not late and waiting.is_alive()  # the fourth place is for others
+    stuck.set()
+    for thread in [*blocked, waiting]:
+        thread.join(30)
+    assert held == [True] * 3 and late[0] != waiting.ident
+
+
+def test_threads_that_do_their_own_work_take_places_of_the_pool() -> None:
+    """With every place taken by such threads a job of the pool waits until one of them is done."""
+    pool = WorkerPool(2, "test")
+    stuck, begun = threading.Event(), threading.Semaphore(0)
+
+    def block() -> bool:
+        begun.release()
+        return stuck.wait(30)
+
+    held: list[bool] = []
+    blocked = [here(pool, caller, block, held) for caller in (b"a", b"b")]
+    assert all(begun.acquire(timeout=30) for _ in range(2))
+
+    async def scene() -> None:
+        job = submit(pool, b"c", lambda: "done")
+        await asyncio.sleep(0.1)
+        assert not job.done()
+        stuck.set()
+        assert await job == "done"
+
+    run(scene())
+    for thread in blocked:
+        thread.join(30)
+    pool.close()
+    with pytest.raises(ClosedError):
+        pool.run_here(lambda: None)

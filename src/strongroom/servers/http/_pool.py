@@ -12,7 +12,7 @@ import asyncio
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -37,6 +37,7 @@ class WorkerPool:
         self._changed = threading.Condition()
         self._queues: OrderedDict[bytes, deque[_Job]] = OrderedDict()  # whose turn it is comes first
         self._running: dict[bytes, int] = {}
+        self._busy = 0  # places that are taken, also by threads that are not of the pool
         self._waiting = 0
         self._idle = 0
         self._threads: list[threading.Thread] = []
@@ -48,8 +49,35 @@ class WorkerPool:
         Raises:
             LimitExceededError: too much is waiting. ClosedError: the pool was closed.
         """
-        future: Future[T] = Future()
+        return await asyncio.wrap_future(self._submit(CALLER.get(), work))
+
+    def run_here(self, work: Callable[[], T]) -> T:
+        """The result of ``work``, for a thread that can wait: made there when a place is free, as if it were
+        one of the pool's; else by the pool, in turn.
+
+        Raises:
+            LimitExceededError, ClosedError, as ``run``; and what ``work`` raises.
+        """
         caller = CALLER.get()
+        with self._changed:
+            if self._closed:
+                raise ClosedError
+            here = not self._waiting and self._may_run(caller)
+            if here:
+                self._begin(caller)
+        if not here:
+            try:
+                return self._submit(caller, work).result()
+            except CancelledError:
+                raise ClosedError from None
+        try:
+            return work()
+        finally:
+            with self._changed:
+                self._end(caller)
+
+    def _submit(self, caller: bytes, work: Callable[[], T]) -> Future[T]:
+        future: Future[T] = Future()
         with self._changed:
             if self._closed:
                 raise ClosedError
@@ -64,7 +92,25 @@ class WorkerPool:
                 self._threads.append(thread)
                 thread.start()
             self._changed.notify()
-        return await asyncio.wrap_future(future)
+        return future
+
+    # The three below are called with the lock held.
+    def _may_run(self, caller: bytes) -> bool:
+        return self._busy < self._threads_max and self._running.get(caller, 0) < self._running_max
+
+    def _begin(self, caller: bytes) -> None:
+        self._busy += 1
+        self._running[caller] = self._running.get(caller, 0) + 1
+
+    def _end(self, caller: bytes) -> None:
+        self._busy -= 1
+        left = self._running[caller] - 1
+        if left:
+            self._running[caller] = left
+        else:
+            del self._running[caller]
+        if self._waiting or self._closed:
+            self._changed.notify()
 
     def _serve(self) -> None:
         """One thread: take the next job in turn, for ever."""
@@ -76,26 +122,21 @@ class WorkerPool:
             _carry_out(future, work)
             del future, work, taken  # a waiting thread keeps nothing alive
             with self._changed:
-                left = self._running[caller] - 1
-                if left:
-                    self._running[caller] = left
-                else:
-                    del self._running[caller]
-                self._changed.notify()
+                self._end(caller)
 
     def _next(self) -> tuple[bytes, _Job] | None:
         """The first job of the caller whose turn it is; None: the pool was closed."""
         with self._changed:
             while True:
                 for caller, queue in self._queues.items():
-                    if self._running.get(caller, 0) < self._running_max:
+                    if self._may_run(caller):
                         job = queue.popleft()
                         self._waiting -= 1
                         if queue:
                             self._queues.move_to_end(caller)
                         else:
                             del self._queues[caller]
-                        self._running[caller] = self._running.get(caller, 0) + 1
+                        self._begin(caller)
                         return caller, job
                 if self._closed:
                     return None
@@ -116,6 +157,9 @@ class WorkerPool:
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
+        with self._changed:
+            while self._busy:
+                self._changed.wait()
 
 
 def _carry_out(future: Future[Any], work: Callable[[], Any]) -> None:

@@ -1,6 +1,8 @@
 """The Postgres wire: SQL over memories for any client of PostgreSQL, read-only, over TLS 1.3.
 
-_server      sockets, TLS, threads, limits (asyncio)
+_server      the listener, limits on connections (asyncio)
+_connection  a connection until it has signed in: socket, TLS (asyncio)
+_line        the same afterwards, on a thread of its own
 _startup     TLS request, start-up message, SCRAM or key-as-password      } generators of effects,
 _session     simple and extended protocol                                 } no I/O of their own
 _messages, _encode, _decode, _copy, _scan, _commands, _settings           pure functions and tables

@@ -5,8 +5,9 @@ Everything in this module blocks and runs in worker threads.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from strongroom.engine import NO_EXTENSION, SqlExtension
@@ -16,7 +17,7 @@ from strongroom.servers.pgwire._catalog import Catalog, Reply
 from strongroom.servers.pgwire._contract import SqlSession
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._names import shown_names
-from strongroom.servers.pgwire._rewrite import Rewritten, rewrite
+from strongroom.servers.pgwire._rewrite import Constants, Rewritten, rewrite
 from strongroom.servers.pgwire._rows import Column, Row, Source, columns_of
 from strongroom.servers.pgwire._scan import Statement, name_of
 from strongroom.servers.pgwire._settings import Settings
@@ -26,6 +27,8 @@ __all__ = ["Queries"]
 
 Fetch = Callable[[int], Sequence[Row]]
 _UNKNOWN: Final = "UNKNOWN"
+_KNOWN_MAX: Final = 128  # statements that a connection remembers in the form that the engine gets ...
+_KNOWN_LENGTH_MAX: Final = 4_096  # ... up to this length
 _TEXT: Final = 25
 _PARAMETERS_MAX: Final = 65_535
 _CATALOG_TYPES: Final = {1016: 1028}  # lists of object ids, which drivers know without asking further
@@ -45,6 +48,7 @@ class Queries:
     ) -> None:
         self._session = session
         self._settings = settings
+        self._known: OrderedDict[str, _Known] = OrderedDict()
         self._catalog = catalog.connect(settings, user, process_id)
 
     def close(self) -> None:
@@ -119,25 +123,73 @@ class Queries:
 
     def _say(self) -> None:
         """The settings strongroom.purpose and strongroom.reason hold for the statement that comes."""
-        self._session.context = replace(self._session.context, **self._settings.words)
+        context, words = self._session.context, self._settings.words
+        if words != {name: getattr(context, name) for name in words}:
+            self._session.context = replace(context, **words)
 
     def _extension(self, ready: Rewritten) -> SqlExtension:
         return self._catalog.extension() if ready.mixed else NO_EXTENSION
 
     def _rewritten(self, statement: Statement) -> Rewritten:
-        return rewrite(statement, self._catalog.constants)
+        """What the engine gets; remembered where it depends on nothing but the text."""
+        known = self._known.get(statement.text)
+        if known is not None:
+            self._known.move_to_end(statement.text)
+            return known.ready
+        constants, asked = _noting(self._catalog.constants)
+        ready = rewrite(statement, constants)
+        if not asked and not ready.settings and len(statement.text) <= _KNOWN_LENGTH_MAX:
+            self._known[statement.text] = _Known(ready)
+            while len(self._known) > _KNOWN_MAX:
+                self._known.popitem(last=False)
+        return ready
 
     def _columns(
         self, statement: Statement, ready: Rewritten, found: Sequence[tuple[str, str]]
     ) -> tuple[Column, ...]:
-        columns = columns_of(found)
-        names = shown_names(statement, [c.name for c in columns])
-        if not ready.catalog:
-            return tuple(Column(n, c.oid, c.modifier) for n, c in zip(names, columns, strict=True))
-        return tuple(
-            Column(n, (_VECTORS.get(n) if c.oid in _LISTS else None) or _CATALOG_TYPES.get(c.oid, c.oid))
-            for n, c in zip(names, columns, strict=True)
-        )
+        known = self._known.get(statement.text)
+        if known is None:
+            return _shown_columns(statement, ready, found)
+        if known.found != found:
+            known.found, known.columns = list(found), _shown_columns(statement, ready, found)
+        return known.columns
+
+
+@dataclass(slots=True)
+class _Known:
+    """A statement of this connection, and its columns when it was last carried out."""
+
+    ready: Rewritten
+    found: list[tuple[str, str]] | None = None
+    columns: tuple[Column, ...] = ()
+
+
+def _noting(constants: Constants) -> tuple[Constants, list[str]]:
+    """The same constants, and the names of those that have been asked for."""
+    asked: list[str] = []
+
+    def value(name: str) -> str | int:
+        asked.append(name)
+        return constants.values(name)
+
+    def setting(name: str) -> str | None:
+        asked.append(name)
+        return constants.setting(name)
+
+    return Constants(value, setting), asked
+
+
+def _shown_columns(
+    statement: Statement, ready: Rewritten, found: Sequence[tuple[str, str]]
+) -> tuple[Column, ...]:
+    columns = columns_of(found)
+    names = shown_names(statement, [c.name for c in columns])
+    if not ready.catalog:
+        return tuple(Column(n, c.oid, c.modifier) for n, c in zip(names, columns, strict=True))
+    return tuple(
+        Column(n, (_VECTORS.get(n) if c.oid in _LISTS else None) or _CATALOG_TYPES.get(c.oid, c.oid))
+        for n, c in zip(names, columns, strict=True)
+    )
 
 
 def _parameter_count(statement: Statement) -> int:

@@ -1,0 +1,96 @@
+"""Connections after signing in: each has a thread of its own, which ends whatever the client does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.pgwire.raw import Raw, kinds, message, startup, text, tls
+from tests.pgwire.wired import Wired, wired
+
+LONG = "SELECT count(*) FROM range(1000000000) AS a, range(1000000000) AS b"
+
+
+def lines() -> set[threading.Thread]:
+    return {t for t in threading.enumerate() if t.name.startswith("strongroom-pgwire-")}
+
+
+def wait_until_gone(threads: set[threading.Thread], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    assert not any(t.is_alive() for t in threads)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Iterator[Wired]:
+    with wired(tmp_path / "data", send_timeout_ms=500) as wire:
+        yield wire
+
+
+def signed_in(wire: Wired) -> tuple[Raw, set[threading.Thread]]:
+    before = lines()
+    raw = Raw(wire.port)
+    raw.start_tls(tls(wire.ca))
+    raw.sign_in(wire.admin_key)
+    return raw, lines() - before
+
+
+def test_a_statement_of_a_client_that_has_hung_up_is_cancelled(own: Wired) -> None:
+    """The client is killed while its statement runs: it ends long before its own limit of 30 s."""
+    raw, mine = signed_in(own)
+    raw.send(message(b"Q", text(LONG)))
+    time.sleep(0.3)
+    raw.socket.close()
+    wait_until_gone(mine, 10)
+    assert [e.outcome for e in own.owner.audit(limit=3) if e.surface == "pgwire"][-1] == "timeout"
+
+
+def test_a_client_that_takes_no_answer_is_dropped(own: Wired) -> None:
+    """It asks for much and reads nothing: after the time limit for sending its thread is gone."""
+    raw, mine = signed_in(own)
+    statement = "SELECT a.content FROM memories AS a, memories AS b, memories AS c"
+    raw.send(message(b"Q", text(statement)) * 3)
+    wait_until_gone(mine, 20)
+    raw.socket.close()
+
+
+def test_what_is_sent_together_with_the_credential_is_answered(own: Wired) -> None:
+    """Statements that arrive with the last bytes of signing in are not lost between event loop and thread."""
+    with Raw(own.port) as raw:
+        raw.start_tls(tls(own.ca))
+        raw.send(startup(user="anybody", database="strongroom"))
+        raw.one()
+        asked = message(b"Q", text("SELECT count(*) FROM memories"))
+        raw.send(message(b"p", text(own.admin_key)) + asked + asked)
+        raw.until(b"Z")
+        for _ in range(2):
+            assert kinds(raw.until(b"Z")) == "TDCZ"
+
+
+def test_many_connections_are_answered_side_by_side_and_leave_no_thread(own: Wired) -> None:
+    """Twenty clients ask at once, more than the pool has places; afterwards their threads are gone."""
+    before = lines()
+    failed: list[BaseException] = []
+
+    def client() -> None:
+        import psycopg
+
+        try:
+            with psycopg.connect(own.dsn(user="anybody"), autocommit=True) as c:
+                for _ in range(5):
+                    assert c.execute("SELECT count(*) FROM memories").fetchone() == (60,)
+        except BaseException as e:
+            failed.append(e)
+
+    clients = [threading.Thread(target=client) for _ in range(20)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join(60)
+    assert not failed
+    wait_until_gone(lines() - before, 20)
+    assert own.engine.metrics.registry.get_sample_value("strongroom_pgwire_connections") == 0
