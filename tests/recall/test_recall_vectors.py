@@ -446,6 +446,31 @@ def test_the_reach_follows_the_questions() -> None:
     lane.close()
 
 
+def test_questions_with_a_filter_teach_how_far_to_look() -> None:
+    """A lane that is asked nothing but filtered questions learns its reach from them all the same."""
+    rows = clustered(30_000, 32, 400, seed=1)
+    lane = VectorLane(32, exact_rows_max=1_000)
+    lane.add(np.arange(30_000), rows)
+    lane.tend()
+    assert lane.wait_built(120)
+    lane._reach = Reach((16, 20, 24, 28))
+    lane._samples = Samples(lane._reach)
+    inside = np.zeros(30_000, dtype=np.bool_)
+    inside[::4] = True
+    questions = unit(np.random.default_rng(3).standard_normal((200, 32)))
+    for _ in range(12):
+        lane._sample_at_s = 0.0
+        for q in questions:
+            lane.search(q, 10, inside)
+        assert lane.wait_built(60)
+    assert lane.recall is not None and lane._reach.probes(10) > 16
+    found = [
+        recall(lane.search(q, 10, inside)[0], brute(rows, q, 10, np.flatnonzero(inside))) for q in questions
+    ]
+    assert np.mean(found) >= 0.95
+    lane.close()
+
+
 def test_few_questions_after_a_restart_do_not_shorten_the_reach() -> None:
     """A lane out of a snapshot looks as far as the one before it until enough real questions were sampled,
     however easy the first ones are."""

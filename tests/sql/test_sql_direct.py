@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from decimal import Decimal
 from random import Random
 from time import sleep
 from typing import Any
@@ -23,6 +24,7 @@ COLUMNS = (
     "sensitivity", "importance", "source", "derived_from", "created_at", "updated_at", "expires_at",
     "has_embedding", "version", "m.content", "content AS text", "memory_id AS Id",
 )  # fmt: skip
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
 TEXTS = {
     "kind": ("observation", "fact", "preference", "nothing"),
     "agent_id": ("agent-1", "agent-2", "agent-3", "it's"),
@@ -216,6 +218,83 @@ def test_what_is_only_nearly_of_a_form_goes_the_general_way_every_time(
         assert counting.runs > before or isinstance(again, str), statement
         if "SAMPLE" not in statement:
             assert again == first, statement
+
+
+class Nowhere(tzinfo):
+    """A time zone that does not know how far from UTC it is."""
+
+    def utcoffset(self, dt: datetime | None) -> timedelta | None:
+        return None
+
+
+_ANY = "SELECT count(*) FROM memories WHERE "
+_NEWEST = "SELECT content FROM memories ORDER BY created_at DESC LIMIT $1"
+EDGES: list[tuple[str, list[Any], list[Any]]] = [
+    # a statement, parameters that teach it its columns, parameters from the edge
+    (_ANY + "kind = $1", ["fact"], ["\ud800"]),
+    (_ANY + "kind = $1", ["fact"], ["fact\x00"]),
+    (_ANY + "kind = $1", ["fact"], ["FACT"]),
+    (_ANY + "kind = $1", ["fact"], ["fact "]),
+    (_ANY + "kind = $1", ["fact"], ["f\u0061\u0301ct"]),
+    (_ANY + "kind = $1", ["fact"], [b"fact"]),
+    (_ANY + "kind = $1", ["fact"], [True]),
+    (_ANY + "kind IN ($1, $2)", ["fact", "goal"], ["fact", None]),
+    (_ANY + "importance >= $1", [0.5], [float("inf")]),
+    (_ANY + "importance >= $1", [0.5], [float("-inf")]),
+    (_ANY + "importance >= $1", [0.5], [-0.0]),
+    (_ANY + "importance >= $1", [0.5], [5e-324]),
+    (_ANY + "importance >= $1", [0.5], [2**53 + 1]),
+    (_ANY + "importance >= $1", [0.5], [10**40]),
+    (_ANY + "importance <= $1", [0.5], [True]),
+    (_ANY + "importance <= $1", [0.5], [Decimal("0.5")]),
+    (_ANY + "importance <= $1", [0.5], [None]),
+    (_ANY + "created_at > $1", [NOW], [datetime.max.replace(tzinfo=UTC)]),
+    (_ANY + "created_at > $1", [NOW], [datetime.min.replace(tzinfo=UTC)]),
+    (_ANY + "created_at > $1", [NOW], [datetime.min.replace(tzinfo=timezone(timedelta(hours=14)))]),
+    (_ANY + "created_at > $1", [NOW], [datetime.max.replace(tzinfo=timezone(timedelta(hours=-14)))]),
+    (_ANY + "created_at > $1", [NOW], [NOW.replace(tzinfo=Nowhere())]),
+    (_ANY + "created_at > $1", [NOW], [NOW.date()]),
+    (_NEWEST, [3], [0]),
+    (_NEWEST, [3], [-1]),
+    (_NEWEST, [3], [2**31]),
+    (_NEWEST, [3], [2**63 - 1]),
+    (_NEWEST, [3], [2**64]),
+    (_NEWEST, [3], [10**30]),
+    (_NEWEST, [3], [True]),
+    (_NEWEST, [3], [None]),
+    (_NEWEST, [3], ["3"]),
+    (_NEWEST, [3], [2.5]),
+    (_NEWEST + " OFFSET $2", [3, 1], [3, -1]),
+    (_NEWEST + " OFFSET $2", [3, 1], [3, 2**63 - 1]),
+    (_NEWEST + " OFFSET $2", [3, 1], [2**62, 2**62]),
+    ("SELECT content FROM memories WHERE memory_id = $1 LIMIT $2", [uuid4(), 1], [uuid4(), 10**30]),
+    ("SELECT content FROM memories WHERE memory_id = $1 LIMIT $2", [uuid4(), 1], [uuid4(), -1]),
+    ("SELECT content FROM memories WHERE memory_id = $1", [uuid4()], [uuid4().bytes]),
+    ("SELECT content FROM memories WHERE memory_id = $1", [uuid4()], [uuid4().int]),
+    ("SELECT content FROM memories WHERE memory_id = $1", [uuid4()], [" " + str(uuid4())]),
+    ("SELECT content FROM memories WHERE memory_id = $1", [uuid4()], [None]),
+]
+
+
+@pytest.mark.parametrize(("statement", "plain", "edge"), EDGES)
+def test_parameters_from_the_edges_of_their_types_are_answered_as_the_general_way_does(
+    caller: Session, statement: str, plain: list[Any], edge: list[Any]
+) -> None:
+    """The same rows or the same typed error, with the engine and without it; never an internal one."""
+
+    def answer() -> object:
+        try:
+            return list(caller.sql(statement, edge).rows())
+        except StrongroomError as e:
+            return e.code, getattr(e, "sqlstate", None)
+
+    plan_of(caller, statement).direct = None
+    general = answer()
+    assert not (isinstance(general, tuple) and general[0] == "internal_error")
+    caller._engine.indexes.sql.front._known.clear()
+    caller.sql(statement, plain)
+    assert plan_of(caller, statement).learned is not None
+    assert answer() == general
 
 
 def test_what_is_written_changed_deleted_or_expired_shows_in_the_next_direct_answer(

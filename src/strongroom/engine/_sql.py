@@ -204,7 +204,11 @@ def _opened(
     rows: dict[tuple[int, bytes], SealedRecord] = {}
     for number, entry in enumerate(entries):
         ids = [place.memory_id for place in places if place.member == number]
-        if ids:
+        if len(ids) == 1:
+            one = engine.ledger.get(entry.ns, ids[0], Field.MEMORY)
+            if one is not None:
+                rows[number, one.memory_id] = one
+        elif ids:
             rows |= {
                 (number, row.memory_id): row for row in engine.ledger.get_many(entry.ns, ids, Field.MEMORY)
             }

@@ -32,6 +32,7 @@ __all__ = [
     "arrow_batch",
     "create_table_sql",
     "expires_us",
+    "metadata_text",
     "tag_bits",
     "text_key",
     "to_row",
@@ -123,6 +124,11 @@ def expires_us(row: Row) -> int | None:
     return value
 
 
+def metadata_text(memory: Memory) -> str:
+    """The metadata of a memory as its column holds it."""
+    return _json(dict(memory.metadata)) if memory.metadata else "{}"
+
+
 def to_row(rid: int, memory: Memory, seq: int) -> Row:
     """One row in the order of ``TABLE_COLUMNS``.
 
@@ -134,7 +140,7 @@ def to_row(rid: int, memory: Memory, seq: int) -> Row:
             or a time has no zone.
     """
     try:
-        metadata = _json(dict(memory.metadata)) if memory.metadata else "{}"
+        metadata = metadata_text(memory)
         for text in (memory.content, metadata, memory.kind, memory.sensitivity, *memory.tags):
             text.isascii() or text.encode("utf-8")
         for optional in (memory.subject, memory.agent_id, memory.session_id, memory.source):

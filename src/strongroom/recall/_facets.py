@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from strongroom.recall._columns import TABLE_COLUMNS, Row
 
-__all__ = ["CODED", "Compare", "Condition", "Facets", "OneOf"]
+__all__ = ["CODED", "Compare", "Condition", "Facets", "KeptMask", "OneOf"]
 
 CODED: Final = ("kind", "sensitivity", "agent_id", "subject", "session_id")
 BLOCK_ROWS: Final = 65_536
@@ -60,6 +60,17 @@ class Compare:
 Condition = OneOf | Compare
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class KeptMask:
+    """``matching``: rows that fulfil ``conditions``, some of which may be gone since; ``passing``: those that
+    are there at the moment that was asked about. Both by rid."""
+
+    era: object
+    conditions: tuple[Condition, ...]
+    matching: Mask
+    passing: Mask
+
+
 class Facets:
     """Arrays by row id of one table."""
 
@@ -73,6 +84,7 @@ class Facets:
         self._newest = np.zeros(0, dtype=np.int64)  # of each block, never too early
         self._expires_first: int = NEVER_US
         self._end = 0
+        self._era = object()  # another one when rows come before rows that are there
 
     # -- changes ------------------------------------------------------------------------------------
     def append(self, rows: Sequence[Row]) -> None:
@@ -117,6 +129,8 @@ class Facets:
         expires: NDArray[np.int64],
         importance: NDArray[np.float64],
     ) -> None:
+        if int(rids[0]) < self._end:
+            self._era = object()
         self._reserve(int(rids[-1]) + 1)
         self._held[rids] = True
         self._created[rids] = created
@@ -176,13 +190,23 @@ class Facets:
             return 0
         return sum(int(np.count_nonzero(self._mask(tests, block))) for block in self._blocks())
 
-    def rids(self, conditions: Sequence[Condition], now_us: int) -> NDArray[np.int64]:
-        """The rows that fulfil all of them and have not expired: ascending, int64, shape (n,)."""
-        tests = self._tests(conditions, now_us)
-        if tests is None:
-            return np.empty(0, dtype=np.int64)
-        parts = [np.flatnonzero(self._mask(tests, block)) + block.start for block in self._blocks()]
-        return np.concatenate(parts) if parts else np.empty(0, dtype=np.int64)
+    def mask(self, conditions: Sequence[Condition], now_us: int, kept: KeptMask | None = None) -> KeptMask:
+        """Which rows fulfil all of them and have not expired, as ``passing``; the rest is to be kept for the
+        next time: of rows that it knows only those that are gone or have expired are looked at again."""
+        known = 0
+        matching = np.zeros(self._end, dtype=np.bool_)
+        if kept is not None and kept.era is self._era and kept.conditions == tuple(conditions):
+            known = min(len(kept.matching), self._end)
+            matching[:known] = kept.matching[:known]
+        tests = self._tests(conditions, None)
+        if tests is not None:
+            for start in range(known, self._end, BLOCK_ROWS):
+                block = slice(start, min(start + BLOCK_ROWS, self._end))
+                matching[block] = self._mask(tests, block)
+        passing = matching & self._held[: self._end]
+        if now_us >= self._expires_first:
+            passing &= self._expires[: self._end] > now_us
+        return KeptMask(self._era, tuple(conditions), matching, passing)
 
     def newest(
         self, conditions: Sequence[Condition], count: int, now_us: int
@@ -217,8 +241,10 @@ class Facets:
         for start in range(0, self._end, BLOCK_ROWS):
             yield slice(start, min(start + BLOCK_ROWS, self._end))
 
-    def _tests(self, conditions: Sequence[Condition], now_us: int) -> list[Callable[[slice], Mask]] | None:
-        """A test of a block for each condition; None: no row can pass."""
+    def _tests(
+        self, conditions: Sequence[Condition], now_us: int | None
+    ) -> list[Callable[[slice], Mask]] | None:
+        """A test of a block for each condition, and whether it has expired; None: no row can pass."""
         tests: list[Callable[[slice], Mask]] = []
         for condition in conditions:
             if isinstance(condition, Compare):
@@ -234,7 +260,7 @@ class Facets:
                 tests.append(_test(column, np.equal, np.uint16(codes[0])))
             else:
                 tests.append(_one_of(column, np.array(codes, dtype=np.uint16)))
-        if now_us >= self._expires_first:
+        if now_us is not None and now_us >= self._expires_first:
             tests.append(_test(self._expires, np.greater, now_us))
         return tests
 

@@ -198,7 +198,7 @@ class VectorLane:
         self.tend()
         with self._lock.read, one_thread():
             lists = self._lists
-            if lists.is_trained and allowed is None:
+            if lists.is_trained:  # filtered ones too: where a question lies has nothing to do with its filter
                 self._questions.append(query)
             if k <= 0 or not lists.rows:
                 return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)

@@ -243,7 +243,7 @@ def resolved(direct: Direct, parameters: Sequence[Any]) -> list[Condition] | Non
     for test in direct.tests:
         values = [_value(operand, parameters) for operand in test.operands]
         if test.column in CODED:
-            if not all(type(v) is str for v in values):
+            if not all(type(v) is str and _is_text(v) for v in values):
                 return None
             out.append(OneOf(test.column, tuple(values)))
             continue
@@ -267,8 +267,16 @@ def _number(value: Any) -> float | None:
     return value if type(value) is float and not math.isnan(value) else None
 
 
+def _is_text(value: str) -> bool:
+    """Whether it is valid Unicode; what the engine says of anything else is for the engine to say."""
+    try:
+        return value.isascii() or bool(value.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
+
+
 def _moment(value: Any) -> int | None:
-    return to_us(value) if type(value) is datetime and value.tzinfo is not None else None
+    return to_us(value) if type(value) is datetime and value.utcoffset() is not None else None
 
 
 def memory_id_of(direct: Direct, parameters: Sequence[Any]) -> bytes | None:

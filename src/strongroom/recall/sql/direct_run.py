@@ -6,8 +6,11 @@ opened. Everything that is not certain gives None, and the columnar engine answe
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Final
 
 import numpy as np
@@ -15,18 +18,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from strongroom.model import Memory
-from strongroom.recall._columns import TABLE_COLUMNS, Row, to_row
-from strongroom.recall._facets import Condition
+from strongroom.recall._columns import metadata_text, to_us
+from strongroom.recall._facets import Condition, Facets, KeptMask
 from strongroom.recall.search import _reading as reading
 from strongroom.recall.sql.binding import number_of
 from strongroom.recall.sql.direct import Direct, memory_id_of, resolved
-from strongroom.recall.sql.plan import Learned
+from strongroom.recall.sql.plan import Learned, Plan
 from strongroom.recall.sql.request import Answer, Member, Place, Request
 
-__all__ = ["answer_directly"]
+__all__ = ["PlanMasks", "Pool", "answer_directly"]
 
-Search = Callable[[Sequence[NDArray[np.int64] | None]], list[tuple[int, int]] | None]
-_PLACES: Final = {name: TABLE_COLUMNS.index(name) for name in TABLE_COLUMNS}
+MASKS_MAX: Final = 32
+MASK_BYTES_MAX: Final = 32 << 20
+
+Pool = NDArray[np.int64] | NDArray[np.bool_]
+"""Sorted rids, or a mask by rid."""
+Search = Callable[[Sequence[Pool | None]], list[tuple[int, int]] | None]
 
 
 @dataclass(slots=True)
@@ -37,10 +44,36 @@ class _Found:
     scores: list[float] | None = None
 
 
-def answer_directly(request: Request, rows_max: int, search: Search) -> Answer | None:
+class PlanMasks:
+    """Which rows pass the conditions of the plans that were asked last, so that only new rows are looked at.
+
+    They belong to a plan, which belongs to one caller: how long an answer takes tells nobody else of it.
+    """
+
+    def __init__(self) -> None:
+        self._kept: OrderedDict[tuple[Plan, int], KeptMask] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def passing(
+        self, plan: Plan, number: int, facets: Facets, conditions: Sequence[Condition], now_us: int
+    ) -> NDArray[np.bool_]:
+        """A mask by rid for one member of a request, which is locked for reading."""
+        with self._lock:
+            kept = self._kept.get((plan, number))
+        made = facets.mask(conditions, now_us, kept)
+        with self._lock:
+            self._kept[plan, number] = replace(made, passing=made.passing[:0])
+            self._kept.move_to_end((plan, number))
+            size = sum(k.matching.nbytes for k in self._kept.values())
+            while size > MASK_BYTES_MAX or len(self._kept) > MASKS_MAX:
+                size -= self._kept.popitem(last=False)[1].matching.nbytes
+        return made.passing
+
+
+def answer_directly(request: Request, rows_max: int, search: Search, masks: PlanMasks) -> Answer | None:
     """The answer; None: the columnar engine has to give it.
 
-    ``search``: the vector index, asked for the best rows within the given rows of each member.
+    ``search``: the vector index, asked for the best rows within the given ones of each member.
     """
     direct, learned, open_rows = request.plan.direct, request.plan.learned, request.open
     if direct is None or learned is None or open_rows is None or not request.members:
@@ -55,7 +88,7 @@ def answer_directly(request: Request, rows_max: int, search: Search) -> Answer |
             total = sum(m.table.facets.count(conditions, request.now_us) for m in request.members)
         return Answer(learned.columns, pa.table([pa.array([total], pa.int64())], learned.schema), "exact")
     with reading([m.index for m in request.members]):
-        found = _find(direct, request, conditions, rows_max, search)
+        found = _find(direct, request, conditions, rows_max, search, masks)
     if found is None or len(found.places) > request.rows_max:
         return None
     memories = open_rows(found.places)
@@ -66,12 +99,17 @@ def answer_directly(request: Request, rows_max: int, search: Search) -> Answer |
 
 
 def _find(
-    direct: Direct, request: Request, conditions: Sequence[Condition], rows_max: int, search: Search
+    direct: Direct,
+    request: Request,
+    conditions: Sequence[Condition],
+    rows_max: int,
+    search: Search,
+    masks: PlanMasks,
 ) -> _Found | None:
     """The rows; the members are locked."""
     members = request.members
     if direct.kind == "id":
-        return _by_id(direct, request, conditions)
+        return _by_id(direct, request, conditions, rows_max)
     limit = number_of(direct.limit or 0, request.parameters)
     offset = number_of(direct.offset, request.parameters)
     if limit < 1 or offset < 0 or limit + offset > rows_max:
@@ -83,13 +121,13 @@ def _find(
         order = np.argsort(-np.concatenate([created for _, created in parts]), kind="stable")
         chosen = order[offset : offset + limit]
         return _Found([_place(members, int(numbers[i]), int(rids[i])) for i in chosen])
-    return _best(request, conditions, search, limit, offset)
+    return _best(request, conditions, search, masks, limit, offset)
 
 
-def _by_id(direct: Direct, request: Request, conditions: Sequence[Condition]) -> _Found | None:
+def _by_id(direct: Direct, request: Request, conditions: Sequence[Condition], rows_max: int) -> _Found | None:
     memory_id = memory_id_of(direct, request.parameters)
     limit = len(request.members) if direct.limit is None else number_of(direct.limit, request.parameters)
-    if memory_id is None or limit < 1:
+    if memory_id is None or not 1 <= limit <= max(rows_max, len(request.members)):
         return None
     places = []
     for number, member in enumerate(request.members):
@@ -100,14 +138,22 @@ def _by_id(direct: Direct, request: Request, conditions: Sequence[Condition]) ->
 
 
 def _best(
-    request: Request, conditions: Sequence[Condition], search: Search, limit: int, offset: int
+    request: Request,
+    conditions: Sequence[Condition],
+    search: Search,
+    masks: PlanMasks,
+    limit: int,
+    offset: int,
 ) -> _Found | None:
     """By meaning, as the index has it; scores and their order are exact."""
     plan, members, now_us = request.plan, request.members, request.now_us
     if plan.top is None or request.vectors is None or request.scorer is None:
         return None
     whole = not conditions and not any(m.table.may_expire(now_us) for m in members)
-    pools = [None if whole else m.table.facets.rids(conditions, now_us) for m in members]
+    pools = [
+        None if whole else masks.passing(plan, number, m.table.facets, conditions, now_us)
+        for number, m in enumerate(members)
+    ]
     nearest = search(pools)
     if nearest is None:
         return None
@@ -131,23 +177,20 @@ def _place(members: Sequence[Member], number: int, rid: int) -> Place:
 
 # -- the answer -----------------------------------------------------------------------------------------
 def _table(direct: Direct, learned: Learned, found: _Found, memories: Sequence[Memory]) -> Any:
-    rows = [to_row(0, memory, 0) for memory in memories]
     arrays = []
     for name, field in zip(direct.columns, learned.schema, strict=True):
-        values = found.scores if name is None else _COLUMN.get(name, _plain(name))(rows, memories)
-        arrays.append(pa.array(values, field.type))
+        made = found.scores if name is None else list(map(_COLUMN.get(name) or attrgetter(name), memories))
+        arrays.append(pa.array(made, field.type))
     return pa.Table.from_arrays(arrays, schema=learned.schema)
 
 
-Maker = Callable[[Sequence[Row], Sequence[Memory]], list[Any]]
-
-
-def _plain(name: str) -> Maker:
-    return lambda rows, _: [row[_PLACES[name]] for row in rows]
-
-
-_COLUMN: Final[Mapping[str, Maker]] = {
-    "namespace": lambda _, memories: [m.namespace for m in memories],
-    "memory_id": lambda _, memories: [str(m.memory_id) for m in memories],
-    "derived_from": lambda _, memories: [[str(i) for i in m.derived_from] for m in memories],
+_COLUMN: Final[Mapping[str, Callable[[Memory], Any]]] = {
+    "memory_id": lambda memory: str(memory.memory_id),
+    "derived_from": lambda memory: [str(i) for i in memory.derived_from],
+    "metadata": metadata_text,
+    "tags": lambda memory: list(memory.tags),
+    "created_at": lambda memory: to_us(memory.created_at),
+    "updated_at": lambda memory: to_us(memory.updated_at),
+    "expires_at": lambda memory: None if memory.expires_at is None else to_us(memory.expires_at),
 }
+"""Columns whose values are not the attributes as they are."""

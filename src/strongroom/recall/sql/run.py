@@ -31,7 +31,7 @@ from strongroom.recall.search import _reading as reading
 from strongroom.recall.sql import binding
 from strongroom.recall.sql.binding import narrowed, number_of, rows_condition
 from strongroom.recall.sql.describe import sample
-from strongroom.recall.sql.direct_run import answer_directly
+from strongroom.recall.sql.direct_run import PlanMasks, Pool, answer_directly
 from strongroom.recall.sql.faults import translate
 from strongroom.recall.sql.front import Front
 from strongroom.recall.sql.grammar import Grammar
@@ -48,7 +48,7 @@ __all__ = ["Answer", "Member", "Request", "SqlEngine"]
 GROUPS_MAX: Final = 64  # groups of callers whose cursors are kept
 IDLE_MAX: Final = 4  # cursors kept for each
 BATCH_ROWS: Final = 10_000
-DEPTH_MIN: Final = 50  # as far as a search looks at least: the index misses fewer of the first ten
+DEPTH_MIN: Final = 10  # as far as a search looks at least: what the index has learnt is about the first ten
 
 
 class _Group:
@@ -70,6 +70,7 @@ class SqlEngine:
         self._lock = threading.Lock()
         self._groups: OrderedDict[tuple[object, ...], _Group] = OrderedDict()
         self._scorers: dict[int, Sequence[Scorer]] = {}
+        self._masks = PlanMasks()
         self._grammar = Grammar(self._watchdog)
         self.front = Front(self._grammar.parse, self._grammar.write, limits, match_min=match_min)
         store.offer_function(self.front.names.score, self._score, ["BIGINT", "INTEGER", "BIGINT"], "DOUBLE")
@@ -101,7 +102,7 @@ class SqlEngine:
         plan = request.plan
         if plan.direct is not None and plan.learned is not None:
             search = partial(self._search, request)
-            direct = answer_directly(request, self._limits.results_max, search)
+            direct = answer_directly(request, self._limits.results_max, search, self._masks)
             if direct is not None and direct.table.nbytes <= self._limits.sql_result_bytes_max:
                 return direct
         answer = self._run(request)
@@ -269,7 +270,7 @@ class SqlEngine:
         places = np.asarray(found[self.front.names.place], dtype=np.int64)
         return [m.opened_of(np.sort(rids[places == n])) for n, m in enumerate(request.members)]
 
-    def _search(self, request: Request, pools: Sequence[NDArray[np.int64] | None]) -> _Nearest | None:
+    def _search(self, request: Request, pools: Sequence[Pool | None]) -> _Nearest | None:
         """(member, rid) of the nearest rows, all that share the last one's score; None: not enough."""
         top = request.plan.top
         assert top is not None and request.vectors is not None
