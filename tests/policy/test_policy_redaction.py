@@ -195,3 +195,46 @@ def test_a_redacted_memory_that_has_expired_is_not_shown(stage: Stage) -> None:
     assert not s.search("vault", namespaces=[NS], mode="keyword")
     with pytest.raises(MemoryNotFoundError):
         s.get(made.memory_id, namespace=NS)
+
+
+_OPEN = """
+@id("find") permit(principal, action in Action::"reading", resource);
+@id("write") permit(principal, action in Action::"writing", resource);
+"""
+_NARROW = (
+    _OPEN
+    + """
+@id("not-restricted") forbid(principal, action == Action::"search", resource)
+  when { resource.sensitivity == "restricted" };
+"""
+)
+
+
+@pytest.mark.parametrize("closing", [POLICIES, _NARROW])
+def test_short_statements_that_are_known_keep_to_policies_that_came_later(stage: Stage, closing: str) -> None:
+    """Statements that were answered without the columnar engine show no closed row, content or count once
+    the policies close it; and the same as to a caller who never asked before."""
+    stage.policies(_OPEN)
+    stage.room.store("the picnic is on sunday", namespace=NS, importance=0.9)
+    closed = stage.room.store(
+        "the vault code is 4711", namespace=NS, sensitivity="restricted", kind="secret", importance=0.9
+    )
+    stage.room.flush()
+    statements: list[tuple[str, list[Any]]] = [
+        ("SELECT content, kind FROM memories WHERE memory_id = $1", [closed.memory_id]),
+        ("SELECT count(*) FROM memories WHERE kind = $1", ["secret"]),
+        ("SELECT content FROM memories WHERE importance >= 0.5 ORDER BY created_at DESC LIMIT 5", []),
+        ("SELECT content, semantic_rank(content, 'vault code') AS score FROM memories"
+         " WHERE importance >= 0.5 ORDER BY score DESC LIMIT 1", []),
+    ]  # fmt: skip
+    known, fresh = stage.caller(), stage.caller(id="k-fresh")
+    for statement, parameters in statements * 3:
+        assert "vault" in repr(rows := known.sql(statement, parameters).fetch()) or rows == [(1,)], statement
+    stage.policies(closing)
+    for statement, parameters in statements:
+        shown = known.sql(statement, parameters).fetch()
+        assert "vault" not in repr(shown) and "secret" not in repr(shown) and shown != [(1,)], statement
+        assert shown == fresh.sql(statement, parameters).fetch(), statement
+    stage.policies(_OPEN)
+    for statement, parameters in statements:
+        assert "vault" in repr(rows := known.sql(statement, parameters).fetch()) or rows == [(1,)], statement
