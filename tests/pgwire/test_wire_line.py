@@ -52,8 +52,8 @@ def test_a_statement_of_a_client_that_has_hung_up_is_cancelled(own: Wired) -> No
 def test_a_client_that_takes_no_answer_is_dropped(own: Wired) -> None:
     """It asks for much and reads nothing: after the time limit for sending its thread is gone."""
     raw, mine = signed_in(own)
-    statement = "SELECT a.content FROM memories AS a, memories AS b, memories AS c"
-    raw.send(message(b"Q", text(statement)) * 3)
+    statement = "SELECT a.content, b.content FROM memories AS a, memories AS b, range(13)"  # 4 MB
+    raw.send(message(b"Q", text(statement)) * 8)
     wait_until_gone(mine, 20)
     raw.socket.close()
 

@@ -344,9 +344,14 @@ def test_a_row_that_was_put_back_in_the_ledger_is_noticed(
 ) -> None:
     statement = "SELECT content FROM memories ORDER BY created_at DESC LIMIT 3"
     both(caller, statement, [], counting)
+    one = caller.sql("SELECT memory_id FROM memories LIMIT 1").fetch()[0][0]
+    lookup = "SELECT content FROM memories WHERE memory_id = $1"
+    both(caller, lookup, [one], counting)
     monkeypatch.setattr(room.engine.ledger, "get_many", lambda *_: [])
-    with pytest.raises(TamperedError):
-        caller.sql(statement)
+    monkeypatch.setattr(room.engine.ledger, "get", lambda *_: None)
+    for asked, parameters in ((statement, []), (lookup, [one])):
+        with pytest.raises(TamperedError):
+            caller.sql(asked, parameters)
 
 
 def test_columns_with_very_many_texts_are_left_to_the_columnar_engine(
