@@ -11,6 +11,8 @@ import pytest
 from tests.pgwire.raw import Raw, kinds, message, startup, text, tls
 from tests.pgwire.wired import Wired, wired
 
+from strongroom.servers.pgwire import _line
+
 LONG = "SELECT count(*) FROM range(1000000000) AS a, range(1000000000) AS b"
 
 
@@ -97,3 +99,15 @@ def test_many_connections_are_answered_side_by_side_and_leave_no_thread(own: Wir
     while own.engine.metrics.registry.get_sample_value("strongroom_pgwire_connections"):  # soon after
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_time_limit_that_comes_late_cancels_nothing_that_came_after() -> None:
+    """The timer fires when its statement has just ended: the next one is left alone."""
+    cancelled: list[str] = []
+    limit = _line._Limit(cancelled.append, 60_000)
+    limit._reached()
+    assert cancelled == ["statement timeout"]
+    limit.over()
+    limit._reached()
+    assert cancelled == ["statement timeout"]
+    assert not limit._timer.is_alive() or limit._timer.finished.is_set()

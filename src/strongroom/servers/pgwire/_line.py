@@ -162,18 +162,14 @@ class Line:
         return self._work(effect)
 
     def _work(self, effect: Work) -> Any:
-        timer: threading.Timer | None = None
-        if effect.time_limit_ms:
-            timer = threading.Timer(effect.time_limit_ms / 1000, self._cancel, ("statement timeout",))
-            timer.daemon = True
-            timer.start()
+        limit = _Limit(self._cancel, effect.time_limit_ms) if effect.time_limit_ms else None
         self._working_since = time.monotonic()
         try:
             return self._workers.run_here(effect.run)
         finally:
             self._working_since = None
-            if timer is not None:
-                timer.cancel()
+            if limit is not None:
+                limit.over()
 
     # -- bytes --------------------------------------------------------------------------------------------
     def _receive(self) -> bytes:
@@ -239,3 +235,26 @@ class Line:
             self._closed = True
             self._writer.close()
             self._socket.close()
+
+
+class _Limit:
+    """Cancels a piece of work after a time; never what comes after it."""
+
+    def __init__(self, cancel: Callable[[str], None], limit_ms: int) -> None:
+        self._cancel = cancel
+        self._lock = threading.Lock()
+        self._is_over = False
+        self._timer = threading.Timer(limit_ms / 1000, self._reached)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _reached(self) -> None:
+        with self._lock:
+            if not self._is_over:
+                self._cancel("statement timeout")
+
+    def over(self) -> None:
+        """The work has ended."""
+        self._timer.cancel()
+        with self._lock:
+            self._is_over = True
