@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import apsw
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 from tests.engine.conftest import OpenRoom
 from tests.support.word_model import WordModel
 
@@ -16,6 +19,7 @@ import strongroom
 from strongroom.config import Config, EmbeddingConfig
 from strongroom.engine._access_stats import AccessStats
 from strongroom.errors import EmbeddingUnavailableError, OperationTimeoutError
+from strongroom.ledger import WriteBatch
 from strongroom.model import Field, SealedRecord
 
 NS = "company_a/support"
@@ -230,3 +234,68 @@ def test_flush_after_a_change_of_model_waits_for_the_new_vectors(open_room: Open
     room = open_room(provider=other)
     room.flush(timeout_s=30)
     assert "kept" in other.texts and room.stats().embedded == 1
+
+
+def test_vectors_made_while_another_process_changes_the_model_are_not_kept(
+    open_room: OpenRoom, model: WordModel
+) -> None:
+    """They would take the place of those that the new model still has to make, and nobody would make them."""
+    made, go_on = threading.Event(), threading.Event()
+    original = model.embed
+
+    def slow(texts: Sequence[str]) -> NDArray[np.float32]:
+        made.set()
+        assert go_on.wait(30)
+        return original(texts)
+
+    room = open_room()
+    room.store("first", namespace=NS)
+    room.flush()
+    model.embed = slow  # type: ignore[method-assign, assignment]
+    memory = room.store("zebra", namespace=NS)
+    assert made.wait(30)
+    newer = WordModel(64, name="newer")
+    other = open_room(provider=newer, worker=False)
+    other.search("zebra", namespaces=[NS], mode="keyword")  # moves the namespace
+    go_on.set()
+    room.close()
+    entry = other.engine.registry.get(NS)
+    assert entry is not None
+    row = other.engine.ledger.get(entry.ns, memory.memory_id.bytes, Field.VECTOR)
+    assert row is None or row.model == entry.model_no
+    assert other.engine.ledger.queue_stats(entry.ns).pending == 2
+    other.close()
+    room = open_room(provider=newer)
+    room.flush()
+    (hit, *_) = room.search(embedding=newer.vector("zebra"), namespaces=[NS], mode="semantic")
+    assert hit.memory.memory_id == memory.memory_id and hit.similarity > 0.999
+
+
+@pytest.mark.parametrize("operation", ["store", "store_many", "update"])
+def test_a_vector_given_while_the_model_changes_counts_for_the_model_that_there_is(
+    open_room: OpenRoom, model: WordModel, operation: str
+) -> None:
+    """The row says the model of the namespace as it is at the commit, not as it was before."""
+    room = open_room(worker=False)
+    other = open_room(provider=WordModel(64, name="newer"), worker=False)
+    first = room.store("first", namespace=NS)
+    room.search("first", namespaces=[NS])
+    vector = model.vector("zebra")
+    commit = room.engine.ledger.commit
+
+    def late(batch: WriteBatch) -> list[int]:
+        room.engine.ledger.commit = commit  # type: ignore[method-assign]
+        other.search("first", namespaces=[NS], mode="keyword")  # moves the namespace
+        return commit(batch)
+
+    room.engine.ledger.commit = late  # type: ignore[method-assign]
+    if operation == "store":
+        memory = room.store("zebra", namespace=NS, embedding=vector)
+    elif operation == "store_many":
+        (memory,) = room.store_many([{"content": "zebra", "namespace": NS, "embedding": vector}])
+    else:
+        memory = room.update(first.memory_id, namespace=NS, content="zebra", embedding=vector)
+    entry = other.engine.registry.get(NS)
+    assert entry is not None
+    row = other.engine.ledger.get(entry.ns, memory.memory_id.bytes, Field.VECTOR)
+    assert row is not None and row.model == entry.model_no

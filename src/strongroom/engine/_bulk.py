@@ -17,7 +17,7 @@ from typing import Any
 from strongroom.engine._call import Call
 from strongroom.engine._collector import collector_paused
 from strongroom.engine._registry import NamespaceEntry
-from strongroom.engine._validate import draft_from
+from strongroom.engine._validate import check_vector, draft_from
 from strongroom.engine._write import (
     Prepared,
     Sealed,
@@ -171,6 +171,19 @@ class _Loader:
         batch, sealed = self._batch(chunk)
         return commit_made(self._call, batch, sealed)
 
+    def _renew(self, chunk: _Chunk) -> None:
+        """Take the namespaces as they are now, and seal anew.
+
+        Raises:
+            InvalidVectorError: a namespace has a model of other dimensions now than a given vector.
+        """
+        engine = self._call.engine
+        for p in chunk.prepared:
+            p.entry = engine.registry.by_ns(p.entry.ns)
+            if p.vector is not None:
+                p.vector = check_vector(p.vector, engine.models.dimensions(p.entry))
+        chunk.sealed = None
+
     def _finish(self, chunk: _Chunk, commit: Callable[[], list[int]]) -> None:
         """Commit; again under the next key, when a key was rotated meanwhile and nothing was written."""
         seqs: list[int] | None = None
@@ -180,7 +193,7 @@ class _Loader:
                 break
             except (KeyMovedError, OutdatedError) as e:
                 self._call.begin_again(e)
-            chunk.sealed = None
+            self._renew(chunk)
             commit = partial(self._commit, chunk)
         numbers = iter(commit() if seqs is None else seqs)
         engine = self._call.engine

@@ -11,15 +11,22 @@ from numpy.typing import NDArray
 from strongroom.embedding import PendingRef
 from strongroom.engine._payload import decode_memory
 from strongroom.engine._write import vector_put
-from strongroom.errors import IntegrityError, KeyManagementError, KeyMovedError, KeyStateError, NotFoundError
-from strongroom.ledger import QueueItem, WriteBatch
+from strongroom.errors import (
+    IntegrityError,
+    KeyManagementError,
+    KeyMovedError,
+    KeyStateError,
+    NotFoundError,
+    StorageBusyError,
+)
+from strongroom.ledger import OutdatedError, QueueItem, WriteBatch
 from strongroom.recall import VectorPut
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
 
-_TRIES = 3
+_TRIES = 4
 
 
 class EngineQueue:
@@ -64,7 +71,9 @@ class EngineQueue:
                 return
             except KeyMovedError:
                 self._engine.vault.keyring.refresh()
-        self._complete(refs, vectors)
+            except OutdatedError:  # perhaps moved to another model: then the vectors are of no use
+                self._engine.registry.refresh()
+        raise StorageBusyError("what the vectors are for changes all the time")
 
     def _complete(self, refs: Sequence[PendingRef], vectors: NDArray[np.float32]) -> None:
         engine = self._engine
@@ -83,6 +92,7 @@ class EngineQueue:
                 vector_put(engine, entry, key, ref.memory_id, ref.content_version, vector, from_queue=True)
             )
             batch.dequeue.append(_item(ref))
+            batch.settings.add(entry.seq)
             kept.append((ref, vector))
         if not kept:
             return

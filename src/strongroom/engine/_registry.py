@@ -54,6 +54,7 @@ class NamespaceEntry:
     language: str
     version: int
     sealed: bool  # content and metadata stay sealed in memory
+    seq: int = 0  # of its row, which stands as long as its settings do
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +134,7 @@ class Registry:
             p = decode_as(NamespacePayload, raw)
             entry = NamespaceEntry(
                 p.ns, p.name, tenant_of(p.name), p.created_us, p.model, p.model_no, p.language, row.version,
-                p.sealed,
+                p.sealed, row.seq,
             )  # fmt: skip
             self._heads.know(entry.ns, entry.tenant)
             self._by_name[entry.name] = entry

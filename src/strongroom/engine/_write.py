@@ -127,6 +127,7 @@ def new_batch(call: Call, prepared: list[Prepared], keys: list[DataKey], sealed_
     """What to commit for new memories: their rows, their places in the queue, the audit entry."""
     models = call.engine.models
     batch = WriteBatch(audit=call.audit_ok(), relies_on=call.relies_on)
+    batch.settings = {p.entry.seq for p in prepared}
     puts = batch.puts
     memory_field, live = int(Field.MEMORY), int(State.LIVE)
     for p, key, sealed in zip(prepared, keys, sealed_rows[0], strict=True):
@@ -257,7 +258,7 @@ def _update_once(
     sealed = engine.vault.seal(key, entry.tenant, memory_id, Field.MEMORY, version, raw)
     if entry.sealed:
         overwrite(raw)
-    batch = WriteBatch(audit=call.audit_ok())
+    batch = WriteBatch(audit=call.audit_ok(), settings={entry.seq})
     batch.puts.append(
         Put(
             entry.ns,

@@ -43,6 +43,7 @@ _SYSTEM_CHANGED = (
     "SELECT EXISTS (SELECT 1 FROM record WHERE ns = 0 AND seq > ?"  # noqa: S608 (numbers of its own)
     f" AND field NOT IN ({int(Field.AUDIT_SIGNER)}, {int(Field.AUDIT_HEAD)}))"
 )
+_STANDS = "SELECT EXISTS (SELECT 1 FROM record WHERE ns = 0 AND seq = ?)"
 _LAST_AUDIT = "SELECT coalesce(max(seq), 0) FROM audit"
 
 # What is wrong with the device or the file, and not with one batch.
@@ -141,6 +142,8 @@ class Transaction:
         for item in batch.enqueue:
             plan.enqueue(item)
         if batch.relies_on is not None and self._is_outdated(batch.relies_on):
+            raise OutdatedError
+        if not all(self.connection.execute(_STANDS, (seq,)).get for seq in batch.settings):
             raise OutdatedError
         last_audit = plan.audit(batch.audit) if batch.audit else None
         for node in batch.audit_nodes:

@@ -78,6 +78,7 @@ class WriteBatch:
 
     ``relies_on``: the number of the last change of namespace 0 that whoever prepared the batch knew of; the
     batch is refused when there is a later one, rows of the audit log apart. None: it relies on nothing there.
+    ``settings``: numbers of rows of namespace 0 that must still stand: those of the namespaces it is for.
     ``audit`` holds plain entries; the hook seals each under its number. ``dequeue`` removes an item
     only when its version matches. ``enqueue`` replaces the item of an older version, and does nothing
     when the memory is not live with that content. ``roots``: under which purpose root the ids of rows of a
@@ -92,6 +93,7 @@ class WriteBatch:
     audit_nodes: list[AuditNode] = field(default_factory=list)
     roots: dict[int, int] = field(default_factory=dict)
     relies_on: int | None = None
+    settings: set[int] = field(default_factory=set)
 
 
 class OutdatedError(Exception):
