@@ -293,3 +293,31 @@ def test_harmless(tables: tuple[ColumnarTable, ColumnarTable], text: str, count:
     """Odd but honest texts mean what they say, and never reach another namespace."""
     own, _ = tables
     assert own.count(Filter(where=text), now_us=NOW_US) == count
+
+
+@pytest.mark.parametrize(
+    ("content", "where"),
+    [
+        ("[" * 200_000 + "]" * 200_000, "json_contains(content::JSON, content::JSON)"),
+        ("[" * 200_000 + "]" * 200_000, "json_contains('[]', content)"),
+        ("%" + "a" * 1_000 + "b", "content LIKE content"),
+        ("%" + "a" * 1_000 + "b", "kind NOT ILIKE lower(content)"),
+        ("%" + "a" * 1_000 + "b", "content LIKE content ESCAPE '$'"),
+    ],
+    ids=lambda t: t[:24],
+)
+def test_what_no_clock_could_stop_is_refused(content: str, where: str) -> None:
+    """A deep document took the stack, and with it the process; a long pattern hours in one single value."""
+    store = ColumnarStore(memory_limit="512MB")
+    try:
+        table = store.table(1, "company_a/support")
+        memory = Memory(
+            memory_id=UUID(int=7), namespace="x", content=content, created_at=NOW, updated_at=NOW, kind="a%"
+        )
+        table.append([(0, memory, 1)])
+        with pytest.raises(InvalidFilterError):
+            table.count(Filter(where=where), now_us=NOW_US)
+        assert table.count(Filter(where="'abc' LIKE kind AND json_contains(metadata, '{}')"), now_us=NOW_US) == 1
+        assert table.count(Filter(where="content NOT LIKE kind AND 'a' ILIKE upper(kind)"), now_us=NOW_US) == 1
+    finally:
+        store.close()

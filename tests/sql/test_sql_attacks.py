@@ -158,3 +158,27 @@ def test_a_name_that_cannot_be_guessed_stops_a_statement_that_every_look_let_thr
     for number in range(1, 6):
         with pytest.raises(SqlUndefinedError):
             caller.sql(f"SELECT * FROM n{number}.mem")
+
+
+DEEP = "[" * 20_000 + '"INT"' + "]" * 20_000
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"SELECT json_transform('[]', '{DEEP}')",
+        f"SELECT from_json_strict('[]', '{DEEP}')",
+        "SELECT from_json('[]', content) FROM memories",
+        "SELECT json_contains(content::JSON, '1') FROM memories",
+        "SELECT json_pretty(content::JSON) FROM memories",
+        "SELECT damerau_levenshtein(content, content) FROM memories",
+        "SELECT levenshtein(content, content) FROM memories",
+        "SELECT nfc_normalize(content) FROM memories",
+    ],
+    ids=lambda s: s[:32],
+)
+def test_what_no_clock_and_no_limit_could_stop_is_refused(caller: Session, statement: str) -> None:
+    """Deep structures took the stack, and with it the process; the others time and memory without end."""
+    with pytest.raises((SqlForbiddenError, SqlUndefinedError)):
+        caller.sql(statement)
+    assert caller.sql("SELECT from_json('[1]', '[\"INT\"]') AS x").rows == [([1],)]

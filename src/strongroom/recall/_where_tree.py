@@ -410,9 +410,32 @@ def write(node: Node, substitutes: Mapping[Column | Clock, str] | None = None) -
             case Cast(child, type_, quiet):
                 return f"{'TRY_CAST' if quiet else 'CAST'}({text(child)} AS {type_})"
             case Call(name, arguments):
-                return _write_call(name, [text(a) for a in arguments])
+                return _write_call(name, [_bounded(name, i, a, text(a)) for i, a in enumerate(arguments)])
 
     return text(node)
+
+
+_PATTERNS: Final = frozenset({"~~", "!~~", "~~*", "!~~*", "~~~"} | {n for n in FUNCTIONS if "like_escape" in n})
+PATTERN_CHARACTERS_MAX: Final = 1_000  # of a pattern that is no constant
+JSON_CHARACTERS_MAX: Final = 65_536  # of what json_contains compares
+
+
+def _bounded(name: str, place: int, node: Node, text: str) -> str:
+    """``text`` as it stands, or so that a long value is an error: nothing stops the engine inside one value.
+
+    LIKE takes time by the product of both lengths, and json_contains goes as deep into the stack as a document
+    is nested, which ends the process. Metadata is never nested deeply.
+    """
+    if isinstance(node, Constant) or node == Column("metadata"):
+        return text
+    if name == "json_contains":
+        limit = JSON_CHARACTERS_MAX
+    elif name in _PATTERNS and place == 1:
+        limit = PATTERN_CHARACTERS_MAX
+    else:
+        return text
+    check = f"CASE WHEN length(CAST(g AS VARCHAR)) > {limit} THEN error('too long') ELSE g END"
+    return f"(list_transform([{text}], lambda g: {check})[1])"
 
 
 def _write_constant(kind: str, value: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from strongroom.errors import LimitExceededError, SqlSyntaxError, SqlUndefinedError
 from strongroom.recall.sql import tree as t
-from strongroom.recall.sql.functions import AGGREGATES, FUNCTIONS, GROWING, SEMANTIC, TYPES, WINDOWS
+from strongroom.recall.sql.functions import AGGREGATES, FUNCTIONS, GROWING, SEMANTIC, SHAPED, TYPES, WINDOWS
 from strongroom.recall.sql.outputs import (
     SCHEMAS,
     as_list,
@@ -25,6 +25,7 @@ from strongroom.recall.sql.tree import Tree
 __all__ = ["Expressions", "Offer"]
 
 DEPTH_MAX: Final = 200
+SHAPE_PARTS_MAX: Final = 200  # of the structure that from_json takes, whose depth is taken from the stack
 LIST_MAX: Final = 10_000  # elements that range() makes in an expression
 _KINDS: Final[Mapping[str, Any]] = {
     "semantic_match": "semantic",
@@ -293,6 +294,15 @@ class Expressions(ABC):
                     inserted = inserted.get("child", {})
                 if inserted.get("class") not in ("CONSTANT", "PARAMETER"):
                     raise t.unsupported(f"{name} with an insertion that is not constant")
+        if name in SHAPED:
+            for argument in as_list(expr.get("arguments", []))[1:2]:
+                literal = argument.get("expression", {}).get("literal", {})
+                shape = str(literal.get("text", ""))
+                if literal.get("kind") != "STRING" or shape.count("[") + shape.count("{") > SHAPE_PARTS_MAX:
+                    raise t.unsupported(
+                        f"{name} with a structure that is not a small constant",
+                        f"at most {SHAPE_PARTS_MAX} lists and objects in it",
+                    )
         if name in GROWING:
             self._growing += 1
             if self._growing > 64:
