@@ -13,7 +13,10 @@ from tests.support.word_model import WordModel
 import strongroom
 from strongroom.config import Config, EmbeddingConfig, RecallConfig
 from strongroom.engine import Room
+from strongroom.engine import _residency as residency_module
+from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._residency import FIXED_BYTES
+from strongroom.recall import NamespaceIndex
 
 NAMESPACES = [f"team/{number}" for number in range(12)]
 
@@ -94,3 +97,26 @@ def test_searches_at_once_never_see_a_closed_index(small: Room) -> None:
         thread.join()
     assert not problems
     assert evicted(small) > 20
+
+
+def test_a_question_over_more_namespaces_than_fit_is_answered_at_once(
+    small: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has got stays open until it has its answer, however long the loading of the others takes."""
+    monkeypatch.setattr(residency_module, "REST_S", 0.0)
+    loads: list[str] = []
+    indexes = small.engine.indexes
+    ready = indexes.ready
+
+    def slow(entry: NamespaceEntry) -> NamespaceIndex:
+        loads.append(entry.name)
+        index = ready(entry)
+        indexes.residency.tend()  # as the housekeeping would, if loading took long
+        return index
+
+    monkeypatch.setattr(indexes, "ready", slow)
+    assert len(small.search("train rome", namespaces=["team/*"], k=50)) == 3 * len(NAMESPACES)
+    assert len(small.list(namespaces=["team/*"], limit=50).memories) == 3 * len(NAMESPACES)
+    assert sorted(loads) == sorted(2 * NAMESPACES)
+    indexes.residency.tend()
+    assert not indexes.residency._leaving

@@ -317,7 +317,7 @@ def test_what_no_clock_could_stop_is_refused(content: str, where: str) -> None:
         table.append([(0, memory, 1)])
         with pytest.raises(InvalidFilterError):
             table.count(Filter(where=where), now_us=NOW_US)
-        assert table.count(Filter(where="'abc' LIKE kind AND json_contains(metadata, '{}')"), now_us=NOW_US) == 1
-        assert table.count(Filter(where="content NOT LIKE kind AND 'a' ILIKE upper(kind)"), now_us=NOW_US) == 1
+        for allowed in ("'abc' LIKE kind AND json_contains(metadata, '{}')", "'a' ILIKE upper(kind)"):
+            assert table.count(Filter(where=allowed), now_us=NOW_US) == 1
     finally:
         store.close()

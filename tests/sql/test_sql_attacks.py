@@ -160,14 +160,12 @@ def test_a_name_that_cannot_be_guessed_stops_a_statement_that_every_look_let_thr
             caller.sql(f"SELECT * FROM n{number}.mem")
 
 
-DEEP = "[" * 20_000 + '"INT"' + "]" * 20_000
-
-
 @pytest.mark.parametrize(
     "statement",
     [
-        f"SELECT json_transform('[]', '{DEEP}')",
-        f"SELECT from_json_strict('[]', '{DEEP}')",
+        "SELECT json_transform('[]', $1)",
+        "SELECT from_json_strict('[]', array_to_string(list_transform(range(10000), x -> '['), ''))",
+        "SELECT json_transform('[]', '" + "[" * 201 + "]" * 201 + "')",
         "SELECT from_json('[]', content) FROM memories",
         "SELECT json_contains(content::JSON, '1') FROM memories",
         "SELECT json_pretty(content::JSON) FROM memories",
@@ -181,4 +179,4 @@ def test_what_no_clock_and_no_limit_could_stop_is_refused(caller: Session, state
     """Deep structures took the stack, and with it the process; the others time and memory without end."""
     with pytest.raises((SqlForbiddenError, SqlUndefinedError)):
         caller.sql(statement)
-    assert caller.sql("SELECT from_json('[1]', '[\"INT\"]') AS x").rows == [([1],)]
+    assert len(list(caller.sql("SELECT from_json('[1]', '[\"INT\"]') AS x").rows())) == 1

@@ -8,6 +8,7 @@ transaction of the write itself (``audit_ok``); everything else gets it committe
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
@@ -39,6 +40,7 @@ _SIGINT_IN_DUCKDB = ("Query interrupted",)
 _TRIES = 5
 
 
+_ASKING = frozenset(("search", "list", "sql"))  # what holds indexes of many namespaces
 _LIVE = frozenset(("store", "search", "read", "list", "update", "delete", "sql"))  # what a wave gives way to
 
 
@@ -232,7 +234,8 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
     engine.ensure_open()
     try:
         call.refresh_principal()
-        result = _repeated(call, work)
+        with engine.indexes.residency.asking() if call.action in _ASKING else nullcontext():
+            result = _repeated(call, work)
         if not call.written:
             entry = call.entry("denied", call.concealed) if call.concealed else call.entry("ok")
             engine.ledger.commit(WriteBatch(audit=[entry]))

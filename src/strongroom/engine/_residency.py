@@ -7,6 +7,9 @@ to it have ended. The ledger holds everything, so nothing is lost.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
 from threading import Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
@@ -39,10 +42,26 @@ class Residency:
         self._known: dict[int, tuple[NamespaceIndex, int]] = {}  # ns -> index, bytes when last measured
         self._used_s: dict[int, float] = {}
         self._leaving: list[tuple[float, NamespaceIndex]] = []
+        self._asking: dict[int, float] = {}  # questions that are under way, and since when
+        self._questions = count()
 
     def used(self, ns: int) -> None:
         """A namespace was asked."""
         self._used_s[ns] = monotonic()
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """A question is under way: no index that it has got is closed meanwhile.
+
+        One over many namespaces loads them one after the other, and the first may have to go before the last
+        one is there.
+        """
+        number = next(self._questions)
+        self._asking[number] = monotonic()
+        try:
+            yield
+        finally:
+            del self._asking[number]
 
     def loaded(self, ns: int, index: NamespaceIndex) -> None:
         """An index has come; others may have to go."""
@@ -65,7 +84,7 @@ class Residency:
         with self._lock:
             self._known = {ns: (index, _size(index)) for ns, (index, _) in self._known.items()}
         self._shrink()
-        self._close(before_s=monotonic() - REST_S)
+        self._close(before_s=min([monotonic() - REST_S, *list(self._asking.values())]))
 
     def _shrink(self) -> None:
         if not self._limit:

@@ -383,7 +383,8 @@ _OPERATORS: Final[Mapping[str, tuple[int, int, Callable[[list[str]], str]]]] = {
 def write(node: Node, substitutes: Mapping[Column | Clock, str] | None = None) -> str:
     """``node`` as SQL, every operation in parentheses, every name quoted.
 
-    ``substitutes`` replaces leaves: the columns and clocks that are parameters when the query runs.
+    ``substitutes`` replaces leaves: the columns and clocks that are parameters when the query runs. With them
+    it is the form that runs, in which values are bounded where nothing else bounds them.
     """
 
     def text(n: Node) -> str:
@@ -410,12 +411,17 @@ def write(node: Node, substitutes: Mapping[Column | Clock, str] | None = None) -
             case Cast(child, type_, quiet):
                 return f"{'TRY_CAST' if quiet else 'CAST'}({text(child)} AS {type_})"
             case Call(name, arguments):
-                return _write_call(name, [_bounded(name, i, a, text(a)) for i, a in enumerate(arguments)])
+                texts = [text(a) for a in arguments]
+                if substitutes is not None:
+                    texts = [_bounded(name, i, a, texts[i]) for i, a in enumerate(arguments)]
+                return _write_call(name, texts)
 
     return text(node)
 
 
-_PATTERNS: Final = frozenset({"~~", "!~~", "~~*", "!~~*", "~~~"} | {n for n in FUNCTIONS if "like_escape" in n})
+_PATTERNS: Final = frozenset(
+    {"~~", "!~~", "~~*", "!~~*", "~~~"} | {n for n in FUNCTIONS if "like_escape" in n}
+)
 PATTERN_CHARACTERS_MAX: Final = 1_000  # of a pattern that is no constant
 JSON_CHARACTERS_MAX: Final = 65_536  # of what json_contains compares
 
@@ -423,8 +429,8 @@ JSON_CHARACTERS_MAX: Final = 65_536  # of what json_contains compares
 def _bounded(name: str, place: int, node: Node, text: str) -> str:
     """``text`` as it stands, or so that a long value is an error: nothing stops the engine inside one value.
 
-    LIKE takes time by the product of both lengths, and json_contains goes as deep into the stack as a document
-    is nested, which ends the process. Metadata is never nested deeply.
+    LIKE takes time by the product of both lengths, and json_contains goes as deep into the stack as a
+    document is nested, which ends the process. Metadata is never nested deeply.
     """
     if isinstance(node, Constant) or node == Column("metadata"):
         return text

@@ -295,14 +295,7 @@ class Expressions(ABC):
                 if inserted.get("class") not in ("CONSTANT", "PARAMETER"):
                     raise t.unsupported(f"{name} with an insertion that is not constant")
         if name in SHAPED:
-            for argument in as_list(expr.get("arguments", []))[1:2]:
-                literal = argument.get("expression", {}).get("literal", {})
-                shape = str(literal.get("text", ""))
-                if literal.get("kind") != "STRING" or shape.count("[") + shape.count("{") > SHAPE_PARTS_MAX:
-                    raise t.unsupported(
-                        f"{name} with a structure that is not a small constant",
-                        f"at most {SHAPE_PARTS_MAX} lists and objects in it",
-                    )
+            _require_small_shape(expr, name)
         if name in GROWING:
             self._growing += 1
             if self._growing > 64:
@@ -379,6 +372,18 @@ class Expressions(ABC):
                 sqlstate="42804",
             )
         return found[1].root(), found
+
+
+def _require_small_shape(expr: Tree, name: str) -> None:
+    """The engine takes the depth of a structure from the stack."""
+    for argument in as_list(expr.get("arguments", []))[1:2]:
+        literal = argument.get("expression", {}).get("literal", {})
+        shape = str(literal.get("text", ""))
+        if literal.get("kind") != "STRING" or shape.count("[") + shape.count("{") > SHAPE_PARTS_MAX:
+            raise t.unsupported(
+                f"{name} with a structure that is not a small constant",
+                f"at most {SHAPE_PARTS_MAX} lists and objects in it",
+            )
 
 
 def _check_literal(_walk: Expressions, value: Any, _scope: Scope) -> None:
