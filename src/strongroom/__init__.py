@@ -59,9 +59,16 @@ def __getattr__(name: str) -> Any:
     """Load a public name when it is first used, so that a client does not import the engine."""
     if name not in _LAZY:
         raise AttributeError(f"module 'strongroom' has no attribute {name!r}")
+    import gc
     from importlib import import_module
 
     module, attribute = _LAZY[name]
-    value = getattr(import_module(module), attribute)
+    collects = gc.isenabled()
+    gc.disable()  # modules stay: the collector would look at all that they hold again and again
+    try:
+        value = getattr(import_module(module), attribute)
+    finally:
+        if collects:
+            gc.enable()
     globals()[name] = value
     return value

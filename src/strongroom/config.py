@@ -122,6 +122,7 @@ class RecallConfig:
     snapshot_rows_min: int = 10_000  # namespaces with fewer memories are quick to build
     snapshot_changes_min: int = 5_000  # changes since the last one that make a new one worth while ...
     snapshot_changes_share: float = 0.1  # ... and as a share of the memories
+    snapshot_changes_max: int = 30_000  # that the next start has to read again, however large the share
     snapshot_interval_ms_min: int = 60_000
     snapshot_stale_ms_max: int = 3_600_000  # how long one may hold what was deleted or replaced since
     snapshot_close_ms_max: int = 10_000  # that closing may take for writing one; or half of reading the rows

@@ -191,11 +191,11 @@ def test_an_error_of_the_source_is_final() -> None:
     class Faulty(io.BytesIO):
         broken = False
 
-        def read(self, size: int | None = -1) -> bytes:
+        def readinto(self, buffer: object) -> int:
             if self.broken:
                 self.broken = False
                 raise OSError(5, "input/output error")
-            return super().read(size)
+            return super().readinto(buffer)  # type: ignore[arg-type]
 
     source = Faulty(sealed_of(bytes(2 * SMALL)))
     stream = OpenStream(KEY, source, CONTEXT)
@@ -236,9 +236,11 @@ class Trickle(io.RawIOBase):
         self.data = data
         self.taken = bytearray()
 
-    def read(self, size: int = -1) -> bytes:
-        piece, self.data = self.data[: min(size, 7)], self.data[min(size, 7) :]
-        return piece
+    def readinto(self, buffer: object) -> int:
+        room = memoryview(buffer)  # type: ignore[arg-type]
+        piece, self.data = self.data[: min(len(room), 7)], self.data[min(len(room), 7) :]
+        room[: len(piece)] = piece
+        return len(piece)
 
     def write(self, data: object) -> int:
         piece = bytes(memoryview(data)[:5])  # type: ignore[arg-type]
@@ -358,7 +360,7 @@ def test_bad_arguments_are_refused() -> None:
         def write(self, data: object) -> None:  # type: ignore[override]
             return None
 
-        def read(self, size: int | None = -1) -> None:  # type: ignore[override]
+        def readinto(self, buffer: object) -> None:  # type: ignore[override]
             return None
 
     with pytest.raises(InvalidInputError):

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from strongroom.crypto import OpenStream, SealStream, SecretKey
-from strongroom.errors import DecryptionError
+from strongroom.errors import DecryptionError, InvalidInputError
 
 CHUNK = 16 * 1024
 KEY = SecretKey.from_bytes(bytes(range(32)))
@@ -68,3 +68,31 @@ def test_a_cut_stream_fails_however_it_is_read(cut: int) -> None:
     with pytest.raises(DecryptionError):
         while stream.readinto(bytearray(CHUNK)):
             pass
+
+
+@pytest.mark.parametrize("position", [0, 5, CHUNK, 3 * CHUNK + 100, 70 * CHUNK, 70 * CHUNK + 9])
+def test_a_stream_can_begin_further_on(position: int) -> None:
+    """What follows is what follows there, verified to the end; an altered chunk behind it is noticed."""
+    plaintext = random.Random(2).randbytes(70 * CHUNK + 9)
+    raw = sealed(plaintext)
+    source = io.BytesIO(raw)
+    stream = OpenStream(KEY, source, CONTEXT)
+    stream.skip_to(position, source.seek)
+    assert stream.read() == plaintext[position:] and stream.finished
+    source = io.BytesIO(raw[:-1] + bytes((raw[-1] ^ 1,)))
+    with pytest.raises(DecryptionError):
+        stream = OpenStream(KEY, source, CONTEXT)
+        stream.skip_to(position, source.seek)
+        stream.read()
+
+
+def test_a_stream_that_was_read_does_not_begin_again_and_none_beyond_its_end() -> None:
+    """Chunks are counted from where the reading began: that is chosen at first, within the stream."""
+    source = io.BytesIO(sealed(bytes(2 * CHUNK)))
+    stream = OpenStream(KEY, source, CONTEXT)
+    stream.read(CHUNK)
+    with pytest.raises(InvalidInputError):
+        stream.skip_to(0, source.seek)
+    source = io.BytesIO(sealed(bytes(2 * CHUNK)))
+    with pytest.raises(DecryptionError):
+        OpenStream(KEY, source, CONTEXT).skip_to(2 * CHUNK + 1, source.seek)

@@ -10,7 +10,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -23,10 +24,11 @@ from tests.support.word_model import WordModel
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig, RecallConfig
-from strongroom.engine import Room, _snapshot_file
-from strongroom.errors import StorageBusyError, TamperedError
+from strongroom.engine import Room, _snapshot_file, _snapshots
+from strongroom.errors import InternalError, StorageBusyError, TamperedError
 from strongroom.lifecycle.noise_scan import scan_directory
 from strongroom.model import Severity
+from strongroom.recall import _ids, _ivf, columnar
 
 NS = "company_a/support"
 WORDS = ["price", "limit", "invoice", "contract", "renewal", "meeting", "refund", "outage", "coffee"]
@@ -90,6 +92,13 @@ def answers(room: Room) -> list[Any]:
     return [*seen, stats.memories, stats.embedded]
 
 
+@pytest.fixture(autouse=True)
+def as_if_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The few memories of a test are read as a large snapshot is: columns again and later, threads ahead."""
+    for module, name in ((_snapshots, "_AGAIN_ROWS_MIN"), (_ids, "AHEAD_ROWS_MIN"), (_ivf, "AHEAD_ROWS_MIN")):
+        monkeypatch.setattr(module, name, 1)
+
+
 def wait_verified(room: Room) -> None:
     assert room.engine.indexes.wait_verified(30)
 
@@ -124,6 +133,52 @@ def test_answers_after_a_warm_start_are_those_of_before(
     assert answers(room) == saved[0]
     assert snapshot_events(room) == {"loaded": 1}
     assert room.check(read_data=True).ok
+
+
+def test_a_search_does_not_wait_for_the_columns_and_a_filter_does(
+    open_room: OpenRoom, saved: tuple[list[Any], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Columns are read when the first answers are out, or as soon as somebody needs them."""
+    read, let = threading.Event(), threading.Event()
+    reading = _snapshots._Again._reading
+
+    @contextmanager
+    def held(self: Any, position: int) -> Iterator[Any]:
+        read.set()
+        assert let.wait(30)
+        with reading(self, position) as stream:
+            yield stream
+
+    monkeypatch.setattr(_snapshots._Again, "_reading", held)
+    monkeypatch.setattr(columnar, "_PATIENCE_S", 60.0)
+    room = open_room()
+    assert len(room.search("price limit", namespaces=[NS], k=5)) == 5
+    assert not read.is_set()
+    threading.Thread(target=lambda: (read.wait(30), let.set())).start()
+    assert answers(room) == saved[0] and read.is_set()
+
+
+def test_columns_that_cannot_be_read_for_the_second_time_are_made_anew(
+    open_room: OpenRoom, saved: tuple[list[Any], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fails in between costs the waiting question an error, and the next one builds the index."""
+    failing = True
+    reading = _snapshots._Again._reading
+
+    @contextmanager
+    def broken(self: Any, position: int) -> Iterator[Any]:
+        with reading(self, position) as stream:
+            if failing:
+                raise OSError(errno.EIO, "input/output error")
+            yield stream
+
+    monkeypatch.setattr(_snapshots._Again, "_reading", broken)
+    room = open_room()
+    assert len(room.search("price limit", namespaces=[NS], k=5)) == 5
+    with pytest.raises(InternalError):
+        room.list(namespaces=[NS], tags_all=["t1"], where="importance > 0.1")
+    failing = False
+    assert answers(room) == saved[0]
 
 
 def test_counters_of_reads_survive_a_warm_start(open_room: OpenRoom) -> None:
@@ -685,6 +740,28 @@ def test_a_snapshot_is_written_when_a_namespace_is_large_and_again_when_it_has_g
         room.engine.indexes._keeper._of(1).not_before_s = 0.0
         (second,) = tended(room)
         assert second != first
+
+
+def test_many_memories_do_not_let_the_changes_grow_that_a_start_reads_again(
+    tmp_path: Path, model: WordModel
+) -> None:
+    """However many memories there are, a snapshot is due after so many changes."""
+    path = store_with(
+        tmp_path, snapshot_rows_min=10, snapshot_changes_min=5, snapshot_changes_share=0.9,
+        snapshot_changes_max=20, snapshot_interval_ms_min=0,
+    )  # fmt: skip
+    with strongroom.open(path, provider=model, worker=False) as room:
+        room.store_many([{"content": f"number {i}", "namespace": NS} for i in range(100)])
+        room.list(namespaces=[NS])
+        (first,) = tended(room)
+        room.store_many([{"content": f"more {i}", "namespace": NS} for i in range(15)])
+        room.list(namespaces=[NS])
+        room.engine.indexes._keeper._of(1).not_before_s = 0.0
+        assert tended(room) == [first]
+        room.store_many([{"content": f"yet more {i}", "namespace": NS} for i in range(15)])
+        room.list(namespaces=[NS])
+        room.engine.indexes._keeper._of(1).not_before_s = 0.0
+        assert tended(room) != [first]
 
 
 def test_a_snapshot_is_written_again_when_lists_were_made(

@@ -1,4 +1,4 @@
-"""``script/soak``: the fuzzer for minutes, and the whole corpus at every surface. Exit status 1: a hole."""
+"""``script/soak``: mixed load with kills, the fuzzer, the corpus at every surface. Exit status 1: a hole."""
 
 from __future__ import annotations
 
@@ -80,22 +80,41 @@ def wire(twins: Twins, minutes: float, seed: int) -> int:
     return failed
 
 
+def mixed(rows: int, minutes: float, seed: int) -> int:
+    """Several processes search and write in one store while they are killed; its own report, its status."""
+    command = [sys.executable, "-m", "bench.soak.mixed", "--minutes", str(minutes), "--rows", str(rows)]
+    return subprocess.run([*command, "--seed", str(seed)], check=False).returncode
+
+
+MIXED = "mixed-load"
 SOAKS = {"isolation-fuzz": fuzz, "isolation-surfaces": attack, "wire-fuzz": wire}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="script/soak", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(SOAKS))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*SOAKS, MIXED)))
     parser.add_argument("--minutes", type=float, default=1.0, help="for each (default 1)")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rows", type=int, default=20_000, help=f"memories of {MIXED} (default 20000)")
     parser.add_argument("--list", action="store_true", help="show what there is")
     given = parser.parse_args(arguments)
     if given.list:
-        print("\n".join(SOAKS))
+        print("\n".join((*SOAKS, MIXED)))
         return 0
-    if unknown := set(given.names) - set(SOAKS):
+    if unknown := set(given.names) - {*SOAKS, MIXED}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     holes = 0
+    if MIXED in given.names or not given.names:
+        holes += mixed(given.rows, given.minutes, given.seed) != 0
+        given.names = [name for name in given.names or SOAKS if name != MIXED]
+    return 1 if holes + _on_twins(given) else 0
+
+
+def _on_twins(given: argparse.Namespace) -> int:
+    """The soaks that compare two stores: holes."""
+    holes = 0
+    if not given.names:
+        return holes
     with tempfile.TemporaryDirectory() as folder:
         for name in ("planted", "clean"):
             (Path(folder) / name).mkdir()
@@ -104,12 +123,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for n in ("planted", "clean")
         ]
         try:
-            for name in given.names or SOAKS:
+            for name in given.names:
                 holes += SOAKS[name]((made[0], made[1]), given.minutes, given.seed)
         finally:
             for world in made:
                 world.close()
-    return 1 if holes else 0
+    return holes
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from strongroom.recall import (
     Remove,
     Upsert,
     VectorPut,
+    _ids,
+    _ivf,
 )
 from strongroom.recall._blocks import BlockReader, BlockWriter
 
@@ -153,6 +156,33 @@ def test_an_index_comes_back_as_it_was(stores: list[ColumnarStore], count: int, 
     third = new_index(stores, exact=exact)
     third.restore(io.BytesIO(dumped(again)))
     assert dumped(third) == dumped(again)
+
+
+def test_a_large_index_comes_back_while_its_columns_are_read_again(
+    stores: list[ColumnarStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Lists are given memory and ids are sorted by other threads, columns are read from the second stream:
+    the answers are those of before, and what names a memory twice is refused."""
+    for module in (_ids, _ivf):
+        monkeypatch.setattr(module, "AHEAD_ROWS_MIN", 1)
+    index = filled(stores, 3000, exact=500)
+    raw = dumped(index)
+    asked: list[int] = []
+
+    def reread(position: int) -> AbstractContextManager[io.BytesIO]:
+        asked.append(position)
+        return closing(io.BytesIO(raw[position:]))
+
+    again = new_index(stores, exact=500)
+    again.restore(io.BytesIO(raw), reread)
+    assert seen(again) == seen(index)
+    assert asked == [raw.index(b"COLN")]
+    at = raw.index(b"IDS ") + 20
+    twice = raw[: at + 16] + raw[at : at + 16] + raw[at + 32 :]
+    with pytest.raises(IntegrityError, match="twice"):
+        new_index(stores, exact=500).restore(io.BytesIO(twice))
+    with pytest.raises(IntegrityError):
+        new_index(stores, exact=500).restore(io.BytesIO(raw[: raw.index(b"VCOD") + 5000]), reread)
 
 
 def test_a_restored_index_goes_on_like_the_first(stores: list[ColumnarStore]) -> None:

@@ -29,6 +29,7 @@ STREAM_HEADER_BYTES: Final = 56
 
 _SALT_BYTES: Final = 24
 _SEALED_CHUNK_BYTES: Final = STREAM_CHUNK_BYTES + TAG_BYTES
+_AHEAD_CHUNKS: Final = 16
 _LABEL: Final = b"c2sp.org/chunked-encryption@v1+"
 
 
@@ -41,7 +42,7 @@ class ByteSink(Protocol):
 class ByteSource(Protocol):
     """What a sealed stream is read from: any binary file object in blocking mode."""
 
-    def read(self, size: int, /) -> bytes | None: ...
+    def readinto(self, buffer: memoryview, /) -> int | None: ...
 
 
 def stream_length(plaintext_bytes: int) -> int:
@@ -167,8 +168,9 @@ class SealStream:
 
 
 class OpenStream:
-    """Reads the plaintext of a sealed stream out of ``source``, in memory of two chunks.
+    """Reads the plaintext of a sealed stream out of ``source``, in memory of 17 chunks (270 KiB).
 
+    ``source`` is read ahead: where it stands meanwhile says nothing.
     Every byte that ``read`` gives was verified, but a cut at the end shows only at the end: act on
     what was read only after ``read`` has returned ``b""`` (``finished`` is true then). Once a stream
     has failed it fails for ever. Errors of ``source`` (OSError) pass through.
@@ -184,13 +186,18 @@ class OpenStream:
     ) -> None:
         self._source = source
         spec = suite_by_number(suite)
-        header = self._take(STREAM_HEADER_BYTES)
+        self._sealed = memoryview(bytearray(_AHEAD_CHUNKS * _SEALED_CHUNK_BYTES))
+        self._at = self._have = 0  # of what was read ahead
+        self._ended = False
+        self._read_up_to(STREAM_HEADER_BYTES)
+        header = bytes(self._take(STREAM_HEADER_BYTES))
         if len(header) != STREAM_HEADER_BYTES:
             raise DecryptionError
         self._chunks, commitment = _derive(key, spec, header[:_SALT_BYTES], context)
         if not compare_digest(commitment, header[_SALT_BYTES:]):
             raise DecryptionError
         self._counter = 0
+        self.position = 0  # of the plaintext: what comes next
         self._plain = memoryview(bytearray(STREAM_CHUNK_BYTES))
         self._start = self._end = 0
         self._last = False
@@ -216,6 +223,7 @@ class OpenStream:
                 left -= n
             parts.append(bytes(self._plain[self._start : self._start + n]))
             self._start += n
+            self.position += n
         return b"".join(parts)
 
     def readinto(self, buffer: bytearray | memoryview) -> int:
@@ -243,7 +251,24 @@ class OpenStream:
         except BaseException:
             view[:] = bytes(len(view))
             raise
+        self.position += at
         return at
+
+    def skip_to(self, position: int, seek: Callable[[int, int], object]) -> None:
+        """Go on at that byte of the plaintext, before anything was read; ``seek`` is the source's own.
+
+        What was passed over is not verified: a stream that has to be whole is read from its beginning.
+
+        Raises:
+            InvalidInputError: something was read already. DecryptionError: the stream is shorter.
+        """
+        if self._counter or self._failed or position < 0:
+            raise InvalidInputError("a sealed stream begins elsewhere only before it was read")
+        self._counter, rest = divmod(position, STREAM_CHUNK_BYTES)
+        self.position = position - rest
+        seek(self._counter * _SEALED_CHUNK_BYTES, os.SEEK_CUR)
+        if len(self.read(rest)) != rest:
+            raise DecryptionError
 
     def __iter__(self) -> Iterator[bytes]:
         """Pieces of at most 16 KiB, to the verified end."""
@@ -278,15 +303,23 @@ class OpenStream:
         self._failed = False
         return length
 
-    def _take(self, size: int) -> bytes:
-        """``size`` bytes of the source, fewer only where it ends."""
-        got = self._source.read(size)
-        if got is not None and 0 < len(got) < size:
-            parts, left = [got], size - len(got)
-            while left and (more := self._source.read(left)):
-                parts.append(more)
-                left -= len(more)
-            got = b"".join(parts)
-        if got is None or len(got) > size:
-            raise InvalidInputError("the source of a sealed stream must give bytes in blocking mode")
-        return got
+    def _take(self, size: int) -> memoryview:
+        """``size`` bytes of the source, fewer only where it ends; good until the next call."""
+        if self._have - self._at < size and not self._ended:
+            left = self._have - self._at
+            self._sealed[:left] = self._sealed[self._at : self._have]
+            self._at, self._have = 0, left
+            self._read_up_to(len(self._sealed))
+        start = self._at
+        self._at = min(self._have, start + size)
+        return self._sealed[start : self._at]
+
+    def _read_up_to(self, size: int) -> None:
+        """Fill the buffer to ``size`` bytes, or as far as the source reaches."""
+        while self._have < size and not self._ended:
+            room = self._sealed[self._have : size]
+            got = self._source.readinto(room)
+            if got is None or not 0 <= got <= len(room):
+                raise InvalidInputError("the source of a sealed stream must give bytes in blocking mode")
+            self._ended = not got
+            self._have += got

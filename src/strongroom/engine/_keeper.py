@@ -278,7 +278,8 @@ class Keeper:
         config = self._config
         if kept.seq is None:
             return True
-        enough = max(config.snapshot_changes_min, int(config.snapshot_changes_share * index.memories))
+        share = min(config.snapshot_changes_max, int(config.snapshot_changes_share * index.memories))
+        enough = max(config.snapshot_changes_min, share)
         if index.watermark - kept.seq > enough or _standing(index) > kept.lists:
             return True
         return kept.removals and self._age_ms(kept.made_us) > config.snapshot_stale_ms_max // 2

@@ -6,8 +6,6 @@ import logging
 import sys
 from typing import Any, Protocol
 
-import structlog
-
 from strongroom.config import LogConfig
 
 
@@ -22,6 +20,43 @@ class Log(Protocol):
 def make_log(config: LogConfig) -> Log:
     """A logger of its own, so that a program that embeds Strongroom keeps its logging as it is."""
     level = logging.getLevelNamesMapping().get(config.level.upper(), logging.INFO)
+    return _LateLog(config, level)
+
+
+class _LateLog:
+    """Loads what writes a log with the first line that is written: a start without one is quicker."""
+
+    def __init__(self, config: LogConfig, level: int) -> None:
+        self._config = config
+        self._level = level
+        self._made: Log | None = None
+
+    def _log(self, level: int) -> Log | None:
+        if level < self._level:
+            return None
+        if self._made is None:
+            self._made = _make(self._config, self._level)
+        return self._made
+
+    def info(self, event: str, **fields: Any) -> None:
+        log = self._log(logging.INFO)
+        if log is not None:
+            log.info(event, **fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        log = self._log(logging.WARNING)
+        if log is not None:
+            log.warning(event, **fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        log = self._log(logging.ERROR)
+        if log is not None:
+            log.error(event, **fields)
+
+
+def _make(config: LogConfig, level: int) -> Log:
+    import structlog
+
     renderer: Any = (
         structlog.processors.JSONRenderer()
         if config.format == "json"

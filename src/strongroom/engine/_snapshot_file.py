@@ -118,7 +118,7 @@ def begin(
     return stream
 
 
-OpenedFile = IO[bytes]
+OpenedFile = io.BufferedReader
 
 
 def read_header(file: IO[bytes]) -> tuple[Header, bytes]:
@@ -138,7 +138,7 @@ def read_header(file: IO[bytes]) -> tuple[Header, bytes]:
     return Header(UUID(bytes=store_id), ns, seq, made_us), raw
 
 
-def open_file(path: Path) -> IO[bytes]:
+def open_file(path: Path) -> OpenedFile:
     """Raises: OSError. Only a regular file is opened, and no symbolic link is followed."""
     return io.BufferedReader(io.FileIO(_opened(path, os.O_RDONLY), "rb"), _BUFFER_BYTES)
 
@@ -169,7 +169,7 @@ def _opened(path: Path, flags: int) -> int:
     return descriptor
 
 
-def open_stream(file: IO[bytes], raw: bytes, tenant: str, kek: SecretKey) -> OpenStream:
+def open_stream(file: OpenedFile, raw: bytes, tenant: str, kek: SecretKey) -> OpenStream:
     """The stream behind a header that was read.
 
     Raises:

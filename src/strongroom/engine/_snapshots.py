@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 DIRECTORY: Final = "snapshots"
 FREE_BYTES_MIN: Final = 64 << 20  # that a snapshot leaves to the ledger
+_AGAIN_ROWS_MIN: Final = 50_000  # from here on columns are read in the background
 _SUFFIX: Final = ".snap"
 _LOCK_NAME: Final = "write.lock"
 _LOCK_WAIT_S: Final = 10.0
@@ -81,6 +82,29 @@ class _RejectedError(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
+
+
+class _Again:
+    """A snapshot's stream to be read once more; whoever takes it closes the file."""
+
+    def __init__(self, file: form.OpenedFile, stream: crypto.OpenStream, begin: int) -> None:
+        self._file, self._stream, self._begin = file, stream, begin
+        self._taken = False
+
+    def __call__(self, position: int) -> AbstractContextManager[crypto.OpenStream]:
+        self._taken = True
+        return self._reading(position)
+
+    @contextmanager
+    def _reading(self, position: int) -> Iterator[crypto.OpenStream]:
+        with self._file:
+            self._stream.skip_to(self._begin + position, self._file.seek)
+            yield self._stream
+
+    def close(self) -> None:
+        """Let go of the file when nobody took it."""
+        if not self._taken:
+            self._file.close()
 
 
 class Snapshots:
@@ -152,7 +176,11 @@ class Snapshots:
                 raise _RejectedError("analysis")
             self._compare_head(entry, header.seq, described.head_sum)
             prints = form.read_prints(stream, described.rows)
-            index.restore(stream)
+            if described.rows < _AGAIN_ROWS_MIN:
+                index.restore(stream)
+            else:
+                with closing(self._again(entry, file, opened, stream.position)) as again:
+                    index.restore(stream, again)
             if stream.read(1):
                 raise _RejectedError("length")
         ids, seqs = index.known()
@@ -168,6 +196,19 @@ class Snapshots:
             raise _RejectedError("foreign")
         kek = self._engine.vault.purpose_key(entry.ns, _PURPOSE)
         return header, form.open_stream(opened, raw, entry.tenant, kek)
+
+    def _again(
+        self, entry: NamespaceEntry, file: SnapshotFile, opened: form.OpenedFile, position: int
+    ) -> _Again:
+        """The same file once more, by a name that still has to be its name."""
+        second = form.open_file(file.path)
+        try:
+            if not os.path.sameopenfile(opened.fileno(), second.fileno()):
+                raise FileNotFoundError("another one took its place meanwhile")
+            return _Again(second, self._open(entry, file, second)[1], position)
+        except BaseException:
+            second.close()
+            raise
 
     def _compare_head(self, entry: NamespaceEntry, watermark: int, head_sum: bytes) -> None:
         """The ledger may have gone on, never back, and at the same number it must be the same ledger."""

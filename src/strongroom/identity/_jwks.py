@@ -14,7 +14,6 @@ from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 
-import httpx
 import jwt
 import msgspec
 
@@ -124,6 +123,8 @@ class KeySet:
         return bool(self._keys)
 
     def _fetch(self) -> dict[str, dict[str, Any]] | None:
+        import httpx  # a store that asks no provider does not load it
+
         timeout = self._config.timeout_ms / 1000
         try:
             with (

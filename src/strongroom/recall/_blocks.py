@@ -12,6 +12,7 @@ comes from another version, or from a defect, and is an IntegrityError.
 from __future__ import annotations
 
 import struct
+from contextlib import AbstractContextManager
 from typing import Any, Final, Protocol
 
 import numpy as np
@@ -39,6 +40,12 @@ class ByteSource(Protocol):
     def readinto(self, buffer: memoryview, /) -> int:
         """Fill ``buffer``; fewer bytes only at the end."""
         ...
+
+
+class Again(Protocol):
+    """Gives a stream once more from that byte on, to be read in the background."""
+
+    def __call__(self, position: int) -> AbstractContextManager[ByteSource]: ...
 
 
 class BlockWriter:
@@ -71,6 +78,7 @@ class BlockReader:
 
     def __init__(self, source: ByteSource) -> None:
         self._source = source
+        self.position = 0  # bytes that were read
 
     def head(self, tag: str, dtype: str, columns: int = 1, rows: int | None = None) -> int:
         """How many rows the next block has, which must be as described (``rows`` None: any number).
@@ -98,6 +106,18 @@ class BlockReader:
         """
         if len(view) and self._source.readinto(view) != len(view):
             raise _malformed()
+        self.position += len(view)
+
+    def skip(self, size: int, scratch: memoryview) -> None:
+        """Read the next ``size`` bytes for nothing but their being right.
+
+        Raises:
+            IntegrityError: the stream is shorter.
+        """
+        while size:
+            n = min(size, len(scratch))
+            self.fill(scratch[:n])
+            size -= n
 
     def into(self, values: NDArray[Any]) -> None:
         """The next values of the block, into a contiguous array."""

@@ -7,23 +7,23 @@ text, not for each row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Any, Final
 
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from strongroom.errors import IntegrityError, InternalError
 from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._columns import TABLE_COLUMNS, tag_bits, text_key
 
-__all__ = ["FrozenColumns", "restored_columns", "with_keys"]
+__all__ = ["FrozenColumns", "passed_over", "restored_columns", "with_keys"]
 
 PART_ROWS: Final = 16_384
+_SCRATCH_BYTES: Final = 1 << 17
 _KEYS: Final = {
     "kind": "kind_key",
     "subject": "subject_key",
@@ -92,14 +92,27 @@ class FrozenColumns:
         self._open.close()
 
 
-def restored_columns(source: BlockReader) -> list[Any]:
+def passed_over(source: BlockReader) -> int:
+    """Read what ``FrozenColumns.dump`` wrote without keeping it; how many bytes it has.
+
+    Raises:
+        IntegrityError: it is of another form.
+    """
+    began = source.position
+    scratch = memoryview(bytearray(_SCRATCH_BYTES))
+    for _ in range(int(source.array("COLN", "<i8", rows=1)[0])):
+        source.skip(source.head("COLS", "<u1"), scratch)
+    return source.position - began
+
+
+def restored_columns(source: BlockReader) -> Iterator[Any]:
     """The tables (Arrow, to be completed by ``with_keys``) that ``FrozenColumns.dump`` wrote.
 
     Raises:
         IntegrityError: they are of another form.
     """
-    parts = int(source.array("COLN", "<i8", rows=1)[0])
-    return [_read(source.array("COLS", "<u1")) for _ in range(parts)]
+    for _ in range(int(source.array("COLN", "<i8", rows=1)[0])):
+        yield _read(source.array("COLS", "<u1"))
 
 
 def _read(raw: NDArray[np.uint8]) -> Any:
@@ -124,6 +137,8 @@ def with_keys(rows: Any) -> Any:
 
 def _text_keys(texts: Any) -> Any:
     """``text_key`` of each text, null where there is none."""
+    import pyarrow.compute as pc  # in the background: loading it would delay the first answer
+
     coded = pc.dictionary_encode(texts).combine_chunks()
     if isinstance(coded, pa.ChunkedArray):  # no rows
         return pa.array([], pa.int64())
@@ -133,6 +148,8 @@ def _text_keys(texts: Any) -> Any:
 
 def _tag_bits(lists: Any) -> Any:
     """``tag_bits`` of each list."""
+    import pyarrow.compute as pc
+
     flat = pc.dictionary_encode(pc.list_flatten(lists)).combine_chunks()
     bits = np.zeros(len(lists), dtype=np.uint64)
     if len(flat):

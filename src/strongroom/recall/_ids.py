@@ -9,12 +9,14 @@ collide; the id itself is compared in any case.
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 ID_BYTES = 16
+AHEAD_ROWS_MIN = 50_000  # from here on they are sorted on a thread of its own
 WAITING_MIN = 8_192  # entries that wait before a merge ...
 WAITING_SHARE = 1 / 16  # ... and this share of all
 
@@ -31,6 +33,9 @@ class IdTable:
         self._rids = np.empty(0, dtype=np.uint32)
         self._waiting: dict[bytes, int] = {}
         self._mix = (secrets.randbits(64) | 1, secrets.randbits(64) | 1)
+        self._sorting: threading.Thread | None = None
+        self._twice = False
+        self._failure: MemoryError | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -40,6 +45,8 @@ class IdTable:
         rid = self._waiting.get(memory_id)
         if rid is not None:
             return rid
+        if self._sorting is not None:
+            self.is_distinct()
         hashes = self._hashes
         if not len(hashes):
             return None
@@ -91,6 +98,7 @@ class IdTable:
 
     def _merge(self) -> None:
         """Put everything that is live into the sorted arrays."""
+        self.is_distinct()
         waiting = np.fromiter(self._waiting.values(), dtype=np.uint32, count=len(self._waiting))
         hashes = self._mixed(waiting)
         order = np.argsort(hashes)
@@ -108,14 +116,36 @@ class IdTable:
             mixed += halves[:, 1] * np.uint64(self._mix[1])
         return mixed
 
-    def fill(self, ids: NDArray[np.uint8]) -> bool:
-        """Become the table of ``ids``, shape (rows, 16), all live; False when one occurs twice."""
+    def fill(self, ids: NDArray[np.uint8]) -> None:
+        """Become the table of ``ids``, shape (rows, 16), all live. Many are sorted on a thread of its own.
+
+        Whoever looks one up waits for that; ``is_distinct`` tells whether they may be looked up at all.
+        """
         self.ids, self.rows, self._count = ids, len(ids), len(ids)
         self._live = np.ones(len(ids), dtype=np.bool_)
-        hashes = self._mixed(np.arange(len(ids), dtype=np.uint32)) if len(ids) else self._hashes
-        order = np.argsort(hashes)
-        self._hashes, self._rids = hashes[order], order.astype(np.uint32)
-        return not any(self._twins())
+        if len(ids) < AHEAD_ROWS_MIN:
+            self._sort()
+        else:
+            self._sorting = threading.Thread(target=self._sort, name="strongroom-ids", daemon=True)
+            self._sorting.start()
+
+    def _sort(self) -> None:
+        try:
+            hashes = self._mixed(np.arange(self.rows, dtype=np.uint32))
+            order = np.argsort(hashes)
+            self._hashes, self._rids = hashes[order], order.astype(np.uint32)
+            self._twice = any(self._twins())
+        except MemoryError as e:
+            self._failure = e
+
+    def is_distinct(self) -> bool:
+        """Wait for the sorting; False when an id of ``fill`` occurs twice. Raises: MemoryError."""
+        if self._sorting is not None:
+            self._sorting.join()
+            self._sorting = None
+        if self._failure is not None:
+            raise self._failure
+        return not self._twice
 
     def _twins(self) -> Iterator[bool]:
         """Whether rows of equal hashes have equal ids, for each such pair of neighbours."""

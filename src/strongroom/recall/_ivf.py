@@ -14,7 +14,9 @@ a rid for its place; lists grow by doubling, so that some address space stays un
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
+from threading import Event, Semaphore, Thread
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ PLAIN_LISTS = 8  # without centroids
 PLAIN_RUN = 1_024  # rows that go into one of them before the next one's turn
 TRAIN_PER_LIST = 40  # vectors that k-means sees for each list
 TRAIN_ROUNDS = 8
+AHEAD_ROWS_MIN = 50_000  # of a snapshot: from here on memory is taken by another thread
 PIECE_ROWS = 8_192  # rows that are decoded in one go
 _SEED = 0x5EED
 
@@ -311,18 +314,58 @@ class InvertedLists:
         """A copy of the first ``size`` codes of a list."""
         return self._views(number, size)[1].copy()
 
-    def restored(self, sizes: Rids, ids: Rids) -> Iterator[Codes]:
-        """Become what was frozen: yields the memory of each list in turn, to be filled with its codes."""
+    def restored(self, sizes: Rids, ids: Rids) -> Generator[Codes, None, None]:
+        """Become what was frozen: yields the memory of each list in turn, to be filled with its codes.
+
+        Close it (``contextlib.closing``) when it is not used up.
+        """
         self._reserve(int(ids.max(initial=-1)) + 1)
         ends = np.cumsum(sizes)
-        for number, (size, end) in enumerate(zip(sizes.tolist(), ends.tolist(), strict=True)):
-            self._kept.resize(number, size)
-            mine, codes = self._views(number, size)
-            mine[:] = ids[end - size : end]
-            yield codes
-            self.places[mine] = number << 32 | np.arange(size)
-            self.sizes[number] = size
+        with closing(self._resized(sizes.tolist())) as numbers:
+            for number in numbers:
+                size, end = int(sizes[number]), int(ends[number])
+                mine, codes = self._views(number, size)
+                mine[:] = ids[end - size : end]
+                yield codes
+                self.places[mine] = number << 32 | np.arange(size)
+                self.sizes[number] = size
         self._added = self.rows
+
+    def _resized(self, sizes: list[int]) -> Generator[int, None, None]:
+        """The number of each list as soon as it has the memory for its rows.
+
+        Of many rows another thread takes it, some lists ahead: to touch a page for the first time costs more
+        than to read something into it, and FAISS does it without the interpreter's lock.
+        """
+        if sum(sizes) < AHEAD_ROWS_MIN:
+            for number, size in enumerate(sizes):
+                self._kept.resize(number, size)
+                yield number
+            return
+        taken, stop, failed = Semaphore(0), Event(), []
+
+        def take() -> None:
+            try:
+                for number, size in enumerate(sizes):
+                    if stop.is_set():
+                        return
+                    self._kept.resize(number, size)
+                    taken.release()
+            except MemoryError as e:
+                failed.append(e)
+                taken.release()
+
+        taker = Thread(target=take, name="strongroom-lists", daemon=True)
+        taker.start()
+        try:
+            for number in range(len(sizes)):
+                taken.acquire()
+                if failed:
+                    raise failed[0]
+                yield number
+        finally:
+            stop.set()
+            taker.join()
 
     def memory_bytes(self) -> int:
         """Bytes of codes, ids, places and centroids."""

@@ -21,16 +21,21 @@ class Later:
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self._busy = False
+        self._wanted = threading.Event()
         self._after: list[Callable[[], None]] = []
         self.failed = False
 
-    def start(self, work: Callable[[], None]) -> None:
-        """Do ``work`` on a thread of its own; only once."""
+    def start(self, work: Callable[[], None], *, patience_s: float = 0.0) -> None:
+        """Do ``work`` on a thread of its own; only once. It begins late by so much, unless somebody waits."""
         self._busy = True
-        self._thread = threading.Thread(target=self._run, args=(work,), name=self._name, daemon=False)
+        self._thread = threading.Thread(
+            target=self._run, args=(work, patience_s), name=self._name, daemon=False
+        )
         self._thread.start()
 
-    def _run(self, work: Callable[[], None]) -> None:
+    def _run(self, work: Callable[[], None], patience_s: float) -> None:
+        if patience_s:
+            self._wanted.wait(patience_s)
         failure = failure_of(work)
         with self._lock:
             while self._after and not failure:
@@ -55,6 +60,7 @@ class Later:
             InternalError: the work failed.
         """
         if self._busy and self._thread is not None and self._thread is not threading.current_thread():
+            self._wanted.set()
             self._thread.join()
         if self.failed:
             raise InternalError("the columns of a namespace could not be restored")

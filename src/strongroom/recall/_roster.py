@@ -100,6 +100,12 @@ def _numbers(values: list[int]) -> NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
 
 
+def _array(source: BlockReader, tag: str, rows: int) -> array[int]:
+    values = array("q", (0,)) * source.head(tag, "<i8", rows=rows)
+    source.fill(memoryview(values).cast("B"))
+    return values
+
+
 def _cut_ids(values: NDArray[np.uint8]) -> list[bytes]:
     raw = values.tobytes()
     return [raw[at : at + ID_BYTES] for at in range(0, len(raw), ID_BYTES)]
@@ -168,18 +174,18 @@ class Roster:
         )
 
     def restore(self, source: BlockReader, rows: int, dimensions: int) -> None:
-        """Fill an empty roster with what ``FrozenRoster.dump`` wrote.
+        """Fill an empty roster with what ``FrozenRoster.dump`` wrote; ``check_restored`` has to follow.
 
         Raises:
             IntegrityError: it is of another form.
         """
-        if not self.table.fill(source.array("IDS ", "<u1", rows=rows, columns=ID_BYTES)):
-            raise IntegrityError("a snapshot names a memory twice")
-        self.seqs = array("q", source.array("SEQ ", "<i8", rows=rows).tobytes())
-        self._content_versions = array("q", source.array("CVER", "<i8", rows=rows).tobytes())
-        self._vector_seqs = array("q", source.array("VSEQ", "<i8", rows=rows).tobytes())
-        self._has_vector = bytearray(source.array("HASV", "<u1", rows=rows).tobytes())
-        self.embedded = sum(self._has_vector)
+        self.table.fill(source.array("IDS ", "<u1", rows=rows, columns=ID_BYTES))
+        self.seqs = _array(source, "SEQ ", rows)
+        self._content_versions = _array(source, "CVER", rows)
+        self._vector_seqs = _array(source, "VSEQ", rows)
+        has_vector = source.array("HASV", "<u1", rows=rows)
+        self._has_vector = bytearray(has_vector)
+        self.embedded = int(np.count_nonzero(has_vector))
         early = _cut_ids(source.array("EIDS", "<u1", columns=ID_BYTES))
         n = len(early)
         versions = source.array("ECVE", "<i8", rows=n).tolist()
@@ -192,9 +198,10 @@ class Roster:
             raise IntegrityError("a snapshot counts reads of a memory that is not there")
         made = []
         for tag, nothing in (("ACNT", 0), ("ALST", _NEVER), ("ASEQ", _NONE)):
-            values = np.full(rows, nothing, dtype=np.int64)
-            values[read] = source.array(tag, "<i8", rows=len(read))
-            made.append(array("q", values.tobytes()))
+            values, known = array("q", (nothing,)) * rows, source.array(tag, "<i8", rows=len(read))
+            if len(read):
+                np.frombuffer(values, dtype=np.int64)[read] = known
+            made.append(values)
         self._access = (made[0], made[1], made[2])
         waiting = _cut_ids(source.array("BIDS", "<u1", columns=ID_BYTES))
         n = len(waiting)
@@ -203,6 +210,11 @@ class Roster:
         seqs = source.array("BSEQ", "<i8", rows=n).tolist()
         for memory_id, count, last, seq in zip(waiting, counts, lasts, seqs, strict=True):
             self._early_access[memory_id] = AccessPut(memory_id, count, None if last == _NEVER else last, seq)
+
+    def check_restored(self) -> None:
+        """Raises: IntegrityError: what was restored names a memory twice. MemoryError."""
+        if not self.table.is_distinct():
+            raise IntegrityError("a snapshot names a memory twice")
 
     # -- changes ----------------------------------------------------------------------------------
     def note(self, change: Change) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,8 +70,9 @@ def read_vectors(source: BlockReader, dimensions: int, rows: int) -> tuple[Inver
         raise _strange()
     made = InvertedLists(dimensions, centroids if len(centroids) else None, plain=lists)
     source.head("VCOD", "<u2", dimensions, len(ids))
-    for codes in made.restored(sizes, ids):
-        source.into(codes)
+    with closing(made.restored(sizes, ids)) as pieces:
+        for codes in pieces:
+            source.into(codes)
     reach = Reach(tuple(curve)) if made.is_trained else first_reach(PLAIN_LISTS)
     return made, trained, reach
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, TypeVar
 
@@ -29,9 +29,9 @@ from strongroom.errors import (
 from strongroom.model import Filter, Memory
 from strongroom.model.rows import ALL, Rows
 from strongroom.recall._apply_batch import apply_batch, with_arrow
-from strongroom.recall._blocks import BlockReader
+from strongroom.recall._blocks import Again, BlockReader, ByteSource
 from strongroom.recall._buffer import ChangeBuffer
-from strongroom.recall._column_dump import FrozenColumns, restored_columns, with_keys
+from strongroom.recall._column_dump import FrozenColumns, passed_over, restored_columns, with_keys
 from strongroom.recall._columns import CONTENT, METADATA, create_table_sql, expires_us, to_row
 from strongroom.recall._cursors import BadInputError, Cursors
 from strongroom.recall._facets import Facets
@@ -50,6 +50,7 @@ _T = TypeVar("_T")
 
 ROW_BYTES: Final = 400  # of a row beside its content, measured
 KEY_BYTES: Final = 120  # of a row in memory beside what a snapshot holds of it
+_PATIENCE_S: Final = 0.3  # that restoring in the background leaves to the first answer
 _CLOSE_TRIES: Final = 250
 _CLOSE_PAUSE_S: Final = 0.02
 COUNTERS_MAX: Final = 10_000  # counter changes that wait for a query that looks at them
@@ -346,23 +347,39 @@ class ColumnarTable(RowQuestions):
             self._flush_locked(counters=True)
             return FrozenColumns(self._store.own_cursor, self._name)
 
-    def restore(self, source: BlockReader, rows: int, expires_us_min: int | None) -> None:
+    def restore(
+        self, source: BlockReader, rows: int, expires_us_min: int | None, again: Again | None = None
+    ) -> None:
         """Fill an empty table with what ``FrozenColumns.dump`` wrote, of a namespace of ``rows`` rows.
+
+        With ``again`` it is passed over now, so that it is known to be whole, and read in the background.
 
         Raises:
             IntegrityError: it is of another form. LimitExceededError, InternalError, ClosedError.
         """
-        parts = restored_columns(source)
         self._buffer.continue_after(rows - 1, expires_us_min)
-        self._bytes, self._rows = sum(part.nbytes for part in parts) + KEY_BYTES * rows, rows
-        self._restoring.start(lambda: self._insert(parts))
+        self._rows = rows
+        if again is not None:
+            position = source.position
+            self._bytes = passed_over(source) + KEY_BYTES * rows
+            reading = again(position)
+            self._restoring.start(lambda: self._insert_again(reading), patience_s=_PATIENCE_S)
+            return
+        parts = list(restored_columns(source))
+        self._bytes = sum(part.nbytes for part in parts) + KEY_BYTES * rows
+        self._restoring.start(lambda: self._insert(iter(parts)))
 
-    def _insert(self, parts: list[Any]) -> None:
+    def _insert_again(self, reading: AbstractContextManager[ByteSource]) -> None:
+        with reading as source:
+            self._insert(restored_columns(BlockReader(source)))
+
+    def _insert(self, parts: Iterator[Any]) -> None:
         """Put restored rows into the table; runs beside searches, which need it only for filters."""
-        parts.reverse()
         with self._store.own_cursor() as cursor:
-            while parts and not self._ending:
-                rows = with_keys(parts.pop())
+            for part in parts:
+                if self._ending:
+                    return
+                rows = with_keys(part)
                 with_arrow(cursor, rows, f"INSERT INTO {self._name} SELECT * FROM arriving")  # noqa: S608
                 self._facets.append_arrow(rows)
 

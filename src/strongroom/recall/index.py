@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from strongroom.errors import IntegrityError, InternalError, InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, Memory
 from strongroom.model.rows import ALL, NONE, WHOLE, Reach, Rows
-from strongroom.recall._blocks import BlockReader, ByteSource
+from strongroom.recall._blocks import Again, BlockReader, ByteSource
 from strongroom.recall._columns import to_us
 from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
 from strongroom.recall._items import ListItem
@@ -282,8 +282,10 @@ class NamespaceIndex:
                 self.table.freeze(),
             )
 
-    def restore(self, source: ByteSource) -> None:
+    def restore(self, source: ByteSource, again: Again | None = None) -> None:
         """Become what ``FrozenIndex.dump`` wrote. Only for an index that never saw a change.
+
+        ``again``: gives the stream once more, to keep in the background what first answers do not need.
 
         After an error it is of no use: close it and drop its columns. The bytes must be authenticated.
 
@@ -310,7 +312,8 @@ class NamespaceIndex:
             if has_vectors:
                 self.vectors = VectorLane(dimensions, exact_rows_max=self.settings.exact_rows_max)
                 self.vectors.restore(blocks, rows)
-            self.table.restore(blocks, rows, None if first == NEVER_US else first)
+            self.table.restore(blocks, rows, None if first == NEVER_US else first, again)
+            self._roster.check_restored()
 
     def known(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """The ids of all memories, shape (memories, 16), and the ``seq`` of each, int64."""
