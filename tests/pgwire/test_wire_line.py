@@ -111,3 +111,51 @@ def test_a_time_limit_that_comes_late_cancels_nothing_that_came_after() -> None:
     limit._reached()
     assert cancelled == ["statement timeout"]
     assert not limit._timer.is_alive() or limit._timer.finished.is_set()
+
+
+def test_statements_that_are_remembered_follow_settings_and_types(own: Wired) -> None:
+    """The same text again, after a setting it reads or the type of its parameter has changed."""
+    import psycopg
+
+    with psycopg.connect(own.dsn(user="anybody"), autocommit=True) as c:
+        for name in ("one", "two"):
+            c.execute(f"SET application_name = '{name}'")
+            for _ in range(2):
+                assert c.execute("SELECT current_setting('application_name')").fetchone() == (name,)
+        for _ in range(2):
+            c.execute("SET application_name = 'before'")
+            assert c.execute("SELECT set_config('application_name', 'after', false)").fetchone() == ("after",)
+            assert c.execute("SHOW application_name").fetchone() == ("after",)
+        for value in (1, "text", 2.5, True, 1):
+            assert c.execute("SELECT %s AS x", [value]).fetchone() == (value,)
+        for _ in range(2):
+            assert c.execute("SELECT count(*) FROM memories WHERE kind = %s", ["fact"]).fetchone() == (12,)
+            found = c.execute(
+                "SELECT count(*) FROM pg_class AS c, memories AS m WHERE c.relname = 'memories'"
+            )
+            assert found.fetchone() == (60,)
+
+
+def test_set_config_sets_and_its_local_form_ends_with_the_transaction(own: Wired) -> None:
+    """What the function says it has set is set: the client is told, and a value that cannot be is refused."""
+    import psycopg
+
+    def shown(c: psycopg.Connection) -> object:
+        return c.execute("SHOW application_name").fetchone()
+
+    with psycopg.connect(own.dsn(user="anybody"), autocommit=True) as c:
+        c.execute("SELECT set_config('application_name', 'mine', false)")
+        assert c.info.parameter_status("application_name") == "mine" and shown(c) == ("mine",)
+        c.execute("SELECT set_config('application_name', 'gone', true)")
+        assert shown(c) == ("mine",)
+        with c.transaction():
+            c.execute("SELECT set_config('application_name', 'inside', true)")
+            assert shown(c) == ("inside",)
+        assert shown(c) == ("mine",)
+        with pytest.raises(psycopg.Error) as refused:
+            c.execute("SELECT set_config('transaction_read_only', 'off', false)")
+        assert refused.value.sqlstate == "25006"
+        c.execute("SELECT set_config('strongroom.purpose', 'audit', false), count(*) FROM memories")
+        assert c.execute("SELECT count(*) FROM memories").fetchone() == (60,)
+    asked = [e for e in own.owner.audit(limit=20) if e.surface == "pgwire" and e.action == "sql"]
+    assert dict(asked[-1].details)["purpose"] == "audit"

@@ -85,4 +85,5 @@ class Channel:
             raise as_pg_error(e) from None
         finally:
             self._current = None
+        self._tell()  # set_config may have changed a setting
         return result

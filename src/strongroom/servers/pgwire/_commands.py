@@ -71,7 +71,7 @@ class Transaction:
         self._local = {}
         return "COMMIT" if commit and not failed else "ROLLBACK"
 
-    def set_local(self, name: str, apply: Callable[[], None]) -> None:
+    def set_local(self, name: str, apply: Callable[[], object]) -> None:
         if self.status == b"I":
             self.settings.warnings.append(("25P01", "SET LOCAL can only be used in transaction blocks"))
             return
@@ -81,6 +81,13 @@ class Transaction:
         for key in before:
             if before[key] != after.get(key):
                 self._local.setdefault(key, before[key])
+
+    def set_config(self, name: str, value: str, local: bool) -> None:
+        """The function of that name; what is local outside of a transaction is over with its statement."""
+        if not local:
+            self.settings.set(name, value)
+        elif self.status != b"I":
+            self.set_local(name, lambda: self.settings.set(name, value))
 
     def savepoint(self, name: str) -> None:
         self._inside("SAVEPOINT")

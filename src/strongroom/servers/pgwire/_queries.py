@@ -48,6 +48,7 @@ class Queries:
     ) -> None:
         self._session = session
         self._settings = settings
+        self.set_config: Callable[[str, str, bool], object] = lambda name, value, _: settings.set(name, value)
         self._known: OrderedDict[str, _Known] = OrderedDict()
         self._catalog = catalog.connect(settings, user, process_id)
 
@@ -91,6 +92,14 @@ class Queries:
         """
         self._say()
         ready = self._rewritten(statement)
+        source = self._begun(statement, ready, values, cancel)
+        for name, value, local in ready.settings:
+            self.set_config(name, value, local)
+        return source
+
+    def _begun(
+        self, statement: Statement, ready: Rewritten, values: Sequence[Any], cancel: SqlCancel
+    ) -> Source:
         if ready.catalog:
             self._session.whoami()
             reply: Reply = self._catalog.run(ready.text, values, cancel)

@@ -104,14 +104,15 @@ class Constants:
 
 @dataclass(frozen=True, slots=True)
 class Rewritten:
-    """``settings``: what set_config asked for, to be applied when the statement is carried out.
+    """``settings``: what set_config asked for (name, value, whether for the transaction alone), to be applied
+    when the statement is carried out.
 
     ``mixed``: the catalogue stands beside memories; the engine's SQL answers.
     """
 
     text: str
     catalog: bool
-    settings: tuple[tuple[str, str], ...] = ()
+    settings: tuple[tuple[str, str, bool], ...] = ()
     mixed: bool = False
 
 
@@ -167,7 +168,7 @@ class _Writer(Spellings):
         super().__init__(statement, names)
         self._constants = constants
         self._catalog = catalog
-        self._settings: list[tuple[str, str]] = []
+        self._settings: list[tuple[str, str, bool]] = []
         self._reg_casts = 0
 
     def run(self) -> Rewritten:
@@ -279,7 +280,7 @@ class _Writer(Spellings):
         elif name == "set_config":
             if len(arguments) != 3 or arguments[0] is None or arguments[1] is None:
                 raise PgError("0A000", "set_config takes literals only")
-            self._settings.append((arguments[0], arguments[1]))
+            self._settings.append((arguments[0], arguments[1], arguments[2] in ("true", "t", "1")))
             value = quoted(arguments[1])
         elif arguments:
             return index + 1

@@ -64,6 +64,7 @@ class Conversation(ByName):
         self._config = config
         self._statements_max = config.statements_max
         self._queries = make_queries(self._settings)
+        self._queries.set_config = self._transaction.set_config
         self._statements: dict[str, Prepared] = {}
         self._portals: dict[str, Portal] = {}
         self._cursors: dict[str, Cursor] = {}
