@@ -25,7 +25,6 @@ from strongroom.errors import (
     KeystoreMissingError,
     KeystorePermissionError,
     LimitExceededError,
-    NamespaceNotFoundError,
     NotFoundError,
     SchemaVersionError,
     StorageCorruptError,
@@ -154,9 +153,9 @@ def test_bad_input(keys: Keys) -> None:
         with pytest.raises(InvalidInputError):
             ring.data_keys(ns, [bad])  # type: ignore[list-item]
     for unknown in (99, -1, 2**63):
-        with pytest.raises(NamespaceNotFoundError):
+        with pytest.raises(KeyStateError):
             ring.data_key(unknown, None, create=True)
-        with pytest.raises(NamespaceNotFoundError):
+        with pytest.raises(KeyStateError):
             ring.purpose_key(unknown, "head")
     for key_id in (0, -1, 999, 2**32, 2**70):
         with pytest.raises(KeyStateError):

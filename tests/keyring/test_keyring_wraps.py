@@ -14,11 +14,11 @@ from strongroom.errors import (
     ConfigurationError,
     InvalidInputError,
     KeyManagementError,
+    KeyStateError,
     KmsDeniedError,
     KmsKeyDisabledError,
     KmsThrottledError,
     KmsUnavailableError,
-    NamespaceNotFoundError,
     StrongroomError,
     UnwrapError,
 )
@@ -300,7 +300,7 @@ def test_bad_names_are_refused(world: World) -> None:
             ring.rewrap_namespace(ns, names=names)
         with pytest.raises(kind):
             ring.create_namespace("x", names=names)
-    with pytest.raises(NamespaceNotFoundError):
+    with pytest.raises(KeyStateError):
         ring.rewrap_namespace(99)
     assert ring.wrapped_by(ns) == (DEFAULT,)
 

@@ -13,6 +13,7 @@ import pytest
 from tests.engine.conftest import OpenRoom
 from tests.rotation.rotated import NS, assert_all_there, fill, keys_in_use, ns_of, states
 
+import strongroom
 from strongroom.config import Config, KeysConfig, keys_directory, load_config, to_toml
 from strongroom.engine import Room, add_recovery_key, prove_recovery
 from strongroom.errors import (
@@ -212,6 +213,26 @@ def test_lost_key(data: Path, open_room: OpenRoom, tmp_path: Path) -> None:
     assert_all_there(open_room(), wanted)
 
 
+@pytest.mark.parametrize("what", ["of another store", "damaged"])
+def test_a_key_file_that_is_not_ours(data: Path, open_room: OpenRoom, tmp_path: Path, what: str) -> None:
+    """One of another store, or a damaged one, is set aside, kept, and the right one comes from the backup."""
+    room = open_room()
+    wanted = fill(room, 4)
+    room.close()
+    keys, backup = data.with_name("data.keys"), tmp_path / "backup"
+    shutil.copytree(keys, backup)
+    strongroom.init(tmp_path / "other", config=load_config(data))
+    foreign = (tmp_path / "other.keys" / "master.key").read_bytes()
+    foreign = foreign if what == "of another store" else b"nothing"
+    (keys / "master.key").write_bytes(foreign)
+    assert "found" in found(runbooks.lost_key(data, dry_run=False))
+    assert "planned" in found(runbooks.lost_key(data, dry_run=True, source=backup))
+    assert (keys / "master.key").read_bytes() == foreign
+    assert runbooks.lost_key(data, dry_run=False, source=backup).ok
+    assert (keys / "master.key.set-aside-1").read_bytes() == foreign
+    assert_all_there(open_room(), wanted)
+
+
 def test_a_keyring_comes_back_with_the_log_of_its_backup(
     data: Path, open_room: OpenRoom, tmp_path: Path
 ) -> None:
@@ -300,7 +321,7 @@ def test_kms_outage(data: Path, refusing: Callable[[Exception | None], None]) ->
     """Without an answer it says how long processes go on and who else unwraps; with one it proves it."""
     refusing(KmsUnavailableError("no answer"))
     book = runbooks.kms_outage(data, dry_run=False)
-    assert not book.ok and any("3600 s" in s.detail for s in book.steps)
+    assert not book.ok and any("7200 s" in s.detail for s in book.steps)
     assert book.steps[-1].hint
     refusing(None)
     assert runbooks.kms_outage(data, dry_run=False).ok

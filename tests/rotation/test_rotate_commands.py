@@ -9,10 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import strongroom
-from strongroom.config import Config, EmbeddingConfig, RotationConfig
+from click.testing import CliRunner
+from tests.engine.conftest import OpenRoom
+from tests.rotation.rotated import NS, assert_all_there, fill, states
 
-NS = "company_a/support"
+import strongroom
+from strongroom.cli._main import cli
+from strongroom.config import Config, EmbeddingConfig, RotationConfig
 
 
 def command(data: Path, *arguments: str, status: int = 0) -> Any:
@@ -49,3 +52,24 @@ def test_the_way_of_an_operator(tmp_path: Path) -> None:
     assert drill["drill"] and drill["coverage"]["records_under_exposed_keys"] == 0
     assert command(data, "respond", "verify", str(report))["verified"]
     assert command(data, "respond", "kms-outage", "--dry-run")["ok"]
+
+
+def test_a_response_asks_before_it_destroys(data: Path, open_room: OpenRoom) -> None:
+    """Without --yes and an answer nothing is done; a dry run and a drill do not ask."""
+    room = open_room()
+    wanted = fill(room, 8)
+    before = states(room)
+    room.close()
+    runner = CliRunner()
+    command = ["--data", str(data), "respond", "key-compromise", "--key", f"namespace:{NS}"]
+    for refused in (runner.invoke(cli, command, input="n\n"), runner.invoke(cli, command)):
+        assert refused.exit_code != 0 and "Go on?" in refused.output
+    assert runner.invoke(cli, [*command, "--dry-run"]).exit_code == 0
+    room = open_room()
+    assert states(room) == before
+    room.close()
+    done = runner.invoke(cli, [*command, "--yes"])
+    assert done.exit_code == 0, done.output
+    room = open_room()
+    assert states(room) != before
+    assert_all_there(room, wanted)

@@ -139,6 +139,11 @@ def test_on_the_command_line(data: Path, open_room: OpenRoom, tmp_path: Path) ->
     change.write_text(run("--data", data, "audit", "key", "--changes").stdout)
     shown = run("audit", "verify", change, "--key", before)
     assert shown.exit_code == 0 and "exposed" in shown.stderr
+    for extra in ("--head", "--former-key"):
+        refused = run(
+            "audit", "verify", change, "--key", before, extra, head if extra == "--head" else before
+        )
+        assert refused.exit_code == 2 and "go with an export" in refused.stderr
     after.write_text(shown.stdout)
     assert after.read_text() == run("--data", data, "audit", "key").stdout
     export = tmp_path / "export"

@@ -21,7 +21,7 @@ from strongroom.errors import (
     NotFoundError,
     StorageBusyError,
 )
-from strongroom.keyring import KeyState
+from strongroom.keyring import KeyState, _rotating
 from strongroom.ledger import WaveState, WriteBatch
 from strongroom.ledger._apply import Transaction
 from strongroom.model import SYSTEM_NAME, RotationState
@@ -455,4 +455,29 @@ def test_a_change_of_suite_that_was_killed_before_its_wave_can_be_rolled_back_la
     wanted[late.memory_id] = late.content
     assert {keyring.suite_of_key(ns, k) for k in keys_in_use(room)} == {AES_256_GCM}
     room.flush()
+    assert_all_there(room, wanted)
+
+
+def test_a_wave_that_prepares_can_be_rolled_back(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped amid its new keys it turns back: keys, suite and records are those of before."""
+    monkeypatch.setattr(_rotating, "KEYS_PER_STEP", 3)
+    wanted = fill(room, 24)
+    before = {k for k, state in states(room).items() if state == KeyState.ACTIVE}
+    (rotation,) = room.rotate("suite", suite="AES-256-GCM-SIV", namespaces=[NS], wait=False)
+    stop = threading.Event()
+    stop.set()
+    wave = room.engine.rotations.waves
+    wave._prepare(room.engine.ledger.wave(rotation.id), NOTE, stop)
+    active = {k for k, state in states(room).items() if state == KeyState.ACTIVE}
+    assert len(active - before) == 3  # some subjects, and not all, have a key of the next epoch
+    late = room.store("late alpha", namespace=NS, subject="user:1")
+    wanted[late.memory_id] = late.content
+    back = room.rotation_rollback(rotation.id)
+    assert back.state == RotationState.RETURNED
+    assert {k for k, state in states(room).items() if state == KeyState.ACTIVE} == before
+    room.flush()
+    assert_all_there(room, wanted)
+    assert room.engine.vault.keyring.suite(ns_of(room)) == AES_256_GCM
+    (rotation,) = room.rotate("data", namespaces=[NS])
+    room.rotation_finalise(rotation.id)
     assert_all_there(room, wanted)

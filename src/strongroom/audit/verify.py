@@ -292,6 +292,22 @@ def _add_leaves(stream: Iterable[bytes], adder: _Adder) -> str:
 
 
 # -- changes of keys ------------------------------------------------------------------------------------
+def verify_key_changes(raw: bytes, keys: Sequence[VerifierKey]) -> list[KeysChanged]:
+    """Verify one or more changes, one a line, oldest first: each hands over what the one before it made.
+
+    Raises:
+        As ``verify_key_change``.
+    """
+    found: list[KeysChanged] = []
+    for line in raw.splitlines():
+        if line.strip():
+            found.append(verify_key_change(line, keys))
+            keys = parse_keys("\n".join(found[-1].after))
+    if not found:
+        raise IntegrityError("the file is no change of signing keys")
+    return found
+
+
 def verify_key_change(raw: bytes, keys: Sequence[VerifierKey]) -> KeysChanged:
     """Verify a document by which ``keys`` have handed over to others, which have signed it too.
 

@@ -313,7 +313,9 @@ def verify(app: App, file: Path, keys: Sequence[Path], heads: Sequence[Path], fo
             else:
                 raw = stream.read(_FILE_BYTES_MAX)
                 if offline.KEY_CHANGE_FORMAT.encode() in raw:
-                    _show_change(app, offline.verify_key_change(raw, known))
+                    if notes or before:
+                        raise InvalidInputError("heads and former keys go with an export, not with a change")
+                    _show_changes(app, offline.verify_key_changes(raw, known))
                     return
                 found = _verify_proof(raw, known, notes, before)
     except OSError as e:
@@ -329,15 +331,16 @@ def verify(app: App, file: Path, keys: Sequence[Path], heads: Sequence[Path], fo
         out.note("compared with no head kept elsewhere: an older or rewritten log of these keys would pass")
 
 
-def _show_change(app: App, change: KeysChanged) -> None:
+def _show_changes(app: App, changes: Sequence[KeysChanged]) -> None:
+    last, compromised = changes[-1], any(change.compromised for change in changes)
     if app.as_json:
         out.write_json(
-            {"ok": True, "origin": change.origin, "size": change.size, "keys": change.after,
-             "compromised": change.compromised}
+            {"ok": True, "origin": last.origin, "size": last.size, "keys": last.after,
+             "compromised": compromised, "changes": len(changes)}
         )  # fmt: skip
         return
-    out.write("".join(f"{k}\n" for k in change.after))
-    if change.compromised:
+    out.write("".join(f"{k}\n" for k in last.after))
+    if compromised:
         out.note("the keys before had been exposed: their word proves nothing; ask the owner for these")
 
 
@@ -352,6 +355,8 @@ def _verify_proof(
         return offline.verify_consistency(raw, keys, notes[0], former)
     if notes:
         raise InvalidInputError("heads go with an export or a proof of consistency")
+    if former:
+        raise InvalidInputError("former keys go with heads")
     return offline.verify_proof(raw, keys)
 
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 _FILE = click.Path(dir_okay=False, path_type=Path)
 _DIRECTORY = click.Path(file_okay=False, path_type=Path)
+_QUESTION: Final = (
+    "The exposed key is destroyed, for older backups of the data too, and credentials may end. Go on?"
+)
 _dry_run = click.option("--dry-run", is_flag=True, help="Only look, and tell what would be done.")
 
 
@@ -41,6 +44,7 @@ def respond() -> None:
 @click.option("--drill", is_flag=True, help="Do it on a copy, and tell time and coverage.")
 @click.option("--drill-dir", type=_DIRECTORY, help="Where the copy is made, keys included.")
 @click.option("--report", "file", type=_FILE, help="Write the signed report into this file.")
+@click.option("--yes", is_flag=True, help="Go on without being asked. A drill and a dry run do not ask.")
 @pass_app
 def key_compromise(
     app: App,
@@ -52,6 +56,7 @@ def key_compromise(
     drill: bool,
     drill_dir: Path | None,
     file: Path | None,
+    yes: bool,
 ) -> None:
     """A key was exposed: replace all below it, seal records anew, destroy it, revoke, report."""
     app.local_directory("respond")
@@ -59,6 +64,8 @@ def key_compromise(
         raise InvalidInputError("a drill does it on a copy, a dry run does nothing: choose one")
     if file is not None and file.exists():
         raise InvalidInputError("the file of the report is there already")
+    if not (yes or drill or dry_run):
+        click.confirm(_QUESTION, abort=True)
 
     def tell(text: str) -> None:
         if not app.as_json:
@@ -76,7 +83,8 @@ def key_compromise(
             with file.open("x", encoding="utf-8") as target:
                 target.write(made.document)
         except OSError:
-            raise StorageReadOnlyError("the report cannot be written") from None
+            out.write(made.document)  # there is no other copy, and it is not made twice
+            raise StorageReadOnlyError("the report cannot be written: it is in the output") from None
     _show_report(app, made, file)
 
 

@@ -85,6 +85,7 @@ class AuditLog:
         self._frontier: Frontier | None = None
         self._seen = NOTHING
         self._signer: tuple[int, Signer] | None = None  # the version of its row
+        self._signer_seen = 0  # its newest version
         self._stop = Event()
         self._threads: list[Thread] = []
         self._trouble = ""
@@ -221,7 +222,7 @@ class AuditLog:
                     lost += 1  # another process was first
 
     def _grow(self, head: TreeHead) -> TreeHead | None:
-        """One transaction's worth; None when another process has changed the row meanwhile."""
+        """One transaction's worth; None when another process has changed row or key meanwhile."""
         frontier = self._frontier_of(head).copy()
         entries = self._engine.ledger.audit_entries(head.size, CHUNK)
         if not entries or entries[-1][0] != head.size + len(entries):
@@ -234,6 +235,9 @@ class AuditLog:
             self._engine.ledger.commit(WriteBatch(puts=[put], audit_nodes=[AuditNode(*n) for n in nodes]))
         except (VersionConflictError, DuplicateMemoryError):
             self._frontier = None
+            return None
+        except KeyMovedError:
+            self._engine.vault.keyring.refresh()
             return None
         self._frontier, self._seen = frontier, grown
         return grown
@@ -294,7 +298,11 @@ class AuditLog:
 
     # -- checkpoints and proofs -----------------------------------------------------------------------------
     def signer(self) -> Signer:
-        """The signing keys of now, made at the first use and kept sealed in the system namespace."""
+        """The signing keys of now, made at the first use and kept sealed in the system namespace.
+
+        Raises:
+            TamperedError: they are gone, or older ones than this process has seen.
+        """
         row = self._signer_row()
         if self._signer is None or self._signer[0] != row.version:
             origin = audit.origin_of(self._engine.ledger.store_id)
@@ -308,15 +316,16 @@ class AuditLog:
     def _signer_row(self) -> SealedRecord:
         ledger = self._engine.ledger
         row = ledger.get(SYSTEM_NS, _SIGNER_ID, Field.AUDIT_SIGNER)
-        if row is not None:
-            return row
-        if self._signer is None:
+        if row is None and not self._signer_seen:
             put = self._put(_SIGNER_ID, Field.AUDIT_SIGNER, 1, Signer.new_payload())
             with suppress(DuplicateMemoryError):  # another process was first: its keys count
                 ledger.commit(WriteBatch(puts=[put]))
             row = ledger.get(SYSTEM_NS, _SIGNER_ID, Field.AUDIT_SIGNER)
         if row is None:
             raise TamperedError("the signing key of the audit log is gone")
+        if row.version < self._signer_seen:
+            raise TamperedError("signing keys of before were put in the place of those of the audit log")
+        self._signer_seen = row.version
         return row
 
     def renew_signer(self, entry: Callable[[KeyChange], bytes], *, compromised: bool) -> KeyChange:

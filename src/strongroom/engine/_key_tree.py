@@ -36,6 +36,8 @@ def keys_of(engine: Engine, spaces: Sequence[int], *, destroyed: bool) -> list[E
     versions = [r for r in keyring.list_namespaces() if r.ns in wanted]
     for ns in sorted(wanted):
         of_ns = [r for r in versions if r.ns == ns]
+        if not of_ns:
+            continue  # the keyring is older than the namespace
         out += [_namespace_key(engine, r, wraps) for r in of_ns]
         newest = max((r.version for r in of_ns), default=1)
         wrapped_by = keyring.wrapping_versions(ns)
@@ -175,8 +177,9 @@ def parse_key(engine: Engine, key: str) -> tuple[KeyKind, int | None, int | None
             return KeyKind.NAMESPACE, int(left), int(version)
         engine.registry.refresh()
         for ns in engine.ledger.namespaces():
-            if name_of(engine, ns) == rest:
-                return KeyKind.NAMESPACE, ns, max(r.version for r in keyring.list_namespaces() if r.ns == ns)
+            versions = [r.version for r in keyring.list_namespaces() if r.ns == ns]
+            if name_of(engine, ns) == rest and versions:
+                return KeyKind.NAMESPACE, ns, max(versions)
     elif kind == "master" and keyring.master_numbers(rest):
         return KeyKind.MASTER, None, None
     raise InvalidInputError(
@@ -203,6 +206,11 @@ def keyring_set(call: Call, key: str, enabled: bool, reason: str) -> EncryptionK
         raise KeyStateError(
             "the purpose root is needed to write anything to the namespace",
             hint="after a compromise: strongroom respond key-compromise",
+        )
+    if not enabled and number in engine.vault.keyring.key_ids_of(ns, FORMER):
+        raise KeyStateError(
+            "the key is needed to find every data subject of the namespace",
+            hint="alone it confirms no guess of a subject: it may stay",
         )
     state = KeyState.DECRYPT_ONLY if enabled else KeyState.DISABLED
     engine.vault.keyring.set_state(number, state, _note(call, reason))

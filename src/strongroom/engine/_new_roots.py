@@ -8,6 +8,7 @@ before is destroyed.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -15,9 +16,17 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from strongroom.access import decode_certificate, decode_elevation, decode_revocation
 from strongroom.crypto import SealContext
 from strongroom.engine._payload import PAYLOAD_SCHEMA, ModelPayload, NamespacePayload, decode_as
+from strongroom.engine._pseudonyms import BYTES as PSEUDONYM_BYTES
 from strongroom.engine._registry import MODEL_NUMBER, NAMESPACE_NAME, identity_label, row_id
 from strongroom.engine._vault import SYSTEM_NS, SealedOf
-from strongroom.errors import ConflictError, KeyMovedError, KeyStateError, NotFoundError
+from strongroom.errors import (
+    ConflictError,
+    DecryptionError,
+    KeyMovedError,
+    KeyStateError,
+    NotFoundError,
+    TamperedError,
+)
 from strongroom.keyring import KeyNote
 from strongroom.ledger import RebaseRow, Renamed, root_of_head
 from strongroom.model import Field, State
@@ -38,24 +47,30 @@ _NAMES: Final[dict[int, tuple[str, Callable[[bytes], str]]]] = {
 """Rows of the system namespace that are found by a keyed hash: of what, and under which label."""
 
 
+_MOVED: Final = "head moved"  # in the history of keys: the ledger has followed to that root
+
+
 class RootRenewed(NamedTuple):
-    """How many data keys have another blinded subject, and how many rows of the ledger another id."""
+    """How many data keys have another blinded subject, how many rows of the ledger another id, and how many
+    pseudonyms did not open and were drawn anew."""
 
     reblinded: int
     renamed: int
+    drawn: int
 
 
 def renew(engine: Engine, ns: int, note: KeyNote) -> RootRenewed:
     """Give a namespace another purpose root; goes on with one that was begun and did not come to its end.
 
     Raises:
-        TamperedError: its rows do not match its head, so none is made for them. KeyManagementError,
-        StorageError: repeat it, it goes on. ConflictError: other processes do the same all the time.
+        TamperedError: its rows do not match its head, so none is made for them; or its head is one of before
+        the change. KeyManagementError, StorageError: repeat it, it goes on. ConflictError: other processes do
+        the same all the time.
     """
     keyring, reblinded = engine.vault.keyring, 0
     keyring.refresh()
     for _ in range(_TRIES):
-        if keyring.root(ns) != root_of_head(engine.ledger.head(ns)[1]):
+        if is_between(engine, ns):
             break  # begun before
         try:
             reblinded = keyring.renew_root(ns, note).reblinded
@@ -64,25 +79,49 @@ def renew(engine: Engine, ns: int, note: KeyNote) -> RootRenewed:
             keyring.refresh()
     else:
         raise ConflictError("other processes make new roots all the time")
-    renamed = engine.ledger.rebase(
-        ns, partial(engine.heads.rebase, ns, keyring.root(ns), _renamer(engine, ns))
-    )
+    drawn: list[bytes] = []
+    renamer = _system_renamer(engine) if ns == SYSTEM_NS else _subject_renamer(engine, ns, drawn)
+    root = keyring.root(ns)
+    renamed = engine.ledger.rebase(ns, partial(engine.heads.rebase, ns, root, renamer))
+    keyring.note("data", _MOVED, ns, (keyring.root_key_id(ns, root),), note)
     if ns != SYSTEM_NS:
         engine.indexes.drop(ns)
-    return RootRenewed(reblinded, renamed)
+    return RootRenewed(reblinded, renamed, len(drawn))
+
+
+def is_between(engine: Engine, ns: int) -> bool:
+    """Whether the keyring has another root and the ledger has not followed yet.
+
+    Raises:
+        TamperedError: it had followed, and a head of before stands there again.
+    """
+    keyring = engine.vault.keyring
+    root = keyring.root(ns)
+    if root == root_of_head(engine.ledger.head(ns)[1]):
+        return False
+    key_id = keyring.root_key_id(ns, root)
+    if any(e.event.change == _MOVED for e in keyring.history("data", ns, key_id)):
+        raise TamperedError(
+            "a head under a purpose root that was left was put in the place of the present one"
+        )
+    return True
 
 
 def end(engine: Engine, ns: int, note: KeyNote) -> int:
-    """Destroy the roots before, once nothing hangs on them any more; how many."""
+    """Destroy the roots before, once nothing hangs on them any more; how many.
+
+    Raises:
+        TamperedError: as ``is_between``.
+    """
+    is_between(engine, ns)
     return engine.vault.keyring.end_roots(ns, root_of_head(engine.ledger.head(ns)[1]), note)
 
 
-def _renamer(engine: Engine, ns: int) -> Callable[[RebaseRow, SealedOf], Renamed | None]:
-    return _system_renamer(engine) if ns == SYSTEM_NS else _subject_renamer(engine, ns)
-
-
-def _subject_renamer(engine: Engine, ns: int) -> Callable[[RebaseRow, SealedOf], Renamed | None]:
-    """Pseudonyms of data subjects are found by the beginning of the blinded subject."""
+def _subject_renamer(
+    engine: Engine, ns: int, drawn: list[bytes]
+) -> Callable[[RebaseRow, SealedOf], Renamed | None]:
+    """Pseudonyms of data subjects are found by the beginning of the blinded subject. One whose bytes were
+    damaged is drawn anew: nothing opens it any more, and under the exposed key it may not stay."""
     keyring, tenant = engine.vault.keyring, engine.heads.tenant(ns)
     subjects: dict[int, bytes | None] = {}
 
@@ -94,7 +133,13 @@ def _subject_renamer(engine: Engine, ns: int) -> Callable[[RebaseRow, SealedOf],
         subject = subjects.get(row.key_id)
         if subject is None or row.memory_id == subject[:_ID_BYTES]:
             return None
-        return _moved(engine, tenant, ns, row, subject[:_ID_BYTES], sealed_of(row.id))
+        try:
+            return _moved(engine, tenant, ns, row, subject[:_ID_BYTES], sealed_of(row.id))
+        except DecryptionError:
+            key, memory_id = keyring.sealing_key(row.key_id), subject[:_ID_BYTES]
+            drawn.append(memory_id)
+            fresh = key.seal(_context(tenant, ns, row, memory_id), os.urandom(PSEUDONYM_BYTES))
+            return Renamed(row.id, memory_id, key.key_id, fresh)
 
     return rename
 

@@ -15,7 +15,7 @@ from strongroom.engine import _key_tree, _new_roots, _respond_master, _rewrap
 from strongroom.engine._rotation import _chosen, _note, name_of
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import ConflictError, InvalidInputError
-from strongroom.keyring import KeyNote, KeyState
+from strongroom.keyring import FORMER, KeyNote, KeyState
 from strongroom.ledger import WaveState, WriteBatch
 from strongroom.lifecycle import response
 from strongroom.model import Action, AuditEntry, KeyKind, ResponseReport, ResponseStep
@@ -159,6 +159,7 @@ def _namespace(work: _Work, ns: int) -> None:
     call, engine = work.call, work.call.engine
     keyring, waves = engine.vault.keyring, engine.rotations.waves
     call.refresh_principal()
+    _end_another(work, ns)
     if work.kind == KeyKind.MASTER:
         started = perf_counter()
         done = _rewrap.rewrap_master(engine, ns, work.to, work.note)
@@ -168,7 +169,8 @@ def _namespace(work: _Work, ns: int) -> None:
         started = perf_counter()
         done = _rewrap.renew_namespace_key(engine, ns, work.note, compromised=True, anew=True)
         work.did("new namespace key, data keys wrapped anew", ns, done.keys, started)
-    if not open_waves and _root_exposed(work, ns):  # before the wave, which destroys what nothing needs
+    # before the wave, which destroys what nothing needs
+    if not open_waves and (_new_roots.is_between(engine, ns) or _root_exposed(work, ns)):
         _root(work, ns)
     started = perf_counter()
     number = work.number if work.kind == KeyKind.DATA else None
@@ -190,11 +192,33 @@ def _namespace(work: _Work, ns: int) -> None:
     work.add("keys_destroyed", before - after + roots)
     work.add("keys_kept", after)
     work.add("namespaces", 1)
-    if after and ns == SYSTEM_NS:
+    if work.kind == KeyKind.DATA and _is_former(engine, ns, work.number):
+        work.left.append(
+            "the key blinds data subjects together with that of the present purpose root and stays: alone it "
+            "confirms no guess. For another root as well respond to the namespace's key"
+        )
+    elif after and ns == SYSTEM_NS:
         work.left.append(
             "keys of audit entries stay: the hashes of the sealed entries are signed, so entries are never "
             "sealed anew. Whoever has such a key reads the entries of before in a copy of the log"
         )
+
+
+def _end_another(work: _Work, ns: int) -> None:
+    """A response to another key that was interrupted here: what it left undone is done, and nothing of it is
+    taken for a part of this one, which may have to replace more."""
+    engine = work.call.engine
+    for wave in engine.ledger.waves(ns):
+        begun = [e.event for e in engine.vault.keyring.history("data", ns) if e.event.change == "begun"]
+        mine = f"compromise of {work.key}"
+        if begun and (begun[-1].reason == mine or begun[-1].reason.startswith(f"{mine}: ")):
+            return
+        started = perf_counter()
+        engine.vault.keyring.mark_compromised(ns, wave.low, wave.high, work.note)
+        moved = engine.rotations.waves.work(wave.id, work.note)
+        if moved.state != WaveState.FINALISED:
+            engine.rotations.waves.finalise(wave.id)
+        work.did("ended what a response to another key had begun", ns, moved.moved, started)
 
 
 def _root_exposed(work: _Work, ns: int) -> bool:
@@ -210,6 +234,15 @@ def _root(work: _Work, ns: int) -> None:
     work.add("purpose_roots_renewed", 1)
     work.add("subjects_blinded_anew", done.reblinded)
     work.add("rows_renamed", done.renamed)
+    if done.drawn:
+        work.left.append(
+            f"{done.drawn} pseudonyms of data subjects did not open and were drawn anew: what the audit log "
+            "has of these subjects from before is not found by them any more"
+        )
+
+
+def _is_former(engine: Engine, ns: int, number: int | None) -> bool:
+    return number in engine.vault.keyring.key_ids_of(ns, FORMER)
 
 
 def _live_keys(engine: Engine, ns: int, low: int, high: int) -> int:

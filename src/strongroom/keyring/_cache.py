@@ -14,7 +14,6 @@ from strongroom.errors import (
     KeyMovedError,
     KeyStateError,
     LimitExceededError,
-    NamespaceNotFoundError,
     StorageBusyError,
     UnwrapError,
 )
@@ -224,7 +223,7 @@ class KeyCache:
         """The key in a row; in the row as it is now, when the namespace key was rotated since it was read."""
         try:
             return row, self._unwrap(self.namespaces.key(row.ns, row.namespace_version), row)
-        except (KeyManagementError, NamespaceNotFoundError):
+        except KeyManagementError:
             now = self.row(row.key_id)
             if now.namespace_version == row.namespace_version or now.state == KeyState.DESTROYED:
                 raise

@@ -43,7 +43,8 @@ class KeyEvent(msgspec.Struct, array_like=True, frozen=True):
     """What happened to keys, as it stands in the history.
 
     ``kind``: ``master``, ``namespace`` or ``data``. ``change``: ``begun``, ``rotated``, ``rewrapped``,
-    ``returned``, ``disabled``, ``enabled``, ``compromised``, ``replaced``, ``destroyed``, ``suite``.
+    ``returned``, ``disabled``, ``enabled``, ``compromised``, ``replaced``, ``destroyed``, ``suite``,
+    ``root``, ``head moved`` (the ledger has followed to that purpose root).
     ``keys``: for data keys ranges of key ids, both ends included; for namespace keys versions; for master
     keys their numbers in the keyring, or empty.
     """

@@ -223,7 +223,7 @@ class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
         """The tenant that the namespace was made for; "" for the system namespace.
 
         Raises:
-            NamespaceNotFoundError, UnwrapError, StorageError, ClosedError.
+            KeyStateError, UnwrapError, StorageError, ClosedError.
         """
         self._cache.fresh()
         return self._cache.namespaces.tenant(ns)
@@ -273,7 +273,7 @@ class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
         ``root``: the number that ``blinded`` gave with it; when another root has come since, none is made.
 
         Raises:
-            NotFoundError: there is none and ``create`` is false. NamespaceNotFoundError.
+            NotFoundError: there is none and ``create`` is false. KeyStateError.
             KeyMovedError: there is another root; blind the subject anew.
             KeyStateError: the newest key of the subject is disabled. InvalidInputError: the subject.
             UnwrapError, StorageError, ClosedError, and what the KMS raises.

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from strongroom.crypto import SecretKey, unwrap_key, wrap_key
-from strongroom.errors import NamespaceNotFoundError
 from strongroom.keyring._book import Book
 from strongroom.keyring._cache import KeyCache, now_us
 from strongroom.keyring._epochs import KeyNote
 from strongroom.keyring._rotating import record_event
-from strongroom.keyring._rows import DataRow, KeyState, NamespaceRow, altered
+from strongroom.keyring._rows import DataRow, KeyState, NamespaceRow, altered, unknown_namespace
 
 KEYS_PER_STEP: Final = 2_000
 
@@ -41,7 +40,7 @@ class NamespaceRotating:
         ``compromised``: so the one before is called from now on.
 
         Raises:
-            NamespaceNotFoundError, UnwrapError, StorageError, ClosedError, and what the KMS raises:
+            KeyStateError, UnwrapError, StorageError, ClosedError, and what the KMS raises:
             nothing was changed then.
         """
         self._cache.fresh()
@@ -49,7 +48,7 @@ class NamespaceRotating:
         while True:
             old = book.namespace_row(ns, None)
             if old is None:
-                raise NamespaceNotFoundError
+                raise unknown_namespace()
             fresh = spaces.prepare(
                 ns, spaces.tenant(ns), now_us(), version=old.version + 1, names=spaces.names(ns)
             )
@@ -126,7 +125,7 @@ class NamespaceRotating:
         book = self._book
         newest = book.namespace_row(ns, None)
         if newest is None:
-            raise NamespaceNotFoundError
+            raise unknown_namespace()
         with book.write() as change:
             in_use = self._book.versions_in_use(ns)
             rows = [row for row in self._older(ns, newest.version) if row.version not in in_use]

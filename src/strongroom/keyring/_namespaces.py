@@ -16,7 +16,6 @@ from strongroom.errors import (
     KeyManagementError,
     KeyMemoryError,
     KmsUnavailableError,
-    NamespaceNotFoundError,
     StorageBusyError,
     StrongroomError,
     UnwrapError,
@@ -32,6 +31,7 @@ from strongroom.keyring._rows import (
     altered,
     kms_context,
     time_of,
+    unknown_namespace,
 )
 from strongroom.kms import DEFAULT, KmsDirectory
 
@@ -118,7 +118,7 @@ class NamespaceKeys:
         """(version, key) under which new data keys are wrapped.
 
         Raises:
-            NamespaceNotFoundError, UnwrapError, StorageError, and what the KMS raises.
+            KeyStateError, UnwrapError, StorageError, and what the KMS raises.
         """
         version = self._newest.get(ns)
         if version is None:
@@ -139,7 +139,7 @@ class NamespaceKeys:
         """One version of a namespace key.
 
         Raises:
-            NamespaceNotFoundError, UnwrapError, StorageError, and what the KMS raises.
+            KeyStateError, UnwrapError, StorageError, and what the KMS raises.
         """
         self.admit(ns)
         found = self._keys.get((ns, version))
@@ -190,7 +190,7 @@ class NamespaceKeys:
         """The providers whose master keys wrap the newest key of the namespace, in order.
 
         Raises:
-            NamespaceNotFoundError, UnwrapError, StorageError, KeyringMismatchError.
+            KeyStateError, UnwrapError, StorageError, KeyringMismatchError.
         """
         row = self._row(ns, None)
         return names_of(self._kms, self._book.wraps(ns, row.version), self._book.masters())
@@ -199,7 +199,7 @@ class NamespaceKeys:
         """The tenant of a namespace.
 
         Raises:
-            NamespaceNotFoundError, UnwrapError, StorageError.
+            KeyStateError, UnwrapError, StorageError.
         """
         found = self._tenants.get(ns)
         if found is None:
@@ -396,7 +396,7 @@ class NamespaceKeys:
     def _row(self, ns: int, version: int | None) -> NamespaceRow:
         row = self._book.namespace_row(ns, version) if 0 <= ns < 2**63 else None
         if row is None:
-            raise NamespaceNotFoundError
+            raise unknown_namespace()
         return row
 
 

@@ -16,14 +16,23 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from strongroom.crypto import SecretKey, unwrap_key, wrap_key
-from strongroom.errors import InvalidInputError, KeyMovedError, KeyStateError, NamespaceNotFoundError
+from strongroom.errors import InvalidInputError, KeyMovedError, KeyStateError
 from strongroom.keyring._book import Book
 from strongroom.keyring._cache import OPENING, KeyCache
 from strongroom.keyring._change import Change
 from strongroom.keyring._epochs import KeyNote
 from strongroom.keyring._handles import secret_of
 from strongroom.keyring._rotating import record_event
-from strongroom.keyring._rows import FORMER, OWN, ROOT, DataRow, KeyState, altered, is_reserved
+from strongroom.keyring._rows import (
+    FORMER,
+    OWN,
+    ROOT,
+    DataRow,
+    KeyState,
+    altered,
+    is_reserved,
+    unknown_namespace,
+)
 
 _SUBJECT: Final = "subject"
 
@@ -54,7 +63,7 @@ class PurposeRoots:
         """The key id of a purpose root; of the present one without a number.
 
         Raises:
-            NamespaceNotFoundError, UnwrapError, StorageError, ClosedError.
+            KeyStateError, UnwrapError, StorageError, ClosedError.
         """
         return self._root_row(ns, self.root(ns) if root is None else root).key_id
 
@@ -65,7 +74,7 @@ class PurposeRoots:
         ``root``: the number of a root; the present one without it.
 
         Raises:
-            NamespaceNotFoundError. KeyStateError: the root is disabled or destroyed. InvalidInputError:
+            KeyStateError: the root is not there, disabled or destroyed. InvalidInputError:
             the label is empty. UnwrapError, StorageError, ClosedError, and what the KMS raises.
         """
         return self.purpose_keys(ns, label, root=root)[0]
@@ -99,6 +108,9 @@ class PurposeRoots:
     def _chain(self, ns: int, root: int) -> list[SecretKey]:
         """The keys that blind a subject under a root, the first one first."""
         roots, formers = self._cache.roots_of(ns)
+        if root and root not in roots:  # somebody who has read a head knows of it before this process does
+            self._cache.fresh(at_once=True)
+            roots, formers = self._cache.roots_of(ns)
         if not formers:
             return [self.purpose_key(ns, _SUBJECT, root=root)]
         if root and root not in roots:
@@ -128,7 +140,7 @@ class PurposeRoots:
         where, what = ("subject = ?2 AND epoch = 1", OWN) if root == 0 else ("key_id = ?2", root)
         row = self._book.data_row(f"ns = ?1 AND {where}", (ns, what))
         if row is None or (root and row.subject != ROOT):
-            raise NamespaceNotFoundError
+            raise unknown_namespace()
         return row
 
     # -- another root ---------------------------------------------------------------------------------------
@@ -139,7 +151,7 @@ class PurposeRoots:
         derived from it and lies elsewhere; ``end_roots`` destroys it.
 
         Raises:
-            NamespaceNotFoundError, UnwrapError, StorageError, ClosedError, and what the KMS raises:
+            KeyStateError, UnwrapError, StorageError, ClosedError, and what the KMS raises:
             nothing was changed then.
         """
         self._cache.fresh(at_once=True)

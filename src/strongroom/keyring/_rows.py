@@ -33,7 +33,7 @@ from typing import Final, NamedTuple
 from uuid import UUID
 
 from strongroom.crypto import WRAPPED_BYTES, SecretKey
-from strongroom.errors import UnwrapError
+from strongroom.errors import KeyStateError, UnwrapError
 
 SUBJECT_BYTES: Final = 32
 KEY_ID_MAX: Final = 0xFFFF_FFFF
@@ -102,6 +102,14 @@ class NamespaceKeyRecord:
     version: int
     state: KeyState
     created_at: datetime
+
+
+def unknown_namespace() -> KeyStateError:
+    """The error for a namespace, or a purpose root, that the keyring does not know."""
+    return KeyStateError(
+        "the keyring holds no key of this namespace",
+        hint="the keyring may be older than the data: restore the newest key backup",
+    )
 
 
 def is_reserved(subject: bytes) -> bool:

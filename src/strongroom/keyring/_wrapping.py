@@ -6,13 +6,21 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from strongroom.crypto import SecretKey
-from strongroom.errors import ConflictError, NamespaceNotFoundError, StrongroomError
+from strongroom.errors import ConflictError, StrongroomError
 from strongroom.keyring._book import Book
 from strongroom.keyring._cache import KeyCache, now_us
 from strongroom.keyring._masters import Wrap, names_of, prove, unwrap_first, wrap_all
 from strongroom.keyring._meta import integrity_context
 from strongroom.keyring._namespaces import namespace_context
-from strongroom.keyring._rows import INTEGRITY_NS, KeyState, NamespaceRow, WrapRecord, WrapRow, time_of
+from strongroom.keyring._rows import (
+    INTEGRITY_NS,
+    KeyState,
+    NamespaceRow,
+    WrapRecord,
+    WrapRow,
+    time_of,
+    unknown_namespace,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -68,7 +76,8 @@ class Wrapping:
         """The names of the configured providers that wrap the newest key of a namespace, in their order.
 
         Raises:
-            NamespaceNotFoundError. UnwrapError: nobody in the configuration does. StorageError, ClosedError.
+            KeyStateError: no such namespace. UnwrapError: nobody in the configuration does. StorageError,
+            ClosedError.
         """
         self._cache.fresh()
         return self._cache.namespaces.names(ns)
@@ -126,15 +135,15 @@ class Wrapping:
         handles are not touched, and use goes on meanwhile.
 
         Raises:
-            NamespaceNotFoundError. ConfigurationError: a name is not configured. ConflictError: another
-            process rewraps it all the time. UnwrapError, StorageError, ClosedError, and what the old
+            KeyStateError: no such namespace. ConfigurationError: a name is not configured. ConflictError:
+            another process rewraps it all the time. UnwrapError, StorageError, ClosedError, and what the old
             and new KMS raise. Nothing was changed then.
         """
         self._cache.fresh()
         for _ in range(_ATTEMPTS_MAX):
             rows = self._versions(ns)
             if not rows:
-                raise NamespaceNotFoundError
+                raise unknown_namespace()
             before = {row: self._book.wraps(ns, row.version) for row in rows}
             made = {row: self._anew(row, wraps, names) for row, wraps in before.items()}
             with self._book.write() as change:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 from uuid import UUID
 
-from strongroom.errors import StrongroomError
+from strongroom.errors import KeyManagementError, StrongroomError
 from strongroom.ledger import LedgerReader, element_of
 from strongroom.model import Field, Finding, SealedRecord, Severity, State
 
@@ -78,6 +78,19 @@ class CheckCounts:
     vectors: int = 0
 
 
+def _head_sum(borrowed: CheckAccess, ns: int, head: bytes, seq: int) -> tuple[int | None, Finding | None]:
+    """The sum in the head of a namespace, or why it cannot be had."""
+    where = f"namespace {ns}"
+    try:
+        return borrowed.open_head(ns, head, seq), None
+    except KeyManagementError as e:
+        what = f"its keys cannot be had ({e.code}): {e.message}"
+        return None, Finding(Severity.ERROR, _NO_KEYS, what, where, e.hint)
+    except StrongroomError as e:
+        what = f"the head does not open ({e.code})"
+        return None, Finding(Severity.ERROR, "head_unreadable", what, where, _REPAIR)
+
+
 def check_namespace_rows(
     reader: LedgerReader,
     target: NamespaceUnderCheck,
@@ -89,17 +102,24 @@ def check_namespace_rows(
     """Check one namespace against its head, inside one snapshot of the ledger."""
     ns = target.ns
     seq, head = reader.head(ns)
-    try:
-        total: int | None = borrowed.open_head(ns, head, seq)
-    except StrongroomError as e:
-        total = None
-        yield Finding(
-            Severity.ERROR,
-            "head_unreadable",
-            f"the head does not open ({e.code})",
-            f"namespace {ns}",
-            _REPAIR,
-        )
+    total, trouble = _head_sum(borrowed, ns, head, seq)
+    if trouble is not None:
+        yield trouble
+    if trouble is None or trouble.code != _NO_KEYS:  # else the others are looked at
+        yield from _check_rows(reader, target, borrowed, depth, counts, progress, total)
+
+
+def _check_rows(
+    reader: LedgerReader,
+    target: NamespaceUnderCheck,
+    borrowed: CheckAccess,
+    depth: Depth,
+    counts: CheckCounts,
+    progress: Progress | None,
+    total: int | None,
+) -> Iterator[Finding]:
+    ns = target.ns
+    seq, head = reader.head(ns)
     summed = borrowed.summer(ns, head)
     contents: dict[bytes, int] = {}
     vectors: dict[bytes, tuple[int, int]] = {}
@@ -145,6 +165,7 @@ def check_namespace_rows(
         yield from _vector_findings(target, contents, vectors, borrowed, seq)
 
 
+_NO_KEYS = "namespace_keys_unavailable"
 _REPAIR = "restore a backup; or accept what is there with: strongroom repair --accept-loss"
 
 

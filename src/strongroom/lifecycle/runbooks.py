@@ -18,11 +18,17 @@ from typing import Final
 
 from strongroom import crypto
 from strongroom.config import CONFIG_NAME, Config, keys_directory, load_config, to_toml
-from strongroom.errors import ConflictError, InvalidInputError, StrongroomError
+from strongroom.errors import (
+    ConflictError,
+    InvalidInputError,
+    KeyringMismatchError,
+    KeystoreFormatError,
+    StrongroomError,
+)
 from strongroom.governance import keys_of_records, store_id_of
 from strongroom.identity import certificate_info, renew_server_certificate
 from strongroom.keyring import Keyring, fold_log
-from strongroom.kms import LOCAL, make_directory, make_kms, policy, prove
+from strongroom.kms import LOCAL, LocalKeystore, make_directory, make_kms, policy, prove
 from strongroom.kms.files import (
     create_private_file,
     fsync_directory,
@@ -83,11 +89,22 @@ def lost_key(directory: Path, *, dry_run: bool, source: Path | None = None) -> R
     sections = (config.keys, *config.key_providers.values())
     names += [keys.key_file for keys in sections if keys.provider == LOCAL]
     missing = [name for name in dict.fromkeys(names) if not (place / name).exists()]
+    foreign = {n: why for n in dict.fromkeys(names[1:]) if (why := _not_ours(directory, config, place / n))}
     for name in dict.fromkeys(names):
-        if name not in missing:
+        if name not in missing and name not in foreign:
             book.add(f"{name} is there", "ok")
+    missing += foreign
     for name in missing:
         what = f"{name} is there"
+        if name in foreign:
+            if source is None or not (source / name).is_file():
+                book.add(what, "found", foreign[name], "name a backup of the keys directory with --from")
+                continue
+            aside = _aside(place / name)
+            if dry_run:
+                book.add(f"{name} is set aside", "planned", f"{foreign[name]}; it becomes {aside.name}")
+            elif not book.attempt(f"{name} is set aside", lambda p=(place / name, aside): _set_aside(*p)):  # type: ignore[misc]
+                continue
         if source is None or not (source / name).is_file():
             hint = "name a backup of the keys directory with --from"
             if config.keys.recovery_keys and name != KEYRING:
@@ -101,6 +118,38 @@ def lost_key(directory: Path, *, dry_run: bool, source: Path | None = None) -> R
         _open_everything(book, directory, config)
         _compare_with_records(book, directory, config)
     return book
+
+
+def _not_ours(directory: Path, config: Config, path: Path) -> str:
+    """Why a key file that is there is of no use to this store; empty when it may be."""
+    if not path.exists():
+        return ""
+    try:
+        with closing(LocalKeystore.open(path, store_id=store_id_of(directory, config))):
+            return ""
+    except (KeyringMismatchError, KeystoreFormatError) as e:
+        return e.message
+    except StrongroomError:
+        return ""  # a passphrase, permissions: said by what comes afterwards
+
+
+def _aside(path: Path) -> Path:
+    """A name beside it that is free."""
+    number = 1
+    while (found := path.with_name(f"{path.name}.set-aside-{number}")).exists():
+        number += 1
+    return found
+
+
+def _set_aside(path: Path, aside: Path) -> str:
+    """Raises: StorageError."""
+    try:
+        os.link(path, aside)
+        path.unlink()
+        fsync_directory(path.parent)
+    except OSError as e:
+        raise storage_error(e, path.name) from None
+    return f"it is {aside.name} now"
 
 
 def _restore(source: Path, place: Path, name: str) -> str:

@@ -113,7 +113,7 @@ class Waves:
         row = self._ledger.wave(wave)
         if row.kind == "compromise":
             raise ConflictError("after a compromise there is no way back to the keys before")
-        before = (WaveState.MOVING, WaveState.MOVED)
+        before = (WaveState.PREPARING, WaveState.MOVING, WaveState.MOVED)
         if WaveState(row.state) not in before:
             raise ConflictError(
                 f"a rotation that is {WaveState(row.state).name.lower()} cannot be rolled back"
