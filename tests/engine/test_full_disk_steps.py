@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from tests.support.word_model import WordModel
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig
+from strongroom.engine import Room
 from strongroom.errors import StorageError, StorageFullError
 
 NS = "company_a/support"
@@ -61,3 +62,32 @@ def test_a_store_that_fails_at_its_nth_write_leaves_nothing_and_harms_nothing(
         for memory_id in acknowledged:
             room.get(memory_id, namespace=NS)
         assert room.stats([NS]).memories == len(acknowledged)
+
+
+READS: dict[str, Callable[[Room, uuid.UUID], int]] = {
+    "get": lambda room, made: int(room.get(made, namespace=NS).memory_id == made),
+    "search": lambda room, made: len(room.search("memory", namespaces=[NS])),
+    "list": lambda room, made: len(room.list(namespaces=[NS]).memories),
+    "sql": lambda room, made: room.sql("SELECT content FROM memories").row_count,
+    "stats": lambda room, made: room.stats([NS]).memories,
+}
+
+
+@pytest.mark.parametrize("name", list(READS))
+def test_nothing_is_answered_when_its_audit_entry_does_not_fit_on_the_disk(
+    tmp_path: Path, disk: Countdown, name: str
+) -> None:
+    """Whatever was found and opened is withheld; with room again the same question is answered."""
+    directory = tmp_path / "data"
+    strongroom.init(directory, config=Config(embedding=EmbeddingConfig(dimensions=64)))
+    with strongroom.open(directory, provider=WordModel(64), worker=False) as room:
+        made = room.store("memory", namespace=NS, embedding=np.ones(64, np.float32)).memory_id
+        assert READS[name](room, made) == 1
+        before = room.engine.ledger.audit_count()
+        disk.full, disk.left = True, 0
+        with pytest.raises(StorageFullError):
+            READS[name](room, made)
+        disk.left = -1
+        assert room.engine.ledger.audit_count() == before
+        assert READS[name](room, made) == 1
+        assert room.engine.ledger.audit_count() == before + 1

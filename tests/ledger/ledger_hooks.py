@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from strongroom.ledger import Put, SqliteLedger, element_of
 from strongroom.model import Field, State
@@ -42,6 +42,9 @@ class SumHooks:
             before = int.from_bytes(head[:32], "big")
         after = (before + total(added) - total(removed)) % MOD
         return after.to_bytes(32, "big") + seq_after.to_bytes(8, "big")
+
+    def seal_audits(self, first: int, entries: Sequence[bytes]) -> list[bytes]:
+        return [self.seal_audit(seq, entry) for seq, entry in enumerate(entries, first)]
 
     def seal_audit(self, seq: int, entry: bytes) -> bytes:
         return b"%d:" % seq + entry

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import msgspec
 
 from strongroom import audit
-from strongroom.audit import Checkpoint, Frontier, HeadSinks, KeyChange, Signer
+from strongroom.audit import Checkpoint, Frontier, HeadSink, HeadSinks, KeyChange, Signer
 from strongroom.audit import verify as offline
 from strongroom.engine._vault import SYSTEM_NS, SYSTEM_TENANT
 from strongroom.errors import (
@@ -89,8 +89,8 @@ class AuditLog:
         self._stop = Event()
         self._threads: list[Thread] = []
         self._trouble = ""
-        self._pushed = 0
-        self._distrusted: set[int] = set()
+        self._kept: dict[HeadSink, int] = {}  # the size of the last head that a place took
+        self._distrusted: set[HeadSink] = set()
 
     # -- in the background ----------------------------------------------------------------------------
     def start(self) -> None:
@@ -106,7 +106,7 @@ class AuditLog:
         for thread in self._threads:
             thread.join(timeout=10)
         self._tend()
-        self._push_files()
+        self._push_heads(self._sinks.files)
 
     def _keep(self) -> None:
         interval = max(0.02, self._engine.config.audit.integrate_ms / 1000)
@@ -126,36 +126,26 @@ class AuditLog:
         if failure:
             self._head_failed("compare", failure)
         while not self._stop.wait(interval):
-            checkpoint = self._push_files()
-            if checkpoint is None:
-                continue
-            for sink in self._sinks.remote:
-                self._push(sink, checkpoint)
+            self._push_heads((*self._sinks.files, *self._sinks.remote))
 
-    def _push_files(self) -> Checkpoint | None:
-        """Append the present checkpoint to the files, when it is new; None when there is nothing new."""
-        if not self._sinks:
-            return None
+    def _push_heads(self, sinks: Sequence[HeadSink]) -> None:
+        """Leave the present head with each place that has not taken it, and again with those that failed."""
         try:
-            head = self.head()
-            if head.size == self._pushed:
-                return None
-            checkpoint = self.sign(head)
+            head = self.head() if sinks else NOTHING
+            lacking = [s for s in sinks if s not in self._distrusted and self._kept.get(s, 0) != head.size]
+            checkpoint = self.sign(head) if lacking else None
         except Exception as e:  # noqa: BLE001 - whoever reads the log is told; the next turn tries again
             self._head_failed("sign", cause_of(e))
-            return None
-        for number, sink in enumerate(self._sinks.files):
-            if number not in self._distrusted:
-                self._push(sink, checkpoint)
-        self._pushed = head.size
-        return checkpoint
-
-    def _push(self, sink: audit.HeadSink, checkpoint: Checkpoint) -> None:
-        failure = failure_of(partial(sink.push, checkpoint))  # a foreign client of a webhook or bucket
-        if failure:
-            self._head_failed(sink.name, failure)
-        else:
-            self._engine.metrics.audit_heads.labels(sink.name, "ok").inc()
+            return
+        if checkpoint is None:
+            return
+        for sink in lacking:
+            failure = failure_of(partial(sink.push, checkpoint))  # a foreign client of a webhook or bucket
+            if failure:
+                self._head_failed(sink.name, failure)
+            else:
+                self._kept[sink] = head.size
+                self._engine.metrics.audit_heads.labels(sink.name, "ok").inc()
 
     def _head_failed(self, name: str, cause: str) -> None:
         self._engine.metrics.audit_heads.labels(name, "failed").inc()
@@ -181,7 +171,7 @@ class AuditLog:
                 text = f"it could not be compared ({e.code})"
                 findings.append(Finding(Severity.WARNING, "audit_head_unreadable", text, where))
                 continue
-            self._distrusted.add(number)
+            self._distrusted.add(sink)
             findings.append(
                 Finding(
                     Severity.ERROR,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from strongroom import access
 from strongroom.engine._policies import DIGEST_SHOWN, NOT_IN_USE
 from strongroom.model import Action, Decision
-from strongroom.model.rows import ALL, NONE, WHOLE, Facts, Reach, Rows, every
+from strongroom.model.rows import NONE, WHOLE, Facts, Reach, Rows, every
 from strongroom.policy import ROOT, Asker, PolicySet, Verdict
 
 if TYPE_CHECKING:
@@ -97,20 +97,21 @@ def refused_below(call: Call, decision: Decision, place: str, known: Iterable[st
 def _rows(
     call: Call, decision: Decision, policies: PolicySet, asker: Asker, action: Action, place: str
 ) -> Answer:
+    reach, reason = policies.kept(asker, (action, place), lambda: _reach(policies, asker, action, place))
+    call.decided_by(reach.policies, of_memory=False)
+    out = _answer(decision, reach.seen != NONE, reason, reach.policies)
+    return Answer(out.decision, reach) if out.decision.allowed and not reach.is_whole else out
+
+
+def _reach(policies: PolicySet, asker: Asker, action: Action, place: str) -> tuple[Reach, str]:
+    """How far the policies let the asker go there, and why."""
     seen, ids, reason = _joined(policies, asker, _ROWS_OF[action], place)
-    if seen == NONE:
-        call.decided_by(ids, of_memory=False)
-        return _answer(decision, False, reason, ids)
     opened = seen
-    if action in _OPENING:
+    if action in _OPENING and seen != NONE:
         revealed, more, _ = _joined(policies, asker, ("reveal",), place)
         opened = every((seen, revealed))
         ids = tuple(dict.fromkeys((*ids, *more)))
-    call.decided_by(ids, of_memory=False)
-    out = _answer(decision, True, reason, ids)
-    if seen == ALL and opened == ALL:
-        return out
-    return Answer(out.decision, Reach(seen, opened, ids))
+    return Reach(seen, opened, ids), reason
 
 
 def _joined(

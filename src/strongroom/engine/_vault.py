@@ -133,9 +133,9 @@ class Vault:
             self._audit_key = self._keyring.data_key(SYSTEM_NS, AUDIT_KEY_NAME, create=True)
             return use(self._audit_key)
 
-    def seal_audit(self, seq: int, entry: bytes) -> bytes:
-        context = SealContext(SYSTEM_TENANT, SYSTEM_NS, _NO_ID, _AUDIT_FIELD, seq, PAYLOAD_SCHEMA)
-        return self._with_audit_key(lambda key: key.seal(context, entry))
+    def seal_audits(self, first: int, entries: Sequence[bytes]) -> list[bytes]:
+        rows = [(_NO_ID, _AUDIT_FIELD, seq, entry) for seq, entry in enumerate(entries, first)]
+        return self._with_audit_key(lambda key: self.seal_rows(key, SYSTEM_TENANT, rows))
 
     def seal_audit_row(
         self, tenant: str, memory_id: bytes, field: int, version: int, plaintext: bytes
@@ -251,8 +251,8 @@ class Heads:
         self._cache[ns] = (head, seq, total)
         return total
 
-    def seal_audit(self, seq: int, entry: bytes) -> bytes:
-        return self._vault.seal_audit(seq, entry)
+    def seal_audits(self, first: int, entries: Sequence[bytes]) -> list[bytes]:
+        return self._vault.seal_audits(first, entries)
 
     def summer(self, ns: int, head: bytes) -> HeadSum:
         """Adds up the elements of all rows, to be compared with that head."""

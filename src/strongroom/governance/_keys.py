@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from uuid import UUID
@@ -33,7 +33,7 @@ class _NoWriting:
     ) -> bytes:
         raise InternalError("a ledger that is only read was written")
 
-    def seal_audit(self, seq: int, entry: bytes) -> bytes:
+    def seal_audits(self, first: int, entries: Sequence[bytes]) -> list[bytes]:
         raise InternalError("a ledger that is only read was written")
 
 

@@ -83,7 +83,8 @@ class Transaction:
         self.hooks = hooks
         self.is_trusting = is_trusting
         self._spaces: dict[int, Space] = {}
-        self._last_audit: int | None = None
+        self._last_audit: int | None = None  # before this transaction
+        self._entries: list[bytes] = []  # of the audit log, in order; they are sealed and go in together
         self._system_seq: int | None = None  # as it was before this transaction
         self._closings: dict[int, int] = {}  # whether any key of a namespace was closed
         self._later: dict[str, list[Values]] = {}  # rows that only add, of several batches
@@ -128,6 +129,9 @@ class Transaction:
             HalfWrittenError: writing failed halfway; the whole transaction has to be rolled back.
             apsw.Error: the storage failed.
         """
+        if batch.is_audit_alone:
+            self._entries += batch.audit
+            return []
         self._require_roots(batch.roots)
         plan = Plan(self)
         for ns in batch.new_namespaces:
@@ -145,14 +149,12 @@ class Transaction:
             raise OutdatedError
         if not all(self.connection.execute(_STANDS, (seq,)).get for seq in batch.settings):
             raise OutdatedError
-        last_audit = plan.audit(batch.audit) if batch.audit else None
         for node in batch.audit_nodes:
             plan.emit(AUDIT_NODE, node)
         self._execute(plan.operations)
         for ns, scratch in plan.spaces.items():
             self._merge(ns, scratch)
-        if last_audit is not None:
-            self._last_audit = last_audit
+        self._entries += batch.audit
         return seqs
 
     def run(
@@ -309,10 +311,21 @@ class Transaction:
         space.added += scratch.added
 
     def finish(self) -> None:
-        """Write what waits, and advance the head of every namespace that changed, once each."""
+        """Write what waits, the head of every namespace that changed, once each, and the audit entries.
+
+        Raises:
+            HalfWrittenError: the transaction has to be rolled back. apsw.Error: the storage failed.
+        """
         self.catch_up()
         for space in self._spaces.values():
             self._advance(space)
+        if self._entries:
+            first = self.last_audit() + 1
+            try:
+                sealed = self.hooks.seal_audits(first, self._entries)
+            except Exception as e:  # noqa: BLE001 (a hook's: the one whose entry it is gets it as it is)
+                raise HalfWrittenError(e) from None
+            self._write([(AUDIT, list(enumerate(sealed, first)))])
 
     def _advance(self, space: Space) -> None:
         if space.seq == space.seq_before and not space.is_changed:

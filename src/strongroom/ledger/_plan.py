@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from strongroom.errors import (
@@ -225,10 +224,3 @@ class Plan:
         memory = self.row(item.ns, item.memory_id, _MEMORY)
         if memory and memory.state == _LIVE and memory.content_version == item.content_version:
             self.emit(ENQUEUE, item)
-
-    def audit(self, entries: Sequence[bytes]) -> int:
-        seq = self._transaction.last_audit()
-        for entry in entries:
-            seq += 1
-            self.emit(AUDIT, (seq, self._transaction.hooks.seal_audit(seq, entry)))
-        return seq

@@ -12,7 +12,7 @@ from itertools import chain
 
 import apsw
 
-_COUNTS = (250, 32, 8)  # rows of ten values: at most 16 KiB of text, which is what is kept prepared
+_COUNTS = (250, 32, 8, 2)  # rows of ten values: at most 16 KiB of text, which is what is kept prepared
 
 
 @lru_cache(maxsize=8)

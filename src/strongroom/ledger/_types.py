@@ -95,6 +95,12 @@ class WriteBatch:
     relies_on: int | None = None
     settings: set[int] = field(default_factory=set)
 
+    @property
+    def is_audit_alone(self) -> bool:
+        """Whether it is entries of the audit log and nothing else."""
+        others = self.puts or self.enqueue or self.dequeue or self.new_namespaces or self.audit_nodes
+        return not (others or self.roots or self.settings) and self.relies_on is None
+
 
 class OutdatedError(Exception):
     """What a batch was prepared from has changed since: prepare it anew. Nothing was written.
@@ -141,8 +147,8 @@ class LedgerHooks(Protocol):
         """The new sealed head. ``head`` is None for a namespace that is made in this transaction."""
         ...
 
-    def seal_audit(self, seq: int, entry: bytes) -> bytes:
-        """The sealed form of audit entry number ``seq``."""
+    def seal_audits(self, first: int, entries: Sequence[bytes]) -> list[bytes]:
+        """The sealed forms of audit entries, of which the first has the number ``first``."""
         ...
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -133,6 +133,7 @@ class PolicySet:
             else DAY_US if "resource.age_days" in self._asks else 0
         )  # fmt: skip
         self._rows = _Cache()
+        self._joined = _Cache()
         self._verdicts = _Cache()
         self._surroundings = _Cache(_SURROUNDINGS_MAX)
 
@@ -146,6 +147,15 @@ class PolicySet:
         key = (asker.key, self._circumstances(asker), action, namespace)
         known: RowSet | None = self._rows.get(key)
         return known if known is not None else self._rows.put(key, self._work_out(asker, action, namespace))
+
+    def kept(self, asker: Asker, question: Hashable, make: Callable[[], _T]) -> _T:
+        """What ``make`` gives, kept for askers in circumstances that no policy can tell from these.
+
+        ``make`` works it out from what the set says to this asker about ``question``, and from nothing else.
+        """
+        key = (asker.key, self._circumstances(asker), question)
+        known: _T | None = self._joined.get(key)
+        return known if known is not None else self._joined.put(key, make())
 
     def _work_out(self, asker: Asker, action: str, namespace: str) -> RowSet:
         env = Env(asker, action, namespace, lineage(namespace))
