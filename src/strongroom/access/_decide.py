@@ -82,6 +82,8 @@ def decide(principal: Principal, action: Action, namespace: str | None) -> Decis
 
 def _faces(principal: Principal) -> list[Principal]:
     """The caller as it is by itself, and as each of its elevations makes it; they do not add up."""
+    if not principal.elevations:
+        return [principal]
     lent = [replace(principal, scope=e.scope, grants=e.grants, elevations=()) for e in principal.elevations]
     return [replace(principal, elevations=()), *lent]
 

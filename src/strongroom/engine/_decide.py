@@ -7,7 +7,7 @@ about one resource, or which rows of a namespace are within reach.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from strongroom import access
@@ -65,7 +65,7 @@ def decide_by_policy(
         return Answer(decision)
     in_force = policies.current()
     if in_force is None:
-        return Answer(replace(decision, reason=f"{decision.reason}; {NOT_IN_USE}"))
+        return _answer(decision, True, NOT_IN_USE, decision.policies)
     call.details["policy_set"] = in_force.digest[:DIGEST_SHOWN]
     if in_force.policies is None:
         return Answer(Decision(False, f"the policy set denies everything: {in_force.problem}"))
@@ -132,6 +132,4 @@ def _joined(
 
 
 def _answer(decision: Decision, allowed: bool, reason: str, policies: tuple[str, ...]) -> Answer:
-    return Answer(
-        replace(decision, allowed=allowed, reason=f"{decision.reason}; {reason}", policies=policies)
-    )
+    return Answer(Decision(allowed, f"{decision.reason}; {reason}", policies, decision.supervising))
