@@ -281,3 +281,24 @@ def test_an_error_while_listing_does_not_lose_what_was_printed(
     answer = run("list", "-n", NS, "--all", "--limit", "1", status=8)
     assert "memory" in answer.out
     assert "(decryption_failed)" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code"), [(">/dev/full", "storage_full"), (">&-", "storage"), (">&- <&-", "storage")]
+)
+def test_an_output_that_takes_nothing_is_a_typed_error(
+    data: Path, run: Run, redirected: str, code: str
+) -> None:
+    """A full disk or a closed descriptor behind stdout: an error line, and no traceback."""
+    run("store", "-n", NS, "a text")
+    line = f'"$0" -m strongroom.cli --data "$1" --json list -n "*" {redirected}'
+    done = subprocess.run(
+        ["bash", "-c", line, sys.executable, str(data)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert json.loads(done.stderr)["error"]["code"] == code
+    assert done.returncode == EXIT_STATUS[code]

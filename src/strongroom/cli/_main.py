@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -34,10 +35,18 @@ from strongroom.cli import (
 from strongroom.cli._app import App
 from strongroom.cli._errors import BROKEN_PIPE, INTERRUPTED, UNEXPECTED_HINT, exit_status, show_error
 from strongroom.cli._params import Group
-from strongroom.errors import ConfigurationError, InternalError, InvalidInputError, StrongroomError
+from strongroom.errors import (
+    ConfigurationError,
+    InternalError,
+    InvalidInputError,
+    StorageError,
+    StorageFullError,
+    StrongroomError,
+)
 from strongroom.pages import harden_process
 
 _PROGRAM = "strongroom"
+_OUTPUT_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
 class Root(Group):
@@ -73,6 +82,12 @@ class Root(Group):
             return BROKEN_PIPE
         except StrongroomError as e:
             return _fail(e, app)
+        except OSError as e:
+            if e.errno not in _OUTPUT_FAILED:
+                return _fail(self._unexpected(e, app), app)
+            _forget_stdout()
+            kind = StorageFullError if e.errno in (errno.ENOSPC, errno.EDQUOT) else StorageError
+            return _fail(kind("the output cannot be written", hint="what the command did stays done"), app)
         except NoArgsIsHelpError as e:  # a group without its command: its help is the answer
             sys.stderr.write(e.format_message() + "\n")
             return exit_status(InvalidInputError())
@@ -81,11 +96,15 @@ class Root(Group):
         except click.ClickException as e:
             return _fail(ConfigurationError(e.format_message()), app)
         except Exception as e:  # noqa: BLE001 - no traceback to a user: by type, the text may be content; --debug shows it
-            if app.debug:
-                import traceback
+            return _fail(self._unexpected(e, app), app)
 
-                traceback.print_exc()
-            return _fail(InternalError(f"unexpected {type(e).__name__}", hint=UNEXPECTED_HINT), app)
+    @staticmethod
+    def _unexpected(error: Exception, app: App) -> InternalError:
+        if app.debug:
+            import traceback
+
+            traceback.print_exception(error)
+        return InternalError(f"unexpected {type(error).__name__}", hint=UNEXPECTED_HINT)
 
 
 def _fail(error: StrongroomError, app: App) -> int:
@@ -194,7 +213,22 @@ for _module in (
         cli.add_command(_command)
 
 
+def _open_standard_streams() -> None:
+    """Leave none of the first three descriptors free: the next file that is opened would get it, and with it
+    what is meant for the terminal. One that was closed for writing refuses what is written."""
+    for descriptor, flags in ((0, os.O_RDONLY), (1, os.O_RDONLY), (2, os.O_WRONLY)):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, flags)  # takes the lowest free one, which is this
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole process
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole process
+
+
 def main() -> None:
     """The entry point of the installed command. Nothing that it starts can be dumped (docs/memory.md)."""
+    _open_standard_streams()
     harden_process()
     cli.main()
