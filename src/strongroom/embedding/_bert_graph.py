@@ -181,7 +181,7 @@ def _layer(b: _Builder, x: str, number: int) -> str:
 
 
 def _add_and_norm(b: _Builder, y: str, residual: str, name: str) -> str:
-    # Three nodes: the fused SkipLayerNormalization of ONNX Runtime takes four times as long on a processor.
+    # Three nodes: on a processor the fused SkipLayerNormalization of ONNX Runtime takes longer.
     y = b.node("Add", [y, b.bias(f"{name}.dense")], f"{name}.biased")
     y = b.node("Add", [y, residual], f"{name}.skipped")
     inputs = [y, *b.layer_norm_inputs(f"{name}.LayerNorm")]

@@ -36,9 +36,7 @@ _log = logging.getLogger("strongroom.embedding")
 MODEL_NAME = "all-MiniLM-L6-v2"
 GRAPH_REVISION = 1  # raised with every change of _bert_graph that moves vectors further than rounding does
 FINGERPRINT = f"{MODEL_NAME}-{WEIGHTS_SHA256[:16]}-row8-{GRAPH_REVISION}".lower()
-_GRAPH_LAYOUT = (
-    2  # raised with every change of _bert_graph: graphs of another layout are not taken from the cache
-)
+_GRAPH_LAYOUT = 2  # raised with every change of _bert_graph: another entry of the cache
 CACHE_ENTRY = f"{FINGERPRINT}.{_GRAPH_LAYOUT}"
 _NOT_FUSED = ["SkipLayerNormFusion"]  # would bring back the slow operator that the graph does without
 
