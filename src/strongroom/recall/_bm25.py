@@ -20,6 +20,8 @@ PRUNE_ROWS = 2_048  # a term of fewer postings is taken without asking whether t
 FEW_ROWS = 4_096  # allowed sets up to this size are scored row by row
 
 Postings = tuple[NDArray[np.uint32], NDArray[np.uint8]]
+Places = NDArray[np.intp]
+"""Rids as numpy takes them to look something up: with any other type it converts them each time."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,10 +61,10 @@ class Question:
     def is_empty(self) -> bool:
         return not self._terms
 
-    def _added(self, term: Term, rids: NDArray[np.uint32], counts: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """What ``term`` adds to the score of each of ``rids``, which hold it ``counts`` times."""
+    def _added(self, term: Term, at: Places, counts: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What ``term`` adds to the score of each row of ``at``, which hold it ``counts`` times."""
         count = counts.astype(np.float32)
-        norm = self._lengths[rids] * self._norm_length
+        norm = self._lengths.take(at) * self._norm_length
         norm += self._norm_fixed
         norm += count
         count *= np.float32(term.weight)
@@ -81,13 +83,14 @@ class Question:
         at = np.searchsorted(term.rids, rids)
         at[at == len(term.rids)] = 0
         held = np.flatnonzero(term.rids[at] == rids)
-        into[held] += self._added(term, rids[held], term.counts[at[held]])
+        into[held] += self._added(term, rids[held].astype(np.intp), term.counts[at[held]])
 
     def every(self) -> NDArray[np.float32]:
         """The score of every row, shape (rows,), 0 where no term occurs."""
         scores = np.zeros(len(self._lengths), dtype=np.float32)
         for term in self._terms:
-            scores[term.rids] += self._added(term, term.rids, term.counts)
+            at = term.rids.astype(np.intp)
+            scores[at] += self._added(term, at, term.counts)
         return scores
 
     def best(
@@ -109,7 +112,7 @@ class Question:
             mask = np.zeros(len(self._lengths), dtype=np.bool_)
             mask[rids] = True
         scratch = self._scratch()
-        touched: list[NDArray[np.uint32]] = []
+        touched: list[Places] = []
         try:
             return self._max_score(k, mask, scratch, touched)
         finally:
@@ -122,7 +125,7 @@ class Question:
         k: int,
         allowed: NDArray[np.bool_] | None,
         sums: NDArray[np.float32],
-        touched: list[NDArray[np.uint32]],
+        touched: list[Places],
     ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """``touched`` takes the rows whose entry in ``sums`` is no longer 0."""
         to_come = float(sum(term.bound for term in self._terms))
@@ -130,7 +133,7 @@ class Question:
         left: Sequence[Term] = ()
         for i, term in enumerate(self._terms):
             if len(term.rids) > PRUNE_ROWS and sum(map(len, touched)) >= k:
-                so_far = np.concatenate([sums[rows] for rows in touched])
+                so_far = np.concatenate([sums.take(rows) for rows in touched])
                 least = float(np.partition(so_far, len(so_far) - k)[len(so_far) - k])
                 if least > to_come * (1 + SLACK):
                     left = self._terms[i:]
@@ -139,24 +142,26 @@ class Question:
             if allowed is not None:
                 keep = allowed[rids] if len(rids) and int(rids[-1]) < len(allowed) else _inside(allowed, rids)
                 rids, counts = rids[keep], counts[keep]
-            before = sums[rids]
-            touched.append(rids[before == 0])
-            before += self._added(term, rids, counts)
-            sums[rids] = before
+            at = rids.astype(np.intp)
+            before = sums.take(at)
+            touched.append(at[before == 0])
+            before += self._added(term, at, counts)
+            sums[at] = before
             to_come -= term.bound
         for term in left:
-            before = sums[term.rids]
+            at = term.rids.astype(np.intp)
+            before = sums.take(at)
             # Rows that are not in play have 0, which is too little.
             may = np.flatnonzero(before + np.float32(to_come) >= np.float32(least * (1 - SLACK)))
-            rids = term.rids[may]
-            sums[rids] = before[may] + self._added(term, rids, term.counts[may])
+            at = at[may]
+            sums[at] = before[may] + self._added(term, at, term.counts[may])
             to_come -= term.bound
-        rows = np.concatenate(touched) if touched else np.empty(0, np.uint32)
-        scores = sums[rows]
+        rows = np.concatenate(touched) if touched else np.empty(0, np.intp)
+        scores = sums.take(rows)
         if left:
             may = np.flatnonzero(scores >= np.float32(least * (1 - SLACK)))
             rows, scores = rows[may], scores[may]
-        return _best_of(rows.astype(np.int64), scores, k)
+        return _best_of(rows, scores, k)
 
 
 def _inside(allowed: NDArray[np.bool_], rids: NDArray[np.uint32]) -> NDArray[np.bool_]:
