@@ -23,6 +23,7 @@ from strongroom.recall._columns import to_us
 from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
 from strongroom.recall._items import ListItem
 from strongroom.recall._masks import Masks, passing
+from strongroom.recall._newest import page_of
 from strongroom.recall._roster import Pending, Roster
 from strongroom.recall._settings import MemoryTable, RecallSettings
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
@@ -463,18 +464,9 @@ class NamespaceIndex:
         now_us: int,
         reach: Reach = WHOLE,
     ) -> list[ListItem]:
-        """``list_newest`` without order, and with all rows that share the last one's microsecond."""
-        rids = self.chosen(filter, now_us, reach)
-        created = self._created[rids]
-        if before is not None:
-            at, memory_id = before
-            keep = created < at
-            for i in np.flatnonzero(created == at).tolist():
-                keep[i] = self.id_at(int(rids[i])) > memory_id
-            rids, created = rids[keep], created[keep]
-        if len(rids) > limit:
-            keep = created >= np.partition(created, len(created) - limit)[len(created) - limit]
-            rids, created = rids[keep], created[keep]
+        """``list_newest`` without order."""
+        chosen = self.chosen(filter, now_us, reach)
+        rids, created = page_of(chosen, self._created[chosen], self._roster.table.ids, limit, before)
         labels = self.labels(rids, reach)
         return [
             ListItem(self, self.id_at(rid), self.seq_at(rid), at, labels.get(rid))
