@@ -63,7 +63,7 @@ SELECT content::STRUCT(a INT) FROM memories
 --! 22023
 SELECT from_json(content, '["INTEGER"]') FROM memories
 
---! 42601
+--! 0A000
 SELECT from_json(metadata, content) FROM memories
 
 --! 22023

@@ -69,7 +69,7 @@ SELECT * FROM \U0001f600
 --! rows escaped
 SELECT count(*) FROM memories WHERE namespace = '\uff5a\uff5a/vault'
 
---! rows escaped
+--! 42883 escaped
 SELECT count(*) FROM memories WHERE nfc_normalize(namespace) LIKE 'z%'
 
 --! rows escaped
