@@ -115,6 +115,19 @@ def test_the_next_chunk_is_prepared_while_one_is_committed(
     assert not [t for t in threading.enumerate() if t.name.startswith("strongroom-load")]
 
 
+def test_a_load_needs_no_second_thread(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no thread can be started, as at the end of the process, each chunk is committed by the caller."""
+
+    def refused(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    given = items(3 * CHUNK)
+    assert len(room.store_many(given)) == 3 * CHUNK
+    monkeypatch.undo()
+    assert stored(room) == [i["content"] for i in given]
+
+
 def test_a_bad_item_keeps_what_came_before_its_chunk(room: Room) -> None:
     """The error names the position, the chunks before it are kept, also the one that was being committed."""
     given = items(3 * CHUNK)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import apsw
 import pytest
-from tests.ledger.ledger_hooks import SumHooks, assert_whole, memory
+from tests.ledger.ledger_hooks import SumHooks, assert_whole, memory, tombstone, vector
 from tests.support.interrupts import interrupted_at
 
 from strongroom.config import LedgerConfig
@@ -24,9 +24,10 @@ from strongroom.errors import (
     NamespaceNotFoundError,
     TamperedError,
 )
-from strongroom.ledger import SqliteLedger, WriteBatch, _group
+from strongroom.ledger import QueueItem, SqliteLedger, WriteBatch, _group
 from strongroom.ledger._group import GroupCommit, Take
 from strongroom.ledger._heads import ResetHead
+from strongroom.model import Field
 
 
 class GateHooks(SumHooks):
@@ -167,6 +168,29 @@ def test_a_failing_batch_fails_alone(gated: SqliteLedger, hooks: GateHooks) -> N
     ]
     assert gated.get(2, b"u" * 16) is None
     assert gated.head(13)[0] == 0
+    assert_whole(gated)
+
+
+def test_a_batch_sees_what_others_of_its_group_have_added(gated: SqliteLedger, hooks: GateHooks) -> None:
+    """Rows that only wait to be written are found by those who replace, delete or build on them."""
+    one, two = (1).to_bytes(16, "big"), (2).to_bytes(16, "big")
+    item = QueueItem(1, two, 1)
+    batches = [
+        put(1),
+        WriteBatch(puts=[memory(1, two, expect=0)], enqueue=[item]),
+        WriteBatch(puts=[memory(1, one, version=2, expect=1)]),
+        WriteBatch(puts=[vector(1, two, requires_queue_item=True)], dequeue=[item]),
+        put(3),
+        WriteBatch(puts=[tombstone(1, one, version=3)]),
+        put(4),
+    ]
+    futures = together(gated, hooks, batches)
+    assert [f.result() for f in futures] == [[n] for n in range(2, 9)]
+    assert hooks.heads == [(1, 1, 8)], "all of them in one transaction"
+    rows = {(r.memory_id, r.field): (r.seq, r.version) for r in gated.changes(1, 1, 99)}
+    assert rows[one, int(Field.MEMORY)] == (7, 3)
+    assert rows[two, int(Field.VECTOR)] == (5, 1)
+    assert gated.queue_stats().pending == 0
     assert_whole(gated)
 
 

@@ -82,11 +82,7 @@ def seal_many(
     Raises:
         As ``seal``.
     """
-    salts = os.urandom(SALT_BYTES * len(items))
-    return [
-        _sealed(key, key_id, bound, plaintext, suite, salts[at : at + SALT_BYTES])
-        for at, (bound, plaintext) in zip(range(0, len(salts), SALT_BYTES), items, strict=True)
-    ]
+    return _seal_each(key, key_id, items, suite, os.urandom(SALT_BYTES * len(items)))
 
 
 def seal_with(
@@ -98,14 +94,29 @@ def seal_with(
 
 def _sealed(key: SecretKey, key_id: int, bound: bytes, plaintext: bytes, suite: int, salt: bytes) -> bytes:
     """``seal_with`` for a context that was encoded before."""
+    return _seal_each(key, key_id, ((bound, plaintext),), suite, salt)[0]
+
+
+def _seal_each(
+    key: SecretKey, key_id: int, items: Sequence[tuple[bytes, bytes]], suite: int, salts: bytes
+) -> list[bytes]:
+    """Each ``(encoded context, plaintext)`` sealed; ``salts`` are theirs, one behind the other."""
     spec = SUITES.get(suite) or suite_by_number(suite)
-    if not 0 <= key_id <= _KEY_ID_MAX or len(salt) != SALT_BYTES:
+    if not 0 <= key_id <= _KEY_ID_MAX or len(salts) != SALT_BYTES * len(items):
         raise InvalidInputError("a key_id must be an unsigned 32-bit number, a salt 24 bytes")
-    if len(plaintext) > WHOLE_BYTES_MAX:
-        return _seal_chunked(key, key_id, bound, plaintext, suite=suite, salt=salt)
-    okm = prf_of(key).digest(_WHOLE_INFO[suite] + salt + bound + b"\x01")  # HKDF-Expand, first block
-    header = _HEAD.pack(FORMAT_WHOLE, suite, key_id) + salt + okm[KEY_BYTES:]
-    return header + seal_once(spec, okm[:KEY_BYTES], plaintext, header + bound)
+    prf, info, head = prf_of(key), _WHOLE_INFO[suite], _HEAD.pack(FORMAT_WHOLE, suite, key_id)
+    out: list[bytes] = []
+    at = 0
+    for bound, plaintext in items:
+        salt = salts[at : at + SALT_BYTES]
+        at += SALT_BYTES
+        if len(plaintext) > WHOLE_BYTES_MAX:
+            out.append(_seal_chunked(key, key_id, bound, plaintext, suite=suite, salt=salt))
+            continue
+        okm = prf.digest(info + salt + bound + b"\x01")  # HKDF-Expand, first block
+        header = head + salt + okm[KEY_BYTES:]
+        out.append(header + seal_once(spec, okm[:KEY_BYTES], plaintext, header + bound))
+    return out
 
 
 def open_sealed(key: SecretKey, context: SealContext, sealed: bytes) -> bytes:

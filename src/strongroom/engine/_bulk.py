@@ -92,17 +92,27 @@ class _Loader:
         except KeyMovedError:  # again when the chunk before is done
             chunk.sealed = None
         self.settle()
-        if more:
-            try:
-                batch, sealed = self._batch(chunk)
-            except (KeyMovedError, OutdatedError):
-                chunk.sealed = None
-            else:
-                if self._pool is None:
-                    self._pool = ThreadPoolExecutor(1, thread_name_prefix="strongroom-load")
-                self._flying = chunk, self._pool.submit(commit_made, self._call, batch, sealed).result
-                return
+        if more and self._launch(chunk):
+            return
         self._finish(chunk, partial(self._commit, chunk))
+
+    def _launch(self, chunk: _Chunk) -> bool:
+        """Commit a chunk on the other thread; False: it has to be sealed again, or there is no thread."""
+        try:
+            batch, sealed = self._batch(chunk)
+        except (KeyMovedError, OutdatedError):
+            chunk.sealed = None
+            return False
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="strongroom-load")
+        try:
+            result = self._pool.submit(commit_made, self._call, batch, sealed).result
+        except RuntimeError:  # no thread can be started (any more)
+            pool, self._pool = self._pool, None
+            pool.shutdown(wait=False, cancel_futures=True)
+            return False
+        self._flying = chunk, result
+        return True
 
     def settle(self) -> None:
         """Wait for the chunk that is being committed, if any.

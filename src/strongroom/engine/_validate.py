@@ -135,8 +135,8 @@ def check_vector(value: object, dimensions: int | None) -> NDArray[np.float32]:
         wide = given.astype(np.float64)  # in which no square of a float32 overflows
         square = float(wide.dot(wide))
         if _UNIT_MIN < square < _UNIT_MAX:
-            unit: NDArray[np.float32] = np.divide(given, np.float32(math.sqrt(square)), dtype=np.float32)
-            return unit
+            single: NDArray[np.float32] = given
+            return single / np.float32(math.sqrt(square))
     return _unit_by_scale(given)
 
 

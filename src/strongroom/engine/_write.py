@@ -158,28 +158,32 @@ def seal_new(engine: Engine, prepared: list[Prepared], keys: list[DataKey]) -> S
 
     What goes under one key is sealed together.
     """
-    sealed: list[list[bytes]] = [[] for _ in prepared]
-    by_key: dict[int, tuple[DataKey, str, list[tuple[bytes, int, int, bytes]], list[list[bytes]]]] = {}
+    sealed: list[list[bytes]] = [[]] * len(prepared)
+    by_key: dict[int, tuple[DataKey, str, list[int], list[tuple[bytes, int, int, bytes]]]] = {}
     size = 0
     scrap: list[bytes] = []  # encoded memories of namespaces sealed in memory, to be overwritten
-    for p, key, out in zip(prepared, keys, sealed, strict=True):
+    memory_field, vector_field = int(Field.MEMORY), int(Field.VECTOR)
+    for place, (p, key) in enumerate(zip(prepared, keys, strict=True)):
         group = by_key.get(key.key_id)
         if group is None:
             group = by_key[key.key_id] = (key, p.entry.tenant, [], [])
-        _, _, rows, places = group
+        _, _, places, rows = group
+        places.append(place)
         raw = encode(p.payload)
         size += len(raw)
         if p.entry.sealed:
             scrap.append(raw)
-        rows.append((p.memory_id, Field.MEMORY, p.version, raw))
-        places.append(out)
+        rows.append((p.memory_id, memory_field, p.version, raw))
         if p.vector is not None:
             raw = encode_vector(p.vector, p.content_version, p.entry.model_no)
-            rows.append((p.memory_id, Field.VECTOR, p.content_version, raw))
-            places.append(out)
-    for key, tenant, rows, places in by_key.values():
-        for out, row in zip(places, engine.vault.seal_rows(key, tenant, rows), strict=True):
-            out.append(row)
+            rows.append((p.memory_id, vector_field, p.content_version, raw))
+    for key, tenant, places, rows in by_key.values():
+        made = engine.vault.seal_rows(key, tenant, rows)
+        at = 0
+        for place in places:
+            count = 1 if prepared[place].vector is None else 2
+            sealed[place] = made[at : at + count]
+            at += count
         rows.clear()
     raw = b""
     while scrap:
