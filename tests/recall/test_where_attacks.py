@@ -303,6 +303,7 @@ def test_harmless(tables: tuple[ColumnarTable, ColumnarTable], text: str, count:
         ("%" + "a" * 1_000 + "b", "content LIKE content"),
         ("%" + "a" * 1_000 + "b", "kind NOT ILIKE lower(content)"),
         ("%" + "a" * 1_000 + "b", "content LIKE content ESCAPE '$'"),
+        ("a", "content LIKE '%" + "a" * 1_000 + "_b'"),
     ],
     ids=lambda t: t[:24],
 )

@@ -422,7 +422,7 @@ def write(node: Node, substitutes: Mapping[Column | Clock, str] | None = None) -
 _PATTERNS: Final = frozenset(
     {"~~", "!~~", "~~*", "!~~*", "~~~"} | {n for n in FUNCTIONS if "like_escape" in n}
 )
-PATTERN_CHARACTERS_MAX: Final = 1_000  # of a pattern that is no constant
+PATTERN_CHARACTERS_MAX: Final = 1_000  # of LIKE, ILIKE and GLOB
 JSON_CHARACTERS_MAX: Final = 65_536  # of what json_contains compares
 
 
@@ -432,11 +432,14 @@ def _bounded(name: str, place: int, node: Node, text: str) -> str:
     LIKE takes time by the product of both lengths, and json_contains goes as deep into the stack as a
     document is nested, which ends the process. Metadata is never nested deeply.
     """
+    is_pattern = name in _PATTERNS and place == 1
     if isinstance(node, Constant) or node == Column("metadata"):
+        if is_pattern and isinstance(node, Constant) and len(node.text) > PATTERN_CHARACTERS_MAX:
+            raise _refuse("a pattern is too long", f"at most {PATTERN_CHARACTERS_MAX} characters")
         return text
     if name == "json_contains":
         limit = JSON_CHARACTERS_MAX
-    elif name in _PATTERNS and place == 1:
+    elif is_pattern:
         limit = PATTERN_CHARACTERS_MAX
     else:
         return text
