@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 from strongroom.config import EmbeddingConfig
 from strongroom.embedding import LocalMiniLM, make_provider
 from strongroom.embedding._bert_graph import build_graph, parse_weights
-from strongroom.embedding._local import FINGERPRINT, _run, encode, group_by_length
+from strongroom.embedding._local import FINGERPRINT, _run, encode, group_by_length, group_for_threads
 from strongroom.embedding._weights import WEIGHTS_SHA256, find_model_files
 from strongroom.errors import (
     ClosedError,
@@ -180,6 +180,20 @@ def test_groups_hold_every_position_once_and_pad_little() -> None:
     assert all(len(g) <= 32 and (len(g) == 1 or len(g) * max(lengths[i] for i in g) <= 1024) for g in groups)
     padded = sum(len(g) * max(lengths[i] for i in g) for g in groups)
     assert padded < 1.1 * sum(lengths)
+
+
+def test_a_batch_of_the_worker_is_enough_for_many_cores() -> None:
+    """32 texts of 64 tokens were two runs; now each of 16 threads gets one, and none more than its share."""
+    groups = group_for_threads([64] * 32, 16)
+    assert [len(g) for g in groups] == [2] * 16
+    assert sorted(i for g in groups for i in g) == list(range(32))
+    mixed = [random.Random(n).randint(3, 60) for n in range(32)]
+    padded = [len(g) * max(mixed[i] for i in g) for g in group_for_threads(mixed, 2)]
+    assert len(padded) == 2
+    assert max(padded) < 0.6 * len(mixed) * max(mixed)
+    assert len(group_for_threads([5] * 8, 16)) == 1, "too little to share"
+    for threads in (1, 2, 16):
+        assert group_for_threads([256] * 100, threads) == group_by_length([256] * 100)
 
 
 def test_one_changed_byte_in_the_weights_is_refused_with_a_hint(tmp_path: Path) -> None:

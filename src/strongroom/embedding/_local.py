@@ -42,6 +42,7 @@ _NOT_FUSED = ["SkipLayerNormFusion"]  # would bring back the slow operator that 
 
 _RUN_TEXTS_MAX = 32
 _RUN_TOKENS_MAX = 1024  # padded tokens in one run of the graph: stays in the cache of a core
+_SHARE_TOKENS_MIN = 64  # a run of less is not worth a thread
 _CLIP_CHARACTERS = 8192
 _CLIP_TOKENS_MIN = TOKENS_MAX + 128  # a word has at most 100 tokens, so the cut cannot reach the first 256
 _SEP_ID = 102
@@ -108,9 +109,7 @@ class LocalMiniLM:
         if len(texts) == 1:
             return _run(session, encoded), counts
         out = np.empty((len(encoded), HIDDEN), np.float32)
-        groups = group_by_length(counts)
-        if len(groups) == 1 and self._threads > 1 and len(encoded) >= 2 * self._threads:
-            groups = _split_evenly(groups[0], self._threads)
+        groups = group_for_threads(counts, self._threads)
 
         def work(group: list[int]) -> None:
             out[group] = _run(session, [encoded[i] for i in group])
@@ -157,9 +156,15 @@ def group_by_length(
     return groups
 
 
-def _split_evenly(group: list[int], parts: int) -> list[list[int]]:
-    size = -(-len(group) // parts)
-    return [group[i : i + size] for i in range(0, len(group), size)]
+def group_for_threads(lengths: Sequence[int], threads: int) -> list[list[int]]:
+    """``group_by_length``, in smaller groups when there would be fewer than threads: one for each."""
+    share = max(_SHARE_TOKENS_MIN, -(-sum(lengths) // threads)) if threads > 1 else _RUN_TOKENS_MAX
+    while share < _RUN_TOKENS_MAX:
+        groups = group_by_length(lengths, tokens_max=share)
+        if len(groups) <= threads:
+            return groups
+        share += share // 16  # what is padded has no place in an exact share
+    return group_by_length(lengths)
 
 
 def make_tokenizer(raw: bytes) -> Any:
