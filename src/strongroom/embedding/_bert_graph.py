@@ -181,11 +181,16 @@ def _layer(b: _Builder, x: str, number: int) -> str:
 
 
 def _add_and_norm(b: _Builder, y: str, residual: str, name: str) -> str:
+    weights = b.layer_norm_inputs(f"{name}.LayerNorm")
+    if b.precision == "fp16":
+        inputs = [y, residual, *weights, b.bias(f"{name}.dense")]
+        return b.node(
+            "SkipLayerNormalization", inputs, f"{name}.normed", _CONTRIB, epsilon=LAYER_NORM_EPSILON
+        )
     # Three nodes: on a processor the fused SkipLayerNormalization of ONNX Runtime takes longer.
     y = b.node("Add", [y, b.bias(f"{name}.dense")], f"{name}.biased")
     y = b.node("Add", [y, residual], f"{name}.skipped")
-    inputs = [y, *b.layer_norm_inputs(f"{name}.LayerNorm")]
-    return b.node("LayerNormalization", inputs, f"{name}.normed", axis=-1, epsilon=LAYER_NORM_EPSILON)
+    return b.node("LayerNormalization", [y, *weights], f"{name}.normed", axis=-1, epsilon=LAYER_NORM_EPSILON)
 
 
 def build_graph(weights: Mapping[str, Array], precision: Precision = "row8") -> bytes:
