@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -9,8 +10,16 @@ import pytest
 
 from strongroom.crypto import SecretKey
 from strongroom.crypto.danger import expose
-from strongroom.errors import ClosedError, InvalidInputError, UnwrapError
-from strongroom.kms import KmsProvider
+from strongroom.errors import (
+    ClosedError,
+    InvalidInputError,
+    KmsDeniedError,
+    KmsUnavailableError,
+    UnwrapError,
+)
+from strongroom.keyring._masters import unwrap_first, wrap_all
+from strongroom.keyring._rows import MasterRow, WrapRow
+from strongroom.kms import Entry, KmsDirectory, KmsProvider
 
 CONTEXT = {
     "store_id": "7a1c3f0e-0000-4000-8000-000000000001",
@@ -19,6 +28,20 @@ CONTEXT = {
     "key_version": "1",
     "purpose": "namespace-key",
 }
+
+
+class _Failing:
+    """A provider that does not unwrap while ``error`` is set."""
+
+    def __init__(self, inner: KmsProvider) -> None:
+        self._inner = inner
+        self.error: Exception | None = None
+        self.describe, self.wrap, self.close = inner.describe, inner.wrap, inner.close
+
+    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> SecretKey:
+        if self.error is not None:
+            raise self.error
+        return self._inner.unwrap(wrapped, context)
 
 
 class KmsContract:
@@ -101,6 +124,24 @@ class KmsContract:
         """A key wrapped under another master key does not unwrap."""
         with pytest.raises(UnwrapError):
             provider.unwrap(foreign.wrap(SecretKey.generate(), CONTEXT), CONTEXT)
+
+    def test_a_second_service_answers_for_the_first(
+        self, provider: KmsProvider, foreign: KmsProvider
+    ) -> None:
+        """Two of the kind wrap one key: the second is asked when the first is silent, not when it refuses."""
+        first = _Failing(provider)
+        kms = KmsDirectory(
+            {"near": Entry("", lambda: first), "far": Entry("", lambda: foreign)}, fallback=None
+        )
+        key = SecretKey.generate()
+        made = wrap_all(kms, ["near", "far"], key, CONTEXT, registered=None)
+        masters = {n: MasterRow(n, w.master.provider, w.master.key_uri, 1, 0) for n, w in enumerate(made, 1)}
+        rows = [WrapRow(3, 1, n, n, 0, w.wrapped) for n, w in enumerate(made, 1)]
+        for first.error in (None, KmsUnavailableError("no answer")):
+            assert expose(unwrap_first(kms, rows, masters, CONTEXT)) == expose(key)
+        first.error = KmsDeniedError("refused")
+        with pytest.raises(KmsDeniedError):
+            unwrap_first(kms, rows, masters, CONTEXT)
 
     def test_a_failure_tells_nothing(self, provider: KmsProvider, foreign: KmsProvider) -> None:
         """Wrong context, flipped byte and foreign key give one text, and no chained cause."""

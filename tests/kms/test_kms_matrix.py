@@ -46,6 +46,7 @@ CASES: dict[str, tuple[str, dict[str, str]]] = {
         },
     ),
     "two regions": ("", {"aws": "test_two_regions"}),
+    "two services, the first silent": ("test_a_second_service_answers_for_the_first", {}),
 }
 
 
