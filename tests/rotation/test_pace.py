@@ -86,10 +86,22 @@ def test_what_is_slow_at_rest_too_is_not_the_waves_doing() -> None:
     pace = Pace(lambda: median[0], Stop(time), allowance=0.1, rest_max=8.0, clock=time)
     work(pace, time, 1)
     median[0] = 0.006
-    work(pace, time, 5, 0.31)
+    work(pace, time, 3, 0.31)
     assert pace.ratio == 8.0
-    work(pace, time, 200, 0.31)
+    work(pace, time, 25, 0.31)
     assert pace.ratio < 1.0
+
+
+def test_at_its_limit_a_wave_still_gets_on() -> None:
+    """A tenth of the time is its own whatever the traffic: so it ends."""
+    time = Time()
+    stop = Stop(time)
+    pace = Pace(lambda: 0.004 if time.now == stop.rested_at else 1.0, stop, allowance=0.1, clock=time)
+    work(pace, time, 20, 0.31)
+    assert pace.ratio == 10.0
+    before = time.now
+    rested = work(pace, time, 20, 0.31)
+    assert rested < 0.95 * (time.now - before)
 
 
 def test_a_background_worker_always_rests_beside_traffic() -> None:

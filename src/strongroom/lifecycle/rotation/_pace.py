@@ -29,6 +29,7 @@ _STALE_S: Final = 1.0
 _LOOK_S: Final = 0.3
 _BASELINE_S: Final = 30.0
 _BASELINE_REST_S: Final = 1.2
+_LIMIT_S: Final = 5.0
 _OLD_S: Final = 3600.0
 
 
@@ -133,7 +134,9 @@ class Pace:
     """Called after each batch with the seconds that it took; rests in proportion.
 
     ``allowance``: by how much the median may grow, 0.1 for a tenth. ``rest_max``: seconds of rest for a
-    second of work, at most. ``rest_min``: at least so much while there is traffic. ``stop`` ends a rest.
+    second of work, at most; a worker that works a tenth of the time touches a tenth of the operations, and
+    does not move their median. What is slow nevertheless is slow for another reason, so at that limit it
+    learns anew soon. ``rest_min``: at least so much while there is traffic. ``stop`` ends a rest.
     """
 
     def __init__(
@@ -142,7 +145,7 @@ class Pace:
         stop: Event,
         *,
         allowance: float,
-        rest_max: float = 50.0,
+        rest_max: float = 10.0,
         rest_min: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -174,7 +177,8 @@ class Pace:
         if now_s is None:  # nobody to be considerate of
             self._ratio = self._ratio / 2 if self._ratio > 0.05 else 0.0
             return
-        if self._baseline is None or self._clock() >= self._baseline_at + _BASELINE_S:
+        wait_s = _LIMIT_S if self._ratio >= self._rest_max else _BASELINE_S
+        if self._baseline is None or self._clock() >= self._baseline_at + wait_s:
             self._learn()
             return
         if now_s > self._baseline * (1 + self._allowance):
@@ -189,6 +193,7 @@ class Pace:
         quiet = self._view()
         if quiet is not None:
             old = self._baseline
-            self._baseline = quiet if old is None else min(quiet, 1.25 * old)
+            capped = old is not None and self._ratio < self._rest_max  # others may be at work meanwhile
+            self._baseline = min(quiet, 1.25 * old) if old is not None and capped else quiet
             self._ratio = max(self._ratio, 1.0 if old is None else 0.0, self._rest_min)
         self._baseline_at = self._clock()
