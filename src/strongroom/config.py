@@ -77,6 +77,7 @@ class LimitsConfig:
     sql_parts_max: int = 20_000  # nodes of the tree of a statement
     sql_relations_max: int = 200  # queries and relations; those of a WITH for every reference to it
     sql_parameters_max: int = 1000
+    sql_value_parts_max: int = 1_000_000  # elements of lists and mappings among them
     sql_rows_max: int = 100_000  # of one answer
     sql_result_bytes_max: int = 64 * 1024 * 1024  # of one answer, in Arrow's form
     sql_timeout_ms: int = 30_000
@@ -193,9 +194,7 @@ class AccessConfig:
     elevation_minutes_max: int = 480  # how long an elevation lasts at most
     policy_directory: str = ""  # Cedar files; relative to the data directory; empty: no attribute policies
     policy_timezone: str = "UTC"  # of the hour and weekday that policies see
-    certificate_tenant: str = (
-        ""  # of an identity let in: "trust-domain" or "path:1" of its SPIFFE ID; empty: none
-    )
+    certificate_tenant: str = ""  # of an identity: "trust-domain" or "path:1" of its SPIFFE ID; empty: none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -214,3 +214,17 @@ def test_describe_tells_parameters_and_columns_without_running(caller: Session) 
     assert [(c.name, c.type) for c in told.columns] == [("content", "VARCHAR"), ("n", "BIGINT")]
     assert caller.sql_describe("SELECT ? AS x", ["INTEGER"]).parameter_types == ("INTEGER",)
     assert len(drafts(2)) == 2
+
+
+def test_parameters_without_end_or_too_deep_are_refused_before_the_engine_sees_them(room: Any) -> None:
+    """A list that holds itself, one of 2,000 levels, one of a million and one parts: it would end the
+    process, or keep it busy where nothing can stop it."""
+    endless: list[Any] = []
+    endless.append(endless)
+    deep: Any = "x"
+    for _ in range(2_000):
+        deep = [deep]
+    for value in (endless, {"a": endless}, deep, ({"k": deep},), [[0] * 1_000] * 1_001):
+        with pytest.raises(LimitExceededError):
+            room.sql("SELECT count(*) FROM memories WHERE kind = $1", [value])
+    assert room.sql("SELECT len($1)", [[1, 2, 3]]).fetch() == [(3,)]

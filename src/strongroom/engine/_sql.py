@@ -24,7 +24,7 @@ from strongroom.engine._decide import decide
 from strongroom.engine._read import chosen_namespaces, note_unreadable, open_memory
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._sealed import refuse_statement
-from strongroom.engine._validate import check_count, check_id, check_text
+from strongroom.engine._validate import check_count, check_id, check_text, check_values
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import (
     DecryptionError,
@@ -112,6 +112,7 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
         raise InvalidInputError("parameters are a list of values")
     if len(request.parameters) > limits.sql_parameters_max:
         raise LimitExceededError("too many parameters", hint=f"at most {limits.sql_parameters_max}")
+    check_values(request.parameters, limits.sql_nesting_max, limits.sql_value_parts_max)
     entries = _authorized(call, request.statement, request.namespaces)
     started = perf_counter()
     plan = engine.indexes.sql.front.plan(request.statement, request.extension.offer, call.caller)

@@ -35,6 +35,7 @@ _LISTS = (
     frozenset,
 )  # the everyday types first: the abstract ones are slow to ask
 _MAPPINGS = (dict, Mapping)
+_SCALARS = frozenset((str, int, float, bool, type(None), bytes, UUID, datetime))
 _ENCODER = msgspec.msgpack.Encoder()
 
 
@@ -97,6 +98,33 @@ def check_count(value: object, name: str, low: int, high: int) -> int:
     if value > high:
         raise LimitExceededError(f"{name} is too large", hint=f"at most {high}")
     return value
+
+
+def check_values(values: Sequence[object], nesting_max: int, parts_max: int) -> None:
+    """Parameters of a statement: lists and mappings neither too deep (or without end) nor too many.
+
+    The columnar engine walks them by recursion in C and would end the process.
+    """
+    waiting = [(value, 0) for value in values if type(value) not in _SCALARS]
+    parts = 0
+    while waiting:
+        value, depth = waiting.pop()
+        inner: list[object]
+        if isinstance(value, Mapping):
+            inner = [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set | frozenset):
+            inner = list(value)
+        elif isinstance(value, np.ndarray) and value.dtype == object:
+            inner = list(value.flat)
+        else:
+            continue
+        parts += len(inner)
+        if depth >= nesting_max or parts > parts_max:
+            raise LimitExceededError(
+                "a parameter is nested too deeply or has too many parts",
+                hint=f"at most {nesting_max} deep, {parts_max} parts in all",
+            )
+        waiting += [(part, depth + 1) for part in inner if type(part) not in _SCALARS]
 
 
 def check_time(value: object, name: str) -> int:
