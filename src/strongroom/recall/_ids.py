@@ -140,8 +140,9 @@ class IdTable:
 
     def is_distinct(self) -> bool:
         """Wait for the sorting; False when an id of ``fill`` occurs twice. Raises: MemoryError."""
-        if self._sorting is not None:
-            self._sorting.join()
+        sorting = self._sorting
+        if sorting is not None:
+            sorting.join()
             self._sorting = None
         if self._failure is not None:
             raise self._failure
