@@ -193,12 +193,36 @@ def test_a_chunk_that_is_overtaken_is_sealed_and_committed_again(
     assert room.check(read_data=True).ok
 
 
-def test_an_id_that_is_given_again_in_the_next_chunk_is_refused_by_position(room: Room) -> None:
+@pytest.mark.parametrize("durable", [True, False], ids=["durable", "on its way"])
+def test_an_id_that_is_given_again_in_the_next_chunk_is_refused_by_position(
+    room: Room, monkeypatch: pytest.MonkeyPatch, durable: bool
+) -> None:
     """Whether the chunk with the first of them is durable yet or not makes no difference."""
     given = items(2 * CHUNK)
     first = "6d1f0c6e-3a37-4b5c-8f7e-2d1d5a0b9c11"
-    given[3]["memory_id"] = first
-    given[CHUNK + 3]["memory_id"] = first
+    given[3]["memory_id"] = given[CHUNK + 3]["memory_id"] = first
+    committed, looked_at = threading.Event(), threading.Event()
+    prepare, commit_made = _bulk.prepare, _bulk.commit_made
+
+    def prepared(call: Any, draft: Any, *rest: Any) -> Any:
+        again = draft.content == f"item {CHUNK + 3}"
+        if again and durable:
+            assert committed.wait(20)
+        try:
+            return prepare(call, draft, *rest)
+        finally:
+            if again:
+                looked_at.set()
+
+    def made(*arguments: Any) -> list[int]:
+        if not durable:
+            assert looked_at.wait(20)
+        seqs = commit_made(*arguments)
+        committed.set()
+        return seqs
+
+    monkeypatch.setattr(_bulk, "prepare", prepared)
+    monkeypatch.setattr(_bulk, "commit_made", made)
     with pytest.raises(DuplicateMemoryError, match=f"item {CHUNK + 3}: "):
         room.store_many(given)
     assert len(stored(room)) == CHUNK
