@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from tests.engine.conftest import OpenRoom
 from tests.support.word_model import WordModel
 
+import strongroom
+from strongroom.config import Config, EmbeddingConfig
 from strongroom.engine import Room
 from strongroom.errors import (
     ContentTooLargeError,
@@ -27,7 +30,7 @@ from strongroom.errors import (
     VersionConflictError,
 )
 from strongroom.ledger import OutdatedError, WriteBatch
-from strongroom.model import Field
+from strongroom.model import Field, SealedRecord
 
 NS = "company_a/support"
 
@@ -358,3 +361,36 @@ def test_a_bulk_load_that_cannot_be_committed_fails_and_is_never_taken_for_an_em
         room.store("one", namespace=NS)
     monkeypatch.undo()
     assert [m.content for m in room.list(namespaces=[NS]).memories] == ["there before"]
+
+
+def test_of_namespaces_with_different_models_only_what_is_returned_is_opened(
+    tmp_path: Path, model: WordModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All are ranked together and cut to ``k`` before one is opened; the audit entry names all that were."""
+    other = EmbeddingConfig(provider="none", dimensions=32)
+    embedding = EmbeddingConfig(dimensions=64, backoff_ms_min=5, backoff_ms_max=50)
+    strongroom.init(tmp_path / "data", config=Config(embedding=embedding, models={"own": other}))
+    with strongroom.open(tmp_path / "data", provider=model, debug=True) as room:
+        room.create_namespace("a/words")
+        room.create_namespace("a/vectors", model="own")
+        for i in range(6):
+            room.store(f"harbour number {i}", namespace="a/words")
+            room.store(f"harbour at pier {i}", namespace="a/vectors", embedding=np.eye(32)[i])
+        room.flush()
+        assert {h.memory.namespace for h in room.search("harbour", namespaces=["a/*"], k=12)} == {
+            "a/words",
+            "a/vectors",
+        }
+        opened: list[bytes] = []
+        original = room.engine.vault.open
+
+        def counted(tenant: str, row: SealedRecord) -> Any:
+            if row.ns and row.field == Field.MEMORY:
+                opened.append(row.memory_id)
+            return original(tenant, row)
+
+        monkeypatch.setattr(room.engine.vault, "open", counted)
+        hits = room.search("harbour", namespaces=["a/*"], k=4)
+        assert sorted(opened) == sorted(h.memory.memory_id.bytes for h in hits) and len(hits) == 4
+        scores = [h.score for h in room.search("harbour", namespaces=["a/*"], k=12)]
+        assert [h.score for h in hits] == scores[:4] == sorted(scores, reverse=True)[:4]

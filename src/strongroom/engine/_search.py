@@ -32,7 +32,7 @@ from strongroom.errors import (
 )
 from strongroom.model import Action, Filter, Hit, Hits, Notice
 from strongroom.model.rows import Reach
-from strongroom.recall import RecallQuery
+from strongroom.recall import Candidate, NamespaceIndex, RecallQuery
 from strongroom.recall.sql.scoring import SCORE_DIGITS
 
 _MODES = ("hybrid", "semantic", "keyword")
@@ -75,14 +75,13 @@ def search(call: Call, request: SearchRequest) -> Hits:
     call.notices.clear()
     refuse_filter(engine.indexes, entries, request.wanted)
     _load_ahead(call, entries[0])
-    hits: list[Hit] = []
+    groups = []
     for group in _by_model(call, entries):
         question = _Question(call, request, group[0])
         if not _can_wait(call, request, group[0]):
             question.embed()
-        hits.extend(_search_group(call, request, group, question))
-    hits.sort(key=lambda h: -h.score)
-    del hits[request.k :]
+        groups.append((group, question))
+    hits = _answers(call, request, groups)
     _touch(call, entries, hits)
     call.memory_ids = tuple(h.memory.memory_id.bytes for h in hits)
     call.count = len(hits)
@@ -201,41 +200,26 @@ def _query_vector(call: Call, request: SearchRequest, entry: NamespaceEntry) -> 
     return vector
 
 
-def _search_group(
-    call: Call,
-    request: SearchRequest,
-    entries: Sequence[NamespaceEntry],
-    question: _Question,
+def _answers(
+    call: Call, request: SearchRequest, groups: Sequence[tuple[list[NamespaceEntry], _Question]]
 ) -> list[Hit]:
+    """The best of all groups together, and only these are opened."""
     engine = call.engine
-    query = RecallQuery(
-        text=request.query,
-        vector=question.vector,
-        embed=None if question.is_embedded else question.embed,
-        k=request.k,
-        mode=request.mode,  # type: ignore[arg-type]  # checked above
-        filter=request.wanted,
-        min_similarity=request.min_similarity,
-        now_us=engine.now_us(),
-    )
-    reaches = _reaches(call, request)
     for _ in range(ATTEMPTS):
-        of_index = {engine.indexes.ready(e): e for e in entries}
+        of_index: dict[NamespaceIndex, NamespaceEntry] = {}
         try:
-            found = engine.recall.search(list(of_index), query, reaches)
+            found = [
+                c for entries, question in groups for c in _ranked(call, request, entries, question, of_index)
+            ]
         except ClosedError:
             engine.ensure_open()
             continue  # an index was dropped while it was asked: it is built again
-        engine.metrics.step("filter", found.filter_s)
-        engine.metrics.step("vector_lane", found.vector_s)
-        engine.metrics.step("keyword_lane", found.keyword_s)
+        found.sort(key=lambda c: -c.score)
+        del found[request.k :]
         started = perf_counter()
         memories = open_answer(
             call,
-            [
-                Wanted(of_index[c.index], c.index, c.memory_id, c.seq, c.label, c.created_us)
-                for c in found.candidates
-            ],
+            [Wanted(of_index[c.index], c.index, c.memory_id, c.seq, c.label, c.created_us) for c in found],
         )
         if memories is None:
             continue
@@ -249,12 +233,44 @@ def _search_group(
                 keyword_score=c.keyword_score,
                 explanation=c.explanation if request.explain else None,
             )
-            for c, m in zip(found.candidates, memories, strict=True)
+            for c, m in zip(found, memories, strict=True)
         ]
         lanes = engine.metrics.lane_hits
-        lanes.labels("vector").inc(sum(1 for c in found.candidates if c.vector_rank is not None))
-        lanes.labels("keyword").inc(sum(1 for c in found.candidates if c.keyword_rank is not None))
+        lanes.labels("vector").inc(sum(1 for c in found if c.vector_rank is not None))
+        lanes.labels("keyword").inc(sum(1 for c in found if c.keyword_rank is not None))
         engine.metrics.step("open_hits", perf_counter() - started)
         note_unreadable(call, of_index)
         return hits
     raise StorageBusyError("the memories of the answer change all the time")
+
+
+def _ranked(
+    call: Call,
+    request: SearchRequest,
+    entries: Sequence[NamespaceEntry],
+    question: _Question,
+    of_index: dict[NamespaceIndex, NamespaceEntry],
+) -> Sequence[Candidate]:
+    """The ``k`` best of the namespaces of one model, unopened; which index is whose goes into ``of_index``.
+
+    Raises:
+        ClosedError: an index was dropped meanwhile.
+    """
+    engine = call.engine
+    query = RecallQuery(
+        text=request.query,
+        vector=question.vector,
+        embed=None if question.is_embedded else question.embed,
+        k=request.k,
+        mode=request.mode,  # type: ignore[arg-type]  # checked above
+        filter=request.wanted,
+        min_similarity=request.min_similarity,
+        now_us=engine.now_us(),
+    )
+    mine = {engine.indexes.ready(e): e for e in entries}
+    found = engine.recall.search(list(mine), query, _reaches(call, request))
+    of_index.update(mine)
+    engine.metrics.step("filter", found.filter_s)
+    engine.metrics.step("vector_lane", found.vector_s)
+    engine.metrics.step("keyword_lane", found.keyword_s)
+    return found.candidates
