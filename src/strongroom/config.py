@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from strongroom import references
-from strongroom.errors import ConfigurationError, StoreNotFoundError
+from strongroom import config_file, references
+from strongroom.errors import ConfigurationError
 
-CONFIG_NAME = "strongroom.toml"
+CONFIG_NAME = config_file.CONFIG_NAME
 _NAMED = ("models", "key_providers", "roles")  # sections of which there may be several, each with a name
 
 
@@ -386,16 +386,10 @@ def load_config(directory: Path) -> Config:
     """Read ``strongroom.toml`` of a data directory.
 
     Raises:
-        StoreNotFoundError: there is none. ConfigurationError: it is wrong or unreadable.
+        StoreNotFoundError: there is none. ConfigurationError: it is wrong or unreadable, or not one of those
+        that the environment names (``strongroom.config_file``).
     """
-    path = directory / CONFIG_NAME
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        raise StoreNotFoundError(f"there is no store in {directory}") from None
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigurationError(f"{CONFIG_NAME} cannot be read: {type(e).__name__}") from None
-    return parse_config(text)
+    return parse_config(config_file.read_config_file(directory))
 
 
 def resolve_reference(reference: str) -> str:

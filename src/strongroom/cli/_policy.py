@@ -85,13 +85,11 @@ def _enable(data: Path) -> None:
     """Set one line of the configuration; the rest stays as it is."""
     import os
 
-    from strongroom.config import CONFIG_NAME, parse_config
+    from strongroom.config import parse_config
+    from strongroom.config_file import CONFIG_NAME, read_config_file
 
     path = data / CONFIG_NAME
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigurationError(f"{CONFIG_NAME} cannot be read: {type(e).__name__}") from None
+    lines = read_config_file(data).splitlines()
     setting = f'policy_directory = "{_DEFAULT}"'
     lines = [line for line in lines if line.partition("=")[0].strip() != "policy_directory"]
     if "[access]" in lines:

@@ -14,7 +14,6 @@ from typing import Any
 
 from strongroom import crypto
 from strongroom.config import (
-    CONFIG_NAME,
     Config,
     KeysConfig,
     edit_settings,
@@ -22,6 +21,7 @@ from strongroom.config import (
     load_config,
     parse_config,
 )
+from strongroom.config_file import read_config_file
 from strongroom.engine._call import Call
 from strongroom.engine._core import Engine
 from strongroom.engine._escrow import EscrowStatus, finding_of
@@ -200,5 +200,6 @@ def _settings(config: Config, recovery: RecoveryKey, given: dict[str, Any], keys
 
 
 def _source(directory: Path) -> str:
-    load_config(directory)  # says what is wrong when it cannot be read
-    return (directory / CONFIG_NAME).read_text("utf-8")
+    source = read_config_file(directory)
+    parse_config(source)  # says what is wrong with it
+    return source

@@ -1,0 +1,46 @@
+"""``strongroom.toml`` as a file: read whole, and only if the environment does not name others.
+
+Whoever can write the data directory must not be able to choose where texts are sent to be embedded or whose
+tokens are taken; the environment of the process is not theirs.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from pathlib import Path
+from typing import Final
+
+from strongroom.errors import ConfigurationError, StoreNotFoundError
+
+CONFIG_NAME: Final = "strongroom.toml"
+DIGESTS_VARIABLE: Final = "STRONGROOM_CONFIG_SHA256"  # hexadecimal, separated by spaces or commas
+
+
+def read_config_file(directory: Path) -> str:
+    """The text of the configuration of a data directory.
+
+    Raises:
+        StoreNotFoundError: there is none. ConfigurationError: it cannot be read, or is none of those that
+        ``STRONGROOM_CONFIG_SHA256`` names.
+    """
+    try:
+        raw = (directory / CONFIG_NAME).read_bytes()
+        text = raw.decode("utf-8")
+    except FileNotFoundError:
+        raise StoreNotFoundError(f"there is no store in {directory}") from None
+    except (OSError, UnicodeDecodeError) as e:
+        raise ConfigurationError(f"{CONFIG_NAME} cannot be read: {type(e).__name__}") from None
+    named = os.environ.get(DIGESTS_VARIABLE)
+    if named is not None and not _is_one_of(raw, named.replace(",", " ").lower().split()):
+        raise ConfigurationError(
+            f"{CONFIG_NAME} is not one of those that {DIGESTS_VARIABLE} names",
+            hint=f"look at what was changed; sha256sum {CONFIG_NAME} gives the digest of one that you trust",
+        )
+    return text
+
+
+def _is_one_of(raw: bytes, digests: list[str]) -> bool:
+    digest = hashlib.sha256(raw).hexdigest().encode()
+    return any(hmac.compare_digest(digest, known.encode()) for known in digests)
