@@ -28,9 +28,9 @@ def test_a_statement_is_described_as_in_process(room, server):
         room.sql_describe("SELECT * FROM nowhere")
 
 
-def _stopped_after_it_began(ask) -> None:
+def _stopped_after_it_began(ask, handle=None) -> None:
     """``ask(handle)`` runs in a thread of its own; the handle is used once it runs."""
-    handle, failed = SqlCancel(), []
+    handle, failed = handle or SqlCancel(), []
 
     def work() -> None:
         try:
@@ -45,6 +45,18 @@ def _stopped_after_it_began(ask) -> None:
     handle.cancel()
     thread.join(20)
     assert not thread.is_alive() and failed == ["timeout"]
+
+
+class Lost(SqlCancel):
+    """The interrupt comes at a moment when the engine takes no notice."""
+
+    def watch(self, interrupt):
+        super().watch(None)
+
+
+def test_an_interrupt_that_the_engine_missed_is_repeated(server):
+    """Cancelled between the last look at the handle and the beginning, or while the statement is bound."""
+    _stopped_after_it_began(lambda handle: server.owner.sql(SLOW, cancel=handle), Lost())
 
 
 def test_a_statement_is_stopped_through_the_network(room):

@@ -1,11 +1,13 @@
-"""Stops queries that run for too long.
+"""Stops queries that run for too long, or that their caller has given up.
 
 The engine's own ``max_execution_time`` is looked at only between its tasks, and one task may scan a
-whole namespace; an interrupt is seen after every batch of 2,048 rows.
+whole namespace; an interrupt is seen after every batch of 2,048 rows. One that comes before the engine has
+begun, or while it binds, is lost: so it is repeated until the query has ended.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -19,6 +21,11 @@ class Interruptible(Protocol):
     def interrupt(self) -> None: ...
 
 
+class Cancellable(Protocol):
+    @property
+    def cancelled(self) -> bool: ...
+
+
 class Watchdog:
     """One thread for all queries; it sleeps while there are none, and a query costs it nothing else.
 
@@ -27,21 +34,21 @@ class Watchdog:
 
     def __init__(self, limit_ms: int) -> None:
         self._limit_s = limit_ms / 1000
-        self._period_s = max(0.02, min(0.25, self._limit_s / 4))
-        self._running: dict[Interruptible, float] = {}
+        self._period_s = max(0.02, min(0.25, self._limit_s / 4)) if self._limit_s else 0.25
+        self._running: dict[Interruptible, tuple[float, Cancellable | None]] = {}
         self._wake = threading.Condition()
         self._asleep = False
         self._thread: threading.Thread | None = None
         self._stopped = False
 
     @contextmanager
-    def watch(self, query: Interruptible) -> Iterator[None]:
-        """Interrupt ``query`` when the ``with`` block takes longer than the limit."""
-        if not self._limit_s:
+    def watch(self, query: Interruptible, cancel: Cancellable | None = None) -> Iterator[None]:
+        """Interrupt ``query`` when the block takes longer than the limit, or once it is cancelled."""
+        if not self._limit_s and cancel is None:
             yield
             return
         with self._wake:
-            self._running[query] = time.monotonic() + self._limit_s
+            self._running[query] = time.monotonic() + (self._limit_s or math.inf), cancel
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="strongroom-watchdog", daemon=True)
                 self._thread.start()
@@ -70,6 +77,6 @@ class Watchdog:
 
     def _interrupt_late(self) -> None:  # apart from _run, whose frame would keep the last query alive
         now = time.monotonic()
-        for query, deadline in self._running.items():
-            if now >= deadline:
+        for query, (deadline, cancel) in self._running.items():
+            if now >= deadline or (cancel is not None and cancel.cancelled):
                 query.interrupt()

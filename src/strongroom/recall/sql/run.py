@@ -333,7 +333,7 @@ class SqlEngine:
                 cancel.watch(cursor.interrupt)
                 if cancel.cancelled:
                     raise OperationTimeoutError("the statement was cancelled")
-            with self._watchdog.watch(cursor):
+            with self._watchdog.watch(cursor, cancel):
                 yield cursor
         except duckdb.Error as e:
             raise translate(e, request.statement, closed=self._store.closed) from None
