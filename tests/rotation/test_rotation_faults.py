@@ -262,3 +262,37 @@ def test_killed_five_times_on_the_way_it_completes(name: str, data: Path, open_r
     with opened(data) as room:
         assert room.rotation_status() == []
         assert_all_there(room, wanted)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["namespace_key", "master_key"])
+def test_killed_at_any_moment_a_short_rotation_leaves_every_record_readable(
+    name: str, data: Path, open_room: OpenRoom
+) -> None:
+    """kill -9 from before its first step to after its last: what is left is whole, and a repetition ends."""
+    room = open_room()
+    wanted: dict[UUID, str] = fill(room, 60)
+    room.close()
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"}
+    ended = 0
+    for wait_ms in (0, 4, 8, 16, 32, 5_000):
+        child = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(CHILD), str(data), name],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=env,
+        )
+        assert child.stdout is not None
+        assert child.stdout.readline().strip() == "open"
+        try:
+            child.wait(wait_ms / 1000)
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+        ended += child.communicate(timeout=120)[0].strip().endswith("done")
+        with opened(data) as room:
+            assert_all_there(room, wanted)
+    assert ended >= 1  # the last one had all the time it needs
+    with opened(data) as room:
+        ACTS[name](room)
+        assert_all_there(room, wanted)
