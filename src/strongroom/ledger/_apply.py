@@ -316,26 +316,25 @@ class Transaction:
         Raises:
             HalfWrittenError: the transaction has to be rolled back. apsw.Error: the storage failed.
         """
-        self.catch_up()
-        for space in self._spaces.values():
-            self._advance(space)
-        if self._entries:
-            first = self.last_audit() + 1
-            try:
+        try:
+            self.catch_up()
+            for space in self._spaces.values():
+                self._advance(space)
+            if self._entries:
+                first = self.last_audit() + 1
                 sealed = self.hooks.seal_audits(first, self._entries)
-            except Exception as e:  # noqa: BLE001 (a hook's: the one whose entry it is gets it as it is)
-                raise HalfWrittenError(e) from None
-            self._write([(AUDIT, list(enumerate(sealed, first)))])
+                self._write([(AUDIT, list(enumerate(sealed, first)))])
+        except (apsw.Error, HalfWrittenError):
+            raise
+        except Exception as e:  # noqa: BLE001 (a hook's, or ours: rows without their head or entry must not be committed)
+            raise HalfWrittenError(e) from None
 
     def _advance(self, space: Space) -> None:
         if space.seq == space.seq_before and not space.is_changed:
             return
-        try:
-            head = self.hooks.advance_head(
-                space.ns, space.head, space.seq_before, space.seq, space.removed, space.added
-            )
-        except Exception as e:  # noqa: BLE001 (a hook's: heads are half advanced, and the caller gets it as it is)
-            raise HalfWrittenError(e) from None
+        head = self.hooks.advance_head(
+            space.ns, space.head, space.seq_before, space.seq, space.removed, space.added
+        )
         if space.is_new:
             self.connection.execute(_ADD_SPACE, (space.ns, space.seq, head))
         else:
