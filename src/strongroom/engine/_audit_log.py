@@ -31,7 +31,6 @@ from strongroom.errors import (
     StrongroomError,
     TamperedError,
     VersionConflictError,
-    cause_of,
     failure_of,
 )
 from strongroom.ledger import AuditNode, Put, WriteBatch
@@ -130,15 +129,16 @@ class AuditLog:
 
     def _push_heads(self, sinks: Sequence[HeadSink]) -> None:
         """Leave the present head with each place that has not taken it, and again with those that failed."""
-        try:
-            head = self.head() if sinks else NOTHING
-            lacking = [s for s in sinks if s not in self._distrusted and self._kept.get(s, 0) != head.size]
-            checkpoint = self.sign(head) if lacking else None
-        except Exception as e:  # noqa: BLE001 - whoever reads the log is told; the next turn tries again
-            self._head_failed("sign", cause_of(e))
+        failure = failure_of(partial(self._leave_head, sinks))  # the next turn tries again
+        if failure:
+            self._head_failed("sign", failure)
+
+    def _leave_head(self, sinks: Sequence[HeadSink]) -> None:
+        head = self.head() if sinks else NOTHING
+        lacking = [s for s in sinks if s not in self._distrusted and self._kept.get(s, 0) != head.size]
+        if not lacking:
             return
-        if checkpoint is None:
-            return
+        checkpoint = self.sign(head)
         for sink in lacking:
             failure = failure_of(partial(sink.push, checkpoint))  # a foreign client of a webhook or bucket
             if failure:
