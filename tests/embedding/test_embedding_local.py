@@ -18,7 +18,8 @@ from tokenizers import Tokenizer
 from strongroom.config import EmbeddingConfig
 from strongroom.embedding import LocalMiniLM, make_provider
 from strongroom.embedding._bert_graph import build_graph, parse_weights
-from strongroom.embedding._local import FINGERPRINT, _run, encode, group_by_length, group_for_threads
+from strongroom.embedding._local import _run, encode, group_by_length, group_for_threads
+from strongroom.embedding._mini_lm import FINGERPRINT
 from strongroom.embedding._weights import WEIGHTS_SHA256, find_model_files
 from strongroom.errors import (
     ClosedError,

@@ -19,13 +19,12 @@ from strongroom.embedding._bert_graph import HIDDEN, Precision, build_graph, par
 from strongroom.embedding._cuda import CUDA_PROVIDER, make_session, require_cuda
 from strongroom.embedding._known_vectors import KNOWN_TEXTS, known_distance
 from strongroom.embedding._local import (
-    FINGERPRINT,
-    MODEL_NAME,
     encode_many,
     group_by_length,
     make_tokenizer,
     runtime_errors,
 )
+from strongroom.embedding._mini_lm import MiniLM
 from strongroom.embedding._provider import FloatMatrix
 from strongroom.embedding._weights import find_model_files
 from strongroom.errors import (
@@ -42,7 +41,7 @@ _ALIGNED_TOKENS = 8  # lengths are padded to it: what the matrix units of GPUs w
 _KNOWN_DISTANCE_MAX = 0.05  # float16 measured below 0.005
 
 
-class GpuMiniLM:
+class GpuMiniLM(MiniLM):
     """The built-in model on GPU ``device``. One instance serves any number of threads.
 
     Tokens are made on all cores of the CPU. ``providers`` and ``precision`` are for tests and
@@ -54,7 +53,6 @@ class GpuMiniLM:
             what they should.
     """
 
-    DIMENSIONS: ClassVar[int] = HIDDEN
     BATCH_TEXTS: ClassVar[int] = _RUN_TEXTS_MAX  # so many at once keep it busy
 
     def __init__(
@@ -82,30 +80,7 @@ class GpuMiniLM:
             self.close()
             raise
 
-    @property
-    def name(self) -> str:
-        return MODEL_NAME
-
-    @property
-    def dimensions(self) -> int:
-        return HIDDEN
-
-    @property
-    def fingerprint(self) -> str:
-        return FINGERPRINT
-
-    def embed(self, texts: Sequence[str]) -> FloatMatrix:
-        """Vectors of ``texts``: float32, shape (len(texts), 384), rows of norm 1.
-
-        Raises:
-            EmbeddingRejectedError: a text cannot be encoded as UTF-8.
-            EmbeddingUnavailableError: the runtime failed, for want of memory on the device perhaps.
-            ClosedError: the provider was closed.
-        """
-        return self.embed_counted(texts)[0]
-
     def embed_counted(self, texts: Sequence[str]) -> tuple[FloatMatrix, list[int]]:
-        """``embed``, and how many tokens of each text the model has read."""
         if self._closed:
             raise ClosedError("the embedding model was closed")
         encoded = encode_many(self._tokenizer, texts)

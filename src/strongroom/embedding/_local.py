@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 from strongroom.embedding._bert_graph import HIDDEN, TOKENS_MAX, build_graph, parse_weights
 from strongroom.embedding._graph_cache import CachedGraph, GraphCache, cache_base
 from strongroom.embedding._known_vectors import KNOWN_DISTANCE_MAX, KNOWN_TEXTS, known_distance
+from strongroom.embedding._mini_lm import FINGERPRINT, MiniLM
 from strongroom.embedding._provider import FloatMatrix
-from strongroom.embedding._weights import WEIGHTS_SHA256, ModelFiles, find_model_files
+from strongroom.embedding._weights import ModelFiles, find_model_files
 from strongroom.errors import (
     ClosedError,
     ConfigurationError,
@@ -33,9 +34,6 @@ from strongroom.errors import (
 
 _log = logging.getLogger("strongroom.embedding")
 
-MODEL_NAME = "all-MiniLM-L6-v2"
-GRAPH_REVISION = 1  # raised with every change of _bert_graph that moves vectors further than rounding does
-FINGERPRINT = f"{MODEL_NAME}-{WEIGHTS_SHA256[:16]}-row8-{GRAPH_REVISION}".lower()
 _GRAPH_LAYOUT = 2  # raised with every change of _bert_graph: another entry of the cache
 CACHE_ENTRY = f"{FINGERPRINT}.{_GRAPH_LAYOUT}"
 _NOT_FUSED = ["SkipLayerNormFusion"]  # would bring back the slow operator that the graph does without
@@ -49,8 +47,10 @@ _SEP_ID = 102
 _THREADS_MAX = 64
 
 
-class LocalMiniLM:
-    """The built-in model. One instance serves any number of threads.
+class LocalMiniLM(MiniLM):
+    """The built-in model on the CPU. One instance serves any number of threads.
+
+    The vector of a text does not depend on the texts beside it.
 
     ``threads``: how many cores a batch may use; 0 means all. One short text always runs on the
     caller's own thread. Loading checks the weights, builds the graph when it is not in the cache,
@@ -60,8 +60,6 @@ class LocalMiniLM:
         ModelFilesError: the weights are missing, are not the pinned ones, or do not compute here
             what they should.
     """
-
-    DIMENSIONS: ClassVar[int] = HIDDEN
 
     def __init__(self, weights: str = "", *, threads: int = 0, cache: Path | None = None) -> None:
         if not 0 <= threads <= _THREADS_MAX:
@@ -75,32 +73,7 @@ class LocalMiniLM:
         self._pool: ThreadPoolExecutor | None = None
         self._pool_lock = threading.Lock()
 
-    @property
-    def name(self) -> str:
-        return MODEL_NAME
-
-    @property
-    def dimensions(self) -> int:
-        return HIDDEN
-
-    @property
-    def fingerprint(self) -> str:
-        return FINGERPRINT
-
-    def embed(self, texts: Sequence[str]) -> FloatMatrix:
-        """Vectors of ``texts``: float32, shape (len(texts), 384), rows of norm 1.
-
-        The vector of a text does not depend on the texts beside it.
-
-        Raises:
-            EmbeddingRejectedError: a text cannot be encoded as UTF-8.
-            EmbeddingUnavailableError: the runtime failed.
-            ClosedError: the provider was closed.
-        """
-        return self.embed_counted(texts)[0]
-
     def embed_counted(self, texts: Sequence[str]) -> tuple[FloatMatrix, list[int]]:
-        """``embed``, and how many tokens of each text the model has read."""
         session = self._session
         if self._closed or session is None:
             raise ClosedError("the embedding model was closed")

@@ -6,7 +6,8 @@ from strongroom.config import EmbeddingConfig
 from strongroom.embedding._caller import CallerVectors
 from strongroom.embedding._cuda import parse_device
 from strongroom.embedding._gpu import GpuMiniLM
-from strongroom.embedding._local import MODEL_NAME, LocalMiniLM
+from strongroom.embedding._local import LocalMiniLM
+from strongroom.embedding._mini_lm import MODEL_NAME
 from strongroom.embedding._openai import OpenAICompatible
 from strongroom.embedding._provider import EmbeddingProvider
 from strongroom.embedding._sentence_transformers import SentenceTransformersProvider
