@@ -12,7 +12,7 @@ from typing import Any
 import strongroom
 from bench import data
 from bench._child import State
-from bench._harness import Options, resident_mib
+from bench._harness import Options, note, resident_mib
 from strongroom.config import CONFIG_NAME, Config, LogConfig, load_config, to_toml
 
 NAMESPACE = "company_a/support"
@@ -40,11 +40,16 @@ def build(state: State, directory: Path, options: Options) -> float:
     return options.rows / (perf_counter() - started)
 
 
-def large(options: Options) -> Path:
-    """The directory of the sealed store with the whole corpus, made when it is not there."""
+def large(options: Options, given: Path | None = None) -> Path:
+    """The directory of the sealed store with the whole corpus: a copy of ``given``, or made."""
     from bench._child import Child
 
     directory = options.work / "large"
+    if given is not None:
+        note("copying the store")
+        shutil.copytree(given, directory)
+        shutil.copytree(given.with_name(given.name + ".keys"), directory.with_name("large.keys"))
+        return directory
     if not (options.work / "large.built").exists():
         with Child() as child:
             child.call(build, directory, options)

@@ -45,12 +45,7 @@ def _change(state: State, work: Path, changes: int, seed: int) -> float:
 def changed(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Both processes; ``found["wrong"]`` is empty when all holds."""
     options = Options(work=work, rows=given.rows, seed=7)
-    directory = work / "large"
-    if given.store is None:
-        stores.large(options)
-    else:
-        shutil.copytree(given.store, directory)
-        shutil.copytree(given.store.with_name(given.store.name + ".keys"), directory.with_name("large.keys"))
+    directory = stores.large(options, given.store)
     (work / "temporary").mkdir()
     before = load_average()
     with Child() as child:

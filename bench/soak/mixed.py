@@ -242,14 +242,7 @@ def _spread(values: Sequence[float]) -> str:
 def soak(given: argparse.Namespace, work: Path) -> dict[str, Any]:
     """The whole run; ``found["wrong"]`` is empty when it holds."""
     options = Options(work=work, rows=given.rows, seed=7)
-    directory = work / "large"
-    if given.store is None:
-        stores.large(options)
-    else:
-        note("copying the store")
-        shutil.copytree(given.store, directory)
-        keys = given.store.with_name(given.store.name + ".keys")
-        shutil.copytree(keys, directory.with_name("large.keys"))
+    directory = stores.large(options, given.store)
     note("before")
     with Child() as child:
         began = child.call(_prove.begin, directory, work, options)

@@ -213,11 +213,10 @@ def _wait_until_reading(pid: int) -> None:
     raise AssertionError("the process never read its input")
 
 
-def test_a_closed_pipe_is_quiet(data: Path, run: Run) -> None:
-    for n in range(30):
-        run("store", "-n", NS, f"memory {n} " + "x" * 5000)
-    line = '"$0" -m strongroom.cli --data "$1" --json list -n "*" --all | true; exit ${PIPESTATUS[0]}'
-    done = subprocess.run(
+def listed(data: Path, rest: str) -> subprocess.CompletedProcess[str]:
+    """``strongroom list`` of everything, from a shell; ``rest`` ends the line."""
+    line = f'"$0" -m strongroom.cli --data "$1" --json list -n "*" {rest}'
+    return subprocess.run(
         ["bash", "-c", line, sys.executable, str(data)],
         capture_output=True,
         text=True,
@@ -225,6 +224,12 @@ def test_a_closed_pipe_is_quiet(data: Path, run: Run) -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
     )
+
+
+def test_a_closed_pipe_is_quiet(data: Path, run: Run) -> None:
+    for n in range(30):
+        run("store", "-n", NS, f"memory {n} " + "x" * 5000)
+    done = listed(data, "--all | true; exit ${PIPESTATUS[0]}")
     assert done.stderr == ""
     assert done.returncode == 141
 
@@ -291,14 +296,6 @@ def test_an_output_that_takes_nothing_is_a_typed_error(
 ) -> None:
     """A full disk or a closed descriptor behind stdout: an error line, and no traceback."""
     run("store", "-n", NS, "a text")
-    line = f'"$0" -m strongroom.cli --data "$1" --json list -n "*" {redirected}'
-    done = subprocess.run(
-        ["bash", "-c", line, sys.executable, str(data)],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
+    done = listed(data, redirected)
     assert json.loads(done.stderr)["error"]["code"] == code
     assert done.returncode == EXIT_STATUS[code]

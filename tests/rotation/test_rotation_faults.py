@@ -233,6 +233,17 @@ print("done", flush=True)
 """
 
 
+def rotating(data: Path, name: str) -> subprocess.Popen[str]:
+    """A process that carries out a rotation and says how far it is."""
+    root = Path(__file__).parents[2]
+    return subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(CHILD), str(data), name],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"},
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["data_keys"])
 def test_killed_five_times_on_the_way_it_completes(name: str, data: Path, open_room: OpenRoom) -> None:
@@ -240,16 +251,9 @@ def test_killed_five_times_on_the_way_it_completes(name: str, data: Path, open_r
     room = open_room()
     wanted: dict[UUID, str] = fill(room, 160)
     room.close()
-    root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"}
     kills = 0
     for lines in (2, 3, 3, 3, 3, 1_000):
-        child = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(CHILD), str(data), name],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=env,
-        )
+        child = rotating(data, name)
         assert child.stdout is not None
         seen = [line.strip() for line, _ in zip(child.stdout, range(lines), strict=False)]
         if seen[-1:] != ["done"] and lines < 1_000:
@@ -273,16 +277,9 @@ def test_killed_at_any_moment_a_short_rotation_leaves_every_record_readable(
     room = open_room()
     wanted: dict[UUID, str] = fill(room, 60)
     room.close()
-    root = Path(__file__).parents[2]
-    env = {**os.environ, "PYTHONPATH": f"{root / 'src'}:{root}"}
     ended = 0
     for wait_ms in (0, 4, 8, 16, 32, 5_000):
-        child = subprocess.Popen(
-            [sys.executable, "-c", textwrap.dedent(CHILD), str(data), name],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=env,
-        )
+        child = rotating(data, name)
         assert child.stdout is not None
         assert child.stdout.readline().strip() == "open"
         try:
