@@ -109,3 +109,28 @@ def test_a_store_goes_by_the_settings_that_another_process_has_changed(open_room
     entry = two.engine.registry.get(NS)
     assert entry is not None and entry.language == "german"
     assert two.list(namespaces=[NS]).memories[0].content == "one more"
+
+
+ASKED_AND_LEFT = """
+import sys, strongroom
+from tests.support.word_model import WordModel
+room = strongroom.open(sys.argv[1], provider=WordModel())
+room.store("the plan was too dear for them", namespace="company_a/support")
+print(len(room.search("plan", namespaces=["company_a/support"])), flush=True)
+if len(sys.argv) > 2:
+    raise LookupError("of the program itself")
+"""
+
+
+@pytest.mark.parametrize("ends", [(), ("by an exception",)], ids=["quietly", "by an exception"])
+def test_a_program_that_does_not_close_its_store_ends_without_a_word_of_ours(
+    data: Path, open_room: OpenRoom, ends: tuple[str, ...]
+) -> None:
+    """What it read is counted as if it had closed the store, and stderr holds its own exception alone."""
+    child = spawn(ASKED_AND_LEFT, data, *ends)
+    said, complained = child.communicate(timeout=60)
+    assert said.strip() == "1"
+    assert complained.count("\n") == 0 if not ends else complained.endswith("of the program itself\n")
+    assert "nanobind" not in complained and "strongroom/engine" not in complained
+    (memory,) = open_room(worker=False).list(namespaces=[NS]).memories
+    assert memory.access_count == 1

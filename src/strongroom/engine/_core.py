@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import time
@@ -105,6 +106,14 @@ def _refuse_inherited(directory: Path) -> None:
     for engine in list(_OPENED):
         if engine._pid != here and not engine._closed.is_set() and engine.directory.resolve() == path:
             raise ConflictError("this process was forked while the store was open", hint=_FORK_HINT)
+
+
+@atexit.register
+def _close_what_is_open() -> None:
+    """A program that ends without closing its stores, or by an exception, leaves them as one that closes."""
+    for engine in list(_OPENED):
+        if failure := failure_of(engine.close):
+            engine.log.warning("not_closed", code=failure)
 
 
 class Engine:
