@@ -80,30 +80,53 @@ def test_the_block_is_not_left_before_the_work_has_ended() -> None:
     assert ended.is_set()
 
 
-def test_an_interrupt_at_any_step_leaves_no_entered_block_before_the_end() -> None:
-    """Ctrl-C does not leave work behind with what the caller gives up next, and blocks nobody after it."""
-    for step in range(1, 100):
-        entered, ended = threading.Event(), threading.Event()
+@pytest.mark.parametrize("inside", [True, False], ids=["asked in the block", "asked after it"])
+def test_an_interrupt_at_any_step_costs_nobody_the_helper(inside: bool) -> None:
+    """Ctrl-C neither leaves work behind that nobody waits for, nor the helper taken: the next one is helped."""
+    for step in range(1, 200):
+        begun, ended = threading.Event(), threading.Event()
 
-        def work(ended: threading.Event = ended) -> int:
+        def work(begun: threading.Event = begun, ended: threading.Event = ended) -> int:
+            begun.set()
             threading.Event().wait(0.001)
             ended.set()
             return 1
 
-        def ask(work: Callable[[], int] = work, entered: threading.Event = entered) -> None:
+        def ask(work: Callable[[], int] = work) -> None:
             with Beside(work) as other:
-                if other._given:
-                    entered.set()
+                if inside:
+                    assert other.result() == 1
+            if not inside:
                 assert other.result() == 1
 
         struck = interrupted_at(step, strongroom.recall._beside.__file__, ask)
-        assert ended.is_set() or not entered.is_set()
-        with Beside(lambda: 2) as other:
-            assert other.result() == 2
+        left = ended.is_set() or not begun.is_set()
+        helped = threading.Event()
+        with Beside(helped.set):
+            assert helped.wait(30), f"after an interrupt at step {step} nobody is helped any more"
+        assert left or ended.is_set()
         if not struck:
             break
     else:
         pytest.fail("the work was never over")
+    assert step > 10
+
+
+def test_an_interrupt_before_the_thread_has_started_costs_nobody_the_helper(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also when Ctrl-C comes while the thread is being started for the first time."""
+
+    def interrupted(self: threading.Thread) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(threading.Thread, "start", interrupted)
+        with Beside(int):
+            pass
+    helped = threading.Event()
+    with Beside(helped.set):
+        assert helped.wait(30)
 
 
 def test_nothing_of_the_work_stays_behind() -> None:
@@ -143,13 +166,14 @@ def test_after_a_fork_there_is_a_helper_again(helper: _Helper) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_to_be_had(helper: _Helper, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where no thread can be started the caller does the work."""
-    helper = _Helper()
 
     def refuse(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    assert not helper.take(Beside(int))
-    assert not helper.take(Beside(int))
+    assert not helper.offer(Beside(int))
+    assert not helper.offer(Beside(int))
+    with Beside(lambda: 3) as other:
+        assert other.result() == 3

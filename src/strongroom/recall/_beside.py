@@ -12,41 +12,50 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+_CALLER: Final = "caller"
+_THREAD: Final = "helper"
 
 
 class Beside(Generic[T]):
     """``with Beside(work) as other: ...; other.result()``: ``work`` runs during the block, if there is a free
     thread.
 
-    It has ended when the block is left, however that happens. Work that no thread was free for runs in
+    It has ended when the block is left, however that happens. Work that no thread has begun by then runs in
     ``result``. What it raises, ``result`` raises.
+
+    Caller and helper both claim it, and whoever comes first carries it out. To claim it is one step that
+    no interrupt divides, and to do so again changes nothing.
     """
 
-    __slots__ = ("_done", "_failure", "_given", "_result", "_work")
+    __slots__ = ("_claims", "_ended", "_failure", "_result", "_work")
 
     def __init__(self, work: Callable[[], T]) -> None:
         self._work = work
-        self._done = threading.Lock()
-        self._given = False
+        self._claims: dict[str, str] = {}
+        self._ended = threading.Lock()
+        self._ended.acquire()  # the helper releases it
         self._result: T | None = None
         self._failure: BaseException | None = None
 
     def __enter__(self) -> Beside[T]:
-        self._given = _HELPER.take(self)
+        try:
+            _HELPER.offer(self)
+        except BaseException:  # an interrupt: it was perhaps offered already
+            self._withdraw()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._given:
-            self._wait()
+        self._withdraw()
 
     def result(self) -> T:
         """What ``work`` returned. May be asked for once."""
-        if not self._given:
+        if self._claim(_CALLER):
             return self._work()
         self._wait()
         failure, self._failure = self._failure, None
@@ -54,36 +63,41 @@ class Beside(Generic[T]):
             raise failure
         return self._result  # type: ignore[return-value]  # it has ended, and not by failing
 
+    def _claim(self, who: str) -> bool:
+        return self._claims.setdefault("", who) is who
+
+    def _withdraw(self) -> None:
+        """Let nobody begin it any more, and wait for the end of what was begun."""
+        if not self._claim(_CALLER):
+            self._wait()
+
     def _wait(self) -> None:
         """Wait for the end; an interrupt meanwhile is raised after it."""
         interrupt: BaseException | None = None
         while True:
             try:
-                with self._done:
+                with self._ended:
                     break
             except BaseException as e:  # noqa: BLE001 - a signal's handler may raise anything
                 interrupt = e
         if interrupt is not None:
             raise interrupt
 
-    def start(self) -> None:
-        """For the helper's side, before ``run``: the end can be waited for."""
-        self._done.acquire()
-
-    def run(self) -> threading.Lock:
-        """Carry it out; for the helper, which releases what this returns."""
+    def run(self) -> threading.Lock | None:
+        """Carry it out, for the helper, which releases what this returns; None: the caller does it."""
+        if not self._claim(_THREAD):
+            return None
         try:
             self._result = self._work()
         except BaseException as e:  # noqa: BLE001 - it belongs to whoever asked
             self._failure = e
-        return self._done
+        return self._ended
 
 
 class _Helper:
     """A thread that carries out one piece of work at a time; started when it is first needed.
 
-    It is a daemon, because it only ever waits when nobody waits for it. An interrupt that strikes ``take``
-    may leave it taken for good: then every caller does its own work.
+    It is a daemon, because it only ever waits when nobody waits for it.
     """
 
     def __init__(self) -> None:
@@ -91,34 +105,41 @@ class _Helper:
 
     def reset(self) -> None:
         """Forget the thread: after a fork there is none."""
-        self._free = threading.Lock()
-        self._work: SimpleQueue[Beside[object]] = SimpleQueue()
-        self._started = False
+        self._starting = threading.Lock()
+        self._offered: SimpleQueue[Beside[object]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._alone = len(os.sched_getaffinity(0)) < 2  # with one core nothing is gained
 
-    def take(self, work: Beside[T]) -> bool:
-        """Whether it was free and will carry out ``work``."""
-        if self._alone or not self._free.acquire(blocking=False):
+    def offer(self, work: Beside[T]) -> bool:
+        """Whether there is a thread that will carry out ``work``, unless its caller does so first."""
+        if self._alone or not self._is_there():
             return False
-        if not self._started:
-            try:
-                threading.Thread(target=self._run, name="strongroom-beside", daemon=True).start()
-            except RuntimeError:  # no more threads: the caller does it
-                self._free.release()
-                return False
-            self._started = True
-        work.start()
-        self._work.put(work)  # type: ignore[arg-type]  # what it returns is no matter here
+        self._offered.put(work)  # type: ignore[arg-type]  # what it returns is no matter here
+        return True
+
+    def _is_there(self) -> bool:
+        thread = self._thread
+        if thread is not None and thread.is_alive():
+            return True
+        with self._starting:
+            thread = self._thread
+            if thread is None or not thread.is_alive():  # none yet, or an interrupt came before its start
+                thread = threading.Thread(target=self._run, name="strongroom-beside", daemon=True)
+                self._thread = thread
+                try:
+                    thread.start()
+                except RuntimeError:  # no more threads: the caller does it
+                    return False
         return True
 
     def _run(self) -> None:
-        waiting, free = self._work, self._free
+        offered = self._offered
         while True:
-            work = waiting.get()
+            work = offered.get()
             ended = work.run()
             del work  # a question must not stay here until the next one comes
-            free.release()
-            ended.release()
+            if ended is not None:
+                ended.release()
 
 
 _HELPER = _Helper()
