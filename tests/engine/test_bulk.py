@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -170,6 +170,65 @@ def test_a_commit_that_fails_stops_the_load_and_is_what_is_told(
     assert [e.count for e in failed] == [CHUNK]
     known = {m.memory_id.bytes for m in room.list(namespaces=[NS], limit=500).memories}
     assert not known & set(failed[0].memory_ids)
+
+
+class Own(Mapping[str, Any]):
+    """A mapping of the caller's own, one of whose values cannot be read."""
+
+    def __init__(self, item: dict[str, Any]) -> None:
+        self.item = item
+
+    def __getitem__(self, name: str) -> Any:
+        if name == "content":
+            raise ZeroDivisionError("a secret text")
+        return self.item[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.item)
+
+    def __len__(self) -> int:
+        return len(self.item)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "outcome", "namespaces"),
+    [
+        (lambda item: {**item, "importance": 7.0}, "invalid_input", (NS,)),
+        (lambda item: {**item, "namespace": "company_b/other"}, "denied", ("company_b/other",)),
+        (
+            lambda item: {**item, "memory_id": "6d1f0c6e-3a37-4b5c-8f7e-2d1d5a0b9c11"},
+            "duplicate_memory",
+            (NS,),
+        ),
+        (Own, "invalid_input", (NS,)),
+        (lambda item: None, "invalid_input", (NS,)),
+    ],
+    ids=["invalid", "denied", "twice in a chunk", "own code", "no mapping"],
+)
+@pytest.mark.parametrize("at", [5, 2 * CHUNK + 5], ids=["first chunk", "third chunk"])
+def test_the_entry_of_a_load_that_fails_is_about_nothing_that_was_stored(
+    room: Room, spoil: Callable[[dict[str, Any]], Any], outcome: str, namespaces: tuple[str, ...], at: int
+) -> None:
+    """What is stored is in exactly one entry, as stored; the entry of the failure names no memory of it."""
+    _, text = room.keys_create("loader", "read-write", [NS])
+    session = room.engine.authenticate(text)
+    given: list[Any] = items(3 * CHUNK)
+    given[at + 1] = spoil({**given[at + 1], "memory_id": "6d1f0c6e-3a37-4b5c-8f7e-2d1d5a0b9c12"})
+    given[at]["memory_id"] = "6d1f0c6e-3a37-4b5c-8f7e-2d1d5a0b9c11"
+    before = room.engine.ledger.audit_count()
+    with pytest.raises(StrongroomError) as caught:
+        session.store_many(iter(given))
+    assert "secret" not in f"{caught.value} {caught.value.__context__}"
+    found = [e for e in room.audit(limit=100, after=before) if e.action == "store"]
+    kept = at // CHUNK
+    assert [e.outcome for e in found] == ["ok"] * kept + [outcome]
+    named = [i for e in found for i in e.memory_ids]
+    entry = room.engine.registry.get(NS)
+    assert entry is not None
+    rows = [r.memory_id for r in room.engine.ledger.iter_changes(entry.ns) if r.field == Field.MEMORY]
+    assert sorted(named) == sorted(rows[1:]) and len(named) == kept * CHUNK
+    assert (found[-1].count, found[-1].memory_ids, found[-1].subjects) == (0, (), ())
+    assert found[-1].namespaces == (() if spoil is Own and not kept else namespaces)
 
 
 @pytest.mark.parametrize("error", [KeyMovedError(), OutdatedError()], ids=["key moved", "outdated"])

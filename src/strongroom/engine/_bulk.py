@@ -7,12 +7,11 @@ together when the one before is done, and the answer goes out when all of them a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from strongroom.engine._call import Call
 from strongroom.engine._collector import collector_paused
@@ -27,7 +26,7 @@ from strongroom.engine._write import (
     project_new,
     seal_new,
 )
-from strongroom.errors import InvalidInputError, KeyMovedError, StrongroomError
+from strongroom.errors import AccessDeniedError, InvalidInputError, KeyMovedError, StrongroomError
 from strongroom.keyring import DataKey
 from strongroom.ledger import OutdatedError, WriteBatch
 from strongroom.model import Memory, MemoryDraft
@@ -35,6 +34,8 @@ from strongroom.model import Memory, MemoryDraft
 CHUNK_ITEMS = 1000
 CHUNK_BYTES = 16 * 1024 * 1024
 _RETRIES = 8
+_S = TypeVar("_S")
+_T = TypeVar("_T")
 
 
 def store_many(call: Call, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> list[Memory]:
@@ -43,7 +44,7 @@ def store_many(call: Call, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> 
         raise InvalidInputError("store_many takes an iterable of items")
     loader = _Loader(call)
     try:
-        failure = loader.load(iter(items))
+        failure = loader.load(_own(iter, items))
         loader.settle()  # what came before is kept; should it have failed, that is what is told
         if failure is not None:
             raise failure
@@ -72,8 +73,6 @@ class _Loader:
 
     def load(self, source: Iterator[Any]) -> StrongroomError | None:
         """Take everything; what refused an item or could not read the next one."""
-        call = self._call
-        call.count = 0
         try:
             more = True
             while more:
@@ -112,6 +111,7 @@ class _Loader:
             pool.shutdown(wait=False, cancel_futures=True)
             return False
         self._flying = chunk, result
+        self._say(())
         return True
 
     def settle(self) -> None:
@@ -133,16 +133,27 @@ class _Loader:
         call.refresh_principal()
         out: list[Prepared] = []
         entries: dict[str, NamespaceEntry] = {}  # authorized and found once per chunk
-        taken = frozenset(p.memory_id for p in self._flying[0].prepared) if self._flying else ()
+        taken = {p.memory_id for p in self._flying[0].prepared} if self._flying else set()
         for item in items:
             try:
                 out.append(prepare(call, draft_from(item), entries, taken))
             except StrongroomError as e:
                 e.message = f"item {self._taken + len(out)}: {e.message}"
                 e.args = (e.message,)
+                if not isinstance(e, AccessDeniedError):  # which names the namespace that was denied
+                    call.namespaces = tuple({**self._names, **entries})
                 raise
+            taken.add(out[-1].memory_id)
         self._taken += len(out)
         return out
+
+    def _say(self, prepared: Sequence[Prepared]) -> None:
+        """What an entry of the audit log says from now on that the operation is about."""
+        self._names.update(dict.fromkeys(p.entry.name for p in prepared))
+        call = self._call
+        call.namespaces = tuple(self._names)
+        call.memory_ids = tuple(p.memory_id for p in prepared)
+        call.count = len(prepared)
 
     def _seal(self, chunk: _Chunk) -> Sealed:
         """Seal its rows under the keys that are active now."""
@@ -166,10 +177,7 @@ class _Loader:
         call = self._call
         call.forget_subjects()
         sealed = chunk.sealed or self._seal(chunk)
-        self._names.update(dict.fromkeys(p.entry.name for p in chunk.prepared))
-        call.namespaces = tuple(self._names)
-        call.memory_ids = tuple(p.memory_id for p in chunk.prepared)
-        call.count = len(chunk.prepared)
+        self._say(chunk.prepared)
         by_ns: dict[int, dict[str | None, None]] = {}
         for p in chunk.prepared:
             by_ns.setdefault(p.entry.ns, {})[p.payload.subject] = None
@@ -197,16 +205,21 @@ class _Loader:
     def _finish(self, chunk: _Chunk, commit: Callable[[], list[int]]) -> None:
         """Commit; again under the next key, when a key was rotated meanwhile and nothing was written."""
         seqs: list[int] | None = None
+        call = self._call
+        before = call.namespaces, call.memory_ids, call.count
+        self._say(chunk.prepared)  # should it fail
         for _ in range(_RETRIES):
             try:
                 seqs = commit()
                 break
             except (KeyMovedError, OutdatedError) as e:
-                self._call.begin_again(e)
+                call.begin_again(e)
             self._renew(chunk)
             commit = partial(self._commit, chunk)
         numbers = iter(commit() if seqs is None else seqs)
-        engine = self._call.engine
+        call.forget_subjects()
+        call.namespaces, call.memory_ids, call.count = before  # what may fail from here on is not about these
+        engine = call.engine
         self.stored += [project_new(engine, p, numbers) for p in chunk.prepared]
 
 
@@ -214,30 +227,37 @@ def _take_chunk(source: Iterator[Any]) -> tuple[list[Any], bool]:
     """The next items, at most CHUNK_ITEMS and about CHUNK_BYTES of content; and whether more may come."""
     chunk: list[Any] = []
     size = 0
-    for item in _guarded(islice(source, CHUNK_ITEMS)):
-        chunk.append(item)
-        content = (
-            item.content
-            if isinstance(item, MemoryDraft)
-            else (item.get("content") if isinstance(item, (dict, Mapping)) else None)
-        )
-        size += len(content) if isinstance(content, str) else 0
-        if size > CHUNK_BYTES:
-            return chunk, True
-    return chunk, len(chunk) == CHUNK_ITEMS
+    while len(chunk) < CHUNK_ITEMS and size <= CHUNK_BYTES:
+        found = _own(_next, source)
+        if found is None:
+            return chunk, False
+        chunk.append(found[0])
+        size += found[1]
+    return chunk, True
 
 
-def _guarded(source: Any) -> Any:
-    """The items of an iterator that is the caller's own code; its errors could hold content."""
-    while True:
-        try:
-            item = next(source)
-        except StopIteration:
-            return
-        except StrongroomError:
-            raise
-        except Exception as e:  # noqa: BLE001 - code of the caller's own: told as at the door, by type
-            failure = type(e).__name__
-            break
-        yield item
+def _own(work: Callable[[_S], _T], given: _S) -> _T:
+    """Do what runs code of the caller's own: its errors, which could hold content, are told by their type."""
+    try:
+        return work(given)
+    except StrongroomError:
+        raise
+    except Exception as e:  # noqa: BLE001 - as at the door
+        failure = type(e).__name__
     raise InvalidInputError(f"the items could not be read ({failure})")
+
+
+def _next(source: Iterator[Any]) -> tuple[Any, int] | None:
+    """The next item, as a plain one, and about how long it is; None: there are no more."""
+    try:
+        item = next(source)
+    except StopIteration:
+        return None
+    if isinstance(item, MemoryDraft):
+        content: Any = item.content
+    elif isinstance(item, Mapping):
+        item = item if type(item) is dict else dict(item)
+        content = item.get("content")
+    else:
+        content = None
+    return item, len(content) if isinstance(content, str) else 0
