@@ -65,7 +65,7 @@ class StartUp:
             if code in asked:
                 raise m.protocol_violation("repeated negotiation request")
             if code == m.CANCEL_REQUEST:
-                yield from self._cancel(payload)
+                self._cancel(payload)
                 return None
             if code == m.GSSENC_REQUEST:
                 asked.add(code)
@@ -100,11 +100,12 @@ class StartUp:
             self._inbox.feed(data)
         return payload
 
-    def _cancel(self, payload: bytes) -> Steps[None]:
+    def _cancel(self, payload: bytes) -> None:
         wanted = m.parse_cancel(payload)
         if self.tls is None and not self._door.config.plaintext_cancel:
             return
-        yield Work(lambda: self._door.lobby.cancel(wanted.process_id, wanted.secret))
+        # At once, not in the line of the worker pool: what fills that may be what is to be cancelled.
+        self._door.lobby.cancel(wanted.process_id, wanted.secret)
 
     def _begin(self, startup: m.Startup) -> Steps[Started | None]:
         if self.tls is None:
