@@ -355,3 +355,25 @@ def test_an_outage_of_half_a_lease_is_felt_nowhere(spaces: int) -> None:
         assert max(ages) <= CACHE_S * 0.501
         assert all(leases.state(ns, now + CACHE_S * 0.498) is not LeaseState.OVER for ns in range(spaces))
     assert gap <= CACHE_S * 0.126
+
+
+def test_a_question_that_no_thread_could_ask_is_asked_by_the_next_use(
+    ring: Keyring, kms: Switch, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit of threads the key is used on, and nothing keeps it from being asked for later."""
+    ns = ring.create_namespace("company_a")
+    key = ring.data_key(ns, None, create=False)
+    before = kms.calls
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    clock.now += CACHE_S * 0.3
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refuse)
+        key.seal(context(ns), b"x")
+    assert kms.calls == before
+    clock.now += CACHE_S * 0.05
+    key.seal(context(ns), b"x")
+    until(lambda: kms.calls > before and settled(ring))
+    assert state(ring, ns) is LeaseState.FRESH

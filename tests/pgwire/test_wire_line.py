@@ -113,6 +113,59 @@ def test_a_time_limit_that_comes_late_cancels_nothing_that_came_after() -> None:
     assert not limit._timer.is_alive() or limit._timer.finished.is_set()
 
 
+def test_without_a_thread_to_keep_its_limit_a_statement_is_refused_and_the_session_goes_on(
+    own: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the limit of threads a statement with a time limit of its own does not run without one."""
+    raw, _ = signed_in(own)
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    def asked(statement: str) -> str:
+        raw.send(message(b"Q", text(statement)))
+        return kinds(raw.until(b"Z"))
+
+    with raw:
+        assert asked("SELECT count(*) FROM memories; SET statement_timeout = '5s'") == "TDCCZ"
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            assert asked("SELECT count(*) FROM memories") == "EZ"
+        assert asked("SELECT count(*) FROM memories") == "TDCZ"
+
+
+def test_a_cancellation_is_heard_while_every_place_is_taken(own: Wired) -> None:
+    """Two callers fill the pool with long statements: whoever wants one stopped does not wait for a place."""
+    import psycopg
+
+    statement = "SELECT count(*) FROM range(1000000) AS a, range(1000000) AS b"
+
+    ended: list[str] = []
+
+    def long(c: psycopg.Connection) -> None:
+        try:
+            c.execute(statement)
+        except psycopg.Error as e:
+            ended.append(str(e.sqlstate))
+
+    other = own.key("admin", "*")
+    callers = [own.admin_key] * 3 + [other] * 3
+    connections = [psycopg.connect(own.dsn(key), autocommit=True) for key in callers]
+    threads = [threading.Thread(target=long, args=(c,)) for c in connections]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    began = time.monotonic()
+    for c in connections:
+        c.cancel_safe(timeout=20)
+    for thread in threads:
+        thread.join(60)
+    for c in connections:
+        c.close()
+    assert ended == ["57014"] * 6
+    assert time.monotonic() - began < 20  # each has 30 s
+
+
 def test_statements_that_are_remembered_follow_settings_and_types(own: Wired) -> None:
     """The same text again, after a setting it reads or the type of its parameter has changed."""
     import psycopg

@@ -82,7 +82,7 @@ def test_the_block_is_not_left_before_the_work_has_ended() -> None:
 
 @pytest.mark.parametrize("inside", [True, False], ids=["asked in the block", "asked after it"])
 def test_an_interrupt_at_any_step_costs_nobody_the_helper(inside: bool) -> None:
-    """Ctrl-C neither leaves work behind that nobody waits for, nor the helper taken: the next one is helped."""
+    """Ctrl-C leaves neither work behind that nobody waits for, nor the helper taken for good."""
     for step in range(1, 200):
         begun, ended = threading.Event(), threading.Event()
 

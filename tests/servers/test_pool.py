@@ -200,3 +200,28 @@ def test_threads_that_do_their_own_work_take_places_of_the_pool() -> None:
     pool.close()
     with pytest.raises(ClosedError):
         pool.run_here(lambda: None)
+
+
+def test_a_pool_that_gets_no_thread_refuses_and_recovers(
+    pool: WorkerPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What no thread will ever carry out is refused and never done; later work is, and closing ends."""
+    done: list[str] = []
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def scene() -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            for _ in range(8):
+                with pytest.raises(LimitExceededError):
+                    await sent(pool, b"a", lambda: done.append("refused"))
+        await sent(pool, b"b", lambda: done.append("b"))
+        with monkeypatch.context() as patch:  # one thread is there: it does what others cannot be started for
+            patch.setattr(threading.Thread, "start", refuse)
+            await asyncio.gather(*(sent(pool, b"c", lambda: done.append("c")) for _ in range(8)))
+
+    run(scene())
+    pool.close()
+    assert done == ["b"] + ["c"] * 8

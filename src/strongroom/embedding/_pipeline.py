@@ -30,6 +30,7 @@ from strongroom.errors import (
     StrongroomError,
     UnknownModelError,
     cause_of,
+    thread_started,
 )
 
 T = TypeVar("T")
@@ -394,8 +395,11 @@ class EmbeddingPipeline:
             _log.error("embedding_worker_restarted")
             self._state.landed()
             self._sweep_at, self._sweep_all = 0.0, True
-        self._thread = threading.Thread(target=self._work, name="strongroom-embedding", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._work, name="strongroom-embedding", daemon=True)
+        if thread_started(thread):
+            self._thread = thread
+        else:  # the queue is durable, and the next one who offers something tries again
+            _log.error("embedding_worker_not_started")
 
     def _work(self) -> None:
         while True:

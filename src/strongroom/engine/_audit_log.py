@@ -32,6 +32,7 @@ from strongroom.errors import (
     TamperedError,
     VersionConflictError,
     failure_of,
+    require_thread,
 )
 from strongroom.ledger import AuditNode, Put, WriteBatch
 from strongroom.model import Field, Finding, SealedRecord, Severity, State
@@ -93,11 +94,13 @@ class AuditLog:
 
     # -- in the background ----------------------------------------------------------------------------
     def start(self) -> None:
-        self._threads = [Thread(target=self._keep, name="strongroom-audit", daemon=True)]
+        """Raises: LimitExceededError: no thread can be started."""
+        threads = [Thread(target=self._keep, name="strongroom-audit", daemon=True)]
         if self._sinks:
-            self._threads.append(Thread(target=self._keep_heads, name="strongroom-heads", daemon=True))
-        for thread in self._threads:
-            thread.start()
+            threads.append(Thread(target=self._keep_heads, name="strongroom-heads", daemon=True))
+        for thread in threads:
+            require_thread(thread)
+            self._threads.append(thread)
 
     def close(self) -> None:
         """Integrate what is there and leave its head in the files; no failure keeps the store open."""

@@ -45,10 +45,13 @@ from strongroom.errors import (
     ClosedError,
     ConflictError,
     InvalidInputError,
+    LimitExceededError,
     NamespaceNotFoundError,
     StrongroomError,
     TamperedError,
     failure_of,
+    require_thread,
+    thread_started,
 )
 from strongroom.identity import PeerCertificate
 from strongroom.keyring import Keyring
@@ -167,10 +170,14 @@ class Engine:
         self.pseudonyms = Pseudonyms(self)
         self.key_health = KeyHealth(self)
         self.rotations = Rotations(self, worker=worker)
-        self.models.start()
-        self.audit_log.start()
         self._housekeeper = Thread(target=self._keep_house, name="strongroom-housekeeper", daemon=True)
-        self._housekeeper.start()
+        try:
+            require_thread(self._housekeeper)
+            self.models.start()
+            self.audit_log.start()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(
@@ -187,8 +194,9 @@ class Engine:
 
         Raises:
             StoreNotFoundError: there is none. KeyMemoryError: ``[keys] memory = "require"`` and none can
-            be locked. ConfigurationError, KeystoreMissingError, KeystorePermissionError, UnwrapError,
-            KeyringMissingError, KeyringMismatchError, StorageError, TamperedError.
+            be locked. LimitExceededError: no thread can be started. ConfigurationError, KeystoreMissingError,
+            KeystorePermissionError, UnwrapError, KeyringMissingError, KeyringMismatchError, StorageError,
+            TamperedError.
         """
         path = Path(directory)
         _refuse_inherited(path)
@@ -227,7 +235,8 @@ class Engine:
 
         For a server. What fails is logged and will be met by the first operation that needs it.
         """
-        Thread(target=self._warm_up, name="strongroom-warm-up", daemon=True).start()
+        if not thread_started(Thread(target=self._warm_up, name="strongroom-warm-up", daemon=True)):
+            self.log.warning("not_warmed_up", code=LimitExceededError.code)
 
     def _warm_up(self) -> None:
         entries = self.registry.entries()[:_WARM_NAMESPACES_MAX]
@@ -442,7 +451,8 @@ class Engine:
             self._closed.set()
         if self._frozen:
             gc.unfreeze()
-        self._housekeeper.join(timeout=10)
+        if self._housekeeper.is_alive():
+            self._housekeeper.join(timeout=10)
         with ExitStack() as rooms:  # the last one first; one that fails keeps no other open
             for close in (
                 self.kms_directory.close,

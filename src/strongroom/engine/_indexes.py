@@ -362,10 +362,10 @@ class Indexes:
                     self._fill(index, entry)
                 else:
                     index.settle()
+                self._keeper.loaded(entry, index, restored, perf_counter() - started)
             except BaseException:
                 _discard(index)
                 raise
-        self._keeper.loaded(entry, index, restored, perf_counter() - started)
         return index
 
     def _restore(self, entry: NamespaceEntry) -> Restored | None:

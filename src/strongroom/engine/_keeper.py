@@ -26,6 +26,8 @@ from strongroom.errors import (
     StrongroomError,
     cause_of,
     failure_of,
+    require_thread,
+    thread_started,
 )
 from strongroom.model import Field, State
 from strongroom.recall import NamespaceIndex
@@ -110,7 +112,11 @@ class Keeper:
     def loaded(
         self, entry: NamespaceEntry, index: NamespaceIndex, restored: Restored | None, took_s: float
     ) -> None:
-        """A namespace was loaded: from its snapshot, which is then verified, or from the ledger."""
+        """A namespace was loaded: from its snapshot, which is then verified, or from the ledger.
+
+        Raises:
+            LimitExceededError: there is no thread that could verify it.
+        """
         kept = _Kept(not_before_s=monotonic())
         self._kept[entry.ns] = kept
         if restored is None:
@@ -123,18 +129,16 @@ class Keeper:
         with self._lock:
             if self._stop.is_set():
                 return
+            require_thread(thread)
             self._verifying[entry.ns] = thread
-            thread.start()
 
     def load_ahead(self, entry: NamespaceEntry) -> None:
         """Begin to load a namespace for a caller who has something else to do first; one at a time."""
         with self._lock:
             if self._stop.is_set() or (self._ahead is not None and self._ahead.is_alive()):
                 return
-            self._ahead = Thread(
-                target=self._load_ahead, args=(entry,), name="strongroom-ahead", daemon=False
-            )
-            self._ahead.start()
+            ahead = Thread(target=self._load_ahead, args=(entry,), name="strongroom-ahead", daemon=False)
+            self._ahead = ahead if thread_started(ahead) else None
 
     def _load_ahead(self, entry: NamespaceEntry) -> None:
         failure = failure_of(partial(self._indexes.ready, entry))
@@ -253,10 +257,12 @@ class Keeper:
             if self._stop.is_set():
                 return
             self._writing = (entry.ns, pace)
-            self._writer = Thread(
+            writer = Thread(
                 target=self._write, args=(entry, index, pace), name="strongroom-snapshot", daemon=False
             )
-            self._writer.start()
+            self._writer = writer if thread_started(writer) else None
+            if self._writer is None:  # at another time
+                self._writing = None
 
     def _of(self, ns: int) -> _Kept:
         return self._kept.setdefault(ns, _Kept())

@@ -20,6 +20,7 @@ from strongroom.errors import (
     StorageError,
     StrongroomError,
     cause_of,
+    thread_started,
 )
 from strongroom.keyring import KeyNote
 from strongroom.ledger import WaveRow, WaveState, WriteBatch, root_of_head
@@ -136,12 +137,12 @@ class Rotations:
             return
         if not self._lock():
             return  # another process of this store does it
+        thread = Thread(target=self._work, args=(policy_is_due,), name="strongroom-rotation", daemon=True)
+        if not thread_started(thread):
+            return  # the next turn tries again
+        self._thread = thread
         if policy_is_due:
             self._policy_at = now + self._engine.config.rotation.policy_interval_s
-        self._thread = Thread(
-            target=self._work, args=(policy_is_due,), name="strongroom-rotation", daemon=True
-        )
-        self._thread.start()
 
     def wake(self) -> None:
         """Something was begun: the worker of this process, when it has one, need not wait for its turn."""

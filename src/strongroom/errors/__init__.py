@@ -72,7 +72,7 @@ from __future__ import annotations
 from strongroom.errors._base import (
     StrongroomError,
 )
-from strongroom.errors._boundary import cause_of, failure_of
+from strongroom.errors._boundary import cause_of, failure_of, require_thread, thread_started
 from strongroom.errors._input import (
     ContentTooLargeError,
     InvalidFilterError,
@@ -210,6 +210,8 @@ __all__ = [
     "cause_of",
     "failure_of",
     "from_dict",
+    "require_thread",
+    "thread_started",
 ]
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Thread
 
 from strongroom.errors._base import StrongroomError
+from strongroom.errors._state import LimitExceededError
 
 
 def cause_of(error: BaseException) -> str:
@@ -23,3 +25,27 @@ def failure_of(work: Callable[[], object]) -> str:
     except Exception as e:  # noqa: BLE001 - no caller is there to tell one type from another; all go to a log
         return cause_of(e)
     return ""
+
+
+def thread_started(thread: Thread) -> bool:
+    """Start a thread; False: the system gives no more of them, and whoever asks goes on without.
+
+    A thread that could not be started must not be kept: nobody can wait for it, and it looks as if it ran.
+    """
+    try:
+        thread.start()
+    except RuntimeError:  # at the limit of threads, and at the end of the process
+        return False
+    return True
+
+
+def require_thread(thread: Thread) -> None:
+    """Start a thread that the work cannot do without.
+
+    Raises:
+        LimitExceededError: the system gives no more of them.
+    """
+    if not thread_started(thread):
+        raise LimitExceededError(
+            "the system starts no more threads", hint="raise its limit (ulimit -u, pids.max), or repeat later"
+        )

@@ -19,6 +19,7 @@ from strongroom.errors import (
     StorageBusyError,
     StrongroomError,
     UnwrapError,
+    thread_started,
 )
 from strongroom.keyring._book import Book
 from strongroom.keyring._leases import Group, Leases, LeaseState
@@ -292,8 +293,12 @@ class NamespaceKeys:
         self._in_work.add(ns)
         self._due.append(ns)
         if self._worker is None:
-            self._worker = threading.Thread(target=self._work, name="strongroom-leases", daemon=True)
-            self._worker.start()
+            worker = threading.Thread(target=self._work, name="strongroom-leases", daemon=True)
+            if thread_started(worker):
+                self._worker = worker
+            else:  # whoever uses the key next tries again
+                self._due.clear()
+                self._in_work.clear()
 
     def _work(self) -> None:
         try:

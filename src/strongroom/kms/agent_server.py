@@ -26,6 +26,8 @@ from strongroom.errors import (
     KmsDeniedError,
     KmsThrottledError,
     StrongroomError,
+    require_thread,
+    thread_started,
 )
 from strongroom.kms._agent_log import LOG_PURPOSE, AgentLog, read_agent_log
 from strongroom.kms._agent_wire import (
@@ -126,7 +128,7 @@ class AgentServer:
     def serve(self) -> None:
         """Until ``stop``."""
         syncer = threading.Thread(target=self._sync, name="key-agent-sync", daemon=True)
-        syncer.start()
+        require_thread(syncer)
         while not self._stop.is_set():
             try:
                 connection, _ = self._listener.accept()
@@ -188,9 +190,14 @@ class AgentServer:
         if full:
             self._count("refused")
             return False
-        threading.Thread(
+        thread = threading.Thread(
             target=self._converse, args=(connection, pid, uid), name="key-agent-connection", daemon=True
-        ).start()
+        )
+        if not thread_started(thread):
+            with self._lock:
+                del self._connections[connection]
+            self._count("refused")
+            return False
         return True
 
     def _converse(self, connection: socket.socket, pid: int, uid: int) -> None:

@@ -30,6 +30,7 @@ from strongroom.errors import (
     KmsUnavailableError,
     StrongroomError,
     UnwrapError,
+    thread_started,
 )
 from strongroom.kms._service import CREDENTIALS_HINT, asked, require, unknown
 
@@ -123,7 +124,8 @@ class Pkcs11Backend:
             except BaseException as e:  # noqa: BLE001 - the boundary of the thread: told to the caller
                 outcome.put((None, e))
 
-        threading.Thread(target=target, name="strongroom-pkcs11", daemon=True).start()
+        if not thread_started(threading.Thread(target=target, name="strongroom-pkcs11", daemon=True)):
+            raise KmsUnavailableError("the system starts no more threads, which the PKCS#11 module needs")
         value: T | None = None
         failure: BaseException | None = None
         try:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import apsw
 
-from strongroom.errors import ClosedError, StorageError
+from strongroom.errors import ClosedError, StorageError, thread_started
 from strongroom.ledger._connect import translated
 
 LOG_BYTES_TARGET = 16 * 1024 * 1024  # from here on the log is copied and starts over
@@ -60,8 +60,9 @@ class Checkpointer:
 
     def _start(self) -> None:
         if self._thread is None and not self._stopping:
-            self._thread = threading.Thread(target=self._work, name="ledger-checkpoint", daemon=True)
-            self._thread.start()
+            thread = threading.Thread(target=self._work, name="ledger-checkpoint", daemon=True)
+            if thread_started(thread):  # else a later commit asks again: this one has succeeded
+                self._thread = thread
 
     def _work(self) -> None:
         connection: apsw.Connection | None = None

@@ -14,6 +14,8 @@ from queue import SimpleQueue
 from types import TracebackType
 from typing import Final, Generic, TypeVar
 
+from strongroom.errors import thread_started
+
 T = TypeVar("T")
 _CALLER: Final = "caller"
 _THREAD: Final = "helper"
@@ -124,12 +126,8 @@ class _Helper:
         with self._starting:
             thread = self._thread
             if thread is None or not thread.is_alive():  # none yet, or an interrupt came before its start
-                thread = threading.Thread(target=self._run, name="strongroom-beside", daemon=True)
-                self._thread = thread
-                try:
-                    thread.start()
-                except RuntimeError:  # no more threads: the caller does it
-                    return False
+                self._thread = threading.Thread(target=self._run, name="strongroom-beside", daemon=True)
+                return thread_started(self._thread)  # else the caller does it
         return True
 
     def _run(self) -> None:

@@ -15,6 +15,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.errors import thread_started
+
 ID_BYTES = 16
 AHEAD_ROWS_MIN = 50_000  # from here on they are sorted on a thread of its own
 WAITING_MIN = 8_192  # entries that wait before a merge ...
@@ -126,8 +128,11 @@ class IdTable:
         if len(ids) < AHEAD_ROWS_MIN:
             self._sort()
         else:
-            self._sorting = threading.Thread(target=self._sort, name="strongroom-ids", daemon=True)
-            self._sorting.start()
+            sorting = threading.Thread(target=self._sort, name="strongroom-ids", daemon=True)
+            if thread_started(sorting):
+                self._sorting = sorting
+            else:
+                self._sort()
 
     def _sort(self) -> None:
         try:

@@ -6,7 +6,7 @@ import logging
 import threading
 from collections.abc import Callable
 
-from strongroom.errors import InternalError, failure_of
+from strongroom.errors import InternalError, failure_of, thread_started
 
 __all__ = ["Later"]
 
@@ -31,7 +31,9 @@ class Later:
         self._thread = threading.Thread(
             target=self._run, args=(work, patience_s), name=self._name, daemon=False
         )
-        self._thread.start()
+        if not thread_started(self._thread):  # then now
+            self._thread = None
+            self._run(work, 0.0)
 
     def _run(self, work: Callable[[], None], patience_s: float) -> None:
         if patience_s:

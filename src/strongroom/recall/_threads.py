@@ -8,7 +8,7 @@ from collections.abc import Callable
 from types import TracebackType
 from weakref import ref
 
-from strongroom.errors import failure_of
+from strongroom.errors import failure_of, thread_started
 
 _LOOK_AGAIN_S = 0.5
 _log = logging.getLogger(__name__)
@@ -131,8 +131,10 @@ class BackgroundTask:
         with self._lock:
             if self._stopping or self.running:
                 return False
-            self._thread = threading.Thread(target=self._run, args=(work,), name=self._name, daemon=False)
-            self._thread.start()
+            thread = threading.Thread(target=self._run, args=(work,), name=self._name, daemon=False)
+            if not thread_started(thread):  # who asks again is heard
+                return False
+            self._thread = thread
             return True
 
     def _run(self, work: Callable[[], None]) -> None:

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from strongroom.errors import require_thread
+
 __all__ = ["Watchdog"]
 
 
@@ -48,11 +50,12 @@ class Watchdog:
             yield
             return
         with self._wake:
-            self._running[query] = time.monotonic() + (self._limit_s or math.inf), cancel
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="strongroom-watchdog", daemon=True)
-                self._thread.start()
-            elif self._asleep:
+                thread = threading.Thread(target=self._run, name="strongroom-watchdog", daemon=True)
+                require_thread(thread)
+                self._thread = thread
+            self._running[query] = time.monotonic() + (self._limit_s or math.inf), cancel
+            if self._asleep:
                 self._wake.notify()
         try:
             yield

@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError, Future
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
-from strongroom.errors import ClosedError, LimitExceededError
+from strongroom.errors import ClosedError, LimitExceededError, thread_started
 
 T = TypeVar("T")
 _WAITING_PER_THREAD = 64
@@ -89,12 +89,22 @@ class WorkerPool:
             if self._idle < self._waiting and len(self._threads) < self._threads_max:
                 number = len(self._threads)
                 thread = threading.Thread(target=self._serve, name=f"{self._name}_{number}", daemon=True)
-                self._threads.append(thread)
-                thread.start()
+                if thread_started(thread):
+                    self._threads.append(thread)
+                elif not self._threads:  # nobody would ever come for it
+                    self._drop_last(caller)
+                    raise LimitExceededError("the server is busy", hint="repeat the request shortly")
             self._changed.notify()
         return future
 
-    # The three below are called with the lock held.
+    # The four below are called with the lock held.
+    def _drop_last(self, caller: bytes) -> None:
+        """Take back what a caller has sent last."""
+        self._queues[caller].pop()
+        self._waiting -= 1
+        if not self._queues[caller]:
+            del self._queues[caller]
+
     def _may_run(self, caller: bytes) -> bool:
         return self._busy < self._threads_max and self._running.get(caller, 0) < self._running_max
 

@@ -11,7 +11,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from strongroom.errors import StrongroomError
+from strongroom.errors import StrongroomError, thread_started
 from strongroom.servers.http import CALLER
 from strongroom.servers.pgwire import _messages as m
 from strongroom.servers.pgwire._effects import Effect, Receive, Send, StartTls, TlsInfo, Work
@@ -167,9 +167,8 @@ class Connection(asyncio.Protocol):
             self.line.shut_down()
         ended = asyncio.get_running_loop().create_future()
         work = partial(copy_context().run, self._on_line, self.line, conversation, ended)
-        try:
-            threading.Thread(target=work, name=f"strongroom-pgwire-{started.process_id}", daemon=True).start()
-        except RuntimeError:  # the system gives no more threads
+        name = f"strongroom-pgwire-{started.process_id}"
+        if not thread_started(threading.Thread(target=work, name=name, daemon=True)):
             self.line.turn_away(PgError("53300", "sorry, too many clients already", fatal=True))
             return
         await ended

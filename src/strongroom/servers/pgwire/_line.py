@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from strongroom.config import PgwireConfig
-from strongroom.errors import StrongroomError
+from strongroom.errors import StrongroomError, require_thread
 from strongroom.servers.http import Log, WorkerPool
 from strongroom.servers.pgwire import _messages as m
 from strongroom.servers.pgwire._effects import (
@@ -238,7 +238,11 @@ class Line:
 
 
 class _Limit:
-    """Cancels a piece of work after a time; never what comes after it."""
+    """Cancels a piece of work after a time; never what comes after it.
+
+    Raises:
+        LimitExceededError: there is no thread that could.
+    """
 
     def __init__(self, cancel: Callable[[str], None], limit_ms: int) -> None:
         self._cancel = cancel
@@ -246,7 +250,7 @@ class _Limit:
         self._is_over = False
         self._timer = threading.Timer(limit_ms / 1000, self._reached)
         self._timer.daemon = True
-        self._timer.start()
+        require_thread(self._timer)
 
     def _reached(self) -> None:
         with self._lock:
