@@ -24,6 +24,7 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.model import SqlCancel
+from strongroom.recall.sql import bounded
 
 SLOW = "SELECT count(*) FROM range(100000000) a(i), range(100000) b(j) WHERE (a.i * b.j) % 7 = 3"
 
@@ -228,3 +229,66 @@ def test_parameters_without_end_or_too_deep_are_refused_before_the_engine_sees_t
         with pytest.raises(LimitExceededError):
             room.sql("SELECT count(*) FROM memories WHERE kind = $1", [value])
     assert room.sql("SELECT len($1)", [[1, 2, 3]]).fetch() == [(3,)]
+
+
+_PATTERNS = ("", "%", "_", "a%", "%b_", "%é_", "a\\_%", "A%", "a*", "[ab]?", "%" * 20 + "c", "a" * 300)
+_TEXTS = ("", "a", "ab", "abc", "a_b", "éb", "bé!", "a" * 300, "c" * 50)
+
+
+@pytest.mark.parametrize(
+    "form",
+    ["{} LIKE {}", "{} NOT LIKE {}", "{} ILIKE {}", "{} NOT ILIKE {}", "{} GLOB {}", "{} LIKE {} ESCAPE '\\'",
+     "{} NOT ILIKE {} ESCAPE '\\'"],
+)  # fmt: skip
+def test_a_pattern_that_is_computed_matches_as_a_constant_one(room: Any, form: str) -> None:
+    """The bounded form of LIKE and its kin says what the engine's own says, NULL included."""
+    for pattern in (*_PATTERNS, None):
+        constant = "NULL" if pattern is None else f"'{pattern}'"
+        both = ", ".join(
+            f"{form.format(text, constant)}, {form.format(text, f'(SELECT {constant})')}"
+            for text in (*(f"'{t}'" for t in _TEXTS), "NULL")
+        )
+        (found,) = room.sql(f"SELECT {both}").rows()
+        assert found[::2] == found[1::2], pattern
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "content LIKE '%' || content || 'b%'",
+        "content NOT LIKE content || ''",
+        "content ILIKE concat('%', content)",
+        "content GLOB (SELECT max(content) FROM memories)",
+        "content LIKE (CASE WHEN random() < 0.5 THEN content ELSE content || 'x' END)",
+        f"content LIKE '%{'a' * 2000}'",
+        "like_escape(content, '%' || content, '!')",
+        "jaro_similarity(content, content) > 0",
+        "jaro_winkler_similarity(content, content || '', 0.5) > 0",
+        "len(list_filter([content], lambda v: v LIKE content)) > 0",
+        "row_number() OVER (PARTITION BY content LIKE content) > 0",
+    ],
+)
+@pytest.mark.parametrize("most", [100, 1 << 20], ids=["long", "short"])
+def test_what_takes_time_by_the_product_of_two_lengths_is_bounded_by_it(
+    room: Any, monkeypatch: pytest.MonkeyPatch, condition: str, most: int
+) -> None:
+    """Nothing stops the engine inside one value: two long ones are not compared in a way that takes hours."""
+    monkeypatch.setattr(bounded, "_PATTERN_PRODUCT_MAX", most)
+    monkeypatch.setattr(bounded, "_SIMILAR_PRODUCT_MAX", most)
+    room.store("a" * 60, namespace="bounds/long")
+    statement = f"SELECT content, ({condition}) AS found FROM memories"
+    if most > 100:
+        assert room.sql(statement, namespaces=["bounds/long"]).row_count == 1
+        return
+    with pytest.raises(LimitExceededError, match="too long"):
+        room.sql(statement, namespaces=["bounds/long"])
+
+
+def test_a_parameter_that_is_a_pattern_is_short(room: Any) -> None:
+    """A prepared LIKE is not made slow by what is bound to it."""
+    room.store("a" * 60, namespace="bounds/long")
+    statement = "SELECT count(*) FROM memories WHERE content LIKE CAST(? AS VARCHAR)"
+    assert list(room.sql(statement, ["a%"], namespaces=["bounds/long"]).rows()) == [(1,)]
+    for value in ("%a" * 600, ["a"] * 1000):
+        with pytest.raises(LimitExceededError, match="pattern"):
+            room.sql(statement, [value], namespaces=["bounds/long"])

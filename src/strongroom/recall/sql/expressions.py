@@ -8,12 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from strongroom.errors import LimitExceededError, SqlSyntaxError, SqlUndefinedError
+from strongroom.recall.sql import bounded
 from strongroom.recall.sql import tree as t
 from strongroom.recall.sql.functions import AGGREGATES, FUNCTIONS, GROWING, SEMANTIC, SHAPED, TYPES, WINDOWS
 from strongroom.recall.sql.outputs import (
     SCHEMAS,
     as_list,
     check_path,
+    filled,
     resolve,
     shown,
     substituted,
@@ -70,11 +72,13 @@ class Expressions(ABC):
     parts_max: int
     relations_max: int
     match_min: float
+    bounded: Callable[[str, int], Tree]  # ``bounded.template_text`` as a tree
     bases: list[Base] = field(default_factory=list)
     used: dict[tuple[str, str], str] = field(default_factory=dict)
     parameters: dict[str, None] = field(default_factory=dict)
     ranks: dict[int, tuple[Base, Score]] = field(default_factory=dict)
     parameter_parents: list[tuple[str, Tree, Scope]] = field(default_factory=list)
+    patterns: set[str] = field(default_factory=set)  # the parameters that are patterns of LIKE and its kin
     reads_content: bool = False  # content or metadata, otherwise than for a function of meaning
     _stars: list[tuple[Tree, list[Relation]]] = field(default_factory=list)
     _depth: int = 0
@@ -273,6 +277,8 @@ class Expressions(ABC):
         self._reducing += reducing
         self._children(expr, t.EXPRESSIONS["FUNCTION"], scope)
         self._reducing -= reducing
+        if name in bounded.BOUNDED:
+            self._bound(expr, name, top=top)
 
     def _bounds(self, expr: Tree, name: str) -> None:
         """What could make a long value of short ones."""
@@ -300,6 +306,25 @@ class Expressions(ABC):
             self._growing += 1
             if self._growing > 64:
                 raise LimitExceededError("more than 64 calls that lengthen values")
+
+    def _bound(self, expr: Tree, name: str, *, top: bool) -> None:
+        """Write a call so that it takes a bounded time, once its arguments were looked at."""
+        arguments = [a.get("expression") for a in as_list(expr.get("arguments", []))]
+        if len(arguments) not in (2, 3):
+            return  # no such function: the engine says so
+        parameter = bounded.parameter_of(name, arguments[1])
+        if parameter is not None:
+            self.patterns.add(parameter)
+        if parameter is not None or bounded.is_short(name, arguments[1]):
+            return
+        call = dict(expr)
+        self.parameter_parents = [
+            (p, call if parent is expr else parent, scope) for p, parent, scope in self.parameter_parents
+        ]
+        made = filled(self.bounded(name, len(arguments)), arguments)
+        alias = expr.get("alias") or (bounded.shown_name(name) if top else "")
+        expr.clear()
+        expr.update(made, alias=alias)
 
     def _macro(self, expr: Tree, macro: Tree, scope: Scope) -> None:
         arguments = [a.get("expression") for a in as_list(expr.get("arguments", []))]

@@ -22,6 +22,7 @@ from strongroom.errors import (
     SqlUndefinedError,
     StrongroomError,
 )
+from strongroom.recall.sql.bounded import TOO_LONG
 
 __all__ = ["translate"]
 
@@ -73,6 +74,8 @@ def translate(error: duckdb.Error, statement: str, *, closed: bool = False) -> S
         return LimitExceededError("the columnar engine reached its memory limit", hint="narrow it with WHERE")
     text = str(error)
     kind = type(error).__name__
+    if isinstance(error, duckdb.ConversionException) and TOO_LONG in text:
+        return LimitExceededError(TOO_LONG, hint="starts_with, contains and regexp_matches take long ones")
     if isinstance(error, duckdb.ConversionException | duckdb.OutOfRangeException):
         return _data(kind)
     for pattern, cls, sqlstate, message in _RULES:

@@ -26,6 +26,7 @@ from strongroom.errors import (
     SqlSyntaxError,
     StrongroomError,
 )
+from strongroom.recall.sql.bounded import template_text
 from strongroom.recall.sql.direct import find_direct
 from strongroom.recall.sql.plan import Names, Plan, Variant, find_top, rewrite, verify
 from strongroom.recall.sql.tree import Tree
@@ -81,6 +82,7 @@ class Front:
         self._limits = limits
         self._match_min = match_min
         self._known: OrderedDict[tuple[int, str, str], Plan | StrongroomError] = OrderedDict()
+        self._templates: dict[tuple[str, int], Tree] = {}
         self._offers: list[Offer] = []  # kept, so that the number of one is never that of another
         self._lock = threading.Lock()
 
@@ -132,6 +134,7 @@ class Front:
             parts_max=self._limits.sql_parts_max,
             relations_max=self._limits.sql_relations_max,
             match_min=self._match_min,
+            bounded=self._template,
         )
         try:
             walk.statement(node)
@@ -169,6 +172,14 @@ class Front:
             raise LimitExceededError("brackets are nested too deeply")
         if _SIGNS.search(statement):
             raise LimitExceededError("too many signs in a row")
+
+    def _template(self, name: str, arguments: int) -> Tree:
+        """The bounded form of a function, as the engine's tree; nothing in it may be changed."""
+        known = self._templates.get((name, arguments))
+        if known is None:
+            node = self._read(f"SELECT {template_text(name, arguments)}")
+            known = self._templates[name, arguments] = node["select_list"][0]
+        return known
 
     def _read(self, statement: str) -> Tree:
         try:

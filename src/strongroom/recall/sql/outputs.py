@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from strongroom.errors import SqlUndefinedError
@@ -190,6 +190,17 @@ def substituted(node: Any, arguments: Mapping[str, Any]) -> Any:
     if node.get("class") == "COLUMN_REF" and names and names[0] in arguments:
         return substituted(arguments[names[0]], {})
     return {key: substituted(value, arguments) for key, value in node.items()}
+
+
+def filled(template: Any, arguments: Sequence[Any]) -> Any:
+    """A copy of a tree with the very trees of ``arguments`` for its columns ``a1``, ``a2``, ..."""
+    if isinstance(template, list):
+        return [filled(node, arguments) for node in template]
+    if not isinstance(template, dict):
+        return template
+    if template.get("class") == "COLUMN_REF" and len(name := template["column_names"][0]) == 2:
+        return arguments[int(name[1]) - 1]
+    return {key: filled(value, arguments) for key, value in template.items()}
 
 
 def resolve(node: Tree, scope: Scope) -> tuple[str, Trace] | None:

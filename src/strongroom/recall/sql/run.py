@@ -30,6 +30,7 @@ from strongroom.recall.columnar import ColumnarStore
 from strongroom.recall.search import _reading as reading
 from strongroom.recall.sql import binding
 from strongroom.recall.sql.binding import narrowed, number_of, rows_condition
+from strongroom.recall.sql.bounded import require_short
 from strongroom.recall.sql.describe import sample
 from strongroom.recall.sql.direct_run import PlanMasks, Pool, answer_directly
 from strongroom.recall.sql.faults import translate
@@ -302,7 +303,9 @@ class SqlEngine:
             )
         bound: dict[str, Any] = {"now": request.now_us}
         for number in needed:
-            bound[f"p{number}"] = request.parameters[number - 1]
+            value = bound[f"p{number}"] = request.parameters[number - 1]
+            if f"p{number}" in plan.walk.patterns:
+                require_short(value)
         for number, (column, text) in enumerate(narrowings(plan)):
             bound |= narrowed(number, column, text, request.parameters, [m.index for m in request.members])
         mine: list[int] = []
