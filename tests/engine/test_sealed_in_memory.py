@@ -16,9 +16,10 @@ from bench.process_scan import _pieces_of_memory, _self_check, hmac_state, searc
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig, RecallConfig, ServerConfig, to_toml
-from strongroom.engine import Engine, Room
+from strongroom.engine import Engine, Room, _indexes
 from strongroom.errors import InvalidFilterError, InvalidInputError, SqlForbiddenError
 from strongroom.pages import scrubs_freed_memory
+from strongroom.recall import NamespaceIndex, Upsert
 from strongroom.recall.columnar import ColumnarTable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -329,3 +330,31 @@ def test_the_scan_knows_keys_in_every_disguise() -> None:
     piece = b"x" * 100 + key + hmac_state(key) + content_of(3).encode() + content_of(4).encode()
     found = search(iter([piece[:120], piece[120:]]), secrets, {4})
     assert (found.keys, found.contents) == ({"key": 1, "state": 1}, 1)
+
+
+def test_a_change_that_was_made_for_one_index_does_not_get_into_another(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index is replaced, as under a new purpose root, while a memory is blinded for the one before it: its
+    words are found all the same, because the new one takes the memory from the ledger."""
+    with strongroom.open(directory) as room:
+        indexes, entry = room.engine.indexes, room.engine.registry.get(SEALED)
+        assert entry is not None
+        assert indexes.snapshots.write(entry, indexes.ready(entry), lambda _: None) is not None
+        upsert_of = _indexes.upsert_of
+
+        def overtaken(index: NamespaceIndex, *given: Any) -> Any:
+            slot = indexes._slots[entry.ns]
+            with slot.lock:  # what ``ready`` does on another thread, up to where it takes what was offered
+                indexes._unload(slot)
+                slot.built_for, slot.entry = indexes._settings(entry), entry
+                slot.index = indexes._load(entry)
+                assert slot.index.watermark < given[2]
+            change = upsert_of(index, *given)
+            return Upsert(change.memory, change.seq, change.content_version, [1, 2, 3])  # by another key
+
+        with monkeypatch.context() as patch:
+            patch.setattr(_indexes, "upsert_of", overtaken)
+            room.store("the heron number 9 eats eels", namespace=SEALED, embedding=[1, 9, 0, 0])
+        found = room.search("eels", namespaces=[SEALED], mode="keyword")
+        assert [m.memory.content for m in found] == ["the heron number 9 eats eels"]

@@ -103,9 +103,14 @@ class Indexes:
     def offer(self, ns: int, change: Change) -> None:
         """Hand over what a commit of this process has written, under its number."""
         slot = self._slots.get(ns)
-        if slot is None or slot.index is None:
+        if slot is not None:
+            self._offer(slot, slot.pending, change)
+
+    def _offer(self, slot: _Slot, pending: dict[int, Change], change: Change) -> None:
+        """``pending`` is the slot's from before the index was looked at that the change was made for."""
+        if slot.index is None:
             return  # the load will read it
-        slot.pending[change.seq] = change
+        pending[change.seq] = change
         if len(slot.pending) > _PENDING_MAX:
             with slot.lock:
                 if slot.index is not None:
@@ -116,9 +121,12 @@ class Indexes:
     def offer_memory(self, entry: NamespaceEntry, memory: Memory, seq: int, content_version: int) -> None:
         """``offer`` a memory that is new or changed."""
         slot = self._slots.get(entry.ns)
-        index = None if slot is None else slot.index
+        if slot is None:
+            return
+        pending = slot.pending  # first: another index, whose words may be blinded otherwise, has another one
+        index = slot.index
         if index is not None:
-            self.offer(entry.ns, upsert_of(index, entry, memory, seq, content_version))
+            self._offer(slot, pending, upsert_of(index, entry, memory, seq, content_version))
 
     def ready(self, entry: NamespaceEntry) -> NamespaceIndex:
         """The index of a namespace, holding everything acknowledged before this call.
