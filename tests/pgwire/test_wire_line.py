@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -212,3 +213,52 @@ def test_set_config_sets_and_its_local_form_ends_with_the_transaction(own: Wired
         assert c.execute("SELECT count(*) FROM memories").fetchone() == (60,)
     asked = [e for e in own.owner.audit(limit=20) if e.surface == "pgwire" and e.action == "sql"]
     assert dict(asked[-1].details)["purpose"] == "audit"
+
+
+def test_what_a_connection_holds_open_is_bounded_and_given_back(tmp_path: Path) -> None:
+    """Prepared statements, parameters, portals and cursors count in bytes: over the limit 53400."""
+    import psycopg
+
+    big = "SELECT range AS a, range AS b FROM range(60000)"  # about a megabyte
+    long = "SELECT " + "1, " * 4_000 + "1"
+
+    def refused(c: psycopg.Connection, statement: str) -> str | None:
+        with pytest.raises(psycopg.Error) as caught:
+            for n in range(12):
+                c.execute(statement.format(n))
+        return caught.value.sqlstate
+
+    with wired(tmp_path / "data", held_bytes_max=4_000_000) as wire:
+        with psycopg.connect(wire.dsn(user="anybody")) as c:
+            assert refused(c, f"DECLARE c{{}} CURSOR FOR {big}") == "53400"
+            c.rollback()
+            for n in range(12):  # to the end: such a one holds nothing
+                c.execute(f"DECLARE c{n} CURSOR FOR {big}")
+                c.execute(f"MOVE ALL c{n}")
+            c.rollback()
+            assert refused(c, f"PREPARE s{{}} AS {long}") == "53400"
+            c.rollback()
+            c.execute("DEALLOCATE ALL")
+            c.execute(f"PREPARE again AS {long}")
+        value = b"x" * 1_000_000
+        raw, _ = signed_in(wire)
+        with raw:
+            raw.send(message(b"P", b"s\0" + text("SELECT $1::text") + b"\0\0"))
+            given = b"s\0\0\0" + struct.pack("!HI", 1, len(value)) + value + b"\0\0"
+            for n in range(6):
+                raw.send(message(b"B", text(f"p{n}") + given))
+            raw.send(message(b"S"))
+            found = raw.until(b"Z")
+            assert kinds(found) == "1222EZ"
+            assert b"53400" in dict(found)[b"E"]
+            raw.send(message(b"B", text("again") + given) + message(b"S"))
+            assert kinds(raw.until(b"Z")) == "2Z"
+
+
+def test_answers_that_no_sync_ever_follows_are_sent_and_not_kept(own: Wired) -> None:
+    """A client that describes for ever and neither reads nor syncs is dropped; nothing piles up for it."""
+    raw, mine = signed_in(own)
+    many = ", ".join(f"{n} AS a_column_with_a_name_{n}" for n in range(500))
+    raw.send(message(b"P", b"s\0" + text(f"SELECT {many}") + b"\0\0") + message(b"D", b"Ss\0") * 2000)
+    wait_until_gone(mine, 30)  # 40 MB of descriptions, of which the socket takes few
+    raw.socket.close()

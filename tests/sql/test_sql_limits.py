@@ -24,7 +24,7 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.model import SqlCancel
-from strongroom.recall.sql import bounded
+from strongroom.recall.sql import bounded, front
 
 SLOW = "SELECT count(*) FROM range(100000000) a(i), range(100000) b(j) WHERE (a.i * b.j) % 7 = 3"
 
@@ -245,7 +245,7 @@ def test_a_pattern_that_is_computed_matches_as_a_constant_one(room: Any, form: s
     for pattern in (*_PATTERNS, None):
         constant = "NULL" if pattern is None else f"'{pattern}'"
         both = ", ".join(
-            f"{form.format(text, constant)}, {form.format(text, f'(SELECT {constant})')}"
+            f"{form.format(text, constant)}, {form.format(text, f'(CASE WHEN true THEN {constant} END)')}"
             for text in (*(f"'{t}'" for t in _TEXTS), "NULL")
         )
         (found,) = room.sql(f"SELECT {both}").rows()
@@ -292,3 +292,16 @@ def test_a_parameter_that_is_a_pattern_is_short(room: Any) -> None:
     for value in ("%a" * 600, ["a"] * 1000):
         with pytest.raises(LimitExceededError, match="pattern"):
             room.sql(statement, [value], namespaces=["bounds/long"])
+
+
+def test_the_statements_that_are_kept_are_bounded_by_their_size(
+    room: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One caller's long statements do not fill the memory of the process; the newest are known."""
+    kept = room.engine.indexes.sql.front
+    monkeypatch.setattr(front, "WEIGHT_MAX", 1_000)
+    for n in [*range(20), 19]:
+        room.sql("SELECT " + "1, " * 200 + str(n))
+        assert kept._weight == sum(front._weight(*item) for item in kept._known.items()) <= 1_000
+    assert 2 <= len(kept._known) <= 5
+    assert next(reversed(kept._known))[2].endswith(" 19")

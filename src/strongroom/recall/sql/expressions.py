@@ -92,6 +92,11 @@ class Expressions(ABC):
     _semantics: int = 0
     _wholes: list[Relation] = field(default_factory=list)
 
+    @property
+    def parts(self) -> int:
+        """How many nodes there are."""
+        return self._parts
+
     @abstractmethod
     def _query(self, node: object, scope: Scope) -> Output:
         """A query inside an expression."""

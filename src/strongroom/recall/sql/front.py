@@ -34,6 +34,7 @@ from strongroom.recall.sql.walk import Offer, Walk
 
 __all__ = ["Front"]
 
+WEIGHT_MAX: Final = 200_000  # parts of all statements that are kept, some 140 MB
 BRACKETS_OPEN_MAX: Final = 64  # that never close: the parser takes cubic time in them
 _SIGNS: Final = re.compile(r"(?:[-+~!@][\s]*){24}")
 _LEAD: Final = re.compile(r"(?:\s|--[^\n]*\n|/\*.*?\*/|\()*([A-Za-z]+)", re.ASCII | re.DOTALL)
@@ -82,6 +83,7 @@ class Front:
         self._limits = limits
         self._match_min = match_min
         self._known: OrderedDict[tuple[int, str, str], Plan | StrongroomError] = OrderedDict()
+        self._weight = 0  # of all that are known
         self._templates: dict[tuple[str, int], Tree] = {}
         self._offers: list[Offer] = []  # kept, so that the number of one is never that of another
         self._lock = threading.Lock()
@@ -115,9 +117,11 @@ class Front:
         with self._lock:
             if not any(o is offer for o in self._offers):
                 self._offers.append(offer)
+            before = self._known.pop(key, None)
+            self._weight += _weight(key, value) - (0 if before is None else _weight(key, before))
             self._known[key] = value
-            while len(self._known) > self._limits.sql_statements_max:
-                self._known.popitem(last=False)
+            while len(self._known) > self._limits.sql_statements_max or self._weight > WEIGHT_MAX:
+                self._weight -= _weight(*self._known.popitem(last=False))
 
     def _check(self, statement: str, offer: Offer) -> Plan:
         self._check_text(statement)
@@ -218,6 +222,12 @@ class Front:
             parameters = verify(tree["statements"], self.names, frozenset(allowed))
             made = plan.variants[form, expiring] = Variant(text, parameters)
         return made
+
+
+def _weight(key: tuple[int, str, str], value: Plan | StrongroomError) -> int:
+    """Parts of the tree, each some 700 bytes; and the text by the same measure."""
+    parts = value.walk.parts if isinstance(value, Plan) else 0
+    return 1 + parts + len(key[2]) // 256
 
 
 def _again(error: StrongroomError) -> StrongroomError:

@@ -45,6 +45,7 @@ __all__ = ["Catalog", "CatalogSession", "Reply"]
 _ROWS_MAX: Final = 100_000
 _BYTES_MAX: Final = 64 * 1024
 _TIME_LIMIT_MS: Final = 10_000
+_CHECKED_LENGTH_MAX: Final = 4_096
 _CHECKED_MAX: Final = 2_048
 _LOCKDOWN: Final = (
     "memory_limit = '256MB'",
@@ -181,10 +182,11 @@ _CODES: Final[tuple[tuple[type[duckdb.Error], str], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """``columns``: names and the engine's types."""
+    """``columns``: names and the engine's types. ``rows``: how many there are."""
 
     columns: Sequence[tuple[str, str]]
     fetch: Callable[[int], Sequence[Row]]
+    rows: int
 
 
 class Catalog:
@@ -336,7 +338,7 @@ class CatalogSession:
             at += len(out)
             return out
 
-        return Reply(columns, fetch)
+        return Reply(columns, fetch, len(rows))
 
     def extension(self) -> SqlExtension:
         """The relations of the catalogue as this connection sees them, beside memories."""
@@ -358,7 +360,8 @@ class CatalogSession:
             if len(self._checked) >= _CHECKED_MAX:
                 self._checked.clear()
             _check(self._cursor, text)
-            self._checked[text] = True
+            if len(text) <= _CHECKED_LENGTH_MAX:
+                self._checked[text] = True
         if "pg_settings" in text or "current_setting" in text:
             self._fill_settings()
         return self._cursor

@@ -10,12 +10,14 @@ from typing import Any, Final
 from strongroom.model import SqlCancel
 from strongroom.servers.pgwire._commands import COMMANDS
 from strongroom.servers.pgwire._errors import PgError
-from strongroom.servers.pgwire._rows import Column, RowEncoder, Source
+from strongroom.servers.pgwire._rows import CHUNK_ROWS, Column, RowEncoder, Source
 from strongroom.servers.pgwire._scan import Statement, Token, name_of, split
 
 __all__ = ["Cursor", "Fetch", "Portal", "Prepared", "parse_declare", "parse_fetch", "plan"]
 
 _ALL: Final = 2**62
+
+_CHARACTER_BYTES: Final = 100
 
 
 @dataclass(slots=True)
@@ -32,6 +34,11 @@ class Prepared:
     types: tuple[int, ...] | None = None
     columns: tuple[Column, ...] | None = None
     described: bool = False
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds, about: every character can be a word of its own."""
+        return _CHARACTER_BYTES * len(self.statement.text)
 
 
 def plan(sql: str, declared: Sequence[int] = ()) -> Prepared:
@@ -77,6 +84,21 @@ class Portal:
     waiting: deque[bytes] = field(default_factory=deque, repr=False)
     finished: bool = False
     cancel: SqlCancel = field(default_factory=SqlCancel)
+    given: int = 0  # bytes of the message with its values
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds, about."""
+        return self.given + (0 if self.source is None else self.source.size)
+
+    def pull(self, most: int) -> deque[bytes]:
+        """The next rows as messages, or as nothing where they are only passed over; empty at the end."""
+        if self.source is None:
+            return deque()
+        count = min(most, CHUNK_ROWS)
+        if self.encoder is None:
+            return deque(b"" for _ in self.source.take(count))
+        return deque(self.encoder.pull(self.source, count))
 
     def close(self) -> None:
         self.waiting.clear()

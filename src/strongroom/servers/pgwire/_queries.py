@@ -30,6 +30,7 @@ _UNKNOWN: Final = "UNKNOWN"
 _KNOWN_MAX: Final = 128  # statements that a connection remembers in the form that the engine gets ...
 _KNOWN_LENGTH_MAX: Final = 4_096  # ... up to this length
 _TEXT: Final = 25
+_CATALOG_ROW_BYTES: Final = 1_000  # about, of an answer of the catalogue
 _PARAMETERS_MAX: Final = 65_535
 _CATALOG_TYPES: Final = {1016: 1028}  # lists of object ids, which drivers know without asking further
 _LISTS: Final = frozenset({1005, 1016})
@@ -103,19 +104,20 @@ class Queries:
         if ready.catalog:
             self._session.whoami()
             reply: Reply = self._catalog.run(ready.text, values, cancel)
-            return Source(self._columns(statement, ready, reply.columns), self._standing(reply.fetch))
+            fetch, size = self._standing(reply.fetch), reply.rows * _CATALOG_ROW_BYTES
+            return Source(self._columns(statement, ready, reply.columns), fetch, size)
         self._session.sql_extension = self._extension(ready)
         result = self._session.sql(ready.text, values, cancel=cancel)
         for notice in result.notices:
             self._settings.warnings.append(("01000", f"{notice.message} ({notice.namespace})"))
         columns = self._columns(statement, ready, [(c.name, c.type) for c in result.columns])
 
-        def fetch(count: int) -> Sequence[Row]:
+        def part(count: int) -> Sequence[Row]:
             if cancel.cancelled:
                 raise PgError("57014", "canceling statement due to user request")
             return result.fetch(count)
 
-        return Source(columns, self._standing(fetch))
+        return Source(columns, self._standing(part), int(result.arrow().nbytes))
 
     def _standing(self, fetch: Fetch) -> Fetch:
         """``fetch``, which looks at the credential before every part but the first: cursors live long."""

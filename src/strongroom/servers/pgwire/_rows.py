@@ -43,9 +43,18 @@ class Source:
     ``take`` may block and is called from worker threads, one at a time.
     """
 
-    def __init__(self, columns: Sequence[Column], fetch: Callable[[int], Sequence[Row]]) -> None:
+    def __init__(
+        self, columns: Sequence[Column], fetch: Callable[[int], Sequence[Row]], size: int = 0
+    ) -> None:
+        """``size``: bytes that are held until the end."""
         self.columns = tuple(columns)
         self._fetch: Callable[[int], Sequence[Row]] | None = fetch
+        self._size = size
+
+    @property
+    def size(self) -> int:
+        """Bytes that it holds."""
+        return 0 if self._fetch is None else self._size
 
     @property
     def exhausted(self) -> bool:

@@ -62,7 +62,7 @@ class Conversation(ByName):
         self._inbox = inbox
         self._started = started
         self._config = config
-        self._statements_max = config.statements_max
+        self._statements_max, self._held_max = config.statements_max, config.held_bytes_max
         self._queries = make_queries(self._settings)
         self._queries.set_config = self._transaction.set_config
         self._statements: dict[str, Prepared] = {}
@@ -134,6 +134,7 @@ class Conversation(ByName):
                     raise m.protocol_violation("this message is not supported")
                 return
             yield from handler(self, payload)
+            yield from self._relieve()  # what is never followed by Sync is not kept for it
         except PgError as e:
             self._failed(e)
             if kind == ord("Q"):
@@ -185,6 +186,7 @@ class Conversation(ByName):
             raise PgError("53400", "too many prepared statements")
         self._measure(message.sql)
         prepared = plan(message.sql, message.types)
+        self._require_room(prepared.size)
         if prepared.kind != "empty":
             check_allowed(self._transaction, prepared.statement)
         self._statements[message.name] = prepared
@@ -224,13 +226,14 @@ class Conversation(ByName):
                 f"bind message supplies {len(message.values)} parameters, but prepared statement requires"
                 f" {len(types)}",
             )
+        self._require_room(len(payload))
         formats = formats_for(message.formats, len(types))
         values = tuple(
             None if raw is None else decode(raw, oid, form == 1)
             for raw, oid, form in zip(message.values, types, formats, strict=True)
         )
         self._drop_portal(message.portal)
-        self._portals[message.portal] = Portal(prepared, values, message.result_formats)
+        self._portals[message.portal] = Portal(prepared, values, message.result_formats, given=len(payload))
         self._put(m.BIND_COMPLETE)
 
     def _describe(self, prepared: Prepared) -> Steps[None]:
@@ -331,6 +334,7 @@ class Conversation(ByName):
             source = self._queries.open(prepared.statement, portal.values, portal.cancel)
             encoder = self._shape(portal, source)
             portal.source = source
+            self._require_room()
             return deque(encoder.pull(source, CHUNK_ROWS))
 
         portal.waiting = yield from self._work(portal.cancel, work)
@@ -378,8 +382,7 @@ class Conversation(ByName):
             if not portal.waiting:
                 if source.exhausted:
                     break
-                pull = partial(self._pull, portal, source, most - sent)
-                portal.waiting = yield from self._work(portal.cancel, pull)
+                portal.waiting = yield from self._work(portal.cancel, partial(portal.pull, most - sent))
                 continue
             row = portal.waiting.popleft()
             sent += 1
@@ -391,13 +394,6 @@ class Conversation(ByName):
             return
         word = portal.prepared.statement.word(0)
         self._complete(f"{word if portal.prepared.kind == 'fetch' else 'SELECT'} {sent}")
-
-    @staticmethod
-    def _pull(portal: Portal, source: Source, most: int) -> deque[bytes]:
-        count = min(most, CHUNK_ROWS)
-        if portal.encoder is None:
-            return deque(b"" for _ in source.take(count))
-        return deque(portal.encoder.pull(source, count))
 
     def _command(self, portal: Portal, describe: bool) -> Steps[None]:
         answer = run_command(self._transaction, portal.prepared.statement)
@@ -443,6 +439,7 @@ class Conversation(ByName):
         source = yield from self._work(
             cancel, lambda: self._queries.open(declared.query, portal.values, cancel)
         )
+        self._require_room(source.size)
         self._cursors[declared.name] = Cursor(source, declared.holds, cancel)
         self._complete("DECLARE CURSOR")
 
