@@ -93,8 +93,10 @@ class GpuMiniLM(MiniLM):
 
         try:
             running = [self._pool.submit(work, group) for group in groups]
-        except RuntimeError:  # closed by another thread
-            raise ClosedError("the embedding model was closed") from None
+        except RuntimeError:
+            if self._closed:  # by another thread
+                raise ClosedError("the embedding model was closed") from None
+            raise EmbeddingUnavailableError("the system starts no more threads for the GPU") from None
         for one in running:
             one.result()
         return out, counts
