@@ -358,6 +358,8 @@ def parse_config(text: str) -> Config:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as e:
         raise ConfigurationError(f"{CONFIG_NAME} is not TOML: {e}") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits, brackets in brackets without end
+        raise ConfigurationError(f"{CONFIG_NAME} holds a value that is too large") from None
     sections = get_type_hints(Config)
     for name in data:
         if (name not in sections and name != "store") or name == "key_providers":
@@ -488,7 +490,7 @@ def _value_end(lines: Sequence[str], begin: int) -> int | None:
     for end in range(begin + 1, min(len(lines), begin + 1000) + 1):
         try:
             tomllib.loads("\n".join(lines[begin:end]))
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):  # TOMLDecodeError is one
             continue
         return end
     return None

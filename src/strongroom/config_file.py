@@ -9,12 +9,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import stat
 from pathlib import Path
 from typing import Final
 
 from strongroom.errors import ConfigurationError, StoreNotFoundError
 
 CONFIG_NAME: Final = "strongroom.toml"
+BYTES_MAX: Final = 1 << 20
 DIGESTS_VARIABLE: Final = "STRONGROOM_CONFIG_SHA256"  # hexadecimal, separated by spaces or commas
 
 
@@ -26,7 +28,7 @@ def read_config_file(directory: Path) -> str:
         ``STRONGROOM_CONFIG_SHA256`` names.
     """
     try:
-        raw = (directory / CONFIG_NAME).read_bytes()
+        raw = _read(directory / CONFIG_NAME)
         text = raw.decode("utf-8")
     except FileNotFoundError:
         raise StoreNotFoundError(f"there is no store in {directory}") from None
@@ -41,6 +43,21 @@ def read_config_file(directory: Path) -> str:
     return text
 
 
+def _read(path: Path) -> bytes:
+    """The bytes of a file. Not of what would keep the reader waiting, or never end.
+
+    Raises:
+        OSError. ConfigurationError: it is no file, or a huge one.
+    """
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise ConfigurationError(f"{CONFIG_NAME} is not a file")
+        raw = file.read(BYTES_MAX + 1)
+    if len(raw) > BYTES_MAX:
+        raise ConfigurationError(f"{CONFIG_NAME} is too large", hint=f"at most {BYTES_MAX} bytes")
+    return raw
+
+
 def _is_one_of(raw: bytes, digests: list[str]) -> bool:
     digest = hashlib.sha256(raw).hexdigest().encode()
-    return any(hmac.compare_digest(digest, known.encode()) for known in digests)
+    return any(hmac.compare_digest(digest, os.fsencode(known)) for known in digests)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,7 @@ def test_only_a_named_configuration_opens_the_store(
     open_room().close()
 
 
-@pytest.mark.parametrize("named", ["", " ", "abc", "é", "0" * 64])
+@pytest.mark.parametrize("named", ["", " ", "abc", "é", "\udcff", "0" * 64])
 def test_a_variable_that_names_nothing_allows_nothing(
     data: Path, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
@@ -45,6 +46,38 @@ def test_a_variable_that_names_nothing_allows_nothing(
     monkeypatch.setenv(VARIABLE, named)
     with pytest.raises(ConfigurationError):
         load_config(data)
+
+
+@pytest.mark.parametrize("kind", ["directory", "pipe", "endless", "huge", "nested", "number", "no text"])
+def test_a_configuration_that_is_no_such_file_is_refused(data: Path, kind: str) -> None:
+    """Whoever can write the directory can neither keep a process waiting nor fill its memory."""
+    path = data / CONFIG_NAME
+    text = path.read_bytes()
+    path.unlink()
+    if kind == "directory":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "endless":
+        path.symlink_to("/dev/zero")
+    else:
+        more = {
+            "huge": b"#" * (1 << 20),
+            "nested": b"\n[store]\na = " + b"[" * 100_000,
+            "number": b"\n[store]\na = " + b"9" * 5_000,
+            "no text": b"\xff",
+        }
+        path.write_bytes(text + more[kind])
+    with pytest.raises(ConfigurationError):
+        load_config(data)
+
+
+def test_a_configuration_that_is_a_link_to_a_file_is_read(data: Path) -> None:
+    """As containers mount it."""
+    path = data / CONFIG_NAME
+    path.rename(data / "elsewhere.toml")
+    path.symlink_to("elsewhere.toml")
+    load_config(data)
 
 
 def test_commands_are_held_to_it(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
