@@ -351,3 +351,18 @@ def test_no_key_and_no_statement_is_in_the_log(wire: Wired) -> None:
     assert wire.log.getvalue()
     for secret in (wire.admin_key[20:], "private word", "sr_live_"):
         assert secret not in wire.log.getvalue()
+
+
+def test_strangers_who_say_nothing_keep_nobody_from_signing_in(tmp_path: Path) -> None:
+    """More silent connections than may be starting at once: the one that has tried longest makes room."""
+    import psycopg
+
+    with wired(tmp_path / "data", starting_max=4) as wire:
+        silent = [Raw(wire.port) for _ in range(12)]
+        try:
+            psycopg.connect(wire.dsn()).close()
+            assert silent[0].read() == b""
+            psycopg.connect(wire.dsn()).close()
+        finally:
+            for raw in silent:
+                raw.socket.close()

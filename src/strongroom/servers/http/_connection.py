@@ -7,11 +7,10 @@ from collections.abc import Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
-
 from strongroom.errors import InvalidInputError
 from strongroom.identity import PeerCertificate, read_peer
 from strongroom.model import RequestContext
+from strongroom.servers.http._patience import PatientProtocol
 from strongroom.servers.tls import negotiated_group
 
 __all__ = ["Connection", "connection_of", "connection_protocol", "context_of", "spoken_context_of"]
@@ -32,8 +31,8 @@ class Connection:
 NONE: Final = Connection()
 
 
-class ConnectionProtocol(H11Protocol):
-    """HTTP/1.1 of uvicorn; each request carries what is known of its connection."""
+class ConnectionProtocol(PatientProtocol):
+    """HTTP/1.1 of uvicorn with limits on time; each request carries what is known of its connection."""
 
     seen: Callable[[Connection], None] | None = None
 

@@ -56,9 +56,10 @@ class Connection(asyncio.Protocol):
     # -- asyncio.Protocol -------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's own classes are none of asyncio's
-        if self._server.stopping or not self._server.arrived(self._source()) or not self._server.enter(self):
+        if self._server.stopping or not self._server.arrived(self._source()):
             self.transport.abort()
             return
+        self._server.enter(self)
         self.task = asyncio.get_running_loop().create_task(self._live())
 
     def data_received(self, data: bytes) -> None:

@@ -66,7 +66,7 @@ class PgwireServer:
             on_refused=lambda reason: engine.doors.watch.handshake("pgwire", reason),
         )
         self.door = Door(engine, self.config, end_point_binding(certificate), self, Catalog())
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, None] = {}  # as they came
         self._callers: Tally[str] = Tally()
         self._server: asyncio.Server | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -124,16 +124,20 @@ class PgwireServer:
         self.door.catalog.close()
 
     # -- the list of connections ------------------------------------------------------------------------
-    def enter(self, connection: Connection) -> bool:
-        """False: there are too many that have not signed in."""
-        starting = sum(1 for c in self._connections if c.caller is None)
-        if starting >= self.config.starting_max:
-            return False
-        self._connections.add(connection)
-        return True
+    def enter(self, connection: Connection) -> None:
+        """Take a connection in; where too many have not signed in, the one that has tried longest must go.
+
+        So strangers who say nothing keep nobody out: signing in takes less time than they need to come again.
+        """
+        starting = [c for c in self._connections if c.caller is None]
+        if len(starting) >= self.config.starting_max:
+            self.metrics.refused.labels("starting").inc()
+            self.leave(starting[0])
+            starting[0].abort()
+        self._connections[connection] = None
 
     def leave(self, connection: Connection) -> None:
-        self._connections.discard(connection)
+        self._connections.pop(connection, None)
         if connection.caller is not None:
             self._callers[connection.caller] -= 1
             self.metrics.connections.dec()

@@ -1,0 +1,101 @@
+"""How long an HTTP connection may keep the server waiting, and who goes first when there are too many.
+
+uvicorn waits without limit for a request that never comes or never ends, and for a client that takes no
+answer; and when its connections are all in use, it turns away whoever asks, not whoever is silent. Here a
+connection that waits for its client is closed after a time, and the longest silent ones make room.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+__all__ = ["PatientProtocol"]
+
+_LOOK_S: Final = 5.0
+_SILENT_S: Final = 90.0  # before a request: more than an idle connection is kept alive
+_REQUEST_S: Final = 30.0  # for a request to come in whole ...
+_BYTES_PER_S: Final = 4_096.0  # ... and one second more for so many bytes of it
+_STALLED_S: Final = 60.0  # for an answer that the client does not take
+_CROWDED: Final = 0.75  # of the connections
+_LEAVING: Final = 1 / 32  # of them: how many make room at once
+
+
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 of uvicorn, with limits on the client's time."""
+
+    _since = 0.0  # it has been waiting for the client, for this request or the next
+    _came = 0  # bytes of the request
+    _begun = False  # whether any byte of a request came
+    _unsent = 0  # bytes of answers that the client has not taken, at the last look ...
+    _moved = 0.0  # ... and when they last became other ones
+    _timer: asyncio.TimerHandle | None = None
+
+    # -- what happens ---------------------------------------------------------------------------------
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait()
+        self._timer = self.loop.call_later(_LOOK_S, self._look)
+        most = self.limit_concurrency
+        if most is not None and len(self.connections) > most * _CROWDED:
+            self._make_room(max(1, int(most * _LEAVING)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if not self._begun:
+            self._begun, self._since = True, self.loop.time()
+        self._came += len(data)
+        super().data_received(data)
+
+    def on_response_complete(self) -> None:
+        self._wait()
+        super().on_response_complete()
+
+    # -- what follows ---------------------------------------------------------------------------------
+    def _wait(self) -> None:
+        self._since, self._came, self._begun = self.loop.time(), 0, False
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether it is the client's turn: no request has come, or not the whole of one."""
+        cycle = self.cycle
+        if cycle is None or cycle.response_complete:
+            return True
+        return bool(cycle.more_body) and not self.flow.read_paused
+
+    def _buffered(self) -> int:
+        """Bytes that wait to be sent; those of TLS wait in the transport below."""
+        below = getattr(getattr(self.transport, "_ssl_protocol", None), "_transport", None)
+        lower = 0 if below is None else int(below.get_write_buffer_size())
+        return int(self.transport.get_write_buffer_size()) + lower
+
+    def _is_late(self, now: float) -> bool:
+        unsent = self._buffered()
+        if unsent:
+            if unsent != self._unsent:
+                self._unsent, self._moved = unsent, now
+            return now - self._moved > _STALLED_S
+        self._unsent = 0
+        if not self.is_waiting or self.transport.is_closing():
+            return False
+        return now - self._since > (_REQUEST_S + self._came / _BYTES_PER_S if self._begun else _SILENT_S)
+
+    def _look(self) -> None:
+        if self._is_late(self.loop.time()):
+            self.transport.abort()
+        else:
+            self._timer = self.loop.call_later(_LOOK_S, self._look)
+
+    def _make_room(self, count: int) -> None:
+        others = [
+            c for c in self.connections if isinstance(c, PatientProtocol) and c is not self and c.is_waiting
+        ]
+        others.sort(key=lambda c: c._since)
+        for connection in others[:count]:
+            connection.transport.abort()
