@@ -190,7 +190,7 @@ class PgwireConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessConfig:
     auto_create_namespaces: bool = True
-    access_flush_ms: int = 5_000
+    access_flush_ms: int = 60_000  # of counts of reads, which a crash may lose
     token_minutes_max: int = 60  # how long a token of an API key lives at most
     elevation_minutes_max: int = 480  # how long an elevation lasts at most
     policy_directory: str = ""  # Cedar files; relative to the data directory; empty: no attribute policies

@@ -1,13 +1,16 @@
 """How often each memory was returned: counted in memory, sealed and flushed in batches.
 
-Counters are not part of an operation's durability: a crash loses at most ``access.access_flush_ms`` of them.
+Counters are not part of an operation's durability: a crash loses the last ``access.access_flush_ms`` of them.
+They lie all over the ledger, so that each costs three pages in the log and three in the file. Within half of
+that time they are written a few at a time, with pauses: a commit that comes meanwhile waits for a few alone.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Lock
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from strongroom.engine._payload import AccessPayload, decode_as, encode
@@ -19,7 +22,6 @@ from strongroom.errors import (
     KeyMovedError,
     KeyStateError,
     NotFoundError,
-    TamperedError,
     VersionConflictError,
 )
 from strongroom.ledger import Put, WriteBatch
@@ -30,7 +32,10 @@ if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
 _RETRIES = 5
-_BATCH = 500
+_BATCH = 500  # counters of one commit
+_FEW = 8  # ... beside searches and stores
+_PAUSE_S_MAX = 0.25
+_MANY = 20_000  # memories whose counters wait: they are written before it is time
 _KNOWN_MAX = 16_384  # opened counters that are remembered
 
 
@@ -43,6 +48,10 @@ class AccessStats:
         self._pending: dict[tuple[int, bytes], tuple[int, int]] = {}
         self._flushing: dict[tuple[int, bytes], tuple[int, int]] = {}
         self._known: OrderedDict[tuple[int, bytes], tuple[int, bytes, AccessPayload]] = OrderedDict()
+
+    @property
+    def are_many(self) -> bool:
+        return len(self._pending) > _MANY
 
     def touch(self, ns: int, memory_ids: Sequence[bytes]) -> None:
         now_us = self._engine.now_us()
@@ -79,10 +88,6 @@ class AccessStats:
                         found[memory_id] = (count + extra[0], max(last, extra[1]))
         return found
 
-    def _stored(self, entry: NamespaceEntry, memory_id: bytes) -> tuple[AccessPayload | None, int]:
-        row = self._engine.ledger.get(entry.ns, memory_id, Field.ACCESS)
-        return (None, 0) if row is None else (self._opened(entry, row), row.version)
-
     def _opened(self, entry: NamespaceEntry, row: SealedRecord) -> AccessPayload | None:
         """What a row says; one that was opened before, byte for byte, is not opened again."""
         if row.state != State.LIVE:
@@ -95,14 +100,22 @@ class AccessStats:
             payload = decode_as(AccessPayload, self._engine.vault.open(entry.tenant, row))
         except (IntegrityError, KeyStateError):
             return None  # counters may be lost; they begin again
-        with self._lock:
-            self._known[place] = (row.version, row.sealed, payload)
-            if len(self._known) > _KNOWN_MAX:
-                self._known.popitem(last=False)
+        self._remember(place, row.version, row.sealed, payload)
         return payload
 
-    def flush(self) -> int:
+    def _remember(
+        self, place: tuple[int, bytes], version: int, sealed: bytes, payload: AccessPayload
+    ) -> None:
+        with self._lock:
+            self._known[place] = (version, sealed, payload)
+            if len(self._known) > _KNOWN_MAX:
+                self._known.popitem(last=False)
+
+    def flush(self, rest: Callable[[float], object] | None = None, within_s: float = 0.0) -> int:
         """Write what is pending; how many memories it was.
+
+        ``rest``: called with seconds to wait between few and few; ``within_s``: that all of it may take.
+        Without it, as fast as it goes.
 
         Raises:
             StorageError: it could not be written; the increments stay pending.
@@ -115,10 +128,18 @@ class AccessStats:
         done: set[tuple[int, bytes]] = set()
         try:
             items = list(taken.items())
-            for start in range(0, len(items), _BATCH):
-                part = items[start : start + _BATCH]
+            size = _BATCH if rest is None else _FEW
+            began = perf_counter()
+            for start in range(0, len(items), size):
+                since = perf_counter()
+                part = items[start : start + size]
                 kept = self._write(part)
                 done.update(key for key, _ in part if key[0] not in kept)
+                to_come = (len(items) - start - 1) // size
+                if rest is not None and to_come:
+                    now = perf_counter()
+                    left_s = (within_s - (now - began)) / to_come - (now - since)
+                    rest(max(0.0, min(left_s, _PAUSE_S_MAX)))
         finally:
             with self._lock:
                 for key, (count, last) in self._flushing.items():
@@ -141,7 +162,7 @@ class AccessStats:
         items = [item for item in items if item[0][0] not in closed]
         for _ in range(_RETRIES):
             try:
-                made = [m for (ns, memory_id), delta in items if (m := self._put(ns, memory_id, delta))]
+                made = self._made(items)
                 seqs = self._engine.ledger.commit(WriteBatch(puts=[put for put, _ in made]))
             except KeyMovedError:
                 self._engine.vault.keyring.refresh()
@@ -150,21 +171,43 @@ class AccessStats:
                 continue  # another process counted too: read again and add
             for (put, payload), seq in zip(made, seqs, strict=True):
                 if seq:  # else the memory was deleted meanwhile
+                    self._remember((put.ns, put.memory_id), put.version, put.sealed, payload)
                     change = AccessPut(put.memory_id, payload.count, payload.last_us, seq)
                     self._engine.indexes.offer(put.ns, change)
             break
         return closed
 
-    def _put(self, ns: int, memory_id: bytes, delta: tuple[int, int]) -> tuple[Put, AccessPayload] | None:
+    def _made(
+        self, items: Sequence[tuple[tuple[int, bytes], tuple[int, int]]]
+    ) -> list[tuple[Put, AccessPayload]]:
+        """New rows for the counters of memories that are there; those of one namespace are read together.
+
+        A memory whose row is older than what is known of it is left out: whoever asks for it is told.
+        """
         engine = self._engine
-        entry = engine.registry.by_ns(ns)
-        try:
-            memory = engine.live_row(entry, memory_id)
-        except TamperedError:
-            return None  # whoever asks for the memory is told; the counters of the others go on
-        if memory is None:
-            return None
-        stored, version = self._stored(entry, memory_id)
+        of_namespace: dict[int, dict[bytes, tuple[int, int]]] = {}
+        for (ns, memory_id), delta in items:
+            of_namespace.setdefault(ns, {})[memory_id] = delta
+        made: list[tuple[Put, AccessPayload]] = []
+        for ns, deltas in of_namespace.items():
+            entry = engine.registry.by_ns(ns)
+            seen = {memory_id: engine.indexes.seq_seen(ns, memory_id) for memory_id in deltas}  # first
+            with engine.ledger.snapshot() as reader:
+                ids = list(deltas)
+                memories = reader.get_many(ns, ids, Field.MEMORY)
+                counters = {row.memory_id: row for row in reader.get_many(ns, ids, Field.ACCESS)}
+            for memory in memories:
+                if memory.state == State.LIVE and memory.seq >= (seen[memory.memory_id] or 0):
+                    delta = deltas[memory.memory_id]
+                    put = self._put(entry, memory, counters.get(memory.memory_id), delta)
+                    made += [] if put is None else [put]
+        return made
+
+    def _put(
+        self, entry: NamespaceEntry, memory: SealedRecord, row: SealedRecord | None, delta: tuple[int, int]
+    ) -> tuple[Put, AccessPayload] | None:
+        engine, memory_id = self._engine, memory.memory_id
+        stored, version = (None, 0) if row is None else (self._opened(entry, row), row.version)
         payload = AccessPayload(
             (stored.count if stored else 0) + delta[0], max(stored.last_us if stored else 0, delta[1])
         )
@@ -178,7 +221,7 @@ class AccessStats:
         except (KeyStateError, NotFoundError):
             return None
         put = Put(
-            ns, memory_id, int(Field.ACCESS), version + 1, memory.content_version, key.key_id,
+            entry.ns, memory_id, int(Field.ACCESS), version + 1, memory.content_version, key.key_id,
             int(State.LIVE), 0, sealed, version,
         )  # fmt: skip
         return put, payload

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import os
 import time
@@ -45,13 +44,10 @@ from strongroom.errors import (
     ClosedError,
     ConflictError,
     InvalidInputError,
-    LimitExceededError,
     NamespaceNotFoundError,
     StrongroomError,
     TamperedError,
     failure_of,
-    require_thread,
-    thread_started,
 )
 from strongroom.identity import PeerCertificate
 from strongroom.keyring import Keyring
@@ -111,14 +107,6 @@ def _refuse_inherited(directory: Path) -> None:
             raise ConflictError("this process was forked while the store was open", hint=_FORK_HINT)
 
 
-@atexit.register
-def _close_what_is_open() -> None:
-    """A program that ends without closing its stores, or by an exception, leaves them as one that closes."""
-    for engine in list(_OPENED):
-        if failure := failure_of(engine.close):
-            engine.log.warning("not_closed", code=failure)
-
-
 class Engine:
     """An opened store. Thread-safe; several processes may open the same directory."""
 
@@ -170,14 +158,12 @@ class Engine:
         self.pseudonyms = Pseudonyms(self)
         self.key_health = KeyHealth(self)
         self.rotations = Rotations(self, worker=worker)
+        self.models.start()
+        self.audit_log.start()
+        self._flusher: Thread | None = None
+        self._flush_at_s = time.monotonic() + config.access.access_flush_ms / 1000
         self._housekeeper = Thread(target=self._keep_house, name="strongroom-housekeeper", daemon=True)
-        try:
-            require_thread(self._housekeeper)
-            self.models.start()
-            self.audit_log.start()
-        except BaseException:
-            self.close()
-            raise
+        self._housekeeper.start()
 
     @classmethod
     def open(
@@ -194,9 +180,8 @@ class Engine:
 
         Raises:
             StoreNotFoundError: there is none. KeyMemoryError: ``[keys] memory = "require"`` and none can
-            be locked. LimitExceededError: no thread can be started. ConfigurationError, KeystoreMissingError,
-            KeystorePermissionError, UnwrapError, KeyringMissingError, KeyringMismatchError, StorageError,
-            TamperedError.
+            be locked. ConfigurationError, KeystoreMissingError, KeystorePermissionError, UnwrapError,
+            KeyringMissingError, KeyringMismatchError, StorageError, TamperedError.
         """
         path = Path(directory)
         _refuse_inherited(path)
@@ -235,8 +220,7 @@ class Engine:
 
         For a server. What fails is logged and will be met by the first operation that needs it.
         """
-        if not thread_started(Thread(target=self._warm_up, name="strongroom-warm-up", daemon=True)):
-            self.log.warning("not_warmed_up", code=LimitExceededError.code)
+        Thread(target=self._warm_up, name="strongroom-warm-up", daemon=True).start()
 
     def _warm_up(self) -> None:
         entries = self.registry.entries()[:_WARM_NAMESPACES_MAX]
@@ -419,7 +403,7 @@ class Engine:
         """Flush counters and keep the gauges fresh, until the engine closes."""
         interval = max(0.05, self.config.access.access_flush_ms / 1000)
         chores = (
-            self.access_stats.flush,
+            self._flush_due,
             self.vault.keyring.flush,
             self._measure_queue,
             self.key_health.observe,
@@ -432,6 +416,19 @@ class Engine:
             for chore in chores:
                 if failure := failure_of(chore):  # the next turn tries again
                     self.log.warning("housekeeping_failed", chore=chore.__qualname__, code=failure)
+
+    def _flush_due(self) -> None:
+        """Begin to write the counters when it is time, on a thread of its own: it rests most of the time."""
+        now_s, interval_s = time.monotonic(), self.config.access.access_flush_ms / 1000
+        if self._flusher is not None and self._flusher.is_alive():
+            return
+        if now_s >= self._flush_at_s or self.access_stats.are_many:
+            self._flush_at_s = now_s + interval_s
+            beside = partial(self.access_stats.flush, self._closed.wait, interval_s / 2)
+            self._flusher = Thread(
+                target=self._flush_counters, args=(beside,), name="strongroom-counters", daemon=True
+            )
+            self._flusher.start()
 
     def _measure_queue(self) -> None:
         stats = self.ledger.queue_stats()
@@ -451,8 +448,9 @@ class Engine:
             self._closed.set()
         if self._frozen:
             gc.unfreeze()
-        if self._housekeeper.is_alive():
-            self._housekeeper.join(timeout=10)
+        self._housekeeper.join(timeout=10)
+        if self._flusher is not None:
+            self._flusher.join(timeout=10)
         with ExitStack() as rooms:  # the last one first; one that fails keeps no other open
             for close in (
                 self.kms_directory.close,
@@ -463,17 +461,15 @@ class Engine:
                 rooms.callback(close)
             rooms.callback(self.telemetry.close)
             rooms.callback(self.indexes.close)
-            rooms.callback(self._flush_counters)
+            rooms.callback(self._flush_counters, self.access_stats.flush)
             rooms.callback(self._flush_notes)
             rooms.callback(self.models.close)
             rooms.callback(self.rotations.close)
             rooms.callback(self.traffic.close)
 
-    def _flush_counters(self) -> None:
-        try:
-            self.access_stats.flush()
-        except StrongroomError as e:
-            self.log.warning("counters_not_flushed", code=e.code)
+    def _flush_counters(self, flush: Callable[[], object]) -> None:
+        if failure := failure_of(flush):  # they stay pending
+            self.log.warning("counters_not_flushed", code=failure)
 
     def _flush_notes(self) -> None:
         try:

@@ -2,7 +2,7 @@
 
 After a warm start one thread compares all rows of the ledger with the head and with the snapshot, and
 opens every row, while searches go on; a cold load does the same before its first answer. Writing goes on
-beside searches too, at half speed, and at the end of the process for a bounded time.
+beside searches too, at a quarter of its speed, and at the end of the process for a bounded time.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ _REST_S_MAX = 0.25
 _GRACE_S = 1.0
 _START_S = 0.5  # the first answer goes before its verification
 _SWEEP_PARTS = 8  # of the time that a stale snapshot may stay
-_DUTY = 20  # a snapshot is not written more often than this many times as long as it took
+_RESTS = 3  # that many times as long as was worked: two cores also have searches and their helper to run
+_DUTY = 20  # a snapshot is not written more often than this many times as long as its work took
 _HEADERS_PAGE = 2000
 _OPEN_PAGE = 100
 
@@ -60,20 +61,24 @@ class Projected(Protocol):
 
 
 class _Pace:
-    """Rests as long as was worked, unless somebody waits; gives up when told to, or when time is up."""
+    """Rests ``rests`` times as long as was worked, unless somebody waits; gives up when told to, or when time
+    is up."""
 
-    def __init__(self, stop: Event, hurry: Event) -> None:
+    def __init__(self, stop: Event, hurry: Event, rests: int = 1) -> None:
         self._stop = stop
         self._hurry = hurry
+        self._rests = rests
+        self.worked_s = 0.0
         self.deadline: float | None = None  # when set, ``stop`` alone does not end the work
 
     def __call__(self, worked_s: float) -> None:
+        self.worked_s += worked_s
         if self.deadline is not None:
             if monotonic() >= self.deadline:
                 raise _GivenUpError
             return
         if not self._hurry.is_set():
-            self._stop.wait(min(worked_s, _REST_S_MAX))
+            self._stop.wait(min(self._rests * worked_s, _REST_S_MAX))
         if self._stop.is_set() and self.deadline is None:
             raise _GivenUpError
 
@@ -252,7 +257,7 @@ class Keeper:
                 return
 
     def _start_writing(self, entry: NamespaceEntry, index: NamespaceIndex) -> None:
-        pace = _Pace(self._stop, Event())
+        pace = _Pace(self._stop, Event(), _RESTS)
         with self._lock:
             if self._stop.is_set():
                 return
@@ -295,7 +300,6 @@ class Keeper:
         return abs(self._engine.now_us() - made_us) // 1000
 
     def _write(self, entry: NamespaceEntry, index: NamespaceIndex, pace: _Pace) -> None:
-        started = monotonic()
         kept = self._of(entry.ns)
         done = None
         removals, kept.removals = kept.removals, False  # what is deleted from now on is not in the new one
@@ -313,8 +317,7 @@ class Keeper:
         finally:
             if done is None:
                 kept.removals = kept.removals or removals
-            took_s = monotonic() - started
-            pause_s = max(self._config.snapshot_interval_ms_min / 1000, _DUTY * took_s)
+            pause_s = max(self._config.snapshot_interval_ms_min / 1000, _DUTY * pace.worked_s)
             kept.not_before_s = monotonic() + pause_s
             self._writing = None
 

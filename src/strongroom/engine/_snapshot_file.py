@@ -40,7 +40,7 @@ _LENGTH: Final = struct.Struct(">I")
 _LABEL: Final = b"strongroom/snapshot@v1\0"
 _DESCRIPTION_BYTES_MAX: Final = 4096
 _BUFFER_BYTES: Final = 1 << 20
-_SYNC_BYTES: Final = 16 << 20
+_SYNC_BYTES: Final = 2 << 20  # a few milliseconds: a commit that comes meanwhile waits for no more
 
 
 class Description(msgspec.Struct, array_like=True, frozen=True):
@@ -73,7 +73,7 @@ class Header:
 class SnapshotSink:
     """Writes a file so that neither the page cache nor a disk queue fills up at once.
 
-    ``rest`` is called after each 16 MiB with the seconds they took; what it raises ends the writing.
+    ``rest`` is called after each 2 MiB with the seconds they took; what it raises ends the writing.
     """
 
     def __init__(self, file: IO[bytes], rest: Callable[[float], None]) -> None:
