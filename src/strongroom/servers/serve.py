@@ -85,12 +85,13 @@ def build_application(
         version=__version__,
         lifespan=lifespan,
     )
+    direct = rest.state.direct
 
     async def dispatch(scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "http" and scope["path"] in _MCP_PATHS:
             await mcp(scope, receive, send)
         else:
-            await rest(scope, receive, send)
+            await direct(scope, receive, send)
 
     hosts = [*config.server.allowed_hosts]
     if config.server.host not in _WILDCARDS:

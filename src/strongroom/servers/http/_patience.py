@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from uvicorn.protocols.http.h11_impl import H11Protocol
+from strongroom.servers.http._plain import PlainProtocol
 
 __all__ = ["PatientProtocol"]
 
@@ -23,7 +23,7 @@ _CROWDED: Final = 0.75  # of the connections
 _LEAVING: Final = 1 / 32  # of them: how many make room at once
 
 
-class PatientProtocol(H11Protocol):
+class PatientProtocol(PlainProtocol):
     """HTTP/1.1 of uvicorn, with limits on the client's time."""
 
     _since = 0.0  # it has been waiting for the client, for this request or the next

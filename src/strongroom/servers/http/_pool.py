@@ -13,6 +13,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -23,7 +24,42 @@ _WAITING_PER_THREAD = 64
 _CALLER_SHARE = 0.75  # of the threads, and of the places in the queue
 
 CALLER: ContextVar[bytes] = ContextVar("strongroom_caller", default=b"")
-_Job = tuple["Future[Any]", Callable[[], Any]]
+
+
+class _Waiter:
+    """Where a task of an event loop waits for a result: a ``Future`` without what nobody uses here."""
+
+    __slots__ = ("_future", "_loop")
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._future: asyncio.Future[Any] = self._loop.create_future()
+
+    async def result(self) -> Any:
+        return await self._future
+
+    def set_running_or_notify_cancel(self) -> bool:
+        return not self._future.done()  # from the pool's thread: that it was cancelled just now does no harm
+
+    def set_result(self, result: Any) -> None:
+        self._tell(self._future.set_result, result)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._tell(self._future.set_exception, error)
+
+    def cancel(self) -> None:
+        self._tell(lambda _: self._future.cancel(), None)
+
+    def _tell(self, what: Callable[[Any], object], value: object) -> None:
+        def tell() -> None:
+            if not self._future.done():
+                what(value)
+
+        with suppress(RuntimeError):  # the loop was closed: nobody waits
+            self._loop.call_soon_threadsafe(tell)
+
+
+_Job = tuple["Future[Any] | _Waiter", Callable[[], Any]]
 
 
 class WorkerPool:
@@ -49,7 +85,10 @@ class WorkerPool:
         Raises:
             LimitExceededError: too much is waiting. ClosedError: the pool was closed.
         """
-        return await asyncio.wrap_future(self._submit(CALLER.get(), work))
+        waiter = _Waiter()
+        self._submit(CALLER.get(), waiter, work)
+        result: T = await waiter.result()
+        return result
 
     def run_here(self, work: Callable[[], T]) -> T:
         """The result of ``work``, for a thread that can wait: made there when a place is free, as if it were
@@ -67,7 +106,9 @@ class WorkerPool:
                 self._begin(caller)
         if not here:
             try:
-                return self._submit(caller, work).result()
+                future: Future[T] = Future()
+                self._submit(caller, future, work)
+                return future.result()
             except CancelledError:
                 raise ClosedError from None
         try:
@@ -76,8 +117,7 @@ class WorkerPool:
             with self._changed:
                 self._end(caller)
 
-    def _submit(self, caller: bytes, work: Callable[[], T]) -> Future[T]:
-        future: Future[T] = Future()
+    def _submit(self, caller: bytes, future: Future[Any] | _Waiter, work: Callable[[], object]) -> None:
         with self._changed:
             if self._closed:
                 raise ClosedError
@@ -95,7 +135,6 @@ class WorkerPool:
                     self._drop_last(caller)
                     raise LimitExceededError("the server is busy", hint="repeat the request shortly")
             self._changed.notify()
-        return future
 
     # The four below are called with the lock held.
     def _drop_last(self, caller: bytes) -> None:
@@ -172,7 +211,7 @@ class WorkerPool:
                 self._changed.wait()
 
 
-def _carry_out(future: Future[Any], work: Callable[[], Any]) -> None:
+def _carry_out(future: Future[Any] | _Waiter, work: Callable[[], Any]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:

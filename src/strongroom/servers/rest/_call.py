@@ -136,6 +136,10 @@ class Caller:
         return [Depends(self.require_key), known_parameters]
 
     async def require_key(self, request: Request) -> None:
+        """As ``take_key``, in the form that FastAPI wants."""
+        self.take_key(request)
+
+    def take_key(self, request: Request) -> None:
         """Take the credential from the header or the connection.
 
         Raises:

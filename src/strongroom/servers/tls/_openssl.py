@@ -191,8 +191,9 @@ class TlsObject:
 
     def _drain(self) -> None:
         with suppress(SSL.Error):  # want-read: nothing is left
-            while True:
-                self._outgoing.write(self._connection.bio_read(_DRAIN_BYTES))
+            size = _DRAIN_BYTES
+            while size == _DRAIN_BYTES:  # less than was asked for: that was all
+                size = self._outgoing.write(self._connection.bio_read(_DRAIN_BYTES))
 
 
 def _display(name: str) -> str:

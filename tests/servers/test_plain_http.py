@@ -1,0 +1,305 @@
+"""The short way for plain requests: the same conversation as h11 alone holds, byte for byte."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import h11
+import pytest
+import uvicorn
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.server import ServerState
+
+from strongroom.servers.http import connection_protocol
+from strongroom.servers.http._plain import BODY_BYTES_MAX, PlainProtocol, plain_request
+
+HEAD = b"POST /v1/memories:search HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def post(body: bytes, *further: bytes) -> bytes:
+    lines = b"".join(line + b"\r\n" for line in further)
+    return HEAD + lines + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+class Wire(asyncio.Transport):
+    """What a protocol writes, and whether it wants more and has closed."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": ("127.0.0.1", 4), "sockname": ("127.0.0.1", 5)})
+        self.writes: list[bytes] = []
+        self.closed = False
+        self.paused = False
+
+    def write(self, data: Any) -> None:
+        if data and not self.closed:
+            self.writes.append(bytes(data))
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+async def _settle() -> None:
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+def converse(
+    kind: type[H11Protocol], pieces: Sequence[bytes], app: Any, *, going_down_after: int | None = None
+) -> Wire:
+    """Send the pieces, with time to answer between them."""
+
+    async def scene() -> Wire:
+        config = uvicorn.Config(app, http=kind, log_config=None, h11_max_incomplete_event_size=32 * 1024)
+        config.load()
+        protocol = kind(config, ServerState(), {}, asyncio.get_running_loop())
+        wire = Wire()
+        protocol.connection_made(wire)
+        for number, piece in enumerate(pieces):
+            if not wire.closed:
+                protocol.data_received(piece)
+            if number == going_down_after:
+                protocol.shutdown()
+            await _settle()
+        wire.ended = wire.closed  # type: ignore[attr-defined]
+        protocol.connection_lost(None)
+        await _settle()
+        return wire
+
+    return asyncio.run(scene())
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Say what was asked, with a length."""
+    body = b""
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        body += message["body"]
+        if not message["more_body"]:
+            break
+    said = b"|".join(
+        [scope["method"].encode(), scope["path"].encode(), scope["raw_path"], scope["query_string"]]
+        + [b"%b=%b" % header for header in scope["headers"]]
+        + [body]
+    )
+    headers = [(b"content-type", b"text/plain"), (b"content-length", b"%d" % len(said))]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": said})
+
+
+def answering(*messages: dict[str, Any]) -> Any:
+    """An application that sends this and reads nothing."""
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        for message in messages:
+            await send(message)
+
+    return app
+
+
+def start(*headers: tuple[bytes, bytes], status: int = 200) -> dict[str, Any]:
+    return {"type": "http.response.start", "status": status, "headers": list(headers)}
+
+
+def body(data: bytes, *, more: bool = False) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+LENGTH = (b"content-length", b"4")
+CONVERSATIONS: dict[str, list[bytes]] = {
+    "one": [post(b"{}")],
+    "kept": [
+        post(b"{}"),
+        post(b"[1]", b"Connection: keep-alive"),
+        b"GET /a%20b?c=d HTTP/1.1\r\nHost: x\r\n\r\n",
+    ],
+    "body in pieces": [post(b"abcdef")[:-4], b"cd", b"ef" + post(b"next")],
+    "head in pieces": [post(b"abc")[:20], post(b"abc")[20:], post(b"more")],
+    "pipelined": [post(b"1") + post(b"2") + b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" + post(b"4")[:-1], b"4"],
+    "to h11 and back": [
+        post(b"1"),
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        post(b"3"),
+    ],
+    "closing": [post(b"1", b"Connection: close"), post(b"2")],
+    "old": [b"GET / HTTP/1.0\r\nHost: x\r\n\r\n"],
+    "expecting": [post(b"abc", b"Expect: 100-continue")],
+    "no host": [b"GET / HTTP/1.1\r\nAccept: */*\r\n\r\n"],
+    "two hosts": [b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n"],
+    "two lengths": [HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab"],
+    "a length and chunks": [HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n"],
+    "folded": [b"GET / HTTP/1.1\r\nHost: a\r\nX: 1\r\n 2\r\n\r\n"],
+    "bare line feeds": [b"GET / HTTP/1.1\nHost: a\n\n"],
+    "a space before the colon": [b"GET / HTTP/1.1\r\nHost : a\r\n\r\n"],
+    "rubbish behind": [post(b"1") + b"\x16\x03\x01 rubbish\r\n\r\n"],
+    "a long head": [b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000 + b"\r\n\r\n"],
+    "a head without end": [b"GET / HTTP/1.1\r\nHost: a\r\nX: " + b"x" * 20_000, b"y" * 20_000, b"z" * 20_000],
+    "a large body": [post(b"x" * (BODY_BYTES_MAX + 1))],
+}
+APPLICATIONS: dict[str, Any] = {
+    "echo": echo,
+    "before the body": answering(start(LENGTH, status=401), body(b"none")),
+    "streamed": answering(start(), body(b"ab", more=True), body(b"cd")),
+    "in two parts": answering(start(LENGTH), body(b"ab", more=True), body(b"cd")),
+    "closing": answering(start(LENGTH, (b"connection", b"close")), body(b"abcd")),
+    "nothing": answering(start(status=204), body(b"")),
+    "too long": answering(start(LENGTH), body(b"abcde")),
+    "begun alone": answering(start(LENGTH)),
+    "not begun": answering(),
+}
+
+
+@pytest.mark.parametrize("application", APPLICATIONS)
+@pytest.mark.parametrize("conversation", CONVERSATIONS)
+def test_the_conversation_is_that_of_h11(conversation: str, application: str) -> None:
+    """Answers, and whether the connection is kept, are those of h11 alone, whatever comes in which pieces."""
+    pieces, app = CONVERSATIONS[conversation], APPLICATIONS[application]
+    ours, theirs = converse(PlainProtocol, pieces, app), converse(H11Protocol, pieces, app)
+    assert ours.ended == theirs.ended  # type: ignore[attr-defined]
+    if application in ("too long", "begun alone"):  # h11 has sent the head by then
+        assert b"".join(theirs.writes).startswith(b"".join(ours.writes))
+    elif conversation == "rubbish behind":  # h11 frames its 400 by what it knows of the client
+        assert _statuses(ours) == _statuses(theirs)
+    else:
+        assert b"".join(ours.writes) == b"".join(theirs.writes)
+
+
+def _statuses(wire: Wire) -> list[bytes]:
+    return re.findall(rb"HTTP/1.1 (\d+)", b"".join(wire.writes))
+
+
+def test_a_plain_answer_leaves_in_one_write() -> None:
+    """Head and body go into one write, which h11 does in two."""
+    assert len(converse(PlainProtocol, [post(b"{}")], echo).writes) == 1
+    assert len(converse(H11Protocol, [post(b"{}")], echo).writes) == 2
+
+
+def test_what_comes_behind_a_request_waits_unread() -> None:
+    """While a request is under way nothing more is read from its connection."""
+
+    async def never(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.Event().wait()
+
+    assert not converse(PlainProtocol, [post(b"1")], never).paused
+    assert converse(PlainProtocol, [post(b"1") + post(b"2")], never).paused
+    assert converse(PlainProtocol, [post(b"1"), post(b"2")], never).paused
+
+
+def test_a_header_with_a_line_break_is_not_sent() -> None:
+    """An application that would split the answer is refused; nothing of its answer leaves."""
+    app = answering(start(LENGTH, (b"x-request-id", b"1\r\nset-cookie: a=b")), body(b"abcd"))
+    wire = converse(PlainProtocol, [post(b"{}")], app)
+    assert wire.ended  # type: ignore[attr-defined]
+    assert wire.writes == []
+
+
+def test_a_server_that_stops_ends_the_connection_behind_the_answer() -> None:
+    """A request under way is answered, then its connection ends."""
+
+    async def slow(scope: Any, receive: Any, send: Any) -> None:
+        await asyncio.sleep(0.01)
+        await echo(scope, receive, send)
+
+    async def scene(wire: Wire, protocol: PlainProtocol) -> None:
+        protocol.connection_made(wire)
+        protocol.data_received(post(b"{}"))
+        await asyncio.sleep(0)
+        protocol.shutdown()
+        await asyncio.gather(*protocol.tasks)
+
+    async def run() -> Wire:
+        config = uvicorn.Config(slow, http=PlainProtocol, log_config=None)
+        config.load()
+        wire = Wire()
+        await scene(wire, PlainProtocol(config, ServerState(), {}, asyncio.get_running_loop()))
+        return wire
+
+    wire = asyncio.run(run())
+    assert wire.closed
+    assert wire.writes[0].startswith(b"HTTP/1.1 200 OK\r\n")
+
+
+def test_the_server_speaks_it() -> None:
+    """The protocol of the product is this one: it would otherwise be tested for nothing."""
+    assert issubclass(connection_protocol(lambda _: None), PlainProtocol)
+
+
+_names = st.sampled_from(
+    [
+        b"Host",
+        b"content-length",
+        b"Transfer-Encoding",
+        b"Connection",
+        b"x-y",
+        b"A b",
+        b"",
+        b"h\xc3",
+        b"Expect",
+    ]
+)
+_values = st.one_of(
+    st.sampled_from(
+        [b"localhost", b"0", b"5", b"+5", b"5 ", b"005", b"keep-alive", b"chunked", b"a, b", b"\t1"]
+    ),
+    st.binary(max_size=6),
+)
+_lines = st.lists(st.tuples(_names, st.sampled_from([b": ", b":", b":  ", b" : "]), _values), max_size=5)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy machine is no defect
+@given(
+    first=st.one_of(
+        st.sampled_from(
+            [b"GET / HTTP/1.1", b"POST /a?b HTTP/1.1", b"DELETE /%00 HTTP/1.1", b"GET * HTTP/1.1"]
+        ),
+        st.binary(max_size=20),
+    ),
+    lines=_lines,
+    host=st.booleans(),
+    end=st.sampled_from([b"\r\n", b"\n", b"\r\r\n"]),
+    rest=st.binary(max_size=8),
+)
+@example(first=b"GET / HTTP/1.1", lines=[(b"x", b":", b"\x0b1")], host=True, end=b"\r\n", rest=b"")
+@example(first=b"GET / HTTP/1.1", lines=[(b"x", b": ", b"1\x85\xa02")], host=True, end=b"\r\n", rest=b"")
+@example(
+    first=b"POST / HTTP/1.1",
+    lines=[(b"content-length", b": ", b"005")],
+    host=True,
+    end=b"\r\n",
+    rest=b"12345",
+)
+def test_what_is_plain_is_read_as_h11_reads_it(
+    first: bytes, lines: list[tuple[bytes, bytes, bytes]], host: bool, end: bytes, rest: bytes
+) -> None:
+    """Method, target, headers and body of a plain request are what h11 makes of the same bytes."""
+    fields = [(b"Host", b": ", b"x"), *lines] if host else lines
+    data = first + end + b"".join(b"".join(field) + end for field in fields) + end + rest
+    found = plain_request(data)
+    if found is None:
+        return
+    conn = h11.Connection(h11.SERVER)
+    conn.receive_data(data)
+    event = conn.next_event()
+    assert isinstance(event, h11.Request)
+    assert (found.method.encode(), found.target) == (event.method, event.target)
+    assert found.headers == [(name.lower(), value) for name, value in event.headers]
+    assert data[found.head_bytes :] == rest
+    got = b""
+    while isinstance(event := conn.next_event(), h11.Data):
+        got += event.data
+    assert got == rest[: found.length]
