@@ -17,6 +17,7 @@ from strongroom.servers.mcp import _http
 
 NS = "mcp/single"
 VERSION = "2025-11-25"
+TEXT = 'a call\n\x07 "quoted" \\ </script> \u2028 \x7f \U0001f511'
 HEADERS = {
     "accept": "application/json, text/event-stream",
     "content-type": "application/json",
@@ -45,6 +46,20 @@ def uncounted(answer: httpx.Response) -> str:
 
 
 @pytest.fixture
+def driver_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """One entry for each call that reaches the SDK's driver."""
+    calls: list[str] = []
+    real = _http.answer_call
+
+    async def counted(*arguments: Any) -> Any:
+        calls.append("call")
+        return await real(*arguments)
+
+    monkeypatch.setattr(_http, "answer_call", counted)
+    return calls
+
+
+@pytest.fixture
 def sdk_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """One entry for each request that reaches the SDK's transport."""
     calls: list[str] = []
@@ -62,7 +77,10 @@ def test_a_plain_call_does_not_go_through_the_transport_and_is_the_same(
     server: Served, sdk_calls: list[str]
 ) -> None:
     """Answer, status and headers are those of the SDK, for results and for errors of tools."""
-    memory = server.owner.store("a call", namespace=NS, metadata={"none": None, "n": [1, None]}, tags=["x"])
+    memory = server.owner.store(
+        TEXT, namespace=NS, metadata={"none": None, "n": [1, None], "x": 1e-7}, tags=["x"]
+    )
+    server.owner.flush()
     found = {"memory_id": str(memory.memory_id), "namespace": NS}
     cases = [
         body_of(arguments=found),
@@ -71,6 +89,12 @@ def test_a_plain_call_does_not_go_through_the_transport_and_is_the_same(
         body_of(arguments={"namespace": NS}),
         body_of("query_memories", {"statement": "SELECT content, expires_at FROM memories"}),
         body_of("memory_stats"),
+        body_of(
+            "search_memory", {"query": "a call \u2028 \x7f \U0001f511", "namespaces": [NS], "explain": True}
+        ),
+        body_of(params={"name": "memory_stats"}),
+        body_of(params={"name": "memory_stats", "arguments": {}, "_meta": {"progressToken": 4}}),
+        body_of(params={"name": "memory_stats", "more": 1}),
     ]
     with server.http() as http:
         for case in cases:
@@ -161,3 +185,32 @@ def test_a_call_takes_one_hop_to_a_worker(server: Served, monkeypatch: pytest.Mo
         assert len(hops) == 1
         post(http, body_of("memory_stats"), through_sdk=True)
         assert len(hops) == 3
+
+
+def test_a_call_of_the_everyday_form_needs_not_even_the_driver(
+    server: Served, driver_calls: list[str], sdk_calls: list[str]
+) -> None:
+    """A tool with its arguments is carried out at once; what says more goes to the driver."""
+    with server.http() as http:
+        assert post(http, body_of("memory_stats")).json()["result"]["isError"] is False
+        assert post(http, body_of("memory_stats", {"k": 1})).json()["result"]["isError"] is True
+        assert driver_calls == []
+        meta = {"name": "memory_stats", "_meta": {"progressToken": 1}}
+        assert post(http, body_of(params=meta)).json()["result"]["isError"] is False
+        assert driver_calls == ["call"] and sdk_calls == []
+
+
+def test_a_fault_inside_a_tool_says_nothing_of_itself(
+    server: Served, driver_calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception that nobody foresaw is told as an internal error, without its text."""
+
+    def fails(*_: object) -> object:
+        raise LookupError("content of a memory")
+
+    monkeypatch.setattr(_http, "run_tool", fails)
+    with server.http() as http:
+        answer = post(http, body_of("memory_stats"))
+    assert "content of a memory" not in answer.text
+    assert answer.json()["result"]["structuredContent"]["error"]["code"] == "internal"
+    assert driver_calls == []

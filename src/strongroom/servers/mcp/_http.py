@@ -15,9 +15,19 @@ from mcp_types import CallToolResult
 
 from strongroom.config import Config
 from strongroom.errors import InvalidInputError, StrongroomError, UnauthenticatedError
-from strongroom.servers.http import Log, WorkerPool, error_response, presented, sign_in
-from strongroom.servers.mcp._server import Context, build_server
-from strongroom.servers.mcp._single import answer_call, call_version, read_body, replayed
+from strongroom.servers.http import Log, WorkerPool, error_response, presented, request_id_of, sign_in
+from strongroom.servers.mcp._server import Context, build_server, refusal, run_tool
+from strongroom.servers.mcp._single import (
+    PlainCall,
+    answer_call,
+    call_version,
+    error_answer,
+    plain_call,
+    read_body,
+    replayed,
+    result_answer,
+)
+from strongroom.servers.wire import to_json
 
 if TYPE_CHECKING:
     from strongroom.engine import Engine, Session
@@ -79,7 +89,11 @@ class McpEndpoint:
 
     async def _answer(self, scope: Scope, version: str, body: bytes, send: Send) -> bool:
         """Answer a call in one hop to a worker; False: it is for the SDK's transport."""
-        raw = await answer_call(self._server, scope, version, body)
+        call = plain_call(body)
+        if call is not None:
+            raw: bytes | None = await self._called(scope, call)
+        else:
+            raw = await answer_call(self._server, scope, version, body)
         refused = scope["state"].get("refused")
         if refused is not None:
             raise refused
@@ -89,6 +103,17 @@ class McpEndpoint:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": raw})
         return True
+
+    async def _called(self, scope: Scope, call: PlainCall) -> bytes:
+        def work() -> bytes:
+            return result_answer(
+                call, to_json(run_tool(call.spec, self._authenticated(scope), call.arguments))
+            )
+
+        try:
+            return await self._workers.run(work)
+        except Exception as e:  # noqa: BLE001  # the door: what comes out of it is a result
+            return error_answer(call, refusal(call.spec, e, request_id_of(scope), self._log))
 
     def _authenticated(self, scope: Scope) -> Session:
         """The session of a request, made once; blocks."""

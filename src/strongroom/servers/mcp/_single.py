@@ -5,6 +5,11 @@ a dispatcher, task groups, ten turns of the event loop. A stateless call needs n
 goes to the SDK's own single-exchange driver, ``serve_one``, which checks request and result by the
 types of the protocol version and calls the same handler. Whatever is not plainly such a call, and every
 call that the driver refuses, is answered by the SDK's transport instead, from the same body.
+
+A call of the everyday form, a known tool with its arguments and nothing else, needs not even the driver:
+there is nothing in it that the types could refuse, and its answer is put together from the JSON of the
+result, which it holds twice, instead of from models that are made, checked and dumped. Tests hold it against
+the SDK's.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import msgspec
 import pydantic_core
 from mcp.server.connection import Connection
 from mcp.server.lowlevel import Server
@@ -22,10 +28,13 @@ from mcp.shared.dispatcher import CallOptions
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.shared.message import ServerMessageMetadata
 from mcp.shared.transport_context import TransportContext
-from mcp_types import JSONRPCRequest, JSONRPCResponse, RequestId
+from mcp_types import CallToolResult, JSONRPCRequest, JSONRPCResponse, RequestId, TextContent
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from pydantic import ValidationError
 from starlette.requests import Request
+
+from strongroom.servers.mcp._server import SPECS
+from strongroom.servers.mcp._tools import ToolSpec
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -110,6 +119,62 @@ def replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return again
+
+
+@dataclass(frozen=True, slots=True)
+class PlainCall:
+    """A ``tools/call`` of the everyday form."""
+
+    request_id: int | str
+    spec: ToolSpec
+    arguments: Mapping[str, Any] = field(repr=False)
+
+
+_CALL_KEYS = frozenset({"jsonrpc", "id", "method", "params"})
+_PARAM_KEYS = frozenset({"name", "arguments"})
+
+
+def plain_call(body: bytes) -> PlainCall | None:
+    """The call in a body; None: it is something else, or says more than that."""
+    try:
+        decoded = pydantic_core.from_json(body)
+    except ValueError:
+        return None
+    if type(decoded) is not dict or decoded.keys() != _CALL_KEYS:
+        return None
+    params, request_id = decoded["params"], decoded["id"]
+    if decoded["jsonrpc"] != "2.0" or decoded["method"] != "tools/call" or type(request_id) not in (int, str):
+        return None
+    if type(params) is not dict or not params.keys() <= _PARAM_KEYS:
+        return None
+    name, arguments = params.get("name"), params.get("arguments")
+    spec = SPECS.get(name) if type(name) is str else None
+    if spec is None or not (arguments is None or type(arguments) is dict):
+        return None
+    return PlainCall(request_id, spec, arguments or {})
+
+
+def result_answer(call: PlainCall, raw: bytes) -> bytes:
+    """The answer to a call whose result is the JSON ``raw``: as text for a model, and as data."""
+    return _answer(call, raw.decode(), raw, is_error=False)
+
+
+def error_answer(call: PlainCall, result: CallToolResult) -> bytes:
+    """The answer to a call that was not carried out: ``result`` as ``tool_error`` makes it."""
+    text = "".join(part.text for part in result.content if isinstance(part, TextContent))
+    return _answer(call, text, msgspec.json.encode(result.structured_content), is_error=True)
+
+
+def _answer(call: PlainCall, text: str, data: bytes, *, is_error: bool) -> bytes:
+    return (
+        b'{"jsonrpc":"2.0","id":%b,"result":{"content":[{"text":%b,"type":"text"}],"isError":%b,'
+        b'"structuredContent":%b}}'
+    ) % (
+        msgspec.json.encode(call.request_id),
+        msgspec.json.encode(text),
+        b"true" if is_error else b"false",
+        data,
+    )
 
 
 async def answer_call(server: Server[Any], scope: Scope, version: str, body: bytes) -> bytes | None:
