@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import math
 import re
@@ -237,7 +238,7 @@ def bearer(api_key: str) -> str:
     return f"Bearer {api_key}"
 
 
-def authorization(api_key: str | None, certificate: bool) -> dict[str, str]:
+def authorization(api_key: str | None, certificate: bool) -> list[tuple[bytes, bytes]]:
     """The header that says who calls; none when a certificate does.
 
     Raises:
@@ -246,8 +247,8 @@ def authorization(api_key: str | None, certificate: bool) -> dict[str, str]:
     if api_key is None:
         if not certificate:
             raise UnauthenticatedError
-        return {}
-    return {"authorization": bearer(api_key)}
+        return []
+    return [(b"authorization", bearer(api_key).encode("ascii"))]
 
 
 def spoken(purpose: str, reason: str) -> dict[bytes, bytes]:
@@ -263,10 +264,9 @@ def spoken(purpose: str, reason: str) -> dict[bytes, bytes]:
     return {name: text.encode() for name, text in words.items() if text}
 
 
-def headers(body: bytes | None, accept: str) -> dict[str, str]:
-    """What a request says of its body and of the answer that it wants."""
-    out = {} if body is None else {"content-type": "application/json"}
-    return {**out, "accept": accept} if accept else out
+def text_decoder() -> codecs.IncrementalDecoder:
+    """Makes text of the pieces of an answer."""
+    return codecs.getincrementaldecoder("utf-8")("replace")
 
 
 def _hook(value: object) -> Any:

@@ -6,23 +6,25 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import httpx
+import httpcore
 
 from strongroom.client import _wire
+from strongroom.client._async._line import AsyncLine
 from strongroom.errors import OperationTimeoutError, TransportError
 
 FLUSH_STEP_S = 30.0  # one request waits at most this long
 _RETRY_PAUSES_S = (0.05, 0.25)
-_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
-_BROKEN = (httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError)
+_NOT_SENT = (httpcore.ConnectError, httpcore.ConnectTimeout, httpcore.PoolTimeout)
+_BROKEN = (httpcore.ReadError, httpcore.WriteError, httpcore.RemoteProtocolError)
+_FAILED = (httpcore.NetworkError, httpcore.ProtocolError)
 
 
 class AsyncCalls:
     """A server, and how it is asked."""
 
-    def __init__(self, url: str, http: httpx.AsyncClient, batch_items: int) -> None:
+    def __init__(self, url: str, line: AsyncLine, batch_items: int) -> None:
         self._url = url
-        self._http = http
+        self._line = line
         self._batch_items = batch_items
 
     async def _send(
@@ -41,29 +43,29 @@ class AsyncCalls:
         Raises:
             StrongroomError: the server answered with an error. TransportError, OperationTimeoutError.
         """
-        request = self._http.build_request(method, self._url + path, content=body, params=params)
-        request.headers.update(_wire.headers(body, accept))
-        if wait_s:
-            request.extensions["timeout"] = {**request.extensions["timeout"], "read": wait_s + FLUSH_STEP_S}
+        read_s = wait_s + FLUSH_STEP_S if wait_s else 0.0
+        request = self._line.request(method, path, body, params=params, accept=accept, read_s=read_s)
         for pause_s in (*_RETRY_PAUSES_S, None):
             try:
-                response = await self._http.send(request)
+                response = await self._line.send(request)
+                try:
+                    content = await response.aread()
+                finally:
+                    await response.aclose()
             except _NOT_SENT as e:
                 if pause_s is None:
                     raise TransportError(_reason(e)) from None
             except _BROKEN as e:
                 if pause_s is None or not repeatable:
                     raise TransportError(_reason(e)) from None
-            except httpx.TimeoutException:
+            except httpcore.TimeoutException:
                 raise OperationTimeoutError("the server did not answer in time") from None
-            except (httpx.HTTPError, httpx.InvalidURL) as e:
+            except _FAILED as e:
                 raise TransportError(_reason(e)) from None
-            except RuntimeError:
-                raise TransportError("the client was closed") from None
             else:
-                if response.is_success:
-                    return response.content
-                raise _wire.error_of(response.status_code, response.content)
+                if 200 <= response.status < 300:
+                    return content
+                raise _wire.error_of(response.status, content)
             await asyncio.sleep(pause_s)
         raise TransportError
 
@@ -73,26 +75,27 @@ class AsyncCalls:
         Raises:
             StrongroomError: the server answered with an error. TransportError: the answer broke off.
         """
-        request = self._http.build_request("POST", self._url + path, content=body)
-        request.headers.update(_wire.headers(body, "*/*"))
+        request = self._line.request("POST", path, body, accept="*/*")
+        text = _wire.text_decoder()
         try:
-            response = await self._http.send(request, stream=True)
+            response = await self._line.send(request)
             try:
-                if not response.is_success:
-                    raise _wire.error_of(response.status_code, await response.aread())
-                async for text in response.aiter_text():
-                    write(text)
+                if not 200 <= response.status < 300:
+                    raise _wire.error_of(response.status, await response.aread())
+                async for part in response.aiter_stream():
+                    if piece := text.decode(part):
+                        write(piece)
+                if piece := text.decode(b"", True):
+                    write(piece)
             finally:
                 await response.aclose()
-        except httpx.TimeoutException:
+        except httpcore.TimeoutException:
             raise OperationTimeoutError("the server did not answer in time") from None
-        except (httpx.HTTPError, httpx.InvalidURL) as e:
+        except _FAILED as e:
             raise TransportError(_reason(e)) from None
-        except RuntimeError:
-            raise TransportError("the client was closed") from None
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, httpx.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
+    if isinstance(error, httpcore.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
         return "the certificate of the server is not trusted; give its authority as ca="
     return f"the server could not be reached ({type(error).__name__})"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-import httpx
-
 from strongroom.client import _wire
 from strongroom.client._async._audit import AsyncAuditCalls
 from strongroom.client._async._identity import AsyncIdentityCalls
 from strongroom.client._async._keyring import AsyncKeyringCalls
+from strongroom.client._async._line import AsyncLine
 from strongroom.client._async._memories import AsyncMemoryCalls
 from strongroom.client._async._rotation import AsyncRotationCalls
 from strongroom.client._async._store import AsyncStoreCalls
@@ -39,7 +38,7 @@ class AsyncRemoteRoom(
 
     async def close(self) -> None:
         """Close the connections. May be called twice."""
-        await self._http.aclose()
+        await self._line.close()
 
     async def __aenter__(self) -> AsyncRemoteRoom:
         return self
@@ -80,12 +79,8 @@ async def aconnect(
         out of its limits. Nothing is sent before the first call.
     """
     said = _wire.spoken(purpose, reason)
-    http = httpx.AsyncClient(
-        verify=client_context(ca, certificate, private_key),
-        headers={"accept": "application/json", **_wire.authorization(api_key, certificate is not None)},
-        timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
-        follow_redirects=False,
-        trust_env=False,
-    )
-    http.headers.update(said)
-    return AsyncRemoteRoom(_wire.base_url(url), http, max(1, batch_items))
+    address = _wire.base_url(url)
+    context = client_context(ca, certificate, private_key)
+    headers = [*_wire.authorization(api_key, certificate is not None), *said.items()]
+    line = AsyncLine(address, context, headers, timeout_s, min(timeout_s, _CONNECT_S))
+    return AsyncRemoteRoom(address, line, max(1, batch_items))

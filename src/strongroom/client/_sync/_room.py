@@ -6,12 +6,11 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
-import httpx
-
 from strongroom.client import _wire
 from strongroom.client._sync._audit import AuditCalls
 from strongroom.client._sync._identity import IdentityCalls
 from strongroom.client._sync._keyring import KeyringCalls
+from strongroom.client._sync._line import Line
 from strongroom.client._sync._memories import MemoryCalls
 from strongroom.client._sync._rotation import RotationCalls
 from strongroom.client._sync._store import StoreCalls
@@ -40,7 +39,7 @@ class RemoteRoom(
 
     def close(self) -> None:
         """Close the connections. May be called twice."""
-        self._http.close()
+        self._line.close()
 
     def __enter__(self) -> RemoteRoom:
         return self
@@ -81,12 +80,8 @@ def connect(
         out of its limits. Nothing is sent before the first call.
     """
     said = _wire.spoken(purpose, reason)
-    http = httpx.Client(
-        verify=client_context(ca, certificate, private_key),
-        headers={"accept": "application/json", **_wire.authorization(api_key, certificate is not None)},
-        timeout=httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S)),
-        follow_redirects=False,
-        trust_env=False,
-    )
-    http.headers.update(said)
-    return RemoteRoom(_wire.base_url(url), http, max(1, batch_items))
+    address = _wire.base_url(url)
+    context = client_context(ca, certificate, private_key)
+    headers = [*_wire.authorization(api_key, certificate is not None), *said.items()]
+    line = Line(address, context, headers, timeout_s, min(timeout_s, _CONNECT_S))
+    return RemoteRoom(address, line, max(1, batch_items))
