@@ -133,3 +133,11 @@ def test_a_client_that_leaves_in_the_middle_stops_the_export(server, room):
             room.audit_export(stop, opened=True)
     assert room.audit_checkpoint().size > 0
     assert exported(room)[1] > 0
+
+
+def test_the_signing_keys_change_over_the_network(room, keys):
+    """The answer is what the keys before have signed; it leads to the keys of the next checkpoint."""
+    document = room.rotate_audit(reason="yearly")
+    found = verify.verify_key_change(document.encode(), keys)
+    assert found.after == room.audit_key() and not found.compromised
+    verify.open_checkpoint(room.audit_checkpoint().note, verify.parse_keys("\n".join(found.after)))

@@ -1,4 +1,4 @@
-"""New keys for the audit log after a compromise: announced, handed over; what was signed before verifies."""
+"""New keys for the audit log: announced, handed over; what was signed before still verifies."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from strongroom.audit import verify as offline
 from strongroom.audit.verify import parse_keys, verify_consistency, verify_export, verify_key_change
 from strongroom.cli._main import cli
 from strongroom.engine import Room
-from strongroom.errors import IntegrityError, TamperedError
+from strongroom.errors import AccessDeniedError, IntegrityError, InvalidInputError, TamperedError
 from strongroom.lifecycle.response import verify_report
 from strongroom.model import SYSTEM_NAME
 
@@ -151,3 +151,57 @@ def test_on_the_command_line(data: Path, open_room: OpenRoom, tmp_path: Path) ->
     assert run("audit", "verify", export, "--key", after, "--head", head).exit_code == 8
     found = run("audit", "verify", export, "--key", after, "--head", head, "--former-key", before)
     assert found.exit_code == 0
+
+
+def test_keys_change_without_a_compromise(room: Room, open_room: OpenRoom) -> None:
+    """It says that nothing was exposed, one entry names it, and API keys and heads stay valid."""
+    import hashlib
+
+    fill(room, 2)
+    _, text = room.keys_create("agent", "read-only", ["*"])
+    before, head, size = keys_of(room), room.audit_checkpoint(), len(room.audit(limit=1000))
+    document = room.rotate_audit(reason="yearly")
+    assert room.audit_key_changes() == (document,)
+    change = verify_key_change(document.encode(), before)
+    assert change.after == room.audit_key() and not change.compromised
+    said = [e for e in room.audit(limit=1000)[size:] if e.action == "rotate"]
+    assert len(said) == 1 and said[0].outcome == "ok"
+    digest = hashlib.sha256(document.encode()).hexdigest()
+    assert said[0].reason.startswith("rotate audit: yearly; ") and digest in said[0].reason
+    assert verify_export(exported(room), keys_of(room), [head.note], [before]).heads == 1
+    reader = room.engine.authenticate(text)
+    assert reader.list(namespaces=["*"]).memories
+    with pytest.raises(AccessDeniedError):
+        reader.rotate_audit()
+    with pytest.raises(InvalidInputError):
+        room.rotate_audit(reason="x" * 513)
+    assert room.audit_key_changes() == (document,)
+
+
+def test_two_processes_change_the_keys_one_after_the_other(room: Room, open_room: OpenRoom) -> None:
+    """Whoever comes second hands over from the keys of the first: one chain, whoever asks."""
+    other, keys = open_room(), keys_of(room)
+    other.audit_key()
+    made = [room.rotate_audit(), other.rotate_audit(), room.rotate_audit()]
+    assert list(other.audit_key_changes()) == made
+    for document in made:
+        keys = parse_keys("\n".join(verify_key_change(document.encode(), keys).after))
+    assert keys == keys_of(room) == keys_of(other)
+
+
+def test_a_planned_change_on_the_command_line(data: Path, open_room: OpenRoom, tmp_path: Path) -> None:
+    """As in the manual: the document, verified with the keys before, gives those that verify the log."""
+    open_room().close()
+    runner = CliRunner()
+    run = lambda *a: runner.invoke(cli, [str(x) for x in a])  # noqa: E731
+    before, changes, after, export = (tmp_path / n for n in ("before", "changes", "after", "export"))
+    before.write_text(run("--data", data, "audit", "key").stdout)
+    lines = [run("--data", data, "rotate", "audit", "--reason", "yearly").stdout for _ in range(2)]
+    changes.write_text("".join(lines))
+    assert changes.read_text() == run("--data", data, "audit", "key", "--changes").stdout
+    shown = run("audit", "verify", changes, "--key", before)
+    assert shown.exit_code == 0 and "exposed" not in shown.stderr
+    after.write_text(shown.stdout)
+    assert run("--data", data, "audit", "export", export).exit_code == 0
+    assert run("audit", "verify", export, "--key", after).exit_code == 0
+    assert run("audit", "verify", export, "--key", before).exit_code == 8

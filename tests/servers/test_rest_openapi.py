@@ -126,6 +126,7 @@ def test_every_method_of_a_session_has_its_route():
         "keyring_disable": "PATCH /v1/keyring/{key}",
         "keyring_enable": "PATCH /v1/keyring/{key}",
         "rotate": "POST /v1/rotations",
+        "rotate_audit": "POST /v1/rotations:audit",
         "rotate_master": "POST /v1/rotations:master",
         "rotate_namespace": "POST /v1/rotations:namespace",
         "rotation_status": "GET /v1/rotations",

@@ -26,7 +26,7 @@ _WORKERS_MAX: Final = 16
 
 @click.group(cls=Group)
 def rotate() -> None:
-    """Rotate keys while the store is in use: master, namespace, data, suite."""
+    """Rotate keys while the store is in use: master, namespace, data, suite, audit."""
 
 
 _namespaces = click.option(
@@ -68,6 +68,23 @@ def namespace(app: App, namespaces: Sequence[str], reason: str) -> None:
     """Make new namespace keys; they wrap the data keys anew, the ones before are destroyed."""
     with app.session() as session:
         _show_rewrapped(app, session.rotate_namespace(namespaces=namespaces, reason=reason))
+
+
+@rotate.command("audit")
+@_reason
+@pass_app
+def audit(app: App, reason: str) -> None:
+    """Sign the audit log with new keys. Prints the document by which the keys before hand over.
+
+    Give it, or the new keys (audit key), to whoever verifies the log; what was signed before verifies with
+    the keys before.
+    """
+    with app.session() as session:
+        change = session.rotate_audit(reason=reason)
+    if app.as_json:
+        out.write_json({"change": change})
+    else:
+        out.write_line(change)
 
 
 @rotate.command("data")

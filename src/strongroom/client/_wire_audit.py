@@ -21,6 +21,10 @@ class AuditKeys(msgspec.Struct):
     keys: tuple[str, str]
 
 
+class AuditRotation(msgspec.Struct):
+    change: str
+
+
 class AuditKeyChanges(msgspec.Struct):
     changes: tuple[str, ...]
 

@@ -6,6 +6,7 @@ first line leaves; so whoever looks at the log is in it, whatever happens afterw
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from dataclasses import replace
 from typing import Final, TypeVar
 
 from strongroom import audit
-from strongroom.audit import AuditFilter, Checkpoint, ConsistencyProof, InclusionProof
+from strongroom.audit import AuditFilter, Checkpoint, ConsistencyProof, InclusionProof, KeyChange
 from strongroom.engine._audit_log import TreeHead
 from strongroom.engine._call import Call
 from strongroom.engine._validate import check_count, check_text
@@ -22,6 +23,7 @@ from strongroom.ledger import WriteBatch
 from strongroom.model import Action, AuditEntry
 
 _SEQ_MAX: Final = 2**62
+_REASON_BYTES_MAX: Final = 512
 _POLL_S: Final = 0.5
 LOOK_ENTRIES: Final = 5_000  # of an export, after which the right to it is looked at again
 T = TypeVar("T")
@@ -46,6 +48,32 @@ def key(call: Call) -> tuple[str, str]:
 def key_changes(call: Call) -> tuple[str, ...]:
     _admit(call, "read the changes of the audit log's keys")
     return tuple(change.document for change in call.engine.audit_log.signer().changes)
+
+
+def announcement(change: KeyChange) -> str:
+    """What the log says of the change, so that the document cannot be another later."""
+    digest = hashlib.sha256(change.document.encode()).hexdigest()
+    return f"signs with new keys after {change.size} entries, document SHA-256 {digest}"
+
+
+def renew_keys(call: Call, reason: str) -> str:
+    """New keys sign from now on. Returns the document of the change, which both pairs sign.
+
+    Raises:
+        ConflictError: other processes do the same all the time. InvalidInputError: the reason is no text
+            of at most 512 bytes.
+    """
+    why = check_text(reason, "reason", _REASON_BYTES_MAX, empty=True)
+    _admit(call, "rotate audit" + (f": {why}" if why else ""))
+    said = call.reason
+
+    def entry(change: KeyChange) -> bytes:
+        call.reason = f"{said}; {announcement(change)}"
+        return call.entry("ok")
+
+    change = call.engine.audit_log.renew_signer(entry, compromised=False)
+    call.written = True
+    return change.document
 
 
 def checkpoint(call: Call) -> Checkpoint:

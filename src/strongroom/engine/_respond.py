@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from strongroom import audit
 from strongroom.audit import KeyChange, Signer
 from strongroom.engine import _key_tree, _new_roots, _respond_master, _rewrap
+from strongroom.engine._audit import announcement
 from strongroom.engine._rotation import _chosen, _note, name_of
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import ConflictError, InvalidInputError
@@ -281,8 +281,7 @@ def _signing_keys(work: _Work) -> None:
     call, started = work.call, perf_counter()
 
     def announce(change: KeyChange) -> bytes:
-        digest = hashlib.sha256(change.document.encode()).hexdigest()
-        return _entry(call, f"signs with new keys after {change.size} entries, document SHA-256 {digest}")
+        return _entry(call, announcement(change))
 
     call.engine.audit_log.renew_signer(announce, compromised=True)
     work.did("new keys sign the audit log", None, 2, started)

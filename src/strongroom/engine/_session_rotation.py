@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from strongroom.engine import _rewrap, _rotation
+from strongroom.engine import _audit, _rewrap, _rotation
 from strongroom.engine._session_base import Operations
 from strongroom.errors import InvalidInputError
 from strongroom.model import Rewrapped, Rotation, RotationKind
@@ -65,6 +65,18 @@ class RotationOperations(Operations):
             NamespaceNotFoundError.
         """
         return self._run("rotate", lambda call: _rewrap.rotate_namespace(call, namespaces, reason))
+
+    def rotate_audit(self, *, reason: str = "") -> str:
+        """New keys sign the audit log from now on; heads and exports from before verify with the keys before.
+
+        Returns:
+            The document of the change, signed by the keys before and by the new ones. Whoever verifies the
+            log needs it, or the new keys (``audit_key``): ``strongroom.audit.verify.verify_key_change``.
+
+        Raises:
+            ConflictError: other processes do the same all the time. InvalidInputError: a reason too long.
+        """
+        return self._run("rotate", lambda call: _audit.renew_keys(call, reason))
 
     def rotation_work(
         self, rotations: Sequence[int] = (), *, progress: Callable[[Rotation], None] | None = None

@@ -149,6 +149,7 @@ class AsyncRoom:
     rotate = _lifted(Session.rotate)
     rotate_master = _lifted(Session.rotate_master)
     rotate_namespace = _lifted(Session.rotate_namespace)
+    rotate_audit = _lifted(Session.rotate_audit)
     rotation_work = _lifted(Session.rotation_work)
     rotation_status = _lifted(Session.rotation_status)
     rotation_pause = _lifted(Session.rotation_pause)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from strongroom.client import _wire
+from strongroom.client import _wire, _wire_audit
 from strongroom.client._sync._calls import Calls
 from strongroom.model import Rewrapped, Rotation, RotationKind, RotationState
 
@@ -67,6 +67,19 @@ class RotationCalls(Calls):
         body = _wire.encode({"namespaces": namespaces, "reason": reason})
         raw = self._send("POST", "/v1/rotations:namespace", body)
         return _wire.decode(_wire.RewrappedList, raw).rewrapped
+
+    def rotate_audit(self, *, reason: str = "") -> str:
+        """New keys sign the audit log from now on; heads and exports from before verify with the keys before.
+
+        Returns:
+            The document of the change, signed by the keys before and by the new ones. Whoever verifies the
+            log needs it, or the new keys (``audit_key``): ``strongroom.audit.verify.verify_key_change``.
+
+        Raises:
+            ConflictError: other processes do the same all the time. InvalidInputError: a reason too long.
+        """
+        raw = self._send("POST", "/v1/rotations:audit", _wire.encode({"reason": reason}))
+        return _wire.decode(_wire_audit.AuditRotation, raw).change
 
     def rotation_work(
         self, rotations: Sequence[int] = (), *, progress: Callable[[Rotation], None] | None = None

@@ -10,6 +10,8 @@ from pydantic import Field
 from strongroom.servers.rest._models import Input, Output
 
 __all__ = [
+    "AuditRotation",
+    "AuditRotationOut",
     "EncryptionKeyOut",
     "EndOfRotation",
     "KeyChangeOut",
@@ -59,6 +61,18 @@ class NamespaceRotation(Input):
 
     namespaces: _Names = ["*"]
     reason: _Reason = ""
+
+
+class AuditRotation(Input):
+    """Why new keys shall sign the audit log."""
+
+    reason: _Reason = ""
+
+
+class AuditRotationOut(Output):
+    """The change of the audit log's keys: a JSON document that those before and the new ones have signed."""
+
+    change: str
 
 
 class RotationOrder(Input):

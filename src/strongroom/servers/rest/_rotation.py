@@ -26,6 +26,7 @@ _parse_key = parser(r.KeyOrder)
 _parse_new = parser(r.NewRotation)
 _parse_master = parser(r.MasterRotation)
 _parse_namespace = parser(r.NamespaceRotation)
+_parse_audit = parser(r.AuditRotation)
 _parse_order = parser(r.RotationOrder)
 _parse_end = parser(r.EndOfRotation)
 
@@ -51,26 +52,6 @@ def rotation(caller: Caller) -> APIRouter:
 
         return await caller.call_with(request, _parse_new, work, status=201)
 
-    @router.post(
-        "/v1/rotations:master",
-        **route(r.RewrappedListOut, "Have namespace keys wrapped anew", r.MasterRotation, tag=_TAG),
-    )
-    async def master(request: Request) -> Response:
-        def work(s: Session, o: r.MasterRotation) -> object:
-            return {"rewrapped": s.rotate_master(namespaces=o.namespaces, to=o.to, reason=o.reason)}
-
-        return await caller.call_with(request, _parse_master, work, waits=lambda _: True)
-
-    @router.post(
-        "/v1/rotations:namespace",
-        **route(r.RewrappedListOut, "Make new namespace keys", r.NamespaceRotation, tag=_TAG),
-    )
-    async def namespace(request: Request) -> Response:
-        def work(s: Session, o: r.NamespaceRotation) -> object:
-            return {"rewrapped": s.rotate_namespace(namespaces=o.namespaces, reason=o.reason)}
-
-        return await caller.call_with(request, _parse_namespace, work, waits=lambda _: True)
-
     @router.patch(
         "/v1/rotations/{rotation}",
         **route(r.RotationOut, "Pause a rotation, go on with it, or roll it back", r.RotationOrder, tag=_TAG),
@@ -93,8 +74,43 @@ def rotation(caller: Caller) -> APIRouter:
 
         return await caller.call_with(request, _parse_end, work, waits=lambda _: True)
 
+    _at_once(router, caller)
     _keyring(router, caller)
     return router
+
+
+def _at_once(router: APIRouter, caller: Caller) -> None:
+    """What touches keys alone and is done when it is answered."""
+
+    @router.post(
+        "/v1/rotations:master",
+        **route(r.RewrappedListOut, "Have namespace keys wrapped anew", r.MasterRotation, tag=_TAG),
+    )
+    async def master(request: Request) -> Response:
+        def work(s: Session, o: r.MasterRotation) -> object:
+            return {"rewrapped": s.rotate_master(namespaces=o.namespaces, to=o.to, reason=o.reason)}
+
+        return await caller.call_with(request, _parse_master, work, waits=lambda _: True)
+
+    @router.post(
+        "/v1/rotations:namespace",
+        **route(r.RewrappedListOut, "Make new namespace keys", r.NamespaceRotation, tag=_TAG),
+    )
+    async def namespace(request: Request) -> Response:
+        def work(s: Session, o: r.NamespaceRotation) -> object:
+            return {"rewrapped": s.rotate_namespace(namespaces=o.namespaces, reason=o.reason)}
+
+        return await caller.call_with(request, _parse_namespace, work, waits=lambda _: True)
+
+    @router.post(
+        "/v1/rotations:audit",
+        **route(r.AuditRotationOut, "Sign the audit log with new keys", r.AuditRotation, tag=_TAG),
+    )
+    async def audit(request: Request) -> Response:
+        def work(s: Session, o: r.AuditRotation) -> object:
+            return {"change": s.rotate_audit(reason=o.reason)}
+
+        return await caller.call_with(request, _parse_audit, work, waits=lambda _: True)
 
 
 def _keyring(router: APIRouter, caller: Caller) -> None:

@@ -42,6 +42,7 @@ BODIES: dict[str, type[m.Input]] = {
         mi.CertificateRevocation,
         r.NewRotation,
         r.MasterRotation,
+        r.AuditRotation,
         r.NamespaceRotation,
         r.RotationOrder,
         r.KeyOrder,
