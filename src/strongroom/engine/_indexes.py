@@ -40,7 +40,6 @@ from strongroom.recall import (
     RecallSettings,
     Remove,
     Upsert,
-    VectorPut,
 )
 from strongroom.recall.sql import SqlEngine
 
@@ -312,8 +311,8 @@ class Indexes:
                 slot.pending.pop(seq, None)
         index.settle()
 
-    def _apply(self, index: NamespaceIndex, changes: Sequence[Change], seq: int) -> set[bytes]:
-        """Hand changes to an index; a vector that it refuses is left out. Whose vectors those were."""
+    def _apply(self, index: NamespaceIndex, changes: Sequence[Change], seq: int) -> None:
+        """Hand changes to an index; a vector that it refuses is left out."""
         if any(type(c) is Remove or (type(c) is Upsert and c.memory.version > 1) for c in changes):
             self._keeper.note_removals(index.ns)
         try:
@@ -321,17 +320,16 @@ class Indexes:
         except InvalidVectorError:
             pass
         else:
-            return set()
-        refused: set[bytes] = set()
+            return
+        refused = 0
         for change in changes:
             try:
                 index.apply((change,), min(change.seq, seq))
             except InvalidVectorError:
-                refused.add(change.memory_id if isinstance(change, VectorPut) else b"")
+                refused += 1
         index.apply((), seq)
-        self._engine.metrics.unreadable.labels("vector").inc(len(refused))
-        self._engine.log.error("vectors_refused", ns=index.ns, count=len(refused))
-        return refused
+        self._engine.metrics.unreadable.labels("vector").inc(refused)
+        self._engine.log.error("vectors_refused", ns=index.ns, count=refused)
 
     def _change(self, index: NamespaceIndex, entry: NamespaceEntry, row: SealedRecord) -> Change | None:
         """What a row means for the index; one that does not open is noted, and a memory then left out."""
@@ -398,7 +396,6 @@ class Indexes:
     def _fill(self, index: NamespaceIndex, entry: NamespaceEntry) -> None:
         started = perf_counter()
         engine = self._engine
-        contents, vectors = dict[bytes, int](), dict[bytes, int]()
         index.loading = True
         with engine.ledger.snapshot() as reader:
             seq, head = reader.head(entry.ns)
@@ -409,21 +406,16 @@ class Indexes:
                 for row in rows:
                     summed.add(element_of(row))
                     change = self._change(index, entry, row)
-                    if isinstance(change, Upsert):
-                        contents[row.memory_id] = row.content_version
-                    elif isinstance(change, VectorPut):
-                        vectors[row.memory_id] = row.content_version
                     if change is not None:
                         changes.append(change)
-                for memory_id in self._apply(index, changes, rows[-1].seq):
-                    vectors.pop(memory_id, None)
+                self._apply(index, changes, rows[-1].seq)
         if not summed.matches(total):
             raise TamperedError("the rows of a namespace do not match its head")
         index.apply([], seq)
         index.loading = False
         index.settle()
-        waiting = {m: v for m, v in contents.items() if vectors.get(m) != v}
-        if waiting and engine.models.embeds(entry):
+        waiting = index.unembedded() if engine.models.embeds(entry) else {}
+        if waiting:
             self.requeue_lost(entry, waiting, seq)
         engine.metrics.step("load_namespace", perf_counter() - started)
 

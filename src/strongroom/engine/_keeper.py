@@ -30,7 +30,7 @@ from strongroom.errors import (
     thread_started,
 )
 from strongroom.model import Field, State
-from strongroom.recall import NamespaceIndex
+from strongroom.recall import Learnt, NamespaceIndex, learnt_of
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -41,6 +41,8 @@ _START_S = 0.5  # the first answer goes before its verification
 _SWEEP_PARTS = 8  # of the time that a stale snapshot may stay
 _RESTS = 3  # that many times as long as was worked: two cores also have searches and their helper to run
 _DUTY = 20  # a snapshot is not written more often than this many times as long as its work took
+_ROW_S = 30e-6  # that a row costs, when no snapshot of the namespace was written yet
+_LEARNT_S = 60.0  # what was learnt is written this often, and at the end
 _HEADERS_PAGE = 2000
 _OPEN_PAGE = 100
 
@@ -91,7 +93,10 @@ class _Kept:
     made_us: int = 0
     removals: bool = False  # it holds texts that were deleted or replaced since
     not_before_s: float = 0.0  # monotonic
-    lists: tuple[int, bool] = (0, False)  # ``VectorLane.standing`` of what it holds
+    lists: int = 0  # for how many vectors its lists were made
+    learnt: Learnt | None = None  # that is in it, or beside it
+    learnt_at_s: float = 0.0  # monotonic: to be looked at again
+    work_s: float | None = None  # that writing it took
     read_s: float = 0.0  # that reading the rows took, when there was no snapshot
 
 
@@ -127,7 +132,8 @@ class Keeper:
         if restored is None:
             kept.read_s = took_s
             return
-        kept.seq, kept.made_us, kept.lists = restored.seq, restored.made_us, _standing(index)
+        kept.seq, kept.made_us, kept.lists = restored.seq, restored.made_us, _lists_of(index)
+        kept.learnt = learnt_of(index)
         thread = Thread(
             target=self._verify, args=(entry, index, restored), name="strongroom-verify", daemon=False
         )
@@ -247,7 +253,12 @@ class Keeper:
         """Start what is due; called by the housekeeping now and then, and quick."""
         self._verifying = {ns: t for ns, t in list(self._verifying.items()) if t.is_alive()}
         self._sweep()
-        if not self._config.snapshots or (self._writer is not None and self._writer.is_alive()):
+        if not self._config.snapshots:
+            return
+        for entry, index in self._indexes.loaded_entries():
+            if monotonic() >= self._of(entry.ns).learnt_at_s:
+                self._keep_learnt(entry, index)
+        if self._writer is not None and self._writer.is_alive():
             return
         for entry, index in self._indexes.loaded_entries():
             if monotonic() < self._of(entry.ns).not_before_s or _is_building(index):
@@ -255,6 +266,18 @@ class Keeper:
             if self._is_due(entry, index):
                 self._start_writing(entry, index)
                 return
+
+    def _keep_learnt(self, entry: NamespaceEntry, index: NamespaceIndex) -> None:
+        """Write what was learnt since the snapshot, when that is of the same lists: some bytes, some ms."""
+        kept = self._of(entry.ns)
+        kept.learnt_at_s = monotonic() + _LEARNT_S
+        if kept.seq is None or kept.learnt is None:
+            return
+        learnt = learnt_of(index, kept.learnt)
+        if learnt is None or learnt == kept.learnt or learnt.lists != kept.learnt.lists:
+            return
+        if self.snapshots.keep_learnt(entry, kept.seq, kept.made_us, learnt):
+            kept.learnt = learnt
 
     def _start_writing(self, entry: NamespaceEntry, index: NamespaceIndex) -> None:
         pace = _Pace(self._stop, Event(), _RESTS)
@@ -282,7 +305,7 @@ class Keeper:
             header = self.snapshots.header(file)
             if header is not None and file.seq > (kept.seq or -1):
                 kept.seq, kept.made_us, kept.removals = file.seq, header.made_us, False
-                kept.lists = _standing(index)  # not known: it may be as good
+                kept.lists, kept.learnt = _lists_of(index), None  # not known: it may be as good
         return self._has_grown(kept, index)
 
     def _has_grown(self, kept: _Kept, index: NamespaceIndex) -> bool:
@@ -291,7 +314,7 @@ class Keeper:
             return True
         share = min(config.snapshot_changes_max, int(config.snapshot_changes_share * index.memories))
         enough = max(config.snapshot_changes_min, share)
-        if index.watermark - kept.seq > enough or _standing(index) > kept.lists:
+        if index.watermark - kept.seq > enough or _lists_of(index) > kept.lists:
             return True
         return kept.removals and self._age_ms(kept.made_us) > config.snapshot_stale_ms_max // 2
 
@@ -304,10 +327,11 @@ class Keeper:
         done = None
         removals, kept.removals = kept.removals, False  # what is deleted from now on is not in the new one
         try:
-            lists = _standing(index)
+            lists, learnt = _lists_of(index), learnt_of(index)
             done = self.snapshots.write(entry, index, pace)
             if done is not None:
-                kept.seq, kept.made_us, kept.lists = done.seq, done.made_us, lists
+                kept.seq, kept.made_us, kept.lists, kept.learnt = done.seq, done.made_us, lists, learnt
+                kept.work_s = pace.worked_s
         except (_GivenUpError, ClosedError):
             pass
         except IntegrityError:
@@ -370,15 +394,20 @@ class Keeper:
         """End verifications; finish or write what is worth it, for at most ``snapshot_close_ms_max``.
 
         Where the rows had to be read, for up to half as long as that took: the next process is spared it.
+        What would not be done by then is not begun, nor gone on with. What was learnt is written in any case.
         """
         started = monotonic()
 
         def until(ns: int) -> float:
             return started + max(self._config.snapshot_close_ms_max / 1000, self._of(ns).read_s / 2)
 
+        loaded = self._indexes.loaded_entries() if self._config.snapshots else []
         writing = self._writing
         if writing is not None:
-            writing[1].deadline = until(writing[0])
+            ns, pace = writing
+            work_s = next((self._work_s(e, i) for e, i in loaded if e.ns == ns), 0.0)
+            is_hopeful = started + work_s - pace.worked_s <= until(ns)
+            pace.deadline = until(ns) if is_hopeful else 0.0
         with self._lock:
             self._stop.set()
             self._hurry.set()
@@ -394,14 +423,24 @@ class Keeper:
         if not self._config.snapshots:
             return
         for entry, index in self._indexes.loaded_entries():
-            if monotonic() < until(entry.ns) and self._is_due(entry, index):
-                pace = _Pace(self._stop, self._hurry)
-                pace.deadline = until(entry.ns)
-                self._write(entry, index, pace)
+            may_take_s = until(entry.ns) - monotonic()
+            if may_take_s > 0 and self._is_due(entry, index):
+                if self._work_s(entry, index) <= may_take_s:
+                    pace = _Pace(self._stop, self._hurry)
+                    pace.deadline = until(entry.ns)
+                    self._write(entry, index, pace)
+                else:
+                    self._engine.log.info("snapshot_left_out", ns=entry.ns, why="no time")
+            self._keep_learnt(entry, index)
+
+    def _work_s(self, entry: NamespaceEntry, index: NamespaceIndex) -> float:
+        """How long writing a snapshot takes, from the last one."""
+        known = self._of(entry.ns).work_s
+        return _ROW_S * index.memories if known is None else known
 
 
-def _standing(index: NamespaceIndex) -> tuple[int, bool]:
-    return index.vectors.standing if index.vectors is not None else (0, False)
+def _lists_of(index: NamespaceIndex) -> int:
+    return index.vectors.standing[0] if index.vectors is not None else 0
 
 
 def _is_building(index: NamespaceIndex) -> bool:

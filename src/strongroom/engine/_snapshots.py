@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from strongroom import crypto
 from strongroom.embedding import SweeperLock
+from strongroom.engine import _learnt_file
 from strongroom.engine import _snapshot_file as form
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._survey import Rest, take_survey
@@ -33,7 +34,7 @@ from strongroom.errors import (
     cause_of,
 )
 from strongroom.model import Finding, Severity
-from strongroom.recall import LAYOUT_VERSION, FrozenIndex, NamespaceIndex, analysis_id
+from strongroom.recall import LAYOUT_VERSION, FrozenIndex, Learnt, NamespaceIndex, analysis_id, take_up
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -186,6 +187,7 @@ class Snapshots:
         ids, seqs = index.known()
         if index.watermark != header.seq or len(ids) != described.rows:
             raise _RejectedError("form")
+        self._take_up(entry, file, header, index)
         return Restored(index, header.seq, header.made_us, ids, seqs, prints)
 
     def _open(
@@ -196,6 +198,22 @@ class Snapshots:
             raise _RejectedError("foreign")
         kek = self._engine.vault.purpose_key(entry.ns, _PURPOSE)
         return header, form.open_stream(opened, raw, entry.tenant, kek)
+
+    def _take_up(
+        self, entry: NamespaceEntry, file: SnapshotFile, header: form.Header, index: NamespaceIndex
+    ) -> None:
+        """Let an index know what was learnt after its snapshot was written; without it, it learns again."""
+        path = _learnt_file.beside(file.path)
+        kek = self._engine.vault.purpose_key(entry.ns, _PURPOSE)
+        try:
+            fits = take_up(index, _learnt_file.read(path, header, entry.tenant, kek))
+        except FileNotFoundError:
+            return
+        except (OSError, StrongroomError) as e:
+            self._engine.log.warning("learnt_rejected", ns=entry.ns, code=cause_of(e))
+            fits = False
+        if not fits:
+            _take_away(path)
 
     def _again(
         self, entry: NamespaceEntry, file: SnapshotFile, opened: form.OpenedFile, position: int
@@ -277,6 +295,22 @@ class Snapshots:
             frozen.close()
         return Written(header.seq, header.made_us, described.rows)
 
+    def keep_learnt(self, entry: NamespaceEntry, seq: int, made_us: int, learnt: Learnt) -> bool:
+        """Put what was learnt beside the snapshot of that number and time; False when it could not be."""
+        header = form.Header(self._engine.ledger.store_id, entry.ns, seq, made_us)
+        snapshot = self._directory / f"{entry.ns}-{seq}{_SUFFIX}"
+        suite = crypto.suite_by_name(self._engine.config.keys.suite).number
+        kek = self._engine.vault.purpose_key(entry.ns, _PURPOSE)
+        try:
+            with self._locked(wait_s=0.0):
+                if self.header(SnapshotFile(entry.ns, seq, snapshot)) != header:
+                    return False  # another process has written a newer one
+                _learnt_file.write(_learnt_file.beside(snapshot), header, entry.tenant, kek, suite, learnt)
+        except (OSError, StrongroomError) as e:
+            self._engine.log.warning("learnt_not_kept", ns=entry.ns, code=cause_of(e))
+            return False
+        return True
+
     def _require_room(self, index: NamespaceIndex) -> None:
         about = index.memory_bytes() + 1024 * index.memories
         if shutil.disk_usage(self._directory).free < about + FREE_BYTES_MIN:
@@ -311,6 +345,7 @@ class Snapshots:
             with suppress(OSError):
                 draft.unlink()
             raise
+        _take_away(_learnt_file.beside(self._directory / name))
         _sync_directory(self._directory)
         for file_ in self.files(header.ns):
             if file_.path.name != name:
@@ -371,6 +406,7 @@ class Snapshots:
 
     def _shred(self, file: SnapshotFile) -> bool:
         """Overwrite the wrapped key and take the file away; True when it was there."""
+        _take_away(_learnt_file.beside(file.path))
         return _take_away(file.path)
 
     # -- checking -----------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from strongroom.recall.analyze import LANGUAGES, analysis_id, check_language
 from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
 from strongroom.recall.columnar import ColumnarStore, ColumnarTable
 from strongroom.recall.index import NamespaceIndex
+from strongroom.recall.learnt import Learnt, learnt_of, take_up
 from strongroom.recall.search import Candidate, Recall, RecallQuery, RecallResult
 from strongroom.recall.standing import Standing, facts_of, standing, within
 
@@ -28,6 +29,7 @@ __all__ = [
     "ColumnarStore",
     "ColumnarTable",
     "FrozenIndex",
+    "Learnt",
     "ListItem",
     "MemoryTable",
     "NamespaceIndex",
@@ -44,7 +46,9 @@ __all__ = [
     "check_language",
     "check_vector",
     "facts_of",
+    "learnt_of",
     "rows_sql",
     "standing",
+    "take_up",
     "within",
 ]

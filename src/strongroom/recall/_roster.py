@@ -149,6 +149,11 @@ class Roster:
         rid = self.table.get(memory_id)
         return rid is not None and bool(self._has_vector[rid])
 
+    def unembedded(self) -> dict[bytes, int]:
+        rids = self.table.live()
+        missing = rids[np.array(self._has_vector, dtype=np.uint8)[rids] == 0]
+        return {self.table.id_at(rid): self._content_versions[rid] for rid in missing.tolist()}
+
     def take_pending(self) -> Pending:
         taken, self.pending = self.pending, Pending()
         return taken

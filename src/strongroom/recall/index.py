@@ -354,6 +354,11 @@ class NamespaceIndex:
         with self._mutex:
             return self._roster.embedded
 
+    def unembedded(self) -> dict[bytes, int]:
+        """The memories that have no vector of their present content, and the version of that."""
+        with self._mutex:
+            return self._roster.unembedded()
+
     @property
     def dimensions(self) -> int | None:
         """The length of the vectors; None while it is not known."""

@@ -1,0 +1,174 @@
+"""What searches have learnt outlives the process that has learnt it, and closing begins nothing in vain."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from tests.engine.conftest import snapshot_events
+from tests.engine.test_snapshots import NS, store_with, tended, wait_verified
+from tests.support.word_model import WordModel
+
+import strongroom
+from strongroom.engine import Room, _keeper, _learnt_file, _snapshot_file
+from strongroom.errors import IntegrityError, StrongroomError
+from strongroom.recall import NamespaceIndex, learnt_of
+
+ROWS = 400
+
+
+@pytest.fixture
+def store(tmp_path: Path, model: WordModel) -> Path:
+    """A store whose vectors lie in lists, with a snapshot."""
+    path = store_with(tmp_path, snapshot_rows_min=10, snapshot_interval_ms_min=0, exact_rows_max=100)
+    with strongroom.open(path, provider=model, worker=False) as room:
+        texts = [f"n {i} of {i % 7}" for i in range(ROWS)]
+        room.store_many({"content": t, "namespace": NS, "embedding": model.vector(t)} for t in texts)
+        settled(room)
+        assert len(tended(room)) == 1
+    return path
+
+
+def settled(room: Room) -> NamespaceIndex:
+    room.search("n 7", namespaces=[NS])
+    ((_, index),) = room.engine.indexes.loaded_entries()
+    assert index.wait_idle(30) and index.vectors is not None and not index.vectors.is_exact
+    wait_verified(room)
+    return index
+
+
+def learn(index: NamespaceIndex, probes: int) -> tuple[int, ...]:
+    """As if real questions had shown that so many lists suffice."""
+    assert index.vectors is not None
+    lane = index.vectors
+    lane._reach = replace(lane._reach, curve=(probes,) * len(lane._reach.curve))
+    return lane._reach.curve
+
+
+def curve(path: Path, model: WordModel) -> tuple[int, ...]:
+    with strongroom.open(path, provider=model, worker=False) as room:
+        index = settled(room)
+        assert snapshot_events(room) == {"loaded": 1} and index.vectors is not None
+        return index.vectors._reach.curve
+
+
+def files(path: Path, suffix: str) -> list[Path]:
+    return list((path / "snapshots").glob(f"*{suffix}"))
+
+
+def test_what_was_learnt_after_the_snapshot_is_known_to_the_next_process(
+    store: Path, model: WordModel
+) -> None:
+    """Closing writes it beside the snapshot, sealed, and does not write the snapshot again for it."""
+    (snapshot,) = files(store, ".snap")
+    before, first = snapshot.stat().st_mtime_ns, curve(store, model)
+    assert not files(store, ".learnt")  # nothing new, nothing written
+    with strongroom.open(store, provider=model, worker=False) as room:
+        wanted = learn(settled(room), 3)
+        assert wanted != first
+    (learnt,) = files(store, ".learnt")
+    assert curve(store, model) == wanted
+    assert snapshot.stat().st_mtime_ns == before and files(store, ".snap") == [snapshot]
+    assert learnt.stat().st_mode & 0o777 == 0o600 and learnt.stem == snapshot.stem
+
+
+def test_it_is_kept_while_the_process_goes_on(store: Path, model: WordModel) -> None:
+    """The housekeeping writes it now and then: a process that is killed loses a minute of it."""
+    with strongroom.open(store, provider=model, worker=False) as room:
+        index = settled(room)
+        learn(index, 2)
+        room.engine.indexes.tend()
+        room.engine.indexes._keeper._of(1).learnt_at_s = 0.0
+        room.engine.indexes.tend()
+        (learnt,) = files(store, ".learnt")
+        made = learnt.stat().st_mtime_ns
+        learn(index, 4)
+        room.engine.indexes.tend()
+        assert learnt.stat().st_mtime_ns == made  # not yet again
+
+
+def test_what_is_damaged_or_belongs_to_another_snapshot_is_thrown_away(store: Path, model: WordModel) -> None:
+    """Every flipped byte, a cut, and a file of an older snapshot of the same rows: all are ignored."""
+    first = curve(store, model)
+    with strongroom.open(store, provider=model, worker=False) as room:
+        learn(settled(room), 3)
+    (learnt,) = files(store, ".learnt")
+    whole = learnt.read_bytes()
+    with strongroom.open(store, provider=model, worker=False) as room:
+        entry = room.engine.registry.get(NS)
+        (file,) = room.engine.indexes.snapshots.files(1)
+        header = room.engine.indexes.snapshots.header(file)
+        assert entry is not None and header is not None
+        kek = room.engine.vault.purpose_key(1, "snapshot")
+        assert _learnt_file.read(learnt, header, entry.tenant, kek).curve == (3, 3, 3, 3)
+        for at in range(len(whole)):
+            learnt.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            with pytest.raises(StrongroomError):
+                _learnt_file.read(learnt, header, entry.tenant, kek)
+        learnt.write_bytes(whole)
+        with pytest.raises(IntegrityError):
+            _learnt_file.read(learnt, replace(header, made_us=header.made_us + 1), entry.tenant, kek)
+    for bad in (whole[:-1], whole[: _snapshot_file.HEADER_BYTES], b"", whole[:60] + b"x" + whole[61:]):
+        learnt.write_bytes(bad)
+        assert curve(store, model) == first and not learnt.exists()
+
+
+def test_a_new_snapshot_or_none_takes_it_along(
+    store: Path, model: WordModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was learnt is in the next snapshot; where snapshots are thrown away it goes too."""
+    with strongroom.open(store, provider=model, worker=False) as room:
+        index = settled(room)
+        wanted = learn(index, 3)
+        keeper = room.engine.indexes._keeper
+        keeper._of(1).learnt_at_s = 0.0
+        room.engine.indexes.tend()
+        assert files(store, ".learnt")
+        keeper._of(1).not_before_s = 0.0
+        with monkeypatch.context() as patch:
+            patch.setattr(keeper, "_has_grown", lambda *_: True)
+            assert len(tended(room)) == 1 and not files(store, ".learnt")
+    assert curve(store, model) == wanted
+    with strongroom.open(store, provider=model, worker=False) as room:
+        learn(settled(room), 4)
+        room.engine.indexes._keeper._of(1).learnt_at_s = 0.0
+        room.engine.indexes.tend()
+        assert files(store, ".learnt")
+        room.engine.indexes.discard_snapshots(1)
+        assert not files(store, ".learnt") and not files(store, ".snap")
+        learnt_of(settled(room))
+
+
+@pytest.mark.parametrize("under_way", [False, True])
+def test_closing_does_not_begin_what_it_cannot_end(
+    store: Path, model: WordModel, monkeypatch: pytest.MonkeyPatch, under_way: bool
+) -> None:
+    """A snapshot that would take longer than closing may is not begun, and one under way is given up at once;
+    the old one stays, with what was learnt since."""
+    (snapshot,) = files(store, ".snap")
+    monkeypatch.setattr(_keeper, "_ROW_S", 1e3)
+    room = strongroom.open(store, provider=model, worker=False)
+    wanted = learn(settled(room), 3)
+    keeper = room.engine.indexes._keeper
+    monkeypatch.setattr(keeper, "_has_grown", lambda *_: True)
+    if under_way:
+        begun = threading.Event()
+        monkeypatch.setattr(_snapshot_file, "_SYNC_BYTES", 1)
+        monkeypatch.setattr(_keeper, "_RESTS", 1e6)
+        monkeypatch.setattr(_keeper, "_REST_S_MAX", 0.05)
+        write = keeper.snapshots.write
+
+        def slowly(*given: object) -> object:
+            begun.set()
+            return write(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(keeper.snapshots, "write", slowly)
+        keeper._of(1).not_before_s = 0.0
+        room.engine.indexes.tend()
+        assert begun.wait(20)
+    room.close()
+    assert files(store, ".snap") == [snapshot] and len(files(store, ".learnt")) == 1
+    monkeypatch.undo()
+    assert curve(store, model) == wanted
