@@ -9,6 +9,7 @@ An index comes from the newest snapshot and the ledger's changes since then, or 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count
 from threading import Lock, RLock
@@ -218,6 +219,9 @@ class Indexes:
         metrics.index_bytes.set(self.residency.total_bytes())
         metrics.loaded_namespaces.set(len(indexes))
         metrics.recall_sampled.set(min(sampled, default=1.0))
+        reads = Counter(index.vectors.reads for index in indexes if index.vectors is not None)
+        for what in ("all", "codes", "vectors"):
+            metrics.vector_lanes.labels(what).set(reads[what])
 
     def loaded_entries(self) -> list[tuple[NamespaceEntry, NamespaceIndex]]:
         """The namespaces whose index is there and may be trusted."""

@@ -105,6 +105,12 @@ class Metrics:
             "Indexes let go because all together took more memory than they may",
             registry=self.registry,
         )
+        self.vector_lanes = Gauge(
+            "strongroom_vector_lanes",
+            "Loaded namespaces by what a search for ten reads: all vectors, short codes, or vectors of lists",
+            ["reads"],
+            registry=self.registry,
+        )
         self.recall_sampled = Gauge(
             "strongroom_recall_sampled",
             "Share of the true ten nearest that searches find, sampled; the least of the loaded namespaces",

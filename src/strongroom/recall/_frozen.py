@@ -13,7 +13,7 @@ from strongroom.recall._roster import FrozenRoster
 from strongroom.recall._vector_dump import FrozenVectors
 from strongroom.recall.keywords import FrozenKeywords
 
-LAYOUT_VERSION: Final = 2
+LAYOUT_VERSION: Final = 3
 
 
 class ColumnsToDump(Protocol):

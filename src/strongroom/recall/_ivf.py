@@ -8,19 +8,25 @@ product of the 32-bit question with the 16-bit row, summed in 32 bits: for vecto
 ``places`` (FAISS's direct map) says for each rid ``list << 32 | offset``, -1: no vector. A row that is
 removed is overwritten by the last one of its list at once, so there are no dead rows.
 
+Beside the rows there may be short codes (``_codes``), entry by entry in step with them. They only say which
+rows to look at: every score is of the 16-bit row.
+
 Not thread-safe: the lane above holds its lock. Memory: 2 * dimensions + 8 bytes a row in the lists, 8 bytes
-a rid for its place; lists grow by doubling, so that some address space stays unused.
+a rid for its place, dimensions / 4 + 8 bytes a row for short codes; lists grow by doubling, so that some
+address space stays unused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
 from threading import Event, Semaphore, Thread
 
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.errors import InternalError
+from strongroom.recall._codes import ShortCodes, clear, have_codes
 from strongroom.recall._faiss import faiss
 
 PLAIN_LISTS = 8  # without centroids
@@ -52,7 +58,8 @@ class InvertedLists:
 
     Args:
         dimensions: length of every vector.
-        centroids: shape (lists, dimensions), of norm 1; None: ``PLAIN_LISTS`` lists without.
+        centroids: shape (lists, dimensions), of norm 1, kept as 16-bit floats; None: ``PLAIN_LISTS`` lists
+            without.
     """
 
     def __init__(self, dimensions: int, centroids: Rows | None = None, *, plain: int = PLAIN_LISTS) -> None:
@@ -60,9 +67,15 @@ class InvertedLists:
         self.is_trained = centroids is not None
         self.lists = plain if centroids is None else len(centroids)
         self.sizes = np.zeros(self.lists, dtype=np.int64)
-        self.centroids = np.zeros((self.lists, dimensions), np.float32) if centroids is None else centroids
-        self._quantizer = faiss.IndexFlatIP(dimensions)
-        self._quantizer.add(np.ascontiguousarray(self.centroids, dtype=np.float32))
+        if centroids is None:
+            centroids = np.zeros((self.lists, dimensions), np.float32)
+        self.centroids: Rows = np.ascontiguousarray(centroids).astype(np.float16).astype(np.float32)
+        self._assigner = faiss.IndexFlatIP(dimensions)  # many rows at a time
+        self._assigner.add(self.centroids)
+        self._quantizer = faiss.IndexScalarQuantizer(  # one question: half the bytes
+            dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
+        self._quantizer.add(self.centroids)
         self._index = faiss.IndexIVFScalarQuantizer(
             self._quantizer,
             dimensions,
@@ -78,6 +91,7 @@ class InvertedLists:
         self.places: Rids = np.empty(0, dtype=np.int64)  # a view of FAISS's memory
         self._added = 0
         self._frozen: list[FrozenLists] = []
+        self.codes: ShortCodes | None = None
 
     @classmethod
     def trained(cls, sample: Rows, lists: int) -> InvertedLists:
@@ -104,7 +118,7 @@ class InvertedLists:
         if not self.is_trained:
             numbers = self._added + np.arange(len(rows), dtype=np.int64)
             return numbers // PLAIN_RUN % self.lists
-        chosen: Rids = self._quantizer.search(rows, 1)[1][:, 0]
+        chosen: Rids = self._assigner.search(rows, 1)[1][:, 0]
         return chosen
 
     def add(self, rids: Rids, rows: Rows, lists: Rids | None = None) -> None:
@@ -128,8 +142,35 @@ class InvertedLists:
         finally:
             self._map.type = faiss.DirectMap.Array
         self.places[rids] = lists << 32 | self.sizes[lists] + rank
+        if self.codes is not None:
+            self._encode(self.codes, order, ordered, given)
         self.sizes += np.bincount(lists, minlength=self.lists)
         self._added += len(rids)
+
+    def _encode(self, codes: ShortCodes, order: Rids, ordered: Rids, given: tuple[Rows, Rids, Rids]) -> None:
+        """Codes of rows that were added; ``order`` sorts them by their lists, which ``ordered`` is."""
+        kept = given[0].astype(np.float16).astype(np.float32)  # equal rows must have equal codes
+        flat = codes.of(kept)[order]
+        rids = given[1][order]
+        starts = np.flatnonzero(np.diff(ordered, prepend=-1)).tolist()
+        for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
+            number = int(ordered[start])
+            codes.append(number, int(self.sizes[number]), rids[start:end], flat[start:end])
+
+    def give_codes(self, sample: Rows, *, stopping: Callable[[], bool] = lambda: False) -> None:
+        """Make short codes of all rows, by what k-means finds in ``sample``; none if they cannot have any."""
+        if not have_codes(self.dimensions):
+            return
+        made = ShortCodes(self._quantizer, ShortCodes.trained(sample), self.lists)
+        for numbers in self.groups(PIECE_ROWS):
+            if stopping():
+                return
+            ids, rows = zip(*(self._views(int(n), int(self.sizes[n])) for n in numbers), strict=True)
+            flat = made.of(decoded(np.concatenate(rows)))
+            parts = np.split(flat, np.cumsum(self.sizes[numbers])[:-1])
+            for number, mine, codes in zip(numbers.tolist(), ids, parts, strict=True):
+                made.fill(number, mine, codes)
+        self.codes = made
 
     def _reserve(self, rids: int) -> None:
         have = len(self.places)
@@ -169,11 +210,13 @@ class InvertedLists:
         size = int(self.sizes[number])
         left = size - len(offsets)
         holes = offsets[offsets < left]
+        stays = np.ones(size - left, dtype=np.bool_)
+        stays[offsets[offsets >= left] - left] = False
+        movers = left + np.flatnonzero(stays)
+        if self.codes is not None:
+            self.codes.cut(number, size, holes, movers, left)
         if len(holes):
             ids, codes = self._views(number, size)
-            stays = np.ones(size - left, dtype=np.bool_)
-            stays[offsets[offsets >= left] - left] = False
-            movers = left + np.flatnonzero(stays)
             ids[holes], codes[holes] = ids[movers], codes[movers]
             self.places[ids[holes]] = number << 32 | holes
         self._kept.resize(number, left)
@@ -194,7 +237,10 @@ class InvertedLists:
         for number in np.unique(lists).tolist():
             self._preserve(number)
             mine = lists == number
-            self._views(number, int(self.sizes[number]))[0][places[mine] & 0xFFFFFFFF] = new[mine]
+            size, entries = int(self.sizes[number]), places[mine] & 0xFFFFFFFF
+            self._views(number, size)[0][entries] = new[mine]
+            if self.codes is not None:
+                self.codes.ids(number, size)[entries] = new[mine]
 
     def _views(self, number: int, size: int) -> tuple[Rids, Codes]:
         """Ids and codes of the first ``size`` entries of a list, as they lie in FAISS's memory."""
@@ -234,10 +280,16 @@ class InvertedLists:
         have = found >= 0
         return found[have], scores[have]
 
-    def best_in(self, numbers: Rids, queries: Rows, k: int) -> tuple[Rows, Rids]:
-        """The best ``k`` of some lists for each query: scores, and the list of each, -1: there are fewer.
+    def sketch(self, query: Rows, k: int, probes: int, bitmap: NDArray[np.uint8] | None) -> tuple[Rids, Rows]:
+        """As ``search``, by the short codes, which there must be: the scores are no more than near."""
+        if self.codes is None:
+            raise InternalError("these lists have no short codes")
+        return self.codes.search(query, k, min(probes, self.lists), bitmap)
 
-        Both of shape (queries, k).
+    def best_in(self, numbers: Rids, queries: Rows, k: int) -> tuple[Rows, Rids, Rids]:
+        """The best ``k`` of some lists for each query: scores, rids (-1: there are fewer), and lists.
+
+        All of shape (queries, k).
         """
         asked = np.ascontiguousarray(np.broadcast_to(numbers, (len(queries), len(numbers))), dtype=np.int64)
         centroid_scores = np.zeros(asked.shape, dtype=np.float32)
@@ -246,8 +298,8 @@ class InvertedLists:
         parameters = faiss.SearchParametersIVF(nprobe=len(numbers))
         given = map(faiss.swig_ptr, (asked, centroid_scores, scores, found))
         rows = np.ascontiguousarray(queries, dtype=np.float32)
-        self._index.search_preassigned_c(len(rows), faiss.swig_ptr(rows), k, *given, True, parameters)
-        return scores, np.where(found >= 0, found >> 32, -1)  # pairs of list and offset
+        self._index.search_preassigned_c(len(rows), faiss.swig_ptr(rows), k, *given, False, parameters)
+        return scores, found, np.where(found >= 0, self.places[found] >> 32, -1)
 
     def groups(self, rows: int) -> list[Rids]:
         """All lists that hold something, in groups of about so many rows."""
@@ -314,6 +366,25 @@ class InvertedLists:
         """A copy of the first ``size`` codes of a list."""
         return self._views(number, size)[1].copy()
 
+    def first_blocks(self, number: int, size: int) -> NDArray[np.uint8] | None:
+        """A copy of the blocks of the first ``size`` short codes of a list; None: there are none."""
+        if self.codes is None:
+            return None
+        blocks = self.codes.blocks(number, size).copy()
+        clear(blocks, size)
+        return blocks
+
+    def restored_codes(self, values: Rows, sizes: Rids, ids: Rids) -> Iterator[NDArray[np.uint8]]:
+        """Have short codes again: yields the memory of each list in turn, to be filled with its blocks."""
+        made = ShortCodes(self._quantizer, values, self.lists)
+        end = 0
+        for number, size in enumerate(sizes.tolist()):
+            made.resize(number, size)
+            end += size
+            made.ids(number, size)[:] = ids[end - size : end]
+            yield made.blocks(number, size)
+        self.codes = made
+
     def restored(self, sizes: Rids, ids: Rids) -> Generator[Codes, None, None]:
         """Become what was frozen: yields the memory of each list in turn, to be filled with its codes.
 
@@ -369,7 +440,9 @@ class InvertedLists:
 
     def memory_bytes(self) -> int:
         """Bytes of codes, ids, places and centroids."""
-        return self.rows * (2 * self.dimensions + 8) + self.places.nbytes + 2 * self.centroids.nbytes
+        short = 0 if self.codes is None else self.codes.row_bytes
+        row_bytes = 2 * self.dimensions + 8 + short
+        return self.rows * row_bytes + self.places.nbytes + 5 * self.centroids.nbytes // 2
 
     def imbalance(self) -> float:
         """How many times as many rows a probe meets as it would if all lists were alike."""
@@ -389,11 +462,16 @@ class FrozenLists:
         self._lists = lists
         self._before: dict[int, Codes] = {}  # what a change would have spoilt
         self._read = np.zeros(len(sizes), dtype=np.bool_)
+        self.values = None if lists.codes is None else lists.codes.values  # of the short codes
+        self._before_blocks: dict[int, NDArray[np.uint8] | None] = {}
+        self._read_blocks = np.full(len(sizes), lists.codes is None)
 
     def preserve(self, number: int) -> None:
         """A list is about to lose or move entries."""
         if not self._read[number] and number not in self._before:
             self._before[number] = self._lists.first(number, int(self.sizes[number]))
+        if not self._read_blocks[number] and number not in self._before_blocks:
+            self._before_blocks[number] = self._lists.first_blocks(number, int(self.sizes[number]))
 
     def codes(self, number: int) -> Codes:
         """The codes of a list as they were; each list can be read once."""
@@ -401,6 +479,13 @@ class FrozenLists:
         kept = self._before.pop(number, None)
         return self._lists.first(number, int(self.sizes[number])) if kept is None else kept
 
+    def blocks(self, number: int) -> NDArray[np.uint8] | None:
+        """The short codes of a list as they were; each list can be read once. None: there are none."""
+        self._read_blocks[number] = True
+        if number in self._before_blocks:
+            return self._before_blocks.pop(number)
+        return self._lists.first_blocks(number, int(self.sizes[number]))
+
     def close(self) -> None:
         self._lists.thaw(self)
-        self._before = {}
+        self._before, self._before_blocks = {}, {}

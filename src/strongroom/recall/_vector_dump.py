@@ -9,8 +9,9 @@ import numpy as np
 
 from strongroom.errors import IntegrityError, InternalError
 from strongroom.recall._blocks import BlockReader, BlockWriter
+from strongroom.recall._codes import BLOCK_ROWS, GROUP, VALUES, have_codes
 from strongroom.recall._ivf import PLAIN_LISTS, FrozenLists, InvertedLists, Rids, Rows
-from strongroom.recall._reach import DEPTHS, Reach, first_reach
+from strongroom.recall._reach import DEPTHS, MARKS_MAX, Reach, first_reach
 from strongroom.recall._threads import ReadWriteLock
 
 
@@ -31,16 +32,34 @@ class FrozenVectors:
         rows = np.searchsorted(rids, ids)
         if len(ids) and (int(rows.max()) >= len(rids) or np.any(rids[rows] != ids)):
             raise InternalError("a vector belongs to no row")
-        out.array("VTRN", np.array([self.trained_rows, *self.reach.curve]), "<i8")
+        reach = self.reach
+        out.array("VTRN", np.array([self.trained_rows, *reach.curve, *reach.coded, *reach.again]), "<i8")
         centroids = np.empty((0, self.dimensions), np.float32) if self.centroids is None else self.centroids
         out.array("VCEN", centroids, "<f4")
         out.array("VSIZ", sizes, "<u4")
         out.array("VRID", rows, "<u4")
+        self._dump_short(out)
         out.head("VCOD", "<u2", len(ids), self.dimensions)
         for number in np.flatnonzero(sizes).tolist():
             with self.lock.read:
                 codes = self.lists.codes(number)
             out.part(codes)
+
+    def _dump_short(self, out: BlockWriter) -> None:
+        """The short codes: what they stand for, and the blocks of each list."""
+        values, sizes = self.lists.values, self.lists.sizes
+        if values is None:
+            out.head("VVAL", "<f4", 0, VALUES * GROUP)
+            out.head("VSHO", "<u1", 0, _block_bytes(self.dimensions))
+            return
+        out.array("VVAL", values.reshape(len(values), -1), "<f4")
+        out.head("VSHO", "<u1", int(_blocks(sizes).sum()), _block_bytes(self.dimensions))
+        for number in np.flatnonzero(sizes).tolist():
+            with self.lock.read:
+                blocks = self.lists.blocks(number)
+            if blocks is None:
+                raise InternalError("short codes are gone")
+            out.part(blocks)
 
     def close(self) -> None:
         """Let go. May be called twice."""
@@ -54,7 +73,8 @@ def read_vectors(source: BlockReader, dimensions: int, rows: int) -> tuple[Inver
     Raises:
         IntegrityError: they are of another form.
     """
-    trained, *curve = source.array("VTRN", "<i8", rows=1 + len(DEPTHS)).tolist()
+    trained, *learnt = source.array("VTRN", "<i8", rows=1 + 3 * len(DEPTHS)).tolist()
+    curve, coded, again = (tuple(learnt[i : i + len(DEPTHS)]) for i in range(0, len(learnt), len(DEPTHS)))
     centroids = source.array("VCEN", "<f4", columns=dimensions)
     sizes = source.array("VSIZ", "<u4", rows=len(centroids) or None).astype(np.int64)
     ids = source.array("VRID", "<u4").astype(np.int64)
@@ -66,15 +86,48 @@ def read_vectors(source: BlockReader, dimensions: int, rows: int) -> tuple[Inver
     lists = len(sizes)
     if int(sizes.sum()) != len(ids) or int(np.count_nonzero(seen)) != len(ids) or not 0 < lists < 2**16:
         raise _strange()
-    if len(centroids) and not (curve[0] > 0 and curve[-1] <= lists and curve == sorted(curve)):
+    reach = Reach(curve, coded, again)
+    if len(centroids) and not _is_reach(reach, lists):
         raise _strange()
     made = InvertedLists(dimensions, centroids if len(centroids) else None, plain=lists)
+    _read_short(source, made, sizes, ids)
     source.head("VCOD", "<u2", dimensions, len(ids))
     with closing(made.restored(sizes, ids)) as pieces:
         for codes in pieces:
             source.into(codes)
-    reach = Reach(tuple(curve)) if made.is_trained else first_reach(PLAIN_LISTS)
-    return made, trained, reach
+    return made, trained, reach if made.is_trained else first_reach(PLAIN_LISTS)
+
+
+def _read_short(source: BlockReader, made: InvertedLists, sizes: Rids, ids: Rids) -> None:
+    values = source.array("VVAL", "<f4", columns=VALUES * GROUP)
+    count = source.head("VSHO", "<u1", _block_bytes(made.dimensions))
+    if not len(values):
+        if count:
+            raise _strange()
+        return
+    if not made.is_trained or len(values) * GROUP != made.dimensions or not have_codes(made.dimensions):
+        raise _strange()
+    if count != int(_blocks(sizes).sum()):
+        raise _strange()
+    for blocks in made.restored_codes(values.reshape(len(values), VALUES, GROUP), sizes, ids):
+        source.into(blocks)
+
+
+def _is_reach(reach: Reach, lists: int) -> bool:
+    """Whether it is one that can be learnt: it grows with the depth, and short codes give a pair each."""
+    if not 0 < reach.curve[0] <= reach.curve[-1] <= lists or sorted(reach.curve) != list(reach.curve):
+        return False
+    pairs = list(zip(reach.coded, reach.again, strict=True))
+    return all((0 < c <= lists and 0 < a <= MARKS_MAX) or (c, a) == (0, 0) for c, a in pairs)
+
+
+def _blocks(sizes: Rids) -> Rids:
+    """Blocks of the short codes of each list."""
+    return -(-sizes // BLOCK_ROWS)
+
+
+def _block_bytes(dimensions: int) -> int:
+    return dimensions * BLOCK_ROWS // (2 * GROUP)
 
 
 def _strange() -> IntegrityError:

@@ -1,12 +1,14 @@
 """The vector lane: cosine search over the embeddings of one namespace.
 
 Every vector is held once, as 16-bit floats (``_ivf``). While there are few, every search looks at all of
-them; above ``exact_rows_max`` they lie in inverted lists, and a search looks at as many lists as finding
-98 % of the true ten takes, which is learnt from questions all the time (``_reach``). The lists are made
-in the background when a search wants them, again when the number of vectors has doubled or halved, and
-when new topics have made them uneven; searches and changes go on over the ones before.
+them; above ``exact_rows_max`` they lie in inverted lists. A search reads the short codes (``_codes``) of the
+nearest lists and scores the rows that come first by them: as many lists and rows as finding 99 % of the true
+ten takes, which is learnt from questions all the time (``_reach``). Where short codes do not pay it scores
+all rows of the lists. The lists are made in the background when a search wants them, again when the number
+of vectors has doubled or halved, and when new topics have made them uneven; searches and changes go on over
+the ones before.
 
-Memory per million vectors of 384 dimensions: 0.79 GB. While lists are made anew, twice that.
+Memory per million vectors of 384 dimensions: 0.89 GB. While lists are made anew, twice that.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator
 from contextlib import nullcontext
 from random import Random
 from typing import Literal
@@ -27,17 +28,18 @@ from strongroom.errors import InvalidVectorError
 from strongroom.recall._allocator import give_back
 from strongroom.recall._blocks import BlockReader
 from strongroom.recall._faiss import at_most, faiss, one_thread
-from strongroom.recall._ivf import (
-    PIECE_ROWS,
-    PLAIN_LISTS,
-    TRAIN_PER_LIST,
-    InvertedLists,
-    Rids,
-    Rows,
-    decoded,
-    list_count,
+from strongroom.recall._ivf import PIECE_ROWS, PLAIN_LISTS, InvertedLists, Rids, Rows, list_count
+from strongroom.recall._making import plain_lists, trained_lists
+from strongroom.recall._reach import (
+    DEPTHS,
+    FAR,
+    MARKS_MAX,
+    SCAN_ROWS,
+    Samples,
+    Truth,
+    between,
+    first_reach,
 )
-from strongroom.recall._reach import DEPTHS, Samples, Truth, between, first_reach
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall._top import best
 from strongroom.recall._unit import NORM_TOLERANCE
@@ -62,6 +64,7 @@ EARLY = 10  # so many times sooner as long as fewer real questions were sampled 
 
 _log = logging.getLogger(__name__)
 _SEED = 0x5EED
+_Marks = NDArray[np.int64]
 _Change = tuple[Literal["add", "remove", "move"], Rids, "Rows | Rids | None"]
 
 
@@ -107,6 +110,15 @@ class VectorLane:
         return 1.0 if self.is_exact else self._reach.recall
 
     @property
+    def reads(self) -> Literal["all", "codes", "vectors"]:
+        """What a search for ten reads: all vectors, short codes of the nearest lists, or their vectors."""
+        lists = self._lists
+        if not lists.is_trained:
+            return "all"
+        _, again = self._reach.look(DEPTHS[0], 1.0, lists.rows / lists.lists)
+        return "codes" if again and lists.codes is not None else "vectors"
+
+    @property
     def is_building(self) -> bool:
         """Whether lists are being made."""
         return self._task.running and self._wants_rebuild()
@@ -115,7 +127,8 @@ class VectorLane:
     def standing(self) -> tuple[int, bool]:
         """For how many vectors lists were made (0: there are none), and whether their reach was learnt."""
         lists, trained = self._lists, self._trained_rows
-        return trained, bool(trained) and self._reach.curve != first_reach(lists.lists).curve
+        first = first_reach(lists.lists, codes=lists.codes is not None)
+        return trained, bool(trained) and self._reach != first
 
     # -- changes ----------------------------------------------------------------------------------
     def add(self, rids: Rids, vectors: Rows) -> None:
@@ -227,9 +240,14 @@ class VectorLane:
         self, lists: InvertedLists, query: Rows, k: int, size: int, bitmap: NDArray[np.uint8] | None
     ) -> tuple[Rids, Rows]:
         """``size``: how many rows are allowed, more or less."""
-        # The k-th of the allowed rows is about the k / share-th of all: as far out the lists must reach.
-        share = min(1.0, size / lists.rows)
-        probes = lists.lists if not lists.is_trained or k * 8 >= size else self._reach.probes(k / share)
+        probes = lists.lists
+        if lists.is_trained and k * 8 < size:
+            share = min(1.0, size / lists.rows)
+            probes, again = self._reach.look(k, share, lists.rows / lists.lists)
+            if again and lists.codes is not None:
+                found = self._sketched(lists, query, k, (probes, again), bitmap)
+                if found is not None:
+                    return found
         fetch = min(k + TIES_ROWS, lists.rows)
         while True:
             rids, scores = lists.search(query, fetch, probes, bitmap)
@@ -239,6 +257,27 @@ class VectorLane:
                 fetch = min(fetch * 4, lists.rows)
             else:
                 return best(lists.scores(query, rids), rids, k)
+
+    @staticmethod
+    def _sketched(
+        lists: InvertedLists, query: Rows, k: int, look: tuple[int, int], bitmap: NDArray[np.uint8] | None
+    ) -> tuple[Rids, Rows] | None:
+        """The best of the rows that come first by their short codes.
+
+        None: there are too few in those lists, or the cut may go through equal rows.
+        """
+        probes, again = look
+        again = max(again, k + TIES_ROWS)
+        rids, near = lists.sketch(query, again, probes, bitmap)
+        if len(rids) < k:
+            return None
+        found, scores = lists.search_among(query, min(k + TIES_ROWS, len(rids)), rids)
+        last = scores[k - 1]
+        if len(found) < len(rids) and last == scores[-1]:
+            return None
+        if len(rids) == again and _meet(found[scores == last], rids[near == near[-1]]):
+            return None  # equal rows have equal codes: some of the last ones may be missing
+        return best(lists.scores(query, found), found, k)
 
     def _checked(self, query: Rows) -> Rows:
         if query.shape != (self.dimensions,):
@@ -331,16 +370,16 @@ class VectorLane:
         with self._lock.write:
             self._journal = []
             rows = old.rows
-        made = self._build(old) if rows > self._exact_rows_max else self._plain(old)
+        made = self._build(old) if rows > self._exact_rows_max else plain_lists(old, self._lock, self._task)
         if made is None:
             return False
-        reach = first_reach(made.lists)
+        reach = first_reach(made.lists, codes=made.codes is not None)
         samples = Samples(reach)
         if made.is_trained:
             questions = self._asked(made)
             real = min(len(self._questions), PRETENDED) >= PRETENDED
-            samples.add(self._ranks(made, questions, shared=False), pretended=not real)
-            reach = samples.reach(made.lists, samples.reach(made.lists, reach))
+            samples.add(*self._seen(made, questions, shared=False), pretended=not real)
+            reach = samples.reach(made.lists, made.rows, samples.reach(made.lists, made.rows, reach))
         while not self._task.stopping:
             with self._lock.write:
                 taken, self._journal = self._journal or [], []
@@ -356,72 +395,8 @@ class VectorLane:
                 _apply(made, change)
         return False
 
-    def _plain(self, old: InvertedLists) -> InvertedLists | None:
-        made = InvertedLists(self.dimensions)
-        for number in range(old.lists):
-            with self._lock.read:
-                ids, codes = old.copy(number)
-            made.add(ids, decoded(codes))
-            if self._task.stopping:
-                return None
-        return made
-
     def _build(self, old: InvertedLists) -> InvertedLists | None:
-        """Lists trained on a sample of ``old`` and filled from it; None when the lane is closed meanwhile."""
-        with self._lock.read:
-            rids = np.flatnonzero(old.places >= 0)
-        lists = list_count(len(rids))
-        wanted = min(len(rids), lists * TRAIN_PER_LIST)
-        chosen = np.sort(np.random.default_rng(_SEED).choice(rids, size=wanted, replace=False))
-        sample = np.concatenate(list(self._gathered(old, chosen)))
-        if len(sample) < lists or self._task.stopping:
-            return None
-        made = InvertedLists.trained(sample, lists)
-        del sample
-        unknown = np.iinfo(np.uint16).max
-        assigned = np.full(int(rids[-1]) + 1, unknown, dtype=np.uint16)
-        for ids, rows in self._decoded(old):
-            inside = ids < len(assigned)
-            assigned[ids[inside]] = made.assign(rows)[inside]
-        made.presize(np.bincount(assigned[assigned != unknown], minlength=lists))
-        for ids, rows in self._decoded(old):
-            chosen_lists = np.full(len(ids), unknown, dtype=np.int64)
-            inside = ids < len(assigned)
-            chosen_lists[inside] = assigned[ids[inside]]
-            new = chosen_lists == unknown
-            if new.any():
-                chosen_lists[new] = made.assign(rows[new])
-            made.add(ids, rows, chosen_lists)
-        return None if self._task.stopping else made
-
-    def _gathered(self, lists: InvertedLists, rids: Rids) -> Iterator[Rows]:
-        for start in range(0, len(rids), PIECE_ROWS):
-            part = rids[start : start + PIECE_ROWS]
-            with self._lock.read:
-                yield lists.gather(part[lists.has(part)])
-
-    def _decoded(self, lists: InvertedLists) -> Iterator[tuple[Rids, Rows]]:
-        """Every vector once, a few thousand at a time; ends early when the lane is closed."""
-        for ids, codes in self._pieces(lists):
-            yield ids, decoded(codes)
-
-    def _pieces(self, lists: InvertedLists) -> Iterator[tuple[Rids, NDArray[np.uint16]]]:
-        """Ids and codes of several lists at a time, while others change them."""
-        waiting: list[tuple[Rids, NDArray[np.uint16]]] = []
-        rows = 0
-        for number in range(lists.lists):
-            if self._task.stopping:
-                return
-            with self._lock.read:
-                ids, codes = lists.copy(number)
-            waiting.append((ids, codes))
-            rows += len(ids)
-            if rows >= PIECE_ROWS // 2 or number == lists.lists - 1:
-                columns = tuple(np.concatenate(column) for column in zip(*waiting, strict=True))
-                for start in range(0, rows, PIECE_ROWS):
-                    a, b = (column[start : start + PIECE_ROWS] for column in columns)
-                    yield a, b
-                waiting, rows = [], 0
+        return trained_lists(old, self._lock, self._task)
 
     # -- how well it answers ------------------------------------------------------------------------
     def _asked(self, lists: InvertedLists) -> Rows:
@@ -439,7 +414,8 @@ class VectorLane:
         asked = list(self._questions)
         return self._lot.sample(asked, min(count, len(asked)))
 
-    def _ranks(self, lists: InvertedLists, questions: Rows, *, shared: bool) -> NDArray[np.int64]:
+    def _seen(self, lists: InvertedLists, questions: Rows, *, shared: bool) -> tuple[Rids, _Marks | None]:
+        """Where the true neighbours of each question lie: ranks of their lists, and marks (``Samples``)."""
         depth = min(DEPTHS[-1], lists.rows)
         truth = Truth(questions, depth)
         for numbers in lists.groups(PIECE_ROWS):
@@ -447,7 +423,17 @@ class VectorLane:
                 break
             with self._lock.read if shared else nullcontext():
                 truth.take(*lists.best_in(numbers, questions, depth))
-        return truth.ranks(lists)
+        ranks = truth.ranks(lists)
+        if lists.codes is None or not ranks.shape[1]:
+            return ranks, None
+        marks = np.empty_like(ranks)
+        probes = int(SCAN_ROWS * lists.lists / max(1, lists.rows)) + 1
+        for number, question in enumerate(questions):
+            with self._lock.read if shared else nullcontext():
+                found, _ = lists.sketch(question, MARKS_MAX, probes, None)
+            marks[number] = truth.marks(number, found)
+        marks[(marks == FAR) & (ranks >= probes)] = 0  # not looked for: the lists alone decide
+        return ranks, marks
 
     def _sample(self) -> None:
         """Look up the truth of some new questions, and probe as many lists as it takes."""
@@ -457,10 +443,10 @@ class VectorLane:
         asked = self._some_questions(SAMPLE_QUESTIONS)
         self._questions.clear()
         with one_thread():
-            ranks = self._ranks(lists, np.stack(asked), shared=True)
+            ranks, marks = self._seen(lists, np.stack(asked), shared=True)
         if ranks.shape[1] and lists is self._lists and not self._task.stopping:
-            self._samples.add(ranks)
-            self._reach = self._samples.reach(lists.lists, self._reach)
+            self._samples.add(ranks, marks)
+            self._reach = self._samples.reach(lists.lists, lists.rows, self._reach)
         took = time.monotonic() - started
         pause_s = max(SAMPLE_INTERVAL_S, SAMPLE_DUTY * took)
         self._sample_at_s = time.monotonic() + (pause_s if self._samples.are_complete else pause_s / EARLY)
@@ -487,6 +473,10 @@ def _apply(lists: InvertedLists, change: _Change) -> None:
         lists.move(rids, given.astype(np.int64, copy=False))
     elif given is not None:
         lists.add(rids, given.astype(np.float32, copy=False))
+
+
+def _meet(some: Rids, others: Rids) -> bool:
+    return not set(some.tolist()).isdisjoint(others.tolist())
 
 
 def _mask(rids: Rids) -> NDArray[np.bool_]:
