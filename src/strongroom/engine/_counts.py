@@ -26,13 +26,24 @@ class Counts:
 
 
 def counts(call: Call, entry: NamespaceEntry) -> Counts:
-    """How many memories of a namespace are within reach."""
+    """How many memories of a namespace are within reach.
+
+    Where all are, a namespace that is not in memory is not taken there to be counted: that is left to the
+    ledger, once its key is there and its head is genuine.
+    """
     engine = call.engine
-    index = engine.indexes.ready(entry)
     seen = call.reaches.get(entry.ns, WHOLE).seen
     if seen == ALL:
+        if engine.indexes.is_loaded(entry.ns):
+            index = engine.indexes.ready(entry)
+            memories, embedded = index.memories, index.embedded
+        else:
+            seq, head = engine.ledger.head(entry.ns)
+            engine.heads.open_head(entry.ns, head, seq)
+            memories, embedded = engine.ledger.counts(entry.ns, entry.model_no)
         queue = engine.ledger.queue_stats(entry.ns)
-        return Counts(index.memories, index.embedded, queue.pending, queue.dead)
+        return Counts(memories, embedded, queue.pending, queue.dead)
+    index = engine.indexes.ready(entry)
     index.prepare()
     memories, embedded = index.table.tally(seen)
     waiting = [row.dead for page in queue_pages(call, entry) for row in page]

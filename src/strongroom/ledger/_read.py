@@ -27,6 +27,12 @@ _HEADERS = (
     f" substr(sealed, 1, {ELEMENT_PREFIX_BYTES}) FROM record WHERE ns = ? AND seq > ? ORDER BY seq LIMIT ?"
 )
 _QUEUE_COLUMNS = "id, ns, memory_id, content_version, attempts, dead, error_code"
+_COUNTS = (
+    "SELECT count(*), coalesce(sum(EXISTS (SELECT 1 FROM record v WHERE v.ns = m.ns"
+    " AND v.memory_id = m.memory_id AND v.field = 1 AND v.state = 1 AND v.model = ?2"
+    " AND v.content_version = m.content_version)), 0)"
+    " FROM record m WHERE m.ns = ?1 AND m.field = 0 AND m.state = 1"
+)
 _UNEMBEDDED = (
     "SELECT m.seq, m.ns, m.memory_id, m.content_version FROM record m"
     " WHERE m.ns = ?1 AND m.seq > ?2 AND m.field = 0 AND m.state = 1"
@@ -87,6 +93,11 @@ def read_queue_stats(connection: apsw.Connection, ns: int | None) -> QueueStats:
     )
     ((total, dead),) = connection.execute(sql, values * 2)
     return QueueStats(pending=total - dead, dead=dead)
+
+
+def read_counts(connection: apsw.Connection, ns: int, model: int) -> tuple[int, int]:
+    ((memories, embedded),) = connection.execute(_COUNTS, (ns, model))
+    return memories, embedded
 
 
 def read_unembedded(
