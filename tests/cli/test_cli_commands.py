@@ -403,3 +403,8 @@ def test_what_is_missing_from_an_answer_is_said_beside_it(run, data):
         )
         told = run("--json", *command)
         assert [n["code"] for n in told.json["notices"]] == ["unreadable_memories"]
+    for n in range(3):
+        run("store", "-n", NS, f"the harbour, {n}")
+    for command in (("list", "-n", NS, "--all", "--limit", "1"), ("--json", "list", "-n", NS, "--all")):
+        answer = run(*command)
+        assert "noon" in answer.out and answer.err.count("some memories are damaged") == 1, command

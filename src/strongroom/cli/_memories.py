@@ -23,7 +23,7 @@ from strongroom.cli._params import (
 )
 from strongroom.cli._text import printable
 from strongroom.errors import AccessDeniedError, InvalidInputError
-from strongroom.model import Hit, Memory
+from strongroom.model import Hit, Memory, Notice
 
 _PAGE = 500
 
@@ -190,19 +190,21 @@ def list_(
 ) -> None:
     """List memories by filter alone, newest first.
 
-    With --all --json each memory is a line of its own.
+    With --all --json each memory is a line of its own, and what is missing from the pages is said on stderr.
     """
     with app.session() as session:
         page = session.list(namespaces=namespaces, limit=limit, cursor=cursor, **filters)
-        if not app.as_json:
-            out.notices(page.notices)
         if not everything:
             if app.as_json:
                 out.write_json(page)
             else:
+                out.notices(page.notices)
                 _show_page(page.memories, page.next_cursor)
             return
+        told: dict[Notice, None] = {}
         while True:
+            out.notices([n for n in page.notices if n not in told])
+            told.update(dict.fromkeys(page.notices))
             if app.as_json:
                 for memory in page.memories:
                     out.write_json(memory)
