@@ -11,10 +11,10 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from strongroom.errors import StrongroomError, thread_started
+from strongroom.errors import thread_started
 from strongroom.servers.http import CALLER
 from strongroom.servers.pgwire import _messages as m
-from strongroom.servers.pgwire._effects import Effect, Receive, Send, StartTls, TlsInfo, Work
+from strongroom.servers.pgwire._effects import Effect, Receive, Send, StartTls, TlsInfo, Work, drive
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._line import Line
 from strongroom.servers.pgwire._queries import Queries
@@ -115,7 +115,7 @@ class Connection(asyncio.Protocol):
         try:
             try:
                 async with asyncio.timeout(server.config.startup_timeout_ms / 1000):
-                    self.started = await self._drive(start.run())
+                    self.started = await drive(start.run(), self._carry_out)
                     if self.started is None:
                         return
                     caller = await self._work(Work(lambda: self._caller_of(self.started)))
@@ -223,23 +223,6 @@ class Connection(asyncio.Protocol):
             await self._send(m.error_response(error))
         except (_GoneError, ConnectionError, ssl.SSLError):
             return
-
-    async def _drive(self, steps: Any) -> Any:
-        """Run a generator of effects to its end; its result."""
-        answer: Any = None
-        error: BaseException | None = None
-        try:
-            while True:
-                effect = steps.send(answer) if error is None else steps.throw(error)
-                answer, error = None, None
-                try:
-                    answer = await self._carry_out(effect)
-                except (PgError, StrongroomError) as e:
-                    error = e
-        except StopIteration as done:
-            return done.value
-        finally:
-            steps.close()
 
     async def _carry_out(self, effect: Effect) -> Any:
         if isinstance(effect, Send):

@@ -6,9 +6,12 @@ are done, ``Work`` with the result of the function or by raising what it raised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from strongroom.errors import StrongroomError
+from strongroom.servers.pgwire._errors import PgError
 
 T = TypeVar("T")
 
@@ -63,3 +66,39 @@ class IdleTimeoutError(Exception):
 
 class ShutdownError(Exception):
     """Raised into the protocol at a ``Receive``: the server stops."""
+
+
+async def drive(steps: Steps[T], carry_out: Callable[[Effect], Awaitable[Any]]) -> T:
+    """Run a conversation to its end; its result.
+
+    Errors that are its business are raised into it where it stands, others end it.
+    """
+    answer: Any = None
+    error: Exception | None = None
+    try:
+        while True:
+            effect = steps.send(answer) if error is None else steps.throw(error)
+            answer, error = None, None
+            try:
+                answer = await carry_out(effect)
+            except (PgError, StrongroomError, IdleTimeoutError, ShutdownError) as e:
+                error = e
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    finally:
+        steps.close()
+
+
+def drive_here(steps: Steps[T], carry_out: Callable[[Effect], Any]) -> T:
+    """``drive`` on a thread that waits, with effects that are carried out by blocking calls."""
+
+    async def carried_out(effect: Effect) -> Any:
+        return carry_out(effect)
+
+    try:
+        drive(steps, carried_out).send(None)
+    except StopIteration as done:
+        result: T = done.value
+        return result
+    raise AssertionError("nothing was awaited")

@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from strongroom.config import PgwireConfig
-from strongroom.errors import StrongroomError, require_thread
+from strongroom.errors import require_thread
 from strongroom.servers.http import Log, WorkerPool
 from strongroom.servers.pgwire import _messages as m
 from strongroom.servers.pgwire._effects import (
@@ -29,6 +29,7 @@ from strongroom.servers.pgwire._effects import (
     StartTls,
     Steps,
     Work,
+    drive_here,
 )
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._metrics import WireMetrics
@@ -83,7 +84,7 @@ class Line:
         self._request_id = request_id
         self._closing = threading.Lock()  # whoever shuts a socket down must not meet the number of another
         self._closed = False
-        self._shut_down = False
+        self._shut_down = self._aborted = False
         self._working_since: float | None = None
 
     # -- from other threads -------------------------------------------------------------------------------
@@ -94,6 +95,7 @@ class Line:
 
     def abort(self) -> None:
         """End at once."""
+        self._aborted = True
         self._cancel("user request")
         self._end(socket.SHUT_RDWR)
 
@@ -120,7 +122,7 @@ class Line:
     def run(self, steps: Steps[None]) -> None:
         """Carry out a conversation to its end, and close the socket."""
         try:
-            self._drive(steps)
+            drive_here(steps, self._carry_out)
         except PgError as e:
             self._refuse(e)
         except (_GoneError, OSError):  # ssl.SSLError is one
@@ -136,29 +138,13 @@ class Line:
         self._refuse(error)
         self._close()
 
-    def _drive(self, steps: Steps[None]) -> None:
-        answer: Any = None
-        error: BaseException | None = None
-        try:
-            while True:
-                effect = steps.send(answer) if error is None else steps.throw(error)
-                answer, error = None, None
-                try:
-                    answer = self._carry_out(effect)
-                except (PgError, StrongroomError, IdleTimeoutError, ShutdownError) as e:
-                    error = e
-        except StopIteration:
-            return
-        finally:
-            steps.close()
-
     def _carry_out(self, effect: Effect) -> Any:
         if isinstance(effect, Send):
             return self._send(effect.data)
         if isinstance(effect, Receive):
             return self._receive()
-        if isinstance(effect, StartTls):
-            raise _GoneError  # it has begun already
+        if isinstance(effect, StartTls) or self._aborted:
+            raise _GoneError  # TLS has begun already; what was aborted between two statements begins no other
         return self._work(effect)
 
     def _work(self, effect: Work) -> Any:
