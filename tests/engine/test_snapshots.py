@@ -470,7 +470,9 @@ def test_a_row_that_no_longer_opens_is_found_after_a_warm_start(data: Path, open
     sealed[80] ^= 1
     edit(data, "UPDATE record SET sealed=? WHERE memory_id=? AND field=0", bytes(sealed), m)
     room = open_room(worker=False)
-    assert room.stats().memories == 2
+    entry = room.engine.registry.get(NS)
+    assert entry is not None
+    assert room.engine.indexes.ready(entry).memories == 2
     wait_verified(room)
     assert len(room.search("memory", namespaces=[NS], mode="keyword")) == 1
     assert snapshot_events(room)["refuted"] == 1

@@ -377,3 +377,38 @@ def test_a_question_that_no_thread_could_ask_is_asked_by_the_next_use(
     key.seal(context(ns), b"x")
     until(lambda: kms.calls > before and settled(ring))
     assert state(ring, ns) is LeaseState.FRESH
+
+
+def test_what_came_last_counts_whatever_was_asked_first() -> None:
+    """Answers of a group move what is fresh forward only; a doubt ends what was said before it, not after."""
+    leases = Leases(CACHE_S, uniform=lambda low, high: low)
+    for ns in (1, 2, 3):
+        leases.begin(ns, 0.0, (7,))
+    leases.begin(1, 100.0, (7,))
+    leases.begin(3, 40.0, (7,))  # asked earlier, answered later
+    assert leases.fresh(2, 100.0 + CACHE_S * 0.125 - 1)
+    assert not leases.fresh(2, 100.0 + CACHE_S * 0.125 + 1)
+    leases.doubt(3, 110.0)
+    assert [leases.fresh(ns, 110.0) for ns in (1, 2)] == [False, False]
+    leases.postpone(2, 110.0)
+    assert leases.fresh(2, 111.0) and leases.state(2, 111.0) is LeaseState.DUE
+    leases.begin(1, 115.0, (7,))
+    assert leases.state(2, 116.0) is LeaseState.FRESH
+    assert leases.fresh(2, 115.0 + CACHE_S * 0.125 - 1)
+    assert not leases.fresh(2, 115.0 + CACHE_S * 0.125 + 1)
+
+
+def test_ten_thousand_leases_of_one_group_are_begun_each_in_one_step() -> None:
+    """What an answer says about the others is looked up when they are asked about, not written to each."""
+    drawn = 0
+
+    def uniform(low: float, high: float) -> float:
+        nonlocal drawn
+        drawn += 1
+        return low
+
+    leases = Leases(CACHE_S, uniform=uniform)
+    for ns in range(10_000):
+        leases.begin(ns, float(ns) / 1_000, (7,))
+    assert drawn == 20_000
+    assert all(leases.fresh(ns, CACHE_S * 0.125) for ns in range(10_000))

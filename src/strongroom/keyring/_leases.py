@@ -44,26 +44,45 @@ Group = tuple[int, ...]  # the master keys of a namespace, by their numbers in t
 @dataclass(slots=True)
 class _Lease:
     began: float
-    fresh_until: float
-    ask_at: float
+    number: int  # of what happened, in order
+    fresh_until: float = 0.0  # by its own answer
+    jitter: float = 0.0
     own_until: float = 0.0
     group: Group = ()
     over: bool = False
+    postponed_until: float = 0.0
+    postponed: int = 0  # the number of that; 0: it was not
+    postponed_fresh: float = 0.0  # until when it was fresh then
+
+
+@dataclass(slots=True)
+class _Word:
+    """What was last heard of a group: an answer, which vouches for all, and a doubt. Numbers in order."""
+
+    answered_at: float = 0.0
+    answered: int = 0
+    doubted_at: float = 0.0
+    doubted: int = 0
+
+
+_SILENCE: Final = _Word()
 
 
 class Leases:
-    """The leases of one process, by namespace."""
+    """The leases of one process, by namespace. Each step looks at one of them, however many there are."""
 
     def __init__(self, cache_s: float, *, uniform: Callable[[float, float], float] = random.uniform) -> None:
         self._cache_s = cache_s
         self._uniform = uniform
         self._leases: dict[int, _Lease] = {}
+        self._words: dict[Group, _Word] = {}
+        self._number = 0
         self._refusals: dict[int, tuple[StrongroomError, float]] = {}
 
     def fresh(self, ns: int, now: float) -> bool:
         """Whether the key may be used without further ado; True without a lease: nothing is held."""
         lease = self._leases.get(ns)
-        return lease is None or now < lease.ask_at
+        return lease is None or (not lease.over and now < self._ask_at(lease))
 
     def state(self, ns: int, now: float) -> LeaseState | None:
         """The state; None: this process has never had the key."""
@@ -72,47 +91,66 @@ class Leases:
             return None
         if lease.over or now >= lease.began + self._cache_s:
             return LeaseState.OVER
-        return LeaseState.FRESH if now < lease.fresh_until else LeaseState.DUE
+        return LeaseState.FRESH if now < self._fresh_until(lease) else LeaseState.DUE
 
     def begin(self, ns: int, asked_at: float, group: Group = ()) -> None:
         """The KMS was asked at that time and has answered with the key; the group of the key is not empty."""
-        own_until = self._before(asked_at, OWN_PART, OWN_JITTER)
-        fresh_until = self._before(asked_at, FRESH_PART, FRESH_JITTER)
-        self._leases[ns] = _Lease(asked_at, fresh_until, fresh_until, own_until, group)
+        number = self._next()
+        own_until = asked_at + self._cache_s * OWN_PART
+        own_until -= self._uniform(0, self._cache_s * OWN_PART * OWN_JITTER)
+        jitter = self._uniform(0, self._fresh_s * FRESH_JITTER)
+        fresh_until = asked_at + self._fresh_s - jitter
+        self._leases[ns] = _Lease(asked_at, number, fresh_until, jitter, own_until, group)
         self._refusals.pop(ns, None)
-        for lease in self._siblings(ns, group, asked_at):
-            vouched = min(lease.own_until, self._before(asked_at, FRESH_PART, FRESH_JITTER))
-            if vouched > lease.fresh_until:
-                lease.fresh_until = lease.ask_at = vouched
+        if group:
+            word = self._words.setdefault(group, _Word())
+            late = word.answered > word.doubted  # what was asked first may be answered last
+            word.answered_at = max(asked_at, word.answered_at) if late else asked_at
+            word.answered = number
 
-    def _before(self, asked_at: float, share: float, jitter: float) -> float:
-        """A time when so much of the lease is over, or somewhat earlier."""
-        part = self._cache_s * share
-        return asked_at + part - self._uniform(0, part * jitter)
+    @property
+    def _fresh_s(self) -> float:
+        return self._cache_s * FRESH_PART
 
-    def _siblings(self, ns: int, group: Group, now: float) -> list[_Lease]:
-        """The other leases of a group that are not over."""
-        if not group:
-            return []
-        return [
-            lease
-            for other, lease in self._leases.items()
-            if other != ns and lease.group == group and not lease.over and now < lease.began + self._cache_s
-        ]
+    def _next(self) -> int:
+        self._number += 1
+        return self._number
+
+    def _fresh_until(self, lease: _Lease) -> float:
+        """By its own answer, by that of another of its group, and by no answer from before a doubt."""
+        word = self._words.get(lease.group, _SILENCE)
+        fresh = lease.fresh_until
+        if word.doubted > lease.number:
+            fresh = min(fresh, word.doubted_at)
+            if word.answered < word.doubted:
+                return fresh
+        if word.answered > lease.number:
+            fresh = max(fresh, min(lease.own_until, word.answered_at + self._fresh_s - lease.jitter))
+        return fresh
+
+    def _ask_at(self, lease: _Lease) -> float:
+        fresh = self._fresh_until(lease)
+        if not lease.postponed:
+            return fresh
+        word = self._words.get(lease.group, _SILENCE)
+        vouched = word.answered > lease.postponed and fresh > lease.postponed_fresh
+        return fresh if vouched or word.doubted > lease.postponed else lease.postponed_until
 
     def postpone(self, ns: int, now: float) -> None:
         """A question is on its way, or was not answered: the next one not at once, the end as before."""
         lease = self._leases.get(ns)
         if lease is not None and not lease.over:
             wait = max(PAUSE_S, self._cache_s * RETRY_PART)
-            lease.ask_at = min(now + wait, lease.began + self._cache_s)
+            lease.postponed_fresh = self._fresh_until(lease)
+            lease.postponed_until = min(now + wait, lease.began + self._cache_s)
+            lease.postponed = self._next()
 
     def end(self, ns: int) -> None:
         """The key may not be used from now on."""
         lease = self._leases.get(ns)
         if lease is None:
-            lease = self._leases[ns] = _Lease(0.0, 0.0, 0.0)
-        lease.over, lease.ask_at = True, float("-inf")
+            lease = self._leases[ns] = _Lease(0.0, self._next())
+        lease.over = True
 
     def refuse(self, ns: int, error: StrongroomError, now: float) -> None:
         """Remember why a key that may not be used could not be had."""
@@ -121,9 +159,9 @@ class Leases:
     def doubt(self, ns: int, now: float) -> None:
         """The KMS has refused this key: what its group was told by others is not relied on any more."""
         refused = self._leases.get(ns)
-        if refused is not None:
-            for lease in self._siblings(ns, refused.group, now):
-                lease.fresh_until, lease.ask_at = min(lease.fresh_until, now), min(lease.ask_at, now)
+        if refused is not None and refused.group:
+            word = self._words.setdefault(refused.group, _Word())
+            word.doubted_at, word.doubted = now, self._next()
 
     def refusal(self, ns: int, now: float) -> StrongroomError | None:
         """The error of a moment ago: the KMS need not be asked for it again."""
