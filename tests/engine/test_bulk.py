@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.engine.conftest import OpenRoom
+from tests.support.interrupts import interrupted_at
 
 from strongroom.engine import Room, _bulk
 from strongroom.errors import (
@@ -321,3 +322,32 @@ def test_a_memory_made_quickly_is_a_memory_like_any_other(room: Room) -> None:
     assert other.metadata == {"b": 2}
     assert memory.metadata == {"a": [1]}
     assert other == Memory(**{**fields, "metadata": {"b": 2}})
+
+
+def test_an_interrupt_at_any_step_leaves_whole_chunks_each_with_its_entry(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C in the caller: what is stored is what the audit log says, no thread stays, and loads go on."""
+    monkeypatch.setattr(_bulk, "CHUNK_ITEMS", 3)
+    entry = room.engine.registry.get(NS)
+    assert entry is not None
+    given = items(8)
+    for step in range(1, 2000, 2):
+        before = room.engine.ledger.audit_count()
+        head = room.engine.ledger.head(entry.ns)[0]
+        struck = interrupted_at(step, _bulk.__file__, lambda: room.store_many(given))
+        assert not [t for t in threading.enumerate() if t.name.startswith("strongroom-load")]
+        rows = [
+            r.memory_id for r in room.engine.ledger.changes(entry.ns, head, 1000) if r.field == Field.MEMORY
+        ]
+        said = [e for e in room.audit(limit=100, after=before) if e.action == "store" and e.outcome == "ok"]
+        assert sorted(i for e in said for i in e.memory_ids) == sorted(rows), step
+        assert len(rows) in ((0, 3, 6, 8) if struck else (8,)), step
+        if not struck:
+            break
+    else:
+        pytest.fail("it never ended")
+    assert step > 50
+    assert len(room.store_many(items(7))) == 7
+    assert room.search("item", namespaces=[NS], mode="keyword", k=100)
+    assert room.check(read_data=True).ok
