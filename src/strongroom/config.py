@@ -80,6 +80,7 @@ class LimitsConfig:
     sql_value_parts_max: int = 1_000_000  # elements of lists and mappings among them
     sql_rows_max: int = 100_000  # of one answer
     sql_result_bytes_max: int = 64 * 1024 * 1024  # of one answer, in Arrow's form
+    sql_namespaces_max: int = 1_000  # whose memories one statement reaches
     sql_timeout_ms: int = 30_000
     sql_statements_max: int = 1024  # checked statements that are kept
     sql_audit_entries_max: int = 10_000  # newest audit entries in SQL: the caller's own, or all

@@ -305,3 +305,18 @@ def test_the_statements_that_are_kept_are_bounded_by_their_size(
         assert kept._weight == sum(front._weight(*item) for item in kept._known.items()) <= 1_000
     assert 2 <= len(kept._known) <= 5
     assert next(reversed(kept._known))[2].endswith(" 19")
+
+
+def test_a_statement_reaches_only_so_many_namespaces(open_room: OpenRoom) -> None:
+    """Over the limit none is loaded; the small tables are answered, and named namespaces too."""
+    room = open_room(LimitsConfig(sql_namespaces_max=2))
+    for n in range(3):
+        room.store("x", namespace=f"many/n{n}")
+    loaded = room.engine.indexes.loaded()
+    for ask in (room.sql, room.sql_describe):
+        with pytest.raises(LimitExceededError, match="namespaces"):
+            ask("SELECT count(*) FROM memories")
+    assert room.engine.indexes.loaded() == loaded
+    assert list(room.sql("SELECT count(*) >= 3 FROM namespaces").rows()) == [(True,)]
+    few = ["many/n0", "many/n1"]
+    assert list(room.sql("SELECT count(*) FROM memories", namespaces=few).rows()) == [(2,)]

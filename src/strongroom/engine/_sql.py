@@ -118,6 +118,7 @@ def run_sql(call: Call, request: SqlRequest) -> SqlResult:
     plan = engine.indexes.sql.front.plan(request.statement, request.extension.offer, call.caller)
     engine.metrics.step("sql_front", perf_counter() - started)
     if plan.walk.bases:
+        _require_few(call, entries)
         refuse_statement(entries, plan)
     texts = _Texts(call, request.parameters)
     cancel = request.cancel or SqlCancel()
@@ -159,6 +160,7 @@ def describe_sql(
     entries = _authorized(call, statement, None)
     plan = engine.indexes.sql.front.plan(statement, extension.offer, call.caller)
     if plan.walk.bases:
+        _require_few(call, entries)
         refuse_statement(entries, plan)
     types = sql.parameter_types(plan, tuple(str(t) for t in parameter_types))
     empty = {key: _empty(key, extension) for key in plan.walk.used}
@@ -179,6 +181,16 @@ def _authorized(call: Call, statement: str, patterns: Sequence[str] | None) -> l
     )
     call.reason = f"statement {digest[:12].hex()}"
     return chosen_namespaces(call, Action.SQL, ("*",) if patterns is None else patterns)
+
+
+def _require_few(call: Call, entries: Sequence[NamespaceEntry]) -> None:
+    """Raises: LimitExceededError: memories of so many namespaces make no table that could be asked."""
+    most = call.engine.config.limits.sql_namespaces_max
+    if len(entries) > most:
+        raise LimitExceededError(
+            f"the statement reaches {len(entries)} namespaces",
+            hint=f"at most {most}: name those that it is about, or ask with a key for fewer",
+        )
 
 
 def _members(call: Call, entries: Sequence[NamespaceEntry]) -> list[sql.Member]:
