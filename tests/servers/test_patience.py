@@ -23,6 +23,7 @@ HEAD = b"POST /v1/search HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: applicatio
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same limits, in fractions of a second."""
+    monkeypatch.setattr(_patience, "_HANDSHAKE_S", 1.5)
     monkeypatch.setattr(_patience, "_LOOK_S", 0.05)
     monkeypatch.setattr(_patience, "_SILENT_S", 1.5)
     monkeypatch.setattr(_patience, "_REQUEST_S", 1.5)
@@ -69,6 +70,12 @@ def test_a_client_that_keeps_the_server_waiting_is_let_go(own: Served, part: str
         assert client.get("/v1/namespaces").status_code == 200
         assert is_closed(silent)
         assert client.get("/v1/namespaces").status_code == 200
+
+
+def test_a_handshake_that_never_comes_is_not_waited_for(own: Served) -> None:
+    """A socket without a word of TLS is closed as well."""
+    with socket.create_connection(("127.0.0.1", own.port), 20) as silent:
+        assert is_closed(silent)
 
 
 def test_strangers_who_say_nothing_keep_nobody_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from strongroom.config import Config, EmbeddingConfig, LogConfig
 from strongroom.embedding import make_provider
 from strongroom.errors import ConfigurationError
 from strongroom.servers.embed_app import create_embedding_app
-from strongroom.servers.http import PatientProtocol, capture_library_logs, make_log
+from strongroom.servers.http import LOOP, PatientProtocol, capture_library_logs, make_log
 from strongroom.servers.serve import server_files
 from strongroom.servers.tls import server_context
 
@@ -76,7 +76,7 @@ def run_embedding_server(
                     proxy_headers=False,
                     limit_concurrency=_CONNECTIONS_MAX,
                     timeout_graceful_shutdown=_DRAIN_S,
-                    loop="asyncio",
+                    loop=LOOP,
                     http=PatientProtocol,  # h11
                     h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
                     ws="none",

@@ -24,6 +24,7 @@ import uvicorn
 from strongroom.config import Config, keys_directory
 from strongroom.errors import ConfigurationError, InternalError
 from strongroom.servers.http import (
+    LOOP,
     Connection,
     Guard,
     Log,
@@ -316,7 +317,7 @@ def _uvicorn_config(engine: Engine, application: Any, context: ssl.SSLContext) -
         limit_concurrency=_CONNECTIONS_MAX,
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_DRAIN_S,
-        loop="asyncio",  # the loop that our TLS is tried on
+        loop=LOOP,  # asyncio: the loop that our TLS is tried on
         http=connection_protocol(
             seen
         ),  # h11: unlike httptools it bounds the head of a request, before any sign-in

@@ -4,13 +4,14 @@ from strongroom.servers.http._connection import Connection, connection_of, conne
 from strongroom.servers.http._errors import HTTP_STATUS, error_response, http_status, public_error
 from strongroom.servers.http._guard import MCP_PATH, METADATA_PATH, Guard, bearer_key, request_id_of
 from strongroom.servers.http._logs import Log, capture_library_logs, make_log
-from strongroom.servers.http._patience import PatientProtocol
+from strongroom.servers.http._patience import LOOP, PatientProtocol
 from strongroom.servers.http._pool import CALLER, WorkerPool
 from strongroom.servers.http._sign_in import Presented, presented, sign_in
 
 __all__ = [
     "CALLER",
     "HTTP_STATUS",
+    "LOOP",
     "MCP_PATH",
     "METADATA_PATH",
     "Connection",

@@ -8,12 +8,15 @@ connection that waits for its client is closed after a time, and the longest sil
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from strongroom.servers.http._plain import PlainProtocol
 
-__all__ = ["PatientProtocol"]
+__all__ = ["LOOP", "PatientLoop", "PatientProtocol"]
 
+LOOP: Final = f"{__name__}:PatientLoop"  # as uvicorn takes it
+
+_HANDSHAKE_S: Final = 10.0
 _LOOK_S: Final = 5.0
 _SILENT_S: Final = 90.0  # before a request: more than an idle connection is kept alive
 _REQUEST_S: Final = 30.0  # for a request to come in whole ...
@@ -21,6 +24,16 @@ _BYTES_PER_S: Final = 4_096.0  # ... and one second more for so many bytes of it
 _STALLED_S: Final = 60.0  # for an answer that the client does not take
 _CROWDED: Final = 0.75  # of the connections
 _LEAVING: Final = 1 / 32  # of them: how many make room at once
+
+
+class PatientLoop(asyncio.SelectorEventLoop):
+    """The event loop of asyncio; its servers give a stranger seconds for the TLS handshake, not a minute."""
+
+    async def create_server(self, *arguments: Any, **options: Any) -> Any:
+        """As asyncio's."""
+        if options.get("ssl") is not None:
+            options.setdefault("ssl_handshake_timeout", _HANDSHAKE_S)
+        return await super().create_server(*arguments, **options)
 
 
 class PatientProtocol(PlainProtocol):
