@@ -60,3 +60,16 @@ def test_a_namespace_whose_head_was_changed_is_not_counted(open_room: OpenRoom) 
     room = open_room(worker=False)
     with pytest.raises(IntegrityError):
         room.namespaces()
+
+
+def test_a_check_keeps_no_namespace_in_memory_that_was_not_there(open_room: OpenRoom) -> None:
+    """Each is taken in, compared and let go: a check of ten thousand does not hold them all."""
+    room = open_room(worker=False)
+    for namespace in SPACES:
+        room.store("tea", namespace=namespace)
+    room.close()
+    room = open_room(worker=False)
+    room.search("tea", namespaces=[SPACES[1]], mode="keyword")
+    assert room.check(read_data=True).ok
+    assert [room.engine.indexes.is_loaded(ns) for ns in (1, 2, 3)] == [False, True, False]
+    assert len(room.search("tea", namespaces=["*"], mode="keyword", k=10)) == 3

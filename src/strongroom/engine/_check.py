@@ -158,7 +158,17 @@ def _destroyed(engine: Engine, ns: int) -> set[int]:
 
 
 def _compare(engine: Engine, entry: NamespaceEntry) -> Sequence[Finding]:
-    """The projection against the ledger, when it stood still for that long."""
+    """The projection against the ledger, when it stood still for that long; it is kept if it was there."""
+    was_loaded = engine.indexes.is_loaded(entry.ns)
+    try:
+        return _compared(engine, entry)
+    finally:
+        index = engine.indexes.loaded_index(entry.ns)
+        if index is not None and not was_loaded:
+            engine.indexes.residency.release(entry.ns, index)
+
+
+def _compared(engine: Engine, entry: NamespaceEntry) -> Sequence[Finding]:
     try:
         index = engine.indexes.ready(entry)
     except StrongroomError:

@@ -100,6 +100,11 @@ class Indexes:
         slot = self._slots.get(ns)
         return slot is not None and slot.index is not None
 
+    def loaded_index(self, ns: int) -> NamespaceIndex | None:
+        """The index of a namespace if it is in memory, as it is."""
+        slot = self._slots.get(ns)
+        return None if slot is None else slot.index
+
     def offer(self, ns: int, change: Change) -> None:
         """Hand over what a commit of this process has written, under its number."""
         slot = self._slots.get(ns)

@@ -101,10 +101,22 @@ class Residency:
                     total -= size
                     going.append((ns, index))
         for ns, index in going:
-            self._indexes.detach(ns, index)
-            with self._lock:
-                self._leaving.append((monotonic(), index))
+            self._leave(ns, index)
             self._engine.metrics.evicted.inc()
+
+    def _leave(self, ns: int, index: NamespaceIndex) -> None:
+        self._indexes.detach(ns, index)
+        with self._lock:
+            self._leaving.append((monotonic(), index))
+
+    def release(self, ns: int, index: NamespaceIndex) -> None:
+        """Let an index go that was loaded for a look at it."""
+        with self._lock:
+            known = self._known.get(ns)
+            if known is None or known[0] is not index or self._indexes.is_busy(ns):
+                return
+            del self._known[ns]
+        self._leave(ns, index)
 
     def _close(self, before_s: float) -> None:
         with self._lock:
