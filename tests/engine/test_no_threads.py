@@ -90,6 +90,30 @@ def test_no_statement_runs_that_could_not_be_stopped() -> None:
     dog.stop()
 
 
+def test_a_query_that_cannot_be_interrupted_ends_no_limit_of_others() -> None:
+    """The thread that looks at the clock survives whatever an interrupt raises."""
+
+    class Closed:
+        tried = threading.Event()
+
+        def interrupt(self) -> None:
+            self.tried.set()
+            raise RuntimeError("the connection is closed")
+
+    class Query:
+        stopped = threading.Event()
+
+        def interrupt(self) -> None:
+            self.stopped.set()
+
+    dog = _watchdog.Watchdog(50)
+    with dog.watch(Closed()):
+        assert Closed.tried.wait(30)
+        with dog.watch(Query()):
+            assert Query.stopped.wait(30)
+    dog.stop()
+
+
 def test_a_snapshot_that_nobody_can_verify_is_not_used(open_room: OpenRoom) -> None:
     """The question is refused, not answered from what was compared with nothing; the next one is."""
     room = open_room(worker=False)

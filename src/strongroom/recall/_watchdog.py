@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from strongroom.errors import require_thread
+from strongroom.errors import failure_of, require_thread
 
 __all__ = ["Watchdog"]
 
@@ -49,15 +49,15 @@ class Watchdog:
         if not self._limit_s and cancel is None:
             yield
             return
-        with self._wake:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="strongroom-watchdog", daemon=True)
-                require_thread(thread)
-                self._thread = thread
-            self._running[query] = time.monotonic() + (self._limit_s or math.inf), cancel
-            if self._asleep:
-                self._wake.notify()
-        try:
+        try:  # from here on, so that no interrupt leaves a query in the table that is over
+            with self._wake:
+                if self._thread is None or not self._thread.is_alive():
+                    thread = threading.Thread(target=self._run, name="strongroom-watchdog", daemon=True)
+                    require_thread(thread)
+                    self._thread = thread
+                self._running[query] = time.monotonic() + (self._limit_s or math.inf), cancel
+                if self._asleep:
+                    self._wake.notify()
             yield
         finally:
             with self._wake:  # once out of the table it cannot be interrupted any more
@@ -68,7 +68,7 @@ class Watchdog:
         with self._wake:
             self._stopped = True
             for query in self._running:
-                query.interrupt()
+                failure_of(query.interrupt)
             self._wake.notify()
 
     def _run(self) -> None:
@@ -82,4 +82,4 @@ class Watchdog:
         now = time.monotonic()
         for query, (deadline, cancel) in self._running.items():
             if now >= deadline or (cancel is not None and cancel.cancelled):
-                query.interrupt()
+                failure_of(query.interrupt)  # one that is over already must not end the thread for all others
