@@ -161,3 +161,18 @@ def test_half_spent_key_is_told_by_check(keys: Keys) -> None:
     ring.count_uses(1, 2**31 + 1)
     found = ring.check()
     assert [(f.severity, f.code, f.where) for f in found] == [("warning", "key_exhausted", "data key 1")]
+
+
+def test_the_keys_of_one_namespace_are_listed_as_among_all(keys: Keys) -> None:
+    """Uses in the file and those that wait in this process; other namespaces are not looked at for it."""
+    ring = keys.create()
+    spaces = [ring.create_namespace("company_a") for _ in range(3)]
+    for n, ns in enumerate(spaces, start=1):
+        for owner in (None, bytes([n]) * 32):
+            ring.count_uses(ring.data_key(ns, owner, create=True).key_id, 10 * n)
+    ring.flush()
+    ring.count_uses(ring.data_key(spaces[1], None, create=False).key_id, 5)
+    everything = ring.list_keys()
+    for ns in spaces:
+        assert ring.list_keys(ns) == [k for k in everything if k.ns == ns]
+    assert sorted(k.uses for k in ring.list_keys(spaces[1])) == [20, 25]

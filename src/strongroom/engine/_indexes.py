@@ -162,7 +162,6 @@ class Indexes:
                 slot.built_for, slot.entry = built_for, entry
                 watermark = slot.index.watermark
                 slot.pending = {s: c for s, c in list(slot.pending.items()) if s > watermark}
-                self._engine.metrics.loaded_namespaces.set(self.loaded())
                 fresh = slot.index
             if slot.index.watermark < seq:
                 self._take_offered(slot)

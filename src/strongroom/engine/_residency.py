@@ -68,6 +68,7 @@ class Residency:
         self.used(ns)
         with self._lock:
             self._known[ns] = (index, _size(index))
+            self._engine.metrics.loaded_namespaces.set(len(self._known))
         self._shrink()
 
     def gone(self, ns: int) -> None:

@@ -411,7 +411,7 @@ class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
         self._cache.fresh()
         if ns is not None and not 0 <= ns < 2**63:
             return []
-        totals, margin = self._cache.uses.upper_bounds()
+        totals, margin = self._cache.uses.upper_bounds(ns)
         rows = self._book.data_rows(ns)
         return [row.record(totals.get(row.key_id, 0) + margin) for row in rows]
 

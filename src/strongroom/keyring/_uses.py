@@ -82,10 +82,15 @@ class UseCounter:
                     db.execute("UPDATE sessions SET unflushed = max(unflushed - 1, 0)")
                 self._in_session = False
 
-    def upper_bounds(self) -> tuple[dict[int, int], int]:
-        """(uses in the file and in this process by key, what every key may have on top of that)."""
+    def upper_bounds(self, ns: int | None = None) -> tuple[dict[int, int], int]:
+        """(uses in the file and in this process by key, what every key may have on top of that).
+
+        With ``ns`` of the keys of one namespace; what is pending of others is there all the same.
+        """
+        where = "" if ns is None else " WHERE key_id IN (SELECT key_id FROM data_keys WHERE ns = ?)"
         with self._lock:
-            totals = dict(self._book.rows("SELECT key_id, uses FROM key_uses"))
+            values = () if ns is None else (ns,)
+            totals = dict(self._book.rows(f"SELECT key_id, uses FROM key_uses{where}", values))  # noqa: S608
             for key_id, n in self._pending.items():
                 totals[key_id] = totals.get(key_id, 0) + n
             return totals, USES_BUFFERED_MAX * (self._sessions() - self._in_session)
