@@ -44,6 +44,22 @@ def test_listing_namespaces_takes_none_into_memory_and_counts_the_same(open_room
     assert {c[0]: c[1:] for c in counted}[SPACES[0]] == (25, 16, 9)
 
 
+def test_what_was_shredded_is_not_counted(open_room: OpenRoom) -> None:
+    """Memories and vectors under a destroyed key count for the ledger as for an index: not at all."""
+    room = open_room(worker=False)
+    vector = np.ones(64, np.float32)
+    for subject in ("sam", "sam", "tom"):
+        room.store("about", namespace=SPACES[0], subject=subject, embedding=vector)
+    ring = room.engine.vault.keyring
+    ring.destroy_data_key(room.engine.vault.data_key(1, "sam").key_id)
+    room.close()
+    room = open_room(worker=False)
+    counted = shown(room)
+    assert counted == [(SPACES[0], 1, 1, 0)] and room.engine.indexes.loaded() == 0
+    room.search("about", namespaces=["*"], mode="keyword")
+    assert shown(room) == counted
+
+
 def test_a_namespace_whose_head_was_changed_is_not_counted(open_room: OpenRoom) -> None:
     """Counting from the ledger is no way around what shows that a head is not the store's own."""
     import apsw

@@ -40,7 +40,8 @@ def counts(call: Call, entry: NamespaceEntry) -> Counts:
         else:
             seq, head = engine.ledger.head(entry.ns)
             engine.heads.open_head(entry.ns, head, seq)
-            memories, embedded = engine.ledger.counts(entry.ns, entry.model_no)
+            closed = engine.vault.keyring.closed_keys(entry.ns)  # as if they were not there
+            memories, embedded = engine.ledger.counts(entry.ns, entry.model_no, closed)
         queue = engine.ledger.queue_stats(entry.ns)
         return Counts(memories, embedded, queue.pending, queue.dead)
     index = engine.indexes.ready(entry)

@@ -415,6 +415,16 @@ class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
         rows = self._book.data_rows(ns)
         return [row.record(totals.get(row.key_id, 0) + margin) for row in rows]
 
+    def closed_keys(self, ns: int) -> list[int]:
+        """The numbers of a namespace's keys that open nothing: disabled or destroyed. Needs no KMS.
+
+        Raises:
+            UnwrapError: a row was altered. StorageError, ClosedError.
+        """
+        self._cache.fresh()
+        states = (ns, KeyState.DISABLED.value, KeyState.DESTROYED.value)
+        return [row.key_id for row in self._book.data_rows_where("ns = ? AND state IN (?, ?)", states)]
+
     def flush(self) -> None:
         """Write the use counters.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -30,8 +31,9 @@ _QUEUE_COLUMNS = "id, ns, memory_id, content_version, attempts, dead, error_code
 _COUNTS = (
     "SELECT count(*), coalesce(sum(EXISTS (SELECT 1 FROM record v WHERE v.ns = m.ns"
     " AND v.memory_id = m.memory_id AND v.field = 1 AND v.state = 1 AND v.model = ?2"
-    " AND v.content_version = m.content_version)), 0)"
+    " AND v.content_version = m.content_version AND v.key_id NOT IN (SELECT value FROM json_each(?3)))), 0)"
     " FROM record m WHERE m.ns = ?1 AND m.field = 0 AND m.state = 1"
+    " AND m.key_id NOT IN (SELECT value FROM json_each(?3))"
 )
 _UNEMBEDDED = (
     "SELECT m.seq, m.ns, m.memory_id, m.content_version FROM record m"
@@ -95,8 +97,8 @@ def read_queue_stats(connection: apsw.Connection, ns: int | None) -> QueueStats:
     return QueueStats(pending=total - dead, dead=dead)
 
 
-def read_counts(connection: apsw.Connection, ns: int, model: int) -> tuple[int, int]:
-    ((memories, embedded),) = connection.execute(_COUNTS, (ns, model))
+def read_counts(connection: apsw.Connection, ns: int, model: int, without: Sequence[int]) -> tuple[int, int]:
+    ((memories, embedded),) = connection.execute(_COUNTS, (ns, model, json.dumps(list(without))))
     return memories, embedded
 
 

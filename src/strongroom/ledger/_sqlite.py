@@ -276,9 +276,12 @@ class SqliteLedger(Waves):
         """How many items wait, and how many were given up."""
         return self._pool.run(_read.read_queue_stats, ns)
 
-    def counts(self, ns: int, model: int) -> tuple[int, int]:
-        """How many live memories there are, and how many have a vector of their content by this model."""
-        return self._pool.run(_read.read_counts, ns, model)
+    def counts(self, ns: int, model: int, without: Sequence[int] = ()) -> tuple[int, int]:
+        """How many live memories there are, and how many have a vector of their content by this model.
+
+        ``without``: rows under these keys do not count.
+        """
+        return self._pool.run(_read.read_counts, ns, model, without)
 
     def unembedded(self, ns: int, after: int = 0, limit: int = 100) -> list[tuple[int, QueueItem]]:
         """``(seq, item)`` of live memories above seq ``after`` that have neither a vector of their content
