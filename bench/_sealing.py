@@ -43,7 +43,8 @@ def switch_off() -> None:
     from strongroom.keyring import _handles
 
     both = {"seal": _seal, "open_sealed": _open}
-    for module, functions in ((_vault, both), (_handles, {**both, "seal_many": _seal_many})):
+    handles = {**both, "seal_many": _seal_many, "open_encoded": _open}
+    for module, functions in ((_vault, both), (_handles, handles)):
         for name, replacement in functions.items():
             if not hasattr(module, name):
                 raise RuntimeError(

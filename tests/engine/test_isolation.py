@@ -194,15 +194,13 @@ def test_a_data_key_opens_nothing_of_another_namespace(filled: Room) -> None:
     assert mine is not None and theirs is not None
     row = next(r for r in engine.ledger.iter_changes(theirs.ns) if r.field == 0)
     key = engine.vault.data_key(mine.ns, None)
-    import dataclasses
-
     for forged in (
-        dataclasses.replace(row, key_id=key.key_id),
-        dataclasses.replace(row, ns=mine.ns),
-        dataclasses.replace(row, ns=mine.ns, key_id=key.key_id),
-        dataclasses.replace(row, memory_id=uuid4().bytes),
-        dataclasses.replace(row, version=row.version + 1),
-        dataclasses.replace(row, field=1),
+        row._replace(key_id=key.key_id),
+        row._replace(ns=mine.ns),
+        row._replace(ns=mine.ns, key_id=key.key_id),
+        row._replace(memory_id=uuid4().bytes),
+        row._replace(version=row.version + 1),
+        row._replace(field=1),
     ):
         with pytest.raises(StrongroomError) as caught:
             engine.vault.open(theirs.tenant, forged)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
 import pytest
 from tests.engine.conftest import OpenRoom
+from tests.support.opened import rows_opened
 from tests.support.word_model import WordModel
 
 import strongroom
@@ -30,7 +30,7 @@ from strongroom.errors import (
     VersionConflictError,
 )
 from strongroom.ledger import OutdatedError, WriteBatch
-from strongroom.model import Field, SealedRecord
+from strongroom.model import Field
 
 NS = "company_a/support"
 
@@ -364,7 +364,7 @@ def test_a_bulk_load_that_cannot_be_committed_fails_and_is_never_taken_for_an_em
 
 
 def test_of_namespaces_with_different_models_only_what_is_returned_is_opened(
-    tmp_path: Path, model: WordModel, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, model: WordModel
 ) -> None:
     """All are ranked together and cut to ``k`` before one is opened; the audit entry names all that were."""
     other = EmbeddingConfig(provider="none", dimensions=32)
@@ -381,16 +381,9 @@ def test_of_namespaces_with_different_models_only_what_is_returned_is_opened(
             "a/words",
             "a/vectors",
         }
-        opened: list[bytes] = []
-        original = room.engine.vault.open
-
-        def counted(tenant: str, row: SealedRecord) -> Any:
-            if row.ns and row.field == Field.MEMORY:
-                opened.append(row.memory_id)
-            return original(tenant, row)
-
-        monkeypatch.setattr(room.engine.vault, "open", counted)
-        hits = room.search("harbour", namespaces=["a/*"], k=4)
+        with rows_opened(room.engine.vault) as rows:
+            hits = room.search("harbour", namespaces=["a/*"], k=4)
+        opened = [row.memory_id for row in rows if row.ns and row.field == Field.MEMORY]
         assert sorted(opened) == sorted(h.memory.memory_id.bytes for h in hits) and len(hits) == 4
         scores = [h.score for h in room.search("harbour", namespaces=["a/*"], k=12)]
         assert [h.score for h in hits] == scores[:4] == sorted(scores, reverse=True)[:4]

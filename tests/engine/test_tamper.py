@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import shutil
 from collections.abc import Callable
@@ -212,11 +211,11 @@ def test_every_flipped_byte_of_a_row_is_refused(data: Path, open_room: OpenRoom,
         bad = bytearray(row.sealed)
         bad[at] ^= 0x40
         with pytest.raises(StrongroomError) as caught:
-            room.engine.vault.open(entry.tenant, dataclasses.replace(row, sealed=bytes(bad)))
+            room.engine.vault.open(entry.tenant, row._replace(sealed=bytes(bad)))
         assert type(caught.value) is DecryptionError
     for length in range(len(row.sealed)):
         with pytest.raises(DecryptionError):
-            room.engine.vault.open(entry.tenant, dataclasses.replace(row, sealed=row.sealed[:length]))
+            room.engine.vault.open(entry.tenant, row._replace(sealed=row.sealed[:length]))
 
 
 def test_without_the_keyring_nothing_opens_and_the_error_says_what_is_missing(

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pytest
 from tests.policy.conftest import Stage
+from tests.support.opened import rows_opened
 
-from strongroom.engine import _read
 from strongroom.errors import AccessDeniedError, InvalidInputError, MemoryNotFoundError
-from strongroom.model import RequestContext
+from strongroom.model import Field, RequestContext
 
 NS = "acme/support"
 POLICIES = """
@@ -47,14 +46,8 @@ def assert_redacted(memory: Any, closed: Any) -> None:
 def test_search_list_and_get_show_a_label_and_open_nothing(filled: Stage) -> None:
     """The row of a memory that may not be opened is not opened for any answer."""
     s, closed = filled.caller(), filled.closed  # type: ignore[attr-defined]
-    opened = []
-    real = _read.open_memory
-
-    def watched(call: Any, entry: Any, row: Any, *others: Any) -> Any:
-        opened.append(row.memory_id)
-        return real(call, entry, row, *others)
-
-    with mock.patch.object(_read, "open_memory", side_effect=watched):
+    s.list(namespaces=[NS])  # the index is loaded, which opens all
+    with rows_opened(filled.room.engine.vault) as opened:
         for mode in ("hybrid", "semantic", "keyword"):
             hits = s.search("vault code", namespaces=[NS], mode=mode)
             found = next(h for h in hits if h.memory.memory_id == closed.memory_id)
@@ -64,7 +57,8 @@ def test_search_list_and_get_show_a_label_and_open_nothing(filled: Stage) -> Non
         assert_redacted(s.get(closed.memory_id, namespace=NS), closed)
         page = s.list(namespaces=[NS])
         assert [m.redacted for m in page.memories] == [True, False]
-    assert opened and closed.memory_id.bytes not in opened
+    ids = {row.memory_id for row in opened if row.field == Field.MEMORY}
+    assert ids == {filled.open_one.memory_id.bytes}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

@@ -56,3 +56,16 @@ def test_the_first_of_all_are_the_first() -> None:
             (-item.score, -key) for key, item in every
         )
         assert fuse(lanes, lambda _: weights, None, first=7) == every[:7]
+
+
+def test_one_weight_for_all_gives_what_weights_by_thing_give() -> None:
+    """The same scores to the last bit, ranks and order, ties included, however many are wanted."""
+    rng = Random(5)
+    for _ in range(300):
+        lanes = [rng.sample(range(40), rng.randrange(30)) for _ in range(2)]
+        weights = LaneWeights((rng.choice((0.0, 0.5, 1.0)), 1.0), rng.choice((0, 60)))
+        for first in (None, 1, 5, 100):
+            of_each = fuse(lanes, lambda _, w=weights: w, None, first=first)  # type: ignore[misc]
+            assert fuse(lanes, weights, None, first=first) == of_each
+            every = fuse(lanes, weights, lambda key: (key,))
+            assert of_each == every[:first]

@@ -133,6 +133,14 @@ def open_sealed(key: SecretKey, context: SealContext, sealed: bytes) -> bytes:
     return opened
 
 
+def open_encoded(key: SecretKey, bound: bytes, sealed: bytes) -> bytes:
+    """``open_sealed`` for a context that was encoded before. Raises: as there."""
+    opened = _opened(key, bound, sealed)
+    if opened is None:
+        raise DecryptionError
+    return opened
+
+
 class ResealJob(NamedTuple):
     """A sealed record to go from the key ``old`` to the key ``new``; ``bound``: its encoded context."""
 

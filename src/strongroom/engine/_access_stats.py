@@ -8,9 +8,10 @@ that time they are written a few at a time, with pauses: a commit that comes mea
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from strongroom.engine._payload import AccessPayload, decode_as, encode
@@ -37,6 +38,7 @@ _FEW = 8  # ... beside searches and stores
 _PAUSE_S_MAX = 0.25
 _MANY = 20_000  # memories whose counters wait: they are written before it is time
 _KNOWN_MAX = 16_384  # opened counters that are remembered
+_NONE_KNOWN: Mapping[bytes, tuple[int, int | None]] = MappingProxyType({})
 
 
 class AccessStats:
@@ -71,10 +73,15 @@ class AccessStats:
         return self.counted(entry, (memory_id,), () if row is None else (row,)).get(memory_id)
 
     def counted(
-        self, entry: NamespaceEntry, memory_ids: Sequence[bytes], rows: Sequence[SealedRecord]
+        self,
+        entry: NamespaceEntry,
+        memory_ids: Sequence[bytes],
+        rows: Sequence[SealedRecord],
+        known: Mapping[bytes, tuple[int, int | None]] = _NONE_KNOWN,
     ) -> dict[bytes, tuple[int, int]]:
-        """``get`` of many, from their rows in the ledger; those that were never returned are left out."""
-        found: dict[bytes, tuple[int, int]] = {}
+        """``get`` of many, from their rows in the ledger, or from what the index knows of them (``known``);
+        those that were never returned are left out."""
+        found = {memory_id: (count, last or 0) for memory_id, (count, last) in known.items()}
         for row in rows:
             stored = self._opened(entry, row)
             if stored is not None:
@@ -192,11 +199,11 @@ class AccessStats:
         for ns, deltas in of_namespace.items():
             entry = engine.registry.by_ns(ns)
             seen = {memory_id: engine.indexes.seq_seen(ns, memory_id) for memory_id in deltas}  # first
-            with engine.ledger.snapshot() as reader:
-                ids = list(deltas)
-                memories = reader.get_many(ns, ids, Field.MEMORY)
-                counters = {row.memory_id: row for row in reader.get_many(ns, ids, Field.ACCESS)}
-            for memory in memories:
+            rows = engine.ledger.get_parts(ns, list(deltas), (Field.MEMORY, Field.ACCESS))
+            counters = {row.memory_id: row for row in rows if row.field == Field.ACCESS}
+            for memory in rows:
+                if memory.field != Field.MEMORY:
+                    continue
                 if memory.state == State.LIVE and memory.seq >= (seen[memory.memory_id] or 0):
                     delta = deltas[memory.memory_id]
                     put = self._put(entry, memory, counters.get(memory.memory_id), delta)

@@ -115,7 +115,8 @@ class Pseudonyms:
         root = self._root(entry.ns)
         ids = {s: self._id(entry.ns, s, root) for s in subjects}
         rows = {
-            r.memory_id: r for r in self._engine.ledger.get_many(entry.ns, list(ids.values()), Field.SUBJECT)
+            r.memory_id: r
+            for r in self._engine.ledger.get_parts(entry.ns, list(ids.values()), (Field.SUBJECT,))
         }
         wanting: list[tuple[str, int]] = []
         for subject in subjects:

@@ -43,6 +43,7 @@ from strongroom.pages import overwrite
 from strongroom.recall import NamespaceIndex
 
 _CURSOR = struct.Struct(">Bq16s")  # version, created_us, memory_id
+_MEMORY, _ACCESS = int(Field.MEMORY), int(Field.ACCESS)
 PURPOSE_BYTES_MAX = 200
 ATTEMPTS = 50  # each repeats only because something was written in between
 
@@ -119,7 +120,7 @@ def open_memory(
     return to_memory(payload, row.memory_id, entry.name, row.version, has_embedding=embedded, access=access)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Wanted:
     """One memory of an answer; with a ``label`` it is shown redacted, and never opened."""
 
@@ -129,6 +130,8 @@ class Wanted:
     seq: int  # that the index knows
     label: str | None = None
     created_us: int = 0
+    embedded: bool | None = None  # whether it has a vector; None: the index is asked, the ledger for counters
+    access: tuple[int, int | None] | None = None  # with ``embedded``: what the index knows of its counters
 
 
 def open_answer(call: Call, wanted: Sequence[Wanted]) -> list[Memory] | None:
@@ -137,21 +140,68 @@ def open_answer(call: Call, wanted: Sequence[Wanted]) -> list[Memory] | None:
     Raises:
         TamperedError: a row is older than what this process has already seen of it.
     """
-    fetched = _fetch(call, wanted)
-    if fetched is None:
+    if not wanted:
+        return []
+    by_ns: dict[int, list[Wanted]] = {}
+    for w in wanted:
+        by_ns.setdefault(w.entry.ns, []).append(w)
+    fetched = _fetch(call, by_ns)
+    if len(by_ns) == 1:
+        return _open_those(call, wanted, fetched[wanted[0].entry.ns])
+    found: dict[tuple[int, bytes], Memory] = {}
+    for ns, rows in fetched.items():
+        memories = _open_those(call, by_ns[ns], rows)
+        if memories is None:
+            return None
+        for w, memory in zip(by_ns[ns], memories, strict=True):
+            found[ns, w.memory_id] = memory
+    return [found[w.entry.ns, w.memory_id] for w in wanted]
+
+
+def _open_those(call: Call, wanted: Sequence[Wanted], rows: Sequence[SealedRecord]) -> list[Memory] | None:
+    """``open_answer`` in one namespace, from its rows in the ledger (memories and counters)."""
+    engine, entry = call.engine, wanted[0].entry
+    found = {row.memory_id: row for row in rows if row.field == _MEMORY}
+    living: list[tuple[Wanted, SealedRecord]] = []
+    moved = False
+    for w in wanted:
+        row = found.get(w.memory_id)
+        if row is None or row.seq < w.seq or (row.seq == w.seq and row.state != State.LIVE):
+            raise TamperedError("a row of the ledger is gone or older than it was")
+        moved = moved or row.seq != w.seq
+        if w.label is None:
+            living.append((w, row))
+    if moved:
         return None
-    rows, counted = fetched
+    known = {w.memory_id: w.access for w, _ in living if w.access is not None}
+    counters = [row for row in rows if row.field == _ACCESS]
+    counted = engine.access_stats.counted(entry, [w.memory_id for w, _ in living], counters, known)
+    opened: list[bytes] = []
+    try:
+        engine.vault.open_rows(entry.tenant, [row for _, row in living], opened)
+        engine.metrics.opened_bytes.inc(sum(map(len, opened)))
+        payloads = [decode_memory(raw) for raw in opened]
+    except (DecryptionError, KeyStateError) as e:
+        w, row = living[len(opened)]
+        engine.indexes.forget_unreadable(entry, w.index, row, e)
+        return None  # damaged, or its key was destroyed, since the index was built: the others answer
+    finally:
+        if entry.sealed:
+            for raw in opened:
+                overwrite(raw)
     memories: list[Memory] = []
+    at = 0
     for w in wanted:
         if w.label is not None:
             memories.append(hidden_memory(w.entry, w.memory_id, w.label, w.created_us))
             continue
-        row, access = rows[(w.entry.ns, w.memory_id)], counted[w.entry.ns].get(w.memory_id)
-        try:
-            memories.append(open_memory(call, w.entry, row, w.index.has_vector(w.memory_id), access))
-        except (DecryptionError, KeyStateError) as e:
-            call.engine.indexes.forget_unreadable(w.entry, w.index, row, e)
-            return None  # damaged, or its key was destroyed, since the index was built: the others answer
+        embedded = w.index.has_vector(w.memory_id) if w.embedded is None else w.embedded
+        access = counted.get(w.memory_id)
+        version = living[at][1].version
+        memories.append(
+            to_memory(payloads[at], w.memory_id, entry.name, version, has_embedding=embedded, access=access)
+        )
+        at += 1
     return memories
 
 
@@ -234,27 +284,16 @@ def chosen_namespaces(
     return entries
 
 
-def _fetch(
-    call: Call, wanted: Sequence[Wanted]
-) -> tuple[dict[tuple[int, bytes], SealedRecord], dict[int, dict[bytes, tuple[int, int]]]] | None:
-    """The rows by namespace and memory_id, and by namespace how often each was returned; of one state."""
-    by_ns: dict[int, tuple[NamespaceEntry, list[bytes]]] = {}
-    for w in wanted:
-        by_ns.setdefault(w.entry.ns, (w.entry, []))[1].append(w.memory_id)
-    rows: dict[tuple[int, bytes], SealedRecord] = {}
-    counters: dict[int, list[SealedRecord]] = {}
-    with call.engine.ledger.snapshot() as state:
-        for ns, (_, ids) in by_ns.items():
-            rows.update({(ns, row.memory_id): row for row in state.get_many(ns, ids, Field.MEMORY)})
-            counters[ns] = state.get_many(ns, ids, Field.ACCESS)
-    for w in wanted:
-        row = rows.get((w.entry.ns, w.memory_id))
-        if row is None or row.seq < w.seq or (row.seq == w.seq and row.state != State.LIVE):
-            raise TamperedError("a row of the ledger is gone or older than it was")
-        if row.seq != w.seq:
-            return None
-    stats = call.engine.access_stats
-    return rows, {ns: stats.counted(entry, ids, counters[ns]) for ns, (entry, ids) in by_ns.items()}
+def _fetch(call: Call, wanted: Mapping[int, Sequence[Wanted]]) -> dict[int, list[SealedRecord]]:
+    """The rows of memories, and of counters that no index was asked for, by namespace; of one state."""
+    ledger = call.engine.ledger
+    is_known = all(w.embedded is not None for those in wanted.values() for w in those)
+    parts = (_MEMORY,) if is_known else (_MEMORY, _ACCESS)
+    ids = {ns: [w.memory_id for w in those] for ns, those in wanted.items()}
+    if len(ids) == 1:
+        return {ns: ledger.get_parts(ns, those, parts) for ns, those in ids.items()}
+    with ledger.snapshot() as state:
+        return {ns: state.get_parts(ns, those, parts) for ns, those in ids.items()}
 
 
 def list_page(

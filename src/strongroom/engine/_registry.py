@@ -81,6 +81,7 @@ class Registry:
         self._watermark = 0
         self._by_name: dict[str, NamespaceEntry] = {}
         self._by_ns: dict[int, NamespaceEntry] = {}
+        self._names: list[str] = []
         self._models: dict[str, ModelPayload] = {}
         self._models_by_no: dict[int, ModelPayload] = {}
         self._credentials: dict[str, tuple[Credential, int]] = {}
@@ -161,7 +162,11 @@ class Registry:
         return self._by_ns[ns]
 
     def names(self) -> list[str]:
-        return sorted(self._by_name)
+        """All of them, sorted."""
+        known = self._names
+        if len(known) != len(self._by_name):  # a name stays when it has come
+            known = self._names = sorted(self._by_name)
+        return list(known)
 
     def entries(self) -> list[NamespaceEntry]:
         return sorted(self._by_ns.values(), key=lambda e: e.ns)

@@ -219,7 +219,19 @@ def _answers(
         started = perf_counter()
         memories = open_answer(
             call,
-            [Wanted(of_index[c.index], c.index, c.memory_id, c.seq, c.label, c.created_us) for c in found],
+            [
+                Wanted(
+                    of_index[c.index],
+                    c.index,
+                    c.memory_id,
+                    c.seq,
+                    c.label,
+                    c.created_us,
+                    c.has_embedding,
+                    c.access,
+                )
+                for c in found
+            ],
         )
         if memories is None:
             continue
@@ -235,10 +247,10 @@ def _answers(
             )
             for c, m in zip(found, memories, strict=True)
         ]
-        lanes = engine.metrics.lane_hits
-        lanes.labels("vector").inc(sum(1 for c in found if c.vector_rank is not None))
-        lanes.labels("keyword").inc(sum(1 for c in found if c.keyword_rank is not None))
-        engine.metrics.step("open_hits", perf_counter() - started)
+        metrics = engine.metrics
+        metrics.hits_by_meaning.inc(sum([c.vector_rank is not None for c in found]))
+        metrics.hits_by_keyword.inc(sum([c.keyword_rank is not None for c in found]))
+        metrics.step("open_hits", perf_counter() - started)
         note_unreadable(call, of_index)
         return hits
     raise StorageBusyError("the memories of the answer change all the time")
@@ -270,7 +282,9 @@ def _ranked(
     mine = {engine.indexes.ready(e): e for e in entries}
     found = engine.recall.search(list(mine), query, _reaches(call, request))
     of_index.update(mine)
-    engine.metrics.step("filter", found.filter_s)
-    engine.metrics.step("vector_lane", found.vector_s)
-    engine.metrics.step("keyword_lane", found.keyword_s)
+    engine.metrics.steps(
+        (("filter",), found.filter_s),
+        (("vector_lane",), found.vector_s),
+        (("keyword_lane",), found.keyword_s),
+    )
     return found.candidates

@@ -118,6 +118,18 @@ class Vault:
                 raise
         return self._keyring.open_record(now.key_id, context, now.sealed)
 
+    def open_rows(self, tenant: str, rows: Sequence[SealedRecord], opened: list[bytes]) -> None:
+        """Add the plaintext of each row to ``opened``, in order.
+
+        Raises:
+            As ``open``, for the row that ``opened`` has ended before.
+        """
+        while len(opened) < len(rows):
+            try:
+                self._keyring.open_rows(tenant, PAYLOAD_SCHEMA, rows[len(opened) :], opened)
+            except KeyStateError:
+                opened.append(self.open(tenant, rows[len(opened)]))  # perhaps it was sealed anew meanwhile
+
     def purpose_key(self, ns: int, label: str, root: int | None = None) -> SecretKey:
         return self._keyring.purpose_key(ns, label, root=root)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NoReturn, Protocol, SupportsIndex, final
 
-from strongroom.crypto import SealContext, SecretKey, encoded, open_sealed, seal, seal_many
+from strongroom.crypto import SealContext, SecretKey, encoded, open_encoded, open_sealed, seal, seal_many
 from strongroom.errors import DecryptionError, InvalidInputError, KeyStateError
 from strongroom.keyring._rows import KeyState
+from strongroom.model import SealedRecord
 
 
 class Guard(Protocol):
@@ -153,6 +154,14 @@ def open_admitted(key: DataKey, context: SealContext, sealed: bytes) -> bytes:
     if context.ns != key.ns:
         raise DecryptionError
     return open_sealed(secret_of(key), context, sealed)
+
+
+def open_row_admitted(key: DataKey, tenant: str, schema: int, row: SealedRecord) -> bytes:
+    """``open_admitted`` for a row of the ledger, without an object for its context."""
+    if row.ns != key.ns:
+        raise DecryptionError
+    bound = encoded(tenant, row.ns, row.memory_id, row.field, row.version, schema)
+    return open_encoded(secret_of(key), bound, row.sealed)
 
 
 def forget_handle(key: DataKey) -> None:

@@ -23,7 +23,7 @@ from strongroom.errors import (
 from strongroom.keyring._book import Book, own_or
 from strongroom.keyring._cache import OPENING, KeyCache, now_us
 from strongroom.keyring._check import check_book
-from strongroom.keyring._handles import DataKey, open_admitted
+from strongroom.keyring._handles import DataKey, open_admitted, open_row_admitted
 from strongroom.keyring._leases import CACHE_S
 from strongroom.keyring._namespace_rotation import NamespaceRotating
 from strongroom.keyring._namespaces import NamespaceKeyHealth, boot_clock
@@ -47,6 +47,7 @@ from strongroom.kms.files import (
     temporary_name,
     touch_private_file,
 )
+from strongroom.model import SealedRecord
 from strongroom.model.finding import Finding
 
 SUBJECTS_MAX: Final = 100_000
@@ -334,6 +335,25 @@ class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
             As ``key``. DecryptionError: always the same, whatever is wrong with context or bytes.
         """
         return open_admitted(self.key(key_id), context, sealed)
+
+    def open_rows(self, tenant: str, schema: int, rows: Sequence[SealedRecord], opened: list[bytes]) -> None:
+        """Add the plaintext of each row to ``opened``, in order. Each key is looked at once for all of them.
+
+        Raises:
+            As ``open_record``, for the row that ``opened`` has ended before.
+        """
+        cache = self._cache
+        cache.fresh()
+        admitted: dict[int, DataKey] = {}
+        for row in rows:
+            key = admitted.get(row.key_id)
+            if key is None:
+                key = cache.keys.get(row.key_id)
+                if key is None:
+                    key = cache.unwrapped(cache.row(row.key_id))
+                cache.admit(key, OPENING)
+                admitted[row.key_id] = key
+            opened.append(open_row_admitted(key, tenant, schema, row))
 
     # -- states -------------------------------------------------------------------------------------
     def rotate_data_key(self, ns: int, subject: bytes | None) -> DataKey:

@@ -73,6 +73,19 @@ class GroupCommit(Generic[W]):
         """Run ``action`` on this thread at a moment when no group is being written."""
         self._stand_in_line(Ticket(cast(W, None), action))
 
+    def try_alone(self, action: Callable[[], None]) -> bool:
+        """Run ``action`` as ``alone`` does, when nobody writes or waits to: False: it was not run."""
+        ticket = Ticket(cast(W, None), action)
+        try:
+            with self._mutex:
+                if self._closed or self._led or self._line:
+                    return False
+                self._led = ticket.leads = True
+            action()
+        finally:
+            self._pass_on(ticket)  # nothing happens unless it leads
+        return True
+
     def _stand_in_line(self, ticket: Ticket[W]) -> object:
         try:
             with self._mutex:

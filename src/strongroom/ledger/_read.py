@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from types import TracebackType
 from typing import TypeVar
 
@@ -18,6 +19,8 @@ from strongroom.model import Field, QueueStats, SealedRecord
 T = TypeVar("T")
 _MEMORY = int(Field.MEMORY)
 _IDLE_MAX = 16
+_PARTS = (1, 10, 50, 100)  # memories asked for by one statement; each text is kept prepared
+PARTS_MAX = _PARTS[-1]
 
 _COLUMNS = "ns, memory_id, field, seq, version, content_version, key_id, state, model, sealed"
 _HEAD = "SELECT seq, head FROM namespace WHERE ns = ?"
@@ -53,7 +56,7 @@ def read_head(connection: apsw.Connection, ns: int) -> tuple[int, bytes]:
 
 
 def read_changes(connection: apsw.Connection, ns: int, after: int, limit: int) -> list[SealedRecord]:
-    return [SealedRecord(*row) for row in connection.execute(_CHANGES, (ns, after, limit))]
+    return list(map(SealedRecord._make, connection.execute(_CHANGES, (ns, after, limit))))
 
 
 def read_headers(connection: apsw.Connection, ns: int, after: int, limit: int) -> list[RowHeader]:
@@ -62,14 +65,32 @@ def read_headers(connection: apsw.Connection, ns: int, after: int, limit: int) -
 
 def read_one(connection: apsw.Connection, ns: int, memory_id: bytes, field: int) -> SealedRecord | None:
     row = connection.execute(_GET, (ns, memory_id, field)).fetchone()
-    return SealedRecord(*row) if row else None
+    return SealedRecord._make(row) if row else None
 
 
 def read_many(
     connection: apsw.Connection, ns: int, memory_ids: Sequence[bytes], field: int
 ) -> list[SealedRecord]:
     keys = [(ns, memory_id, field) for memory_id in memory_ids]
-    return [SealedRecord(*row) for row in connection.executemany(_GET, keys)]
+    return list(map(SealedRecord._make, connection.executemany(_GET, keys)))
+
+
+def read_parts(
+    connection: apsw.Connection, ns: int, memory_ids: Sequence[bytes], fields: Sequence[int]
+) -> list[SealedRecord]:
+    """The rows of one or two fields of at most ``PARTS_MAX`` memories, by one statement: in any order."""
+    if not memory_ids:
+        return []
+    count = next(n for n in _PARTS if n >= len(memory_ids))
+    more = (memory_ids[-1],) * (count - len(memory_ids))
+    wanted = (ns, *memory_ids, *more, fields[0], fields[-1])
+    return list(map(SealedRecord._make, connection.execute(_parts(count), wanted)))
+
+
+@lru_cache(maxsize=8)
+def _parts(count: int) -> str:
+    ids = ", ".join("?" * count)
+    return f"SELECT {_COLUMNS} FROM record WHERE ns = ? AND memory_id IN ({ids}) AND field IN (?, ?)"  # noqa: S608
 
 
 def read_queue(
@@ -243,6 +264,13 @@ class Snapshot:
 
     def get_many(self, ns: int, memory_ids: Sequence[bytes], field: int = _MEMORY) -> list[SealedRecord]:
         return self._run(read_many, ns, memory_ids, field)
+
+    def get_parts(self, ns: int, memory_ids: Sequence[bytes], fields: Sequence[int]) -> list[SealedRecord]:
+        """The rows of one or two fields of each memory, in any order."""
+        out: list[SealedRecord] = []
+        for start in range(0, len(memory_ids), PARTS_MAX):
+            out += self._run(read_parts, ns, memory_ids[start : start + PARTS_MAX], fields)
+        return out
 
     def iter_changes(self, ns: int, after: int = 0, page: int = 2000) -> Iterator[SealedRecord]:
         while rows := self.changes(ns, after, page):

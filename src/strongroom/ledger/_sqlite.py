@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from threading import get_ident
 from types import TracebackType
+from typing import TypeVar
 from uuid import UUID
 
 import apsw
@@ -32,6 +34,7 @@ from strongroom.ledger._types import LedgerHooks, QueueItem, QueueRow, RowHeader
 from strongroom.ledger._wave_store import Waves
 from strongroom.model import Field, Finding, QueueStats, SealedRecord
 
+T = TypeVar("T")
 _MEMORY = int(Field.MEMORY)
 _DEFAULTS = LedgerConfig()
 
@@ -56,6 +59,7 @@ class SqliteLedger(Waves):
         self._checkpointer = Checkpointer(path, self._connect, self._group.alone)
         self._pool = _read.ReadPool(self._connect)
         self._writer: apsw.Connection | None = None
+        self._wrote_last = 0  # the thread that did
         self._closed = False
         writer = self._writer_connection()
         try:
@@ -167,6 +171,7 @@ class SqliteLedger(Waves):
             done = self._apply(transaction, tickets, take)
             transaction.finish()
             connection.execute("COMMIT" if done else "ROLLBACK")
+            self._wrote_last = get_ident()
             for ticket, result in done:
                 ticket.settle(result)
         except HalfWrittenError as e:
@@ -219,15 +224,46 @@ class SqliteLedger(Waves):
 
     def _drop_after(self, error: apsw.Error, *, always: bool = False) -> None:
         """After an error of the device trust no cached page: the next write opens the file anew."""
-        if self._writer is not None and (always or isinstance(error, apsw.IOError | apsw.CorruptError)):
-            writer, self._writer = self._writer, None
+        if always or isinstance(error, apsw.IOError | apsw.CorruptError):
+            self._drop_writer()
+
+    def _drop_writer(self) -> None:
+        writer, self._writer = self._writer, None
+        if writer is not None:
             with contextlib.suppress(apsw.Error):
                 writer.close(True)
 
     # -- reading ------------------------------------------------------------------------------
+    def _quick(self, read: Callable[..., T], *arguments: object) -> T:
+        """A short read, on the writer's connection when that is at hand, else on one of the pool.
+
+        A commit makes every connection but its own read its pages from the log or the file anew. Only the
+        thread that wrote last reads here: threads that write at the same time do not wait for it.
+        """
+        if self._wrote_last != get_ident():
+            return self._pool.run(read, *arguments)
+        found: list[T] = []
+        if self._group.try_alone(lambda: found.append(self._read_as_writer(read, *arguments))):
+            return found[0]
+        return self._pool.run(read, *arguments)
+
+    def _read_as_writer(self, read: Callable[..., T], *arguments: object) -> T:
+        connection = self._writer_connection()
+        try:
+            return read(connection, *arguments)
+        except apsw.Error as e:
+            own = translate(e, connection)
+            self._drop_writer()
+            raise own from None
+        except StrongroomError:
+            raise
+        except BaseException:  # see ReadPool.run: a cursor that is still alive would hold it at this state
+            self._drop_writer()
+            raise
+
     def head(self, ns: int) -> tuple[int, bytes]:
         """``(seq, sealed head)`` of a namespace. NamespaceNotFoundError."""
-        return self._pool.run(_read.read_head, ns)
+        return self._quick(_read.read_head, ns)
 
     def changes(self, ns: int, after: int, limit: int) -> list[SealedRecord]:
         """Rows with a seq above ``after``, ordered by seq, at most ``limit``; tombstones included."""
@@ -245,6 +281,13 @@ class SqliteLedger(Waves):
         """The rows that exist, in the order of ``memory_ids``, of one state."""
         with self.snapshot() as snapshot:
             return snapshot.get_many(ns, memory_ids, field)
+
+    def get_parts(self, ns: int, memory_ids: Sequence[bytes], fields: Sequence[int]) -> list[SealedRecord]:
+        """The rows of one or two fields of each memory, in any order, of one state."""
+        if len(memory_ids) <= _read.PARTS_MAX:
+            return self._quick(_read.read_parts, ns, memory_ids, fields)
+        with self.snapshot() as snapshot:
+            return snapshot.get_parts(ns, memory_ids, fields)
 
     def iter_changes(self, ns: int, after: int = 0, page: int = 2000) -> Iterator[SealedRecord]:
         """All rows above ``after`` in order of seq, ``page`` rows in memory at a time.

@@ -171,6 +171,10 @@ class LedgerReader(Protocol):
         """The rows that exist, in the order asked for."""
         ...
 
+    def get_parts(self, ns: int, memory_ids: Sequence[bytes], fields: Sequence[int]) -> list[SealedRecord]:
+        """The rows of one or two fields of each memory, in any order, of one state."""
+        ...
+
     def iter_changes(self, ns: int, after: int = 0, page: int = 2000) -> Iterator[SealedRecord]:
         """All rows above ``after`` in order of seq, in bounded memory."""
         ...

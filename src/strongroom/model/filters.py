@@ -43,7 +43,12 @@ class Filter:
         return [name for name in self.__slots__ if not _says_nothing(getattr(self, name))]
 
 
+_NOTHING: tuple[str, ...] = ()  # the interpreter has one empty tuple
+
+
 def _says_nothing(value: object) -> bool:
+    if value is None or value is _NOTHING:
+        return True
     if isinstance(value, str):
         return not value.strip()
-    return value is None or (isinstance(value, tuple | list | set | frozenset | Mapping) and not value)
+    return isinstance(value, tuple | list | set | frozenset | Mapping) and not value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 from strongroom.errors import InvalidNamespaceError
 
@@ -30,6 +31,11 @@ def check_namespace(name: object) -> str:
     if len(segments) > SEGMENTS_MAX or not all(_SEGMENT.fullmatch(s) for s in segments):
         raise InvalidNamespaceError(hint=_HINT)
     return str.__str__(name)  # a plain one, whatever subclass it came as
+
+
+@lru_cache(maxsize=4096)
+def _checked(name: str) -> str:
+    return check_namespace(name)
 
 
 def tenant_of(namespace: str) -> str:
@@ -66,8 +72,8 @@ class NamespacePattern:
         if text == "*":
             return cls("*")
         if text.endswith("/*"):
-            return cls(check_namespace(text[:-2]) + "/*")
-        return cls(check_namespace(text))
+            return cls(_checked(text[:-2]) + "/*")
+        return cls(_checked(text))
 
     @property
     def is_exact(self) -> bool:

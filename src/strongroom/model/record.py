@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from dataclasses import field as dataclass_field
 from enum import IntEnum
+from typing import NamedTuple
 
 
 class Field(IntEnum):
@@ -31,8 +31,7 @@ class State(IntEnum):
     TOMBSTONE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class SealedRecord:
+class SealedRecord(NamedTuple):
     """One row of the ledger.
 
     ``seq`` is the namespace's sequence number of the last change of this row. ``version`` counts
@@ -50,7 +49,11 @@ class SealedRecord:
     key_id: int
     state: int
     model: int
-    sealed: bytes = dataclass_field(repr=False)
+    sealed: bytes
+
+    def __repr__(self) -> str:  # without the sealed bytes
+        values = zip(self._fields[:-1], self[:-1], strict=True)
+        return f"SealedRecord({', '.join(f'{name}={value!r}' for name, value in values)})"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

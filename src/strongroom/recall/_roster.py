@@ -154,6 +154,13 @@ class Roster:
         missing = rids[np.array(self._has_vector, dtype=np.uint8)[rids] == 0]
         return {self.table.id_at(rid): self._content_versions[rid] for rid in missing.tolist()}
 
+    def access_at(self, rid: int) -> tuple[int, int | None] | None:
+        """How often the memory in a row was read, and when last (microseconds); None: never."""
+        count, last, seq = self._access
+        if seq[rid] == _NONE:
+            return None
+        return count[rid], None if last[rid] == _NEVER else last[rid]
+
     def take_pending(self) -> Pending:
         taken, self.pending = self.pending, Pending()
         return taken

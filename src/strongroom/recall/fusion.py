@@ -7,8 +7,9 @@ weight / (constant + rank), the first rank being 1.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -37,7 +38,7 @@ def lane_depth(k: int, depth_min: int) -> int:
 
 def fuse(
     lanes: Sequence[Sequence[K]],
-    weights_of: Callable[[K], LaneWeights],
+    weights_of: LaneWeights | Callable[[K], LaneWeights],
     recency: Callable[[K], tuple[int, ...]] | None,
     *,
     first: int | None = None,
@@ -46,21 +47,25 @@ def fuse(
 
     Args:
         lanes: each its things, best first, none twice.
-        weights_of: weights for one thing (they may differ, for example by namespace).
+        weights_of: the weights, or those of one thing (they may differ, for example by namespace).
         recency: orders things of the same score, the greater one first; None: the greater thing.
         first: how many are wanted; None: all of them.
     """
-    ranks: dict[K, list[int | None]] = {}
     scores: dict[K, float] = {}
     for number, lane in enumerate(lanes):
-        for rank, thing in enumerate(lane, start=1):
-            known = weights_of(thing)
-            found = ranks.get(thing)
-            if found is None:
-                found = ranks[thing] = [None] * len(lanes)
-                scores[thing] = 0.0
-            found[number] = rank
-            scores[thing] += known.weights[number] / (known.constant + rank)
-    order = sorted(scores, key=recency, reverse=True)  # type: ignore[arg-type, type-var]  # None: they have one
+        if isinstance(weights_of, LaneWeights):
+            weight = weights_of.weights[number]
+            for place, thing in enumerate(lane, start=weights_of.constant + 1):
+                scores[thing] = scores.get(thing, 0.0) + weight / place
+        else:
+            for rank, thing in enumerate(lane, start=1):
+                known = weights_of(thing)
+                scores[thing] = scores.get(thing, 0.0) + known.weights[number] / (known.constant + rank)
+    chosen: Iterable[K] = scores
+    if first is not None and 0 < first < len(scores):
+        least = sorted(scores.values(), reverse=True)[first - 1]
+        chosen = [thing for thing, score in scores.items() if score >= least]
+    order = sorted(chosen, key=recency, reverse=True)  # type: ignore[arg-type, type-var]  # None: they have one
     order.sort(key=scores.__getitem__, reverse=True)  # leaves equal ones in theirs
-    return [(thing, Fused(scores[thing], tuple(ranks[thing]))) for thing in order[:first]]
+    ranks = [dict(zip(lane, count(1), strict=False)) for lane in lanes]
+    return [(thing, Fused(scores[thing], tuple([r.get(thing) for r in ranks]))) for thing in order[:first]]

@@ -154,6 +154,11 @@ class NamespaceIndex:
             self._take_over_whole(pending)
         self.table.relieve()
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something was applied that the lanes have not taken over; to be asked under a lock."""
+        return bool(len(self._roster.pending))
+
     def _take_over_whole(self, pending: Pending) -> None:
         done = False
         try:
@@ -453,6 +458,11 @@ class NamespaceIndex:
 
     def seq_at(self, rid: int) -> int:
         return self._roster.seqs[rid]
+
+    def access_at(self, rid: int) -> tuple[int, int | None] | None:
+        """How often the memory in a row was read, and when last (microseconds); None: never."""
+        with self._mutex:
+            return self._roster.access_at(rid)
 
     def created_us(self, rid: int) -> int:
         return int(self._created[rid])

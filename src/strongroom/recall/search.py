@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
@@ -21,6 +20,7 @@ from strongroom.model import Filter, HitExplanation, SearchMode
 from strongroom.model.rows import WHOLE, Reach
 from strongroom.recall._beside import Beside
 from strongroom.recall._bm25 import Question
+from strongroom.recall._held import reading
 from strongroom.recall._items import ListItem
 from strongroom.recall._statistics import shared_statistics
 from strongroom.recall._unit import check_vector
@@ -35,7 +35,7 @@ Reaches = Mapping[int, Reach]
 _EVERYWHERE: Reaches = {}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(slots=True, kw_only=True, eq=False)
 class RecallQuery:
     """A question.
 
@@ -59,7 +59,7 @@ class RecallQuery:
     min_similarity: float | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)  # not frozen: that takes ten times as long to make
 class Candidate:
     """A memory that answers a question.
 
@@ -81,6 +81,7 @@ class Candidate:
     importance: float = 0.0
     label: str | None = None  # the sensitivity of one whose content may not be opened
     created_us: int = 0  # of the same
+    access: tuple[int, int | None] | None = None  # how often it was read and when last, when it was
 
     @property
     def explanation(self) -> HitExplanation:
@@ -102,7 +103,7 @@ class Candidate:
         return self.index.ns
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class RecallResult:
     """The answers, best first. ``degraded``: hybrid was asked for, but there was no vector to search with.
 
@@ -148,7 +149,7 @@ class Recall:
         vector = _check(query)
         if query.mode == "hybrid" and vector is None and query.min_similarity is not None:
             return RecallResult((), True)  # no answer could be shown to be similar enough
-        with _reading(indexes) as opened:
+        with reading(indexes) as opened:
             _check_dimensions(opened, vector)
             started = perf_counter()
             reach = [reaches.get(index.ns, WHOLE) for index in opened]
@@ -185,7 +186,7 @@ class Recall:
         """
         if limit <= 0:
             raise InvalidInputError("limit must be at least 1")
-        with _reading(indexes) as opened:
+        with reading(indexes) as opened:
             items = [
                 item
                 for index in opened
@@ -207,24 +208,11 @@ class Recall:
         Raises:
             InvalidFilterError: the filter's ``where`` is refused.
         """
-        with _reading(indexes) as opened:
+        with reading(indexes) as opened:
             total = 0
             for index in opened:
                 total += len(index.chosen(filter, now_us, reaches.get(index.ns, WHOLE)))
             return total
-
-
-@contextmanager
-def _reading(indexes: Sequence[NamespaceIndex]) -> Iterator[list[NamespaceIndex]]:
-    """Bring indexes up to date and keep them as they are; always locked in the same order."""
-    opened = sorted(dict.fromkeys(indexes), key=lambda index: index.serial)
-    for index in opened:
-        index.prepare()
-    with ExitStack() as stack:
-        for index in opened:
-            stack.enter_context(index.lock.read)
-            index.check_usable()
-        yield opened
 
 
 def _check(query: RecallQuery) -> NDArray[np.float32] | None:
@@ -414,6 +402,7 @@ class _Search:
                     *self._boosts.get(key, (0.0, 0.0)),
                     labels.get(key),
                     index.created_us(rid) if key in labels else 0,
+                    index.access_at(rid),
                 )
             )
         return out
@@ -459,7 +448,8 @@ class _Search:
         # In one index a row is the more recent the greater its rid, and so its key.
         recency = self._recency if len(self._indexes) > 1 else None
         first = None if boosted else self._query.k
-        fused = fuse((found.order, matched.order), self._weights, recency, first=first)
+        weights = self._weights_of[0] if len(self._indexes) == 1 else self._weights
+        fused = fuse((found.order, matched.order), weights, recency, first=first)
         if not boosted:
             return [(key, item.score, (item.ranks[0], item.ranks[1])) for key, item in fused]
         scores = self._boosted({key: item.score for key, item in fused})

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from strongroom.model import Memory
 from strongroom.recall._columns import metadata_text, to_us
 from strongroom.recall._facets import Condition, Facets, KeptMask
-from strongroom.recall.search import _reading as reading
+from strongroom.recall._held import reading
 from strongroom.recall.sql.binding import number_of
 from strongroom.recall.sql.direct import Direct, memory_id_of, resolved
 from strongroom.recall.sql.plan import Learned, Plan

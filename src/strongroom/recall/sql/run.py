@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from strongroom.config import LimitsConfig
 from strongroom.errors import InternalError, LimitExceededError, OperationTimeoutError, SqlSyntaxError
 from strongroom.model import SqlColumn
+from strongroom.recall._held import reading
 from strongroom.recall._watchdog import Watchdog
 from strongroom.recall.columnar import ColumnarStore
-from strongroom.recall.search import _reading as reading
 from strongroom.recall.sql import binding
 from strongroom.recall.sql.binding import narrowed, number_of, rows_condition
 from strongroom.recall.sql.bounded import require_short
