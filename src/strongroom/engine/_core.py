@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import time
@@ -44,10 +45,13 @@ from strongroom.errors import (
     ClosedError,
     ConflictError,
     InvalidInputError,
+    LimitExceededError,
     NamespaceNotFoundError,
     StrongroomError,
     TamperedError,
     failure_of,
+    require_thread,
+    thread_started,
 )
 from strongroom.identity import PeerCertificate
 from strongroom.keyring import Keyring
@@ -107,6 +111,14 @@ def _refuse_inherited(directory: Path) -> None:
             raise ConflictError("this process was forked while the store was open", hint=_FORK_HINT)
 
 
+@atexit.register
+def _close_what_is_open() -> None:
+    """A program that ends without closing its stores, or by an exception, leaves them as one that closes."""
+    for engine in list(_OPENED):
+        if failure := failure_of(engine.close):
+            engine.log.warning("not_closed", code=failure)
+
+
 class Engine:
     """An opened store. Thread-safe; several processes may open the same directory."""
 
@@ -158,12 +170,16 @@ class Engine:
         self.pseudonyms = Pseudonyms(self)
         self.key_health = KeyHealth(self)
         self.rotations = Rotations(self, worker=worker)
-        self.models.start()
-        self.audit_log.start()
         self._flusher: Thread | None = None
         self._flush_at_s = time.monotonic() + config.access.access_flush_ms / 1000
         self._housekeeper = Thread(target=self._keep_house, name="strongroom-housekeeper", daemon=True)
-        self._housekeeper.start()
+        try:
+            require_thread(self._housekeeper)
+            self.models.start()
+            self.audit_log.start()
+        except BaseException:
+            self.close()
+            raise
 
     @classmethod
     def open(
@@ -180,8 +196,9 @@ class Engine:
 
         Raises:
             StoreNotFoundError: there is none. KeyMemoryError: ``[keys] memory = "require"`` and none can
-            be locked. ConfigurationError, KeystoreMissingError, KeystorePermissionError, UnwrapError,
-            KeyringMissingError, KeyringMismatchError, StorageError, TamperedError.
+            be locked. LimitExceededError: no thread can be started. ConfigurationError, KeystoreMissingError,
+            KeystorePermissionError, UnwrapError, KeyringMissingError, KeyringMismatchError, StorageError,
+            TamperedError.
         """
         path = Path(directory)
         _refuse_inherited(path)
@@ -220,7 +237,8 @@ class Engine:
 
         For a server. What fails is logged and will be met by the first operation that needs it.
         """
-        Thread(target=self._warm_up, name="strongroom-warm-up", daemon=True).start()
+        if not thread_started(Thread(target=self._warm_up, name="strongroom-warm-up", daemon=True)):
+            self.log.warning("not_warmed_up", code=LimitExceededError.code)
 
     def _warm_up(self) -> None:
         entries = self.registry.entries()[:_WARM_NAMESPACES_MAX]
@@ -425,10 +443,11 @@ class Engine:
         if now_s >= self._flush_at_s or self.access_stats.are_many:
             self._flush_at_s = now_s + interval_s
             beside = partial(self.access_stats.flush, self._closed.wait, interval_s / 2)
-            self._flusher = Thread(
+            flusher = Thread(
                 target=self._flush_counters, args=(beside,), name="strongroom-counters", daemon=True
             )
-            self._flusher.start()
+            if thread_started(flusher):  # else the next turn comes when it is time again
+                self._flusher = flusher
 
     def _measure_queue(self) -> None:
         stats = self.ledger.queue_stats()
@@ -448,7 +467,8 @@ class Engine:
             self._closed.set()
         if self._frozen:
             gc.unfreeze()
-        self._housekeeper.join(timeout=10)
+        if self._housekeeper.is_alive():
+            self._housekeeper.join(timeout=10)
         if self._flusher is not None:
             self._flusher.join(timeout=10)
         with ExitStack() as rooms:  # the last one first; one that fails keeps no other open
