@@ -31,6 +31,7 @@ from strongroom.errors import (
     StorageBusyError,
 )
 from strongroom.model import Action, Filter, Hit, Hits, Notice
+from strongroom.model.memory import UnfrozenHit
 from strongroom.model.rows import Reach
 from strongroom.recall import Candidate, NamespaceIndex, RecallQuery
 from strongroom.recall.sql.scoring import SCORE_DIGITS
@@ -238,13 +239,9 @@ def _answers(
         hits = [
             Hit(memory=m, score=c.score)
             if m.redacted
-            else Hit(
-                memory=m,
-                score=c.score,
-                similarity=c.similarity,
-                keyword_score=c.keyword_score,
-                explanation=c.explanation if request.explain else None,
-            )
+            else UnfrozenHit(
+                m, c.score, c.similarity, c.keyword_score, c.explanation if request.explain else None
+            ).freeze()
             for c, m in zip(found, memories, strict=True)
         ]
         metrics = engine.metrics

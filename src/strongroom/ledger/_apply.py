@@ -129,9 +129,6 @@ class Transaction:
             HalfWrittenError: writing failed halfway; the whole transaction has to be rolled back.
             apsw.Error: the storage failed.
         """
-        if batch.is_audit_alone:
-            self._entries += batch.audit
-            return []
         self._require_roots(batch.roots)
         plan = Plan(self)
         for ns in batch.new_namespaces:
@@ -166,6 +163,9 @@ class Transaction:
             HalfWrittenError: it failed after it had begun to write: the whole transaction has to be rolled
             back. apsw.Error: the storage failed. What the work raises otherwise: nothing was written.
         """
+        if isinstance(work, WriteBatch) and work.is_audit_alone:
+            self._entries += work.audit
+            return []
         before = self._changes()
         try:
             return self._run(work)

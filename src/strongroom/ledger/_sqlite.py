@@ -46,7 +46,7 @@ class SqliteLedger(Waves):
     """``DIR/ledger.db``. Safe for many threads, and for several processes on one directory.
 
     ``commit`` shares one transaction and one fsync among the callers that come at the same time.
-    Reads never wait for a writer: they run on connections of their own, or on the writer's when nobody writes.
+    Reads never wait for a writer: they run on connections of their own, or on an idle writer's.
     """
 
     def __init__(self, path: Path, hooks: LedgerHooks, config: LedgerConfig, vfs: str | None = None) -> None:

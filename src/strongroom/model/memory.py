@@ -232,6 +232,31 @@ class Hit:
     explanation: HitExplanation | None = None
 
 
+class UnfrozenHit:
+    """A hit while it is being made, for the same reason as ``UnfrozenMemory``."""
+
+    __slots__ = Hit.__slots__
+
+    def __init__(
+        self,
+        memory: Memory,
+        score: float,
+        similarity: float | None,
+        keyword_score: float | None,
+        explanation: HitExplanation | None,
+    ) -> None:
+        self.memory = memory
+        self.score = score
+        self.similarity = similarity
+        self.keyword_score = keyword_score
+        self.explanation = explanation
+
+    def freeze(self) -> Hit:
+        """This very object, as a ``Hit`` from here on."""
+        self.__class__ = Hit  # type: ignore[assignment]  # the layouts are the same
+        return cast(Hit, self)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """Something that the caller of an answer should know: it is not all that was asked for.

@@ -80,10 +80,11 @@ class Question:
         return out
 
     def _look_up(self, term: Term, rids: NDArray[np.uint32], into: NDArray[np.float32]) -> None:
-        at = np.searchsorted(term.rids, rids)
-        at[at == len(term.rids)] = 0
-        held = np.flatnonzero(term.rids[at] == rids)
-        into[held] += self._added(term, rids[held].astype(np.intp), term.counts[at[held]])
+        at = term.rids.searchsorted(rids)
+        np.minimum(at, len(term.rids) - 1, out=at)
+        (held,) = (term.rids.take(at) == rids).nonzero()
+        if len(held):
+            into[held] += self._added(term, rids[held].astype(np.intp), term.counts[at[held]])
 
     def every(self) -> NDArray[np.float32]:
         """The score of every row, shape (rows,), 0 where no term occurs."""

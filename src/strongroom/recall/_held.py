@@ -18,7 +18,7 @@ def reading(indexes: Sequence[NamespaceIndex]) -> Iterator[list[NamespaceIndex]]
     if len(indexes) == 1:
         (index,) = indexes
         with index.lock.read:
-            if not index.is_behind:  # nobody is at it either: whoever takes something over is alone
+            if not index.is_behind():  # nobody is at it either: whoever takes something over is alone
                 index.check_usable()
                 yield [index]
                 return

@@ -154,9 +154,7 @@ class NamespaceIndex:
             self._take_over_whole(pending)
         self.table.relieve()
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether something was applied that the lanes have not taken over; to be asked under a lock."""
+    def is_behind(self) -> bool:  # something was applied that the lanes have not taken over; ask under a lock
         return bool(len(self._roster.pending))
 
     def _take_over_whole(self, pending: Pending) -> None:
