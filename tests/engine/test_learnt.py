@@ -39,19 +39,26 @@ def settled(room: Room) -> NamespaceIndex:
     return index
 
 
+def all_of(index: NamespaceIndex) -> tuple[int, ...]:
+    assert index.vectors is not None
+    reach = index.vectors._reach
+    return *reach.curve, *reach.coded, *reach.again
+
+
 def learn(index: NamespaceIndex, probes: int) -> tuple[int, ...]:
     """As if real questions had shown that so many lists suffice."""
     assert index.vectors is not None
     lane = index.vectors
-    lane._reach = replace(lane._reach, curve=(probes,) * len(lane._reach.curve))
-    return lane._reach.curve
+    four = (probes,) * len(lane._reach.curve)
+    lane._reach = replace(lane._reach, curve=four, coded=four, again=(100 + probes,) * len(four))
+    return all_of(index)
 
 
 def curve(path: Path, model: WordModel) -> tuple[int, ...]:
     with strongroom.open(path, provider=model, worker=False) as room:
         index = settled(room)
-        assert snapshot_events(room) == {"loaded": 1} and index.vectors is not None
-        return index.vectors._reach.curve
+        assert snapshot_events(room) == {"loaded": 1}
+        return all_of(index)
 
 
 def files(path: Path, suffix: str) -> list[Path]:
@@ -102,7 +109,8 @@ def test_what_is_damaged_or_belongs_to_another_snapshot_is_thrown_away(store: Pa
         header = room.engine.indexes.snapshots.header(file)
         assert entry is not None and header is not None
         kek = room.engine.vault.purpose_key(1, "snapshot")
-        assert _learnt_file.read(learnt, header, entry.tenant, kek).curve == (3, 3, 3, 3)
+        inside = _learnt_file.read(learnt, header, entry.tenant, kek)
+        assert (inside.curve, inside.coded, inside.again) == ((3,) * 4, (3,) * 4, (103,) * 4)
         for at in range(len(whole)):
             learnt.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
             with pytest.raises(StrongroomError):

@@ -243,6 +243,29 @@ def test_a_small_store_looks_at_enough_rows() -> None:
     assert min(*learnt.curve, *learnt.coded) * 20_000 / 512 >= 7_900
 
 
+@pytest.mark.parametrize(
+    ("curve", "coded", "again", "fits"),
+    [
+        ((1, 2, 3, 9), (0,) * 4, (0,) * 4, True),
+        ((1, 2, 3, 9), (1, 9, 9, 0), (5, 8_192, 7, 0), True),
+        ((1, 2, 3, 10), (0,) * 4, (0,) * 4, False),
+        ((1, 3, 2, 9), (0,) * 4, (0,) * 4, False),
+        ((0, 2, 3, 9), (0,) * 4, (0,) * 4, False),
+        ((1, 2, 3), (0,) * 4, (0,) * 4, False),
+        ((1, 2, 3, 9), (1, 2, 3, 10), (5,) * 4, False),
+        ((1, 2, 3, 9), (1, 2, 3, 0), (5,) * 4, False),
+        ((1, 2, 3, 9), (1, 2, 3, 9), (5, 5, 5, 8_193), False),
+        ((1, 2, 3, 9), (1, 2, 3, 9), (5, 5, 5, -1), False),
+        ((1, 2, 3, 9), (1,), (5, 5, 5, 5), False),
+    ],
+)
+def test_only_what_can_have_been_learnt_is_believed(
+    curve: tuple[int, ...], coded: tuple[int, ...], again: tuple[int, ...], fits: bool
+) -> None:
+    """Of nine lists: numbers that no lane would have come to are told apart."""
+    assert Reach(curve, coded, again).fits(9) is fits
+
+
 def dumped(lane: VectorLane, rids: NDArray[np.int64]) -> bytearray:
     raw = io.BytesIO()
     frozen = lane.freeze()

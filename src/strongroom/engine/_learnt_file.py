@@ -3,7 +3,7 @@
     0           8                                            48                  154
     +-----------+--------------------------------------------+-------------------+--------------------+
     | "SRLRNT", | store id, ns, seq, made: those of the      | wrapped key (106) | sealed stream      |
-    |  0, 1     | snapshot that it belongs to (40)           |                   | MessagePack        |
+    |  0, 2     | snapshot that it belongs to (40)           |                   | MessagePack        |
     +-----------+--------------------------------------------+-------------------+--------------------+
 
 Both seals bind the 48 bytes and the tenant, so that it fits one file alone.
@@ -24,13 +24,15 @@ from strongroom.errors import IntegrityError
 from strongroom.recall import Learnt
 
 SUFFIX: Final = ".learnt"
-MAGIC: Final = b"SRLRNT\0\1"
+MAGIC: Final = b"SRLRNT\0\2"
 _BYTES_MAX: Final = 4096
 
 
 class _Inside(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     lists: bytes
     curve: tuple[int, ...]
+    coded: tuple[int, ...]
+    again: tuple[int, ...]
 
 
 def beside(snapshot: Path) -> Path:
@@ -54,7 +56,7 @@ def write(path: Path, header: form.Header, tenant: str, kek: SecretKey, suite: i
     out = io.BytesIO()
     out.write(raw + wrap_key(kek, key, context, suite))
     with SealStream(key, out, context, suite=suite) as stream:
-        stream.write(msgspec.msgpack.encode(_Inside(learnt.lists, learnt.curve)))
+        stream.write(msgspec.msgpack.encode(_Inside(learnt.lists, learnt.curve, learnt.coded, learnt.again)))
     draft = path.with_name(f".{path.name}.draft")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
@@ -87,4 +89,4 @@ def read(path: Path, header: form.Header, tenant: str, kek: SecretKey) -> Learnt
         inside = msgspec.msgpack.decode(data, type=_Inside)
     except msgspec.MsgspecError:
         raise IntegrityError("what was learnt has a form that this version does not know") from None
-    return Learnt(inside.lists, inside.curve)
+    return Learnt(inside.lists, inside.curve, inside.coded, inside.again)

@@ -22,6 +22,7 @@ from strongroom.recall._faiss import at_most, faiss
 GROUP = 2  # dimensions that share a code
 VALUES = 16  # of a code
 BLOCK_ROWS = 32
+FEW = 3  # entries that are written one by one
 _ONE_QUESTION = 11  # FAISS's way for a single question and many answers: a fifth less than its own choice
 TRAIN_ROWS = VALUES * 256  # that k-means for the values of a group looks at
 _PLACE = np.array([2 * r if r < 8 else 2 * r - 15 for r in range(16)])
@@ -125,7 +126,12 @@ class ShortCodes:
         whole = size + len(ids)
         self.resize(number, whole)
         self.ids(number, whole)[size:] = ids
-        _put(self.blocks(number, whole), np.arange(size, whole), flat)
+        blocks = self.blocks(number, whole)
+        if len(ids) > FEW:
+            _put(blocks, np.arange(size, whole), flat)
+            return
+        for entry, code in enumerate(flat, size):
+            _put_one(blocks[entry // BLOCK_ROWS], entry % BLOCK_ROWS, code)
 
     def cut(self, number: int, size: int, holes: Rids, movers: Rids, left: int) -> None:
         """Leave the first ``left`` of ``size`` entries of a list; ``movers`` come to where the holes are."""
@@ -171,6 +177,17 @@ def _taken(blocks: NDArray[np.uint8], entries: Rids) -> Flat:
     shift = (entries % BLOCK_ROWS // 16 * 4).astype(np.uint8)[:, None]
     low, high = (blocks[block, :, at] >> shift & 15 for at in (place, place + 16))
     return (low | high << 4).astype(np.uint8, copy=False)
+
+
+def _put_one(block: NDArray[np.uint8], row: int, code: Flat) -> None:
+    """Write the code of a row for which the block has zeros."""
+    place = _PLACE[row % 16]
+    if row < 16:
+        block[:, place] |= code & 15
+        block[:, place + 16] |= code >> 4
+    else:
+        block[:, place] |= code << 4
+        block[:, place + 16] |= code & 0xF0
 
 
 def _put(blocks: NDArray[np.uint8], entries: Rids, flat: Flat) -> None:

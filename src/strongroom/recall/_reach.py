@@ -58,6 +58,15 @@ class Reach:
     again: tuple[int, ...] = _NEVER
     recall: float | None = None
 
+    def fits(self, lists: int) -> bool:
+        """Whether it can have been learnt with so many: growing with the depth, codes with a pair each."""
+        if not all(len(values) == len(DEPTHS) for values in (self.curve, self.coded, self.again)):
+            return False
+        if not 0 < self.curve[0] <= self.curve[-1] <= lists or sorted(self.curve) != list(self.curve):
+            return False
+        pairs = zip(self.coded, self.again, strict=True)
+        return all((0 < c <= lists and 0 < a <= MARKS_MAX) or (c, a) == (0, 0) for c, a in pairs)
+
     def probes(self, depth: float) -> int:
         """Lists to probe for the best ``depth`` of all vectors: between the known depths by powers."""
         return _read_off(self.curve, depth)

@@ -11,7 +11,7 @@ from strongroom.errors import IntegrityError, InternalError
 from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._codes import BLOCK_ROWS, GROUP, VALUES, have_codes
 from strongroom.recall._ivf import PLAIN_LISTS, FrozenLists, InvertedLists, Rids, Rows
-from strongroom.recall._reach import DEPTHS, MARKS_MAX, Reach, first_reach
+from strongroom.recall._reach import DEPTHS, Reach, first_reach
 from strongroom.recall._threads import ReadWriteLock
 
 
@@ -87,7 +87,7 @@ def read_vectors(source: BlockReader, dimensions: int, rows: int) -> tuple[Inver
     if int(sizes.sum()) != len(ids) or int(np.count_nonzero(seen)) != len(ids) or not 0 < lists < 2**16:
         raise _strange()
     reach = Reach(curve, coded, again)
-    if len(centroids) and not _is_reach(reach, lists):
+    if len(centroids) and not reach.fits(lists):
         raise _strange()
     made = InvertedLists(dimensions, centroids if len(centroids) else None, plain=lists)
     _read_short(source, made, sizes, ids)
@@ -111,14 +111,6 @@ def _read_short(source: BlockReader, made: InvertedLists, sizes: Rids, ids: Rids
         raise _strange()
     for blocks in made.restored_codes(values.reshape(len(values), VALUES, GROUP), sizes, ids):
         source.into(blocks)
-
-
-def _is_reach(reach: Reach, lists: int) -> bool:
-    """Whether it is one that can be learnt: it grows with the depth, and short codes give a pair each."""
-    if not 0 < reach.curve[0] <= reach.curve[-1] <= lists or sorted(reach.curve) != list(reach.curve):
-        return False
-    pairs = list(zip(reach.coded, reach.again, strict=True))
-    return all((0 < c <= lists and 0 < a <= MARKS_MAX) or (c, a) == (0, 0) for c, a in pairs)
 
 
 def _blocks(sizes: Rids) -> Rids:
