@@ -10,6 +10,7 @@ from time import sleep
 from typing import Any
 from uuid import UUID, uuid4
 
+import pyarrow as pa
 import pytest
 from tests.sql.conftest import OWN, OpenRoom, drafts
 
@@ -17,7 +18,8 @@ from strongroom.engine import Room
 from strongroom.engine.session import Session
 from strongroom.errors import StrongroomError, TamperedError
 from strongroom.model import SqlResult
-from strongroom.recall.sql import SqlEngine
+from strongroom.model.sql_values import to_rows
+from strongroom.recall.sql import FewRows, SqlEngine, direct_run
 
 COLUMNS = (
     "memory_id", "namespace", "kind", "content", "metadata", "tags", "subject", "agent_id", "session_id",
@@ -382,3 +384,46 @@ def test_after_a_restart_from_a_snapshot_the_direct_answers_are_the_same(
         plan_of(room, statement).learned = None
         general, direct = room.sql(statement, parameters), room.sql(statement, parameters)
         assert inner_rows(direct) == inner_rows(general), (statement, parameters)
+
+
+def test_a_looked_up_row_makes_no_table_until_it_is_asked_for(
+    room: Room, caller: Session, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rows of a look-up are values already; the table that is made for them has the same."""
+    memory_id = next(iter(caller.sql("SELECT memory_id FROM memories")))[0]
+    statement = (
+        "SELECT memory_id, content, tags, metadata, importance, has_embedding, version, subject, derived_from"
+        " FROM memories WHERE memory_id = $1"
+    )
+    both(caller, statement, [memory_id], counting)
+    made: list[object] = []
+    real = direct_run._table
+
+    def noted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return real(*arguments)
+
+    monkeypatch.setattr(direct_run, "_table", noted)
+    found = caller.sql(statement, [memory_id])
+    rows = found.fetch()
+    assert len(rows) == found.row_count == 1 and made == []
+    assert found.fetch() == []
+    table = found.arrow()
+    assert table is found.arrow() and len(made) == 1
+    assert to_rows(table, 0, 1, tuple(c.type for c in found.columns)) == rows == list(found.rows())
+    assert [type(v) for v in rows[0]] == [UUID, str, list, str, float, bool, int, type(rows[0][7]), list]
+
+
+def test_few_rows_are_measured_by_their_table_only_when_in_doubt() -> None:
+    """A guess that is too high lets the table decide; one that fits needs none."""
+    table = pa.table({"a": pa.array(["x" * 100])})
+    made: list[int] = []
+
+    def make() -> Any:
+        made.append(1)
+        return table
+
+    few = FewRows([("x" * 100,)], make)
+    assert few.fits(1000) and made == []
+    assert few.fits(table.nbytes) and made == [1]
+    assert not few.fits(table.nbytes - 1) and made == [1]

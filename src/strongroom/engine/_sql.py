@@ -171,6 +171,8 @@ def describe_sql(
 
 
 def _rows(types: tuple[str, ...], table: Any, start: int, count: int) -> list[tuple[Any, ...]]:
+    if isinstance(table, sql.FewRows):
+        return table.rows[start : start + max(0, count)]
     return to_rows(table, start, count, types)
 
 

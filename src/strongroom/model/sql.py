@@ -32,7 +32,7 @@ class SqlResult:
     """The whole answer to a statement; rows are handed out in their order, each once by ``fetch``.
 
     Args:
-        table: a ``pyarrow.Table``.
+        table: a ``pyarrow.Table``, or what has its ``num_rows`` and makes it by ``arrow()``.
         to_rows: makes Python values of ``(table, first row, count)``.
         notices: what the caller should know beside the rows.
     """
@@ -81,7 +81,8 @@ class SqlResult:
 
     def arrow(self) -> Any:
         """The answer as a ``pyarrow.Table``; pandas and polars take it from there."""
-        return self._table
+        make = getattr(self._table, "arrow", None)
+        return self._table if make is None else make()
 
 
 class SqlCancel:

@@ -1,6 +1,7 @@
 """SQL over memories: one checked SELECT, over the caller's own namespaces, with functions of meaning."""
 
 from strongroom.recall.sql.describe import parameter_types, sample
+from strongroom.recall.sql.few import FewRows
 from strongroom.recall.sql.front import Front
 from strongroom.recall.sql.functions import RELATIONS
 from strongroom.recall.sql.plan import Plan
@@ -13,6 +14,7 @@ from strongroom.recall.sql.walk import Offer
 __all__ = [
     "RELATIONS",
     "Answer",
+    "FewRows",
     "Front",
     "Member",
     "Offer",

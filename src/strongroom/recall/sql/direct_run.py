@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
@@ -23,6 +24,7 @@ from strongroom.recall._facets import Condition, Facets, KeptMask
 from strongroom.recall._held import reading
 from strongroom.recall.sql.binding import number_of
 from strongroom.recall.sql.direct import Direct, memory_id_of, resolved
+from strongroom.recall.sql.few import few_rows
 from strongroom.recall.sql.plan import Learned, Plan
 from strongroom.recall.sql.request import Answer, Member, Place, Request
 
@@ -94,7 +96,9 @@ def answer_directly(request: Request, rows_max: int, search: Search, masks: Plan
     memories = open_rows(found.places)
     if memories is None:
         return None
-    table = _table(direct, learned, found, memories)
+    make = partial(_table, direct, learned, found, memories)
+    types = [column.type for column in learned.columns]
+    table = few_rows(direct.columns, types, memories, found.scores, make) or make()
     return Answer(learned.columns, table, "index" if direct.kind == "top" else "exact")
 
 

@@ -13,6 +13,7 @@ from strongroom.model import Memory, SqlCancel, SqlColumn
 from strongroom.model.rows import ALL, WHOLE, Reach
 from strongroom.recall.columnar import ColumnarTable
 from strongroom.recall.index import NamespaceIndex
+from strongroom.recall.sql.few import FewRows
 from strongroom.recall.sql.plan import Plan
 from strongroom.recall.sql.scope import Score
 from strongroom.recall.sql.scoring import Scorer
@@ -75,8 +76,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answer:
-    """Columns, an Arrow table, and how it was found (``index`` or ``exact``)."""
+    """Columns, an Arrow table or ``FewRows`` in its place, and how it was found (``index`` or ``exact``)."""
 
     columns: tuple[SqlColumn, ...]
     table: Any
     plan: str
+
+    def fits(self, bytes_max: int) -> bool:
+        """Whether the table has at most so many bytes."""
+        if isinstance(self.table, FewRows):
+            return self.table.fits(bytes_max)
+        return int(self.table.nbytes) <= bytes_max

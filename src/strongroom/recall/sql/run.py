@@ -104,7 +104,7 @@ class SqlEngine:
         if plan.direct is not None and plan.learned is not None:
             search = partial(self._search, request)
             direct = answer_directly(request, self._limits.results_max, search, self._masks)
-            if direct is not None and direct.table.nbytes <= self._limits.sql_result_bytes_max:
+            if direct is not None and direct.fits(self._limits.sql_result_bytes_max):
                 return direct
         answer = self._run(request)
         if plan.direct is not None and not plan.explain:
