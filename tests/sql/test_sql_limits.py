@@ -266,6 +266,8 @@ def test_a_pattern_that_is_computed_matches_as_a_constant_one(room: Any, form: s
         "jaro_winkler_similarity(content, content || '', 0.5) > 0",
         "len(list_filter([content], lambda v: v LIKE content)) > 0",
         "row_number() OVER (PARTITION BY content LIKE content) > 0",
+        "json_merge_patch(metadata, {'a': content}) IS NOT NULL",
+        "json_merge_patch(metadata, NULL, {'a': content}, {'b': content}) IS NULL",
     ],
 )
 @pytest.mark.parametrize("most", [100, 1 << 20], ids=["long", "short"])
@@ -275,6 +277,7 @@ def test_what_takes_time_by_the_product_of_two_lengths_is_bounded_by_it(
     """Nothing stops the engine inside one value: two long ones are not compared in a way that takes hours."""
     monkeypatch.setattr(bounded, "_PATTERN_PRODUCT_MAX", most)
     monkeypatch.setattr(bounded, "_SIMILAR_PRODUCT_MAX", most)
+    monkeypatch.setattr(bounded, "_MERGED_MAX", most // 2)
     room.store("a" * 60, namespace="bounds/long")
     statement = f"SELECT content, ({condition}) AS found FROM memories"
     if most > 100:

@@ -315,8 +315,10 @@ class Expressions(ABC):
     def _bound(self, expr: Tree, name: str, *, top: bool) -> None:
         """Write a call so that it takes a bounded time, once its arguments were looked at."""
         arguments = [a.get("expression") for a in as_list(expr.get("arguments", []))]
-        if len(arguments) not in (2, 3):
+        if len(arguments) < 2:
             return  # no such function: the engine says so
+        if len(arguments) > bounded.ARGUMENTS_MAX:
+            raise t.unsupported(f"{name} of so many values", f"at most {bounded.ARGUMENTS_MAX}")
         parameter = bounded.parameter_of(name, arguments[1])
         if parameter is not None:
             self.patterns.add(parameter)
