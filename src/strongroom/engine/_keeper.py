@@ -253,14 +253,13 @@ class Keeper:
         """Start what is due; called by the housekeeping now and then, and quick."""
         self._verifying = {ns: t for ns, t in list(self._verifying.items()) if t.is_alive()}
         self._sweep()
-        if not self._config.snapshots:
+        if not self._config.snapshots or (self._writer is not None and self._writer.is_alive()):
             return
-        for entry, index in self._indexes.loaded_entries():
+        loaded = self._indexes.loaded_entries()
+        for entry, index in loaded:
             if monotonic() >= self._of(entry.ns).learnt_at_s:
                 self._keep_learnt(entry, index)
-        if self._writer is not None and self._writer.is_alive():
-            return
-        for entry, index in self._indexes.loaded_entries():
+        for entry, index in loaded:
             if monotonic() < self._of(entry.ns).not_before_s or _is_building(index):
                 continue  # a snapshot without the lists would let the next process make them again
             if self._is_due(entry, index):

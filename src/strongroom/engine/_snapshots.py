@@ -376,7 +376,11 @@ class Snapshots:
 
     # -- throwing away ------------------------------------------------------------------------------
     def clear_drafts(self) -> None:
-        """Take away what killed writers have left, unless somebody writes just now."""
+        """Take away what killed writers have left, unless somebody writes just now; and what was learnt of
+        snapshots that are no longer there."""
+        for learnt in self._directory.glob(f"*{_learnt_file.SUFFIX}"):
+            if not learnt.with_suffix(_SUFFIX).exists():
+                _take_away(learnt)
         if self._drafts():
             with suppress(OSError, StorageBusyError), self._locked(wait_s=0.0):
                 pass
