@@ -1,6 +1,6 @@
 """How often each memory was returned: counted in memory, sealed and flushed in batches.
 
-Counters are not part of an operation's durability: a crash loses the last ``access.access_flush_ms`` of them.
+Counters are not part of an operation's durability: a crash loses one and a half ``access.access_flush_ms``.
 They lie all over the ledger, so that each costs three pages in the log and three in the file. Within half of
 that time they are written a few at a time, with pauses: a commit that comes meanwhile waits for a few alone.
 """
