@@ -10,6 +10,7 @@ from tests.engine.conftest import OpenRoom
 
 from strongroom.engine import Room
 from strongroom.engine._access_stats import AccessStats
+from strongroom.engine._metrics import Metrics
 from strongroom.errors import DecryptionError, KeyStateError
 from strongroom.model import Field, SealedRecord
 
@@ -104,3 +105,31 @@ def test_a_search_and_a_look_tell_the_same_counts(
     assert room.get(m.memory_id, namespace=NS).access_count == 5
     flush(room.engine.access_stats)
     assert counts(other)[:2] == (6, 7)
+    flush(other.engine.access_stats)
+    room.update(m.memory_id, namespace=NS, content="counted once more")
+    assert counts(room)[:2] == (7, 8)
+    assert counts(other)[:2] == (7, 8)
+
+
+def test_durations_are_told_as_the_format_says() -> None:
+    """Buckets are cumulative with their upper bound included; the last one, count and sum are of all."""
+    metrics = Metrics()
+    for seconds in (0.0001, 0.0002, 0.00021, 0.3, 99.0):
+        metrics.step("embed_query", seconds)
+    metrics.steps((("filter",), 0.5), (("embed_query",), 10.0))
+    metrics.operation("search", "ok", 0.002)
+    text = metrics.text().decode()
+    name = 'strongroom_step_seconds_{}{{{}step="embed_query"}} {}'
+    for kind, bound, value in (
+        ("bucket", 'le="0.0002",', "2.0"),
+        ("bucket", 'le="0.0005",', "3.0"),
+        ("bucket", 'le="0.5",', "4.0"),
+        ("bucket", 'le="10.0",', "5.0"),
+        ("bucket", 'le="+Inf",', "6.0"),
+        ("count", "", "6.0"),
+    ):
+        assert name.format(kind, bound, value) in text
+    total = next(s for s in text.splitlines() if s.startswith(name.format("sum", "", "")))
+    assert float(total.split()[1]) == pytest.approx(109.30051)
+    assert 'strongroom_operation_seconds_count{operation="search",outcome="ok"} 1.0' in text
+    assert "# TYPE strongroom_step_seconds histogram" in text

@@ -63,6 +63,9 @@ class NamespacePattern:
         """
         if not isinstance(text, str):
             raise InvalidNamespaceError(hint=_HINT)
+        text = str.__str__(
+            text
+        )  # a plain one, whatever it says of itself: what was checked is remembered by it
         if text.startswith(SUPERVISE):
             return cls(SUPERVISE + cls._plain(text[len(SUPERVISE) :]).text)
         return cls._plain(text)
