@@ -20,7 +20,6 @@ REPLACEMENTS = (
     (r"\bhandle_async_request\b", "handle_request"),
     (r"\bAnyIOBackend\b", "SyncBackend"),
     (r"\baread\b", "read"),
-    (r"\b__aiter__\b", "__iter__"),
     (r"\b__aenter__\b", "__enter__"),
     (r"\b__aexit__\b", "__exit__"),
     (r"\baconnect\b", "connect"),

@@ -1,39 +1,89 @@
-"""A server, the connections to it, and what is said with every request.
+"""The connections to a server: kept, and each request on one as a single write.
 
-httpcore's pool keeps the connections; what httpx puts on top of it, cookies, redirects, authentication flows
-and models of URLs and headers, is not needed for one server whose answers are known, and takes as long again.
+httpcore keeps the connections; what httpx puts on top of it, cookies, redirects, authentication flows and
+models of URLs and headers, is not needed for one server whose answers are known, and takes as long again.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpcore
 import httpx
 
-from strongroom.client._async._connection import AsyncConnection
 from strongroom.errors import ConfigurationError, TransportError
 
 __all__ = ["AsyncLine"]
 
+_HELD_BYTES_MAX = 64 * 1024
 _CONNECTIONS_MAX = 100
 _KEPT_MAX = 20
 _KEPT_S = 5.0
 
 
-class AsyncPool(httpcore.AsyncConnectionPool):
-    """Connections to one server."""
+class AsyncJoined(httpcore.AsyncNetworkStream):
+    """A stream whose small writes leave together, at the latest when an answer is waited for."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__(max_connections=_CONNECTIONS_MAX, max_keepalive_connections=_KEPT_MAX)
-        context.set_alpn_protocols(["http/1.1"])
-        self._context = context
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._held = b""
+        self._timeout: float | None = None
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._timeout = timeout
+        if len(self._held) + len(buffer) <= _HELD_BYTES_MAX:
+            self._held += buffer
+            return
+        await self._leave()
+        await self._stream.write(buffer, timeout)
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._held:
+            with suppress(httpcore.WriteError):  # perhaps the server has answered before it closed
+                await self._leave()
+        return await self._stream.read(max_bytes, timeout)
+
+    async def _leave(self) -> None:
+        held, self._held = self._held, b""
+        if held:
+            await self._stream.write(held, self._timeout)
+
+    async def aclose(self) -> None:
+        self._held = b""
+        await self._stream.aclose()
+
+    async def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.AsyncNetworkStream:
+        return AsyncJoined(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class AsyncJoining(httpcore.AsyncNetworkBackend):
+    """Makes connections whose writes are joined."""
+
+    def __init__(self) -> None:
         self._backend = httpcore.AnyIOBackend()
 
-    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
-        return AsyncConnection(origin, self._context, self._backend, _KEPT_S)
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return AsyncJoined(
+            await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        await self._backend.sleep(seconds)
 
 
 class AsyncLine:
@@ -65,7 +115,13 @@ class AsyncLine:
         self._headers = [(b"host", address.netloc), (b"user-agent", b"strongroom"), *headers]
         self._timeout = {"connect": connect_s, "read": timeout_s, "write": timeout_s, "pool": timeout_s}
         self._closed = False
-        self._pool = AsyncPool(context)
+        self._pool = httpcore.AsyncConnectionPool(
+            ssl_context=context,
+            max_connections=_CONNECTIONS_MAX,
+            max_keepalive_connections=_KEPT_MAX,
+            keepalive_expiry=_KEPT_S,
+            network_backend=AsyncJoining(),
+        )
 
     def request(
         self,
@@ -97,7 +153,8 @@ class AsyncLine:
             method,
             httpcore.URL(scheme=b"https", host=self._host, port=self._port, target=target),
             headers=headers,
-            extensions={"timeout": timeout, "body": body or b""},
+            content=body or b"",
+            extensions={"timeout": timeout},
         )
 
     async def send(self, request: httpcore.Request) -> httpcore.Response:

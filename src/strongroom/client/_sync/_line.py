@@ -1,40 +1,90 @@
 # Generated from _async/_line.py by script/generate_sync.py; do not edit.
-"""A server, the connections to it, and what is said with every request.
+"""The connections to a server: kept, and each request on one as a single write.
 
-httpcore's pool keeps the connections; what httpx puts on top of it, cookies, redirects, authentication flows
-and models of URLs and headers, is not needed for one server whose answers are known, and takes as long again.
+httpcore keeps the connections; what httpx puts on top of it, cookies, redirects, authentication flows and
+models of URLs and headers, is not needed for one server whose answers are known, and takes as long again.
 """
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpcore
 import httpx
 
-from strongroom.client._sync._connection import Connection
 from strongroom.errors import ConfigurationError, TransportError
 
 __all__ = ["Line"]
 
+_HELD_BYTES_MAX = 64 * 1024
 _CONNECTIONS_MAX = 100
 _KEPT_MAX = 20
 _KEPT_S = 5.0
 
 
-class Pool(httpcore.ConnectionPool):
-    """Connections to one server."""
+class Joined(httpcore.NetworkStream):
+    """A stream whose small writes leave together, at the latest when an answer is waited for."""
 
-    def __init__(self, context: ssl.SSLContext) -> None:
-        super().__init__(max_connections=_CONNECTIONS_MAX, max_keepalive_connections=_KEPT_MAX)
-        context.set_alpn_protocols(["http/1.1"])
-        self._context = context
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+        self._held = b""
+        self._timeout: float | None = None
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._timeout = timeout
+        if len(self._held) + len(buffer) <= _HELD_BYTES_MAX:
+            self._held += buffer
+            return
+        self._leave()
+        self._stream.write(buffer, timeout)
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        if self._held:
+            with suppress(httpcore.WriteError):  # perhaps the server has answered before it closed
+                self._leave()
+        return self._stream.read(max_bytes, timeout)
+
+    def _leave(self) -> None:
+        held, self._held = self._held, b""
+        if held:
+            self._stream.write(held, self._timeout)
+
+    def close(self) -> None:
+        self._held = b""
+        self._stream.close()
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> httpcore.NetworkStream:
+        return Joined(self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+
+class Joining(httpcore.NetworkBackend):
+    """Makes connections whose writes are joined."""
+
+    def __init__(self) -> None:
         self._backend = httpcore.SyncBackend()
 
-    def create_connection(self, origin: httpcore.Origin) -> httpcore.ConnectionInterface:
-        return Connection(origin, self._context, self._backend, _KEPT_S)
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        return Joined(
+            self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        )
+
+    def sleep(self, seconds: float) -> None:
+        self._backend.sleep(seconds)
 
 
 class Line:
@@ -66,7 +116,13 @@ class Line:
         self._headers = [(b"host", address.netloc), (b"user-agent", b"strongroom"), *headers]
         self._timeout = {"connect": connect_s, "read": timeout_s, "write": timeout_s, "pool": timeout_s}
         self._closed = False
-        self._pool = Pool(context)
+        self._pool = httpcore.ConnectionPool(
+            ssl_context=context,
+            max_connections=_CONNECTIONS_MAX,
+            max_keepalive_connections=_KEPT_MAX,
+            keepalive_expiry=_KEPT_S,
+            network_backend=Joining(),
+        )
 
     def request(
         self,
@@ -98,7 +154,8 @@ class Line:
             method,
             httpcore.URL(scheme=b"https", host=self._host, port=self._port, target=target),
             headers=headers,
-            extensions={"timeout": timeout, "body": body or b""},
+            content=body or b"",
+            extensions={"timeout": timeout},
         )
 
     def send(self, request: httpcore.Request) -> httpcore.Response:
