@@ -220,3 +220,29 @@ def test_timeouts_are_typed(tmp_path):
         room = strongroom.connect(f"https://127.0.0.1:{silent.getsockname()[1]}", api_key=KEY, timeout_s=0.2)
         with room, pytest.raises((errors.OperationTimeoutError, errors.TransportError)):
             room.stats()
+
+
+def test_head_and_body_of_a_request_come_together(tmp_path):
+    """One read of the server gives the whole request, so that it is woken once."""
+    with tls_server(tmp_path, [answer(200, b'{"hits": [], "notices": []}')]) as (room, requests):
+        assert room.search("a question", namespaces=["a/b"]) == []
+    head, _, body = requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /v1/memories:search HTTP/1.1\r\n")
+    assert b'"a question"' in body and len(body) == int(
+        head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]
+    )
+
+
+def test_a_question_goes_without_anything_that_was_not_asked_for(tmp_path):
+    """The request names the server, the key and what is sent; no compression and no version of a library."""
+    with tls_server(tmp_path, [answer(200, b'{"hits": [], "notices": []}')]) as (room, requests):
+        room.search("a question", namespaces=["a/b"])
+    names = [line.split(b":")[0].lower() for line in requests[0].split(b"\r\n\r\n")[0].split(b"\r\n")[1:]]
+    assert sorted(names) == [
+        b"accept",
+        b"authorization",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"user-agent",
+    ]

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final
 
-from strongroom.servers.http._plain import PlainProtocol
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from strongroom.servers.http._gather import Gathering
 
 __all__ = ["LOOP", "PatientLoop", "PatientProtocol"]
 
@@ -36,8 +38,8 @@ class PatientLoop(asyncio.SelectorEventLoop):
         return await super().create_server(*arguments, **options)
 
 
-class PatientProtocol(PlainProtocol):
-    """HTTP/1.1 of uvicorn, with limits on the client's time."""
+class PatientProtocol(H11Protocol):
+    """HTTP/1.1 of uvicorn, with limits on the client's time, and an answer in one write."""
 
     _since = 0.0  # it has been waiting for the client, for this request or the next
     _came = 0  # bytes of the request
@@ -48,7 +50,7 @@ class PatientProtocol(PlainProtocol):
 
     # -- what happens ---------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
+        super().connection_made(Gathering(transport, self.loop))  # type: ignore[arg-type]
         self._wait()
         self._timer = self.loop.call_later(_LOOK_S, self._look)
         most = self.limit_concurrency
