@@ -262,3 +262,27 @@ def test_answers_that_no_sync_ever_follows_are_sent_and_not_kept(own: Wired) -> 
     raw.send(message(b"P", b"s\0" + text(f"SELECT {many}") + b"\0\0") + message(b"D", b"Ss\0") * 2000)
     wait_until_gone(mine, 30)  # 40 MB of descriptions, of which the socket takes few
     raw.socket.close()
+
+
+def test_what_a_looked_up_row_holds_is_told_without_a_table(
+    own: Wired, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit on what a connection holds costs a look-up no Arrow table."""
+    import psycopg
+
+    from strongroom.recall.sql.few import FewRows
+
+    made: list[FewRows] = []
+    arrow = FewRows.arrow
+
+    def watched(self: FewRows) -> object:
+        made.append(self)
+        return arrow(self)
+
+    monkeypatch.setattr(FewRows, "arrow", watched)
+    memory = own.owner.list(namespaces=["*"], limit=1).memories[0]
+    with psycopg.connect(own.dsn(user="anybody"), autocommit=True) as c:
+        for _ in range(3):
+            found = c.execute("SELECT content FROM memories WHERE memory_id = %s", [memory.memory_id])
+            assert found.fetchone() == (memory.content,)
+    assert not made

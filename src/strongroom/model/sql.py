@@ -32,7 +32,7 @@ class SqlResult:
     """The whole answer to a statement; rows are handed out in their order, each once by ``fetch``.
 
     Args:
-        table: a ``pyarrow.Table``, or what has its ``num_rows`` and makes it by ``arrow()``.
+        table: a ``pyarrow.Table``, or what has its ``num_rows`` and ``nbytes`` and makes it by ``arrow()``.
         to_rows: makes Python values of ``(table, first row, count)``.
         notices: what the caller should know beside the rows.
     """
@@ -60,6 +60,11 @@ class SqlResult:
 
     def __len__(self) -> int:
         return self.row_count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the answer holds, about."""
+        return int(self._table.nbytes)
 
     def fetch(self, n: int = 1000) -> list[Row]:
         """The next rows, at most ``n``; an empty list at the end.

@@ -48,9 +48,14 @@ class FewRows:
             self._made = self._make()
         return self._made
 
+    @property
+    def nbytes(self) -> int:
+        """At most so many bytes are in the table."""
+        return sum(map(_size, self.rows))
+
     def fits(self, bytes_max: int) -> bool:
         """Whether the table has at most so many bytes; it is made only when that is in doubt."""
-        return sum(map(_size, self.rows)) <= bytes_max or int(self.arrow().nbytes) <= bytes_max
+        return self.nbytes <= bytes_max or int(self.arrow().nbytes) <= bytes_max
 
 
 def few_rows(

@@ -117,7 +117,7 @@ class Queries:
                 raise PgError("57014", "canceling statement due to user request")
             return result.fetch(count)
 
-        return Source(columns, self._standing(part), int(result.arrow().nbytes))
+        return Source(columns, self._standing(part), result.nbytes)
 
     def _standing(self, fetch: Fetch) -> Fetch:
         """``fetch``, which looks at the credential before every part but the first: cursors live long."""
