@@ -48,7 +48,7 @@ def check_in_step(lists: InvertedLists) -> None:
 @pytest.fixture
 def codes_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever they cost, short codes are read where they can be."""
-    monkeypatch.setattr(reach_module, "ROW_COST", 1e9)
+    monkeypatch.setattr(reach_module, "_row_cost", lambda share: 1e9)
 
 
 @pytest.fixture(scope="module")
@@ -151,13 +151,16 @@ def test_nothing_is_lost_to_the_codes(
 def test_equal_rows_come_newest_first_through_the_codes(rows: NDArray[np.float32], codes_only: None) -> None:
     """More equal rows than are looked at: the newest of them all the same, as without codes."""
     lane = VectorLane(D, exact_rows_max=1_000)
-    copies = np.concatenate([rows, np.repeat(rows[:1], 3_000, axis=0)])
+    copies = np.concatenate([rows, np.repeat(rows[1:2], 40, axis=0), np.repeat(rows[:1], 3_000, axis=0)])
     lane.add(np.arange(len(copies)), copies)
     lane.tend()
     assert lane.wait_built(60)
-    lane._reach = Reach((16, 16, 32, 64), (16, 16, 32, 64), (60, 100, 300, 900))
-    newest = np.arange(len(copies) - 1, len(copies) - 13, -1)
-    assert lane.search(rows[0], 12)[0].tolist() == newest.tolist()
+    lane._reach = Reach((16, 16, 32, 64), (16, 16, 32, 64), (20, 40, 300, 900))
+    newest = np.arange(len(copies) - 1, -1, -1)
+    for k in (10, 50):  # of 20 and of 58 that are looked at
+        assert lane.search(rows[0], k)[0].tolist() == newest[:k].tolist()
+    lane._reach = Reach((16, 16, 32, 64), (16, 16, 32, 64), (300, 400, 500, 900))
+    assert lane.search(rows[1], 10)[0].tolist() == newest[3_000:3_010].tolist()  # all looked at, not scored
     lane.close()
 
 
@@ -233,6 +236,7 @@ def test_a_filter_makes_fewer_rows_be_looked_at() -> None:
     assert 100 <= reach.look(10, 0.05, 1_000)[1] < 150
     assert reach.look(10, 0.05, 1_000)[0] == 301
     assert reach.look(50, 0.5, 1_000)[1] >= 400
+    assert reach.look(10, 0.01, 50)[1] == 0  # to pass over a row costs no more than to read its code
 
 
 def test_a_small_store_looks_at_enough_rows() -> None:

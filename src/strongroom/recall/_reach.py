@@ -37,7 +37,8 @@ MARKS_MAX = 8_192  # places by the short codes that are told apart
 SCAN_ROWS = 262_144  # the nearest, whose short codes are read for a sample
 FAR = MARKS_MAX  # the mark of a row that comes later, or of which nothing is known
 FIRST_AGAIN = (400, 1_000, 2_400, 5_600)  # rows to look at, before questions were sampled
-ROW_COST = 3.0  # of reading a row, in short codes read
+ROW_COST = 3.0  # of reading a row, in short codes read (16 ns)
+PASSED_COST, ALLOWED_COST = 1.1, 5.9  # with a filter: of each row, and of one that is allowed besides
 AGAIN_COST = 30.0  # of looking at a row after its short code
 PASS_COST = 4_000.0  # of looking at rows after short codes at all
 _NEVER = (0,) * len(DEPTHS)
@@ -86,8 +87,13 @@ class Reach:
         among = share * _read_off(self.again, depth)
         again = int(max(among if share == 1.0 else among + 3.0 * sqrt(among), _read_off(self.again, k)))
         probes = _read_off(self.coded, depth)
-        pays = probes * per_list + again * AGAIN_COST + PASS_COST < plain * per_list * ROW_COST
+        pays = probes * per_list + again * AGAIN_COST + PASS_COST < plain * per_list * _row_cost(share)
         return (probes, again) if pays else (plain, 0)
+
+
+def _row_cost(share: float) -> float:
+    """Of reading the rows of lists, for each of them, when a ``share`` is allowed."""
+    return ROW_COST if share == 1.0 else PASSED_COST + share * ALLOWED_COST
 
 
 def _read_off(curve: tuple[int, ...], depth: float) -> int:
