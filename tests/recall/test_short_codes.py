@@ -236,6 +236,7 @@ def test_a_filter_makes_fewer_rows_be_looked_at() -> None:
     assert 100 <= reach.look(10, 0.05, 1_000)[1] < 150
     assert reach.look(10, 0.05, 1_000)[0] == 301
     assert reach.look(50, 0.5, 1_000)[1] >= 400
+    assert 110 <= reach.look(10, 0.5, 1_000)[1] <= 130  # half of what the best 20 of all take, and some more
     assert reach.look(10, 0.01, 50)[1] == 0  # to pass over a row costs no more than to read its code
 
 
