@@ -81,6 +81,7 @@ def _learn(state: State, options: Options) -> dict[str, Any]:
     while index.vectors.is_building or not index.wait_idle(1.0):
         index.vectors.wait_built(1.0)
     settled_s = stores.perf_counter() - started
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # before the bench's own corpus comes
     questions = _learning_questions(state, options)
     for start in range(0, len(questions), SAMPLE_QUESTIONS):
         for question in questions[start : start + SAMPLE_QUESTIONS]:
@@ -88,7 +89,6 @@ def _learn(state: State, options: Options) -> dict[str, Any]:
         index.vectors._sample_at_s = 0.0  # otherwise every 20 s
         index.vectors.tend()
         index.wait_idle()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {**found, "settled_s": settled_s, "peak_mib": peak, "curve": index.vectors._reach.curve}
 
 
