@@ -47,8 +47,10 @@ def main() -> int:
     options = replace(options, work=work)
     results: list[dict[str, Any]] = []
     failed = []
+    # in this order whatever was asked for: some use the store that one before has made
+    ordered = [n for n in (*NAMES, *ON_REQUEST) if n in names] or NAMES
     try:
-        for name in names or NAMES:
+        for name in ordered:
             print(f"== {name}", file=sys.stderr, flush=True)
             out = work / f"{name}.json"
             done = subprocess.run(
