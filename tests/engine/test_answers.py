@@ -116,7 +116,8 @@ def test_durations_are_told_as_the_format_says() -> None:
     metrics = Metrics()
     for seconds in (0.0001, 0.0002, 0.00021, 0.3, 99.0):
         metrics.step("embed_query", seconds)
-    metrics.steps((("filter",), 0.5), (("embed_query",), 10.0))
+    metrics.step("filter", 0.5)
+    metrics.step("embed_query", 10.0)
     metrics.operation("search", "ok", 0.002)
     text = metrics.text().decode()
     name = 'strongroom_step_seconds_{}{{{}step="embed_query"}} {}'

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator, Sequence
-from itertools import accumulate
-from threading import Lock
-
-from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _BUCKETS = (
     0.0002, 0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025,
@@ -16,50 +10,27 @@ _BUCKETS = (
 )  # fmt: skip
 
 
-class Durations:
-    """A histogram by labels, with what a value costs kept low: a search notes six."""
-
-    def __init__(self, name: str, about: str, labels: Sequence[str]) -> None:
-        self._name, self._about, self._labels = name, about, tuple(labels)
-        self._lock = Lock()
-        self._counts: dict[tuple[str, ...], list[int]] = {}  # in each bucket, and above the last one
-        self._sums: dict[tuple[str, ...], float] = {}
-
-    def observe(self, *values: tuple[tuple[str, ...], float]) -> None:
-        """Note seconds, each with its labels."""
-        with self._lock:
-            for labels, seconds in values:
-                counts = self._counts.get(labels)
-                if counts is None:
-                    counts = self._counts[labels] = [0] * (len(_BUCKETS) + 1)
-                    self._sums[labels] = 0.0
-                counts[bisect_left(_BUCKETS, seconds)] += 1
-                self._sums[labels] += seconds
-
-    def collect(self) -> Iterator[HistogramMetricFamily]:
-        """For the registry."""
-        family = HistogramMetricFamily(self._name, self._about, labels=self._labels)
-        with self._lock:
-            known = [(labels, list(counts), self._sums[labels]) for labels, counts in self._counts.items()]
-        for labels, counts, total in known:
-            bounds = [*map(str, _BUCKETS), "+Inf"]
-            family.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), total)
-        yield family
-
-
 class Metrics:
     """One registry per engine, so that several stores in a process do not mix."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._operations = Durations(
+        self._operations = Histogram(
             "strongroom_operation_seconds",
             "Duration of an engine operation, authorization and audit included",
             ["operation", "outcome"],
+            buckets=_BUCKETS,
+            registry=self.registry,
         )
-        self._steps = Durations("strongroom_step_seconds", "Duration of a step inside an operation", ["step"])
-        self.registry.register(self._operations)
-        self.registry.register(self._steps)
+        self._steps = Histogram(
+            "strongroom_step_seconds",
+            "Duration of a step inside an operation",
+            ["step"],
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._operation_children: dict[tuple[str, str], Histogram] = {}
+        self._step_children: dict[str, Histogram] = {}
         self.sealed_bytes = Counter(
             "strongroom_sealed_bytes", "Plaintext bytes sealed", registry=self.registry
         )
@@ -146,14 +117,17 @@ class Metrics:
         )
 
     def operation(self, name: str, outcome: str, seconds: float) -> None:
-        self._operations.observe(((name, outcome), seconds))
+        child = self._operation_children.get((name, outcome))
+        if child is None:
+            child = self._operations.labels(name, outcome)
+            self._operation_children[(name, outcome)] = child
+        child.observe(seconds)
 
     def step(self, name: str, seconds: float) -> None:
-        self._steps.observe(((name,), seconds))
-
-    def steps(self, *each: tuple[tuple[str], float]) -> None:
-        """Several at once, each by its name."""
-        self._steps.observe(*each)
+        child = self._step_children.get(name)
+        if child is None:
+            child = self._step_children[name] = self._steps.labels(name)
+        child.observe(seconds)
 
     def text(self) -> bytes:
         """The Prometheus text format, version 0.0.4."""

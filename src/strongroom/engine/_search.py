@@ -279,9 +279,7 @@ def _ranked(
     mine = {engine.indexes.ready(e): e for e in entries}
     found = engine.recall.search(list(mine), query, _reaches(call, request))
     of_index.update(mine)
-    engine.metrics.steps(
-        (("filter",), found.filter_s),
-        (("vector_lane",), found.vector_s),
-        (("keyword_lane",), found.keyword_s),
-    )
+    engine.metrics.step("filter", found.filter_s)
+    engine.metrics.step("vector_lane", found.vector_s)
+    engine.metrics.step("keyword_lane", found.keyword_s)
     return found.candidates
