@@ -17,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from strongroom.recall._faiss import at_most, faiss
+from strongroom.recall._faiss import at_most, faiss, nearest
 
 GROUP = 2  # dimensions that share a code
 VALUES = 16  # of a code
@@ -146,13 +146,7 @@ class ShortCodes:
     # -- looking ------------------------------------------------------------------------------------
     def search(self, query: Rows, k: int, probes: int, bitmap: NDArray[np.uint8] | None) -> tuple[Rids, Rows]:
         """At most ``k`` (rids, scores by the codes), best first, out of the ``probes`` nearest lists."""
-        parameters = faiss.SearchParametersIVF(nprobe=probes)
-        if bitmap is not None:
-            selector = faiss.IDSelectorBitmap(bitmap)
-            parameters.sel = selector
-        scores, found = self._index.search(query.reshape(1, -1), k, params=parameters)
-        have = found[0] >= 0
-        return found[0][have], scores[0][have]
+        return nearest(self._index, query, k, probes, bitmap)
 
 
 def clear(blocks: NDArray[np.uint8], size: int) -> None:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 faiss: Any = importlib.import_module("faiss")
 
 
@@ -19,6 +22,22 @@ def at_most(threads: int) -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(before)
+
+
+def nearest(
+    index: Any, query: NDArray[np.float32], k: int, probes: int, bitmap: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """At most ``k`` (ids, scores) of inverted lists, best first, out of the ``probes`` nearest ones.
+
+    ``bitmap``: bit r of the packed bits set, id r allowed; None: all.
+    """
+    parameters = faiss.SearchParametersIVF(nprobe=probes)
+    if bitmap is not None:
+        selector = faiss.IDSelectorBitmap(bitmap)
+        parameters.sel = selector
+    scores, found = index.search(query.reshape(1, -1), k, params=parameters)
+    have = found[0] >= 0
+    return found[0][have], scores[0][have]
 
 
 def one_thread() -> AbstractContextManager[None]:

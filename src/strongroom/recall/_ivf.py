@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from strongroom.errors import InternalError
 from strongroom.recall._codes import ShortCodes, clear, have_codes
-from strongroom.recall._faiss import faiss
+from strongroom.recall._faiss import faiss, nearest
 
 PLAIN_LISTS = 8  # without centroids
 PLAIN_RUN = 1_024  # rows that go into one of them before the next one's turn
@@ -256,15 +256,8 @@ class InvertedLists:
 
         ``bitmap``: bit r of the packed bits set, rid r allowed; None: all.
         """
-        parameters = faiss.SearchParametersIVF(
-            nprobe=min(probes, self.lists) if self.is_trained else self.lists
-        )
-        if bitmap is not None:
-            selector = faiss.IDSelectorBitmap(bitmap)
-            parameters.sel = selector
-        scores, found = self._index.search(query.reshape(1, -1), k, params=parameters)
-        have = found[0] >= 0
-        return found[0][have], scores[0][have]
+        probes = min(probes, self.lists) if self.is_trained else self.lists
+        return nearest(self._index, query, k, probes, bitmap)
 
     def search_among(self, query: Rows, k: int, rids: Rids) -> tuple[Rids, Rows]:
         """The best ``k`` of ``rids``, all of which have a vector: every list that holds one is looked at."""
