@@ -242,7 +242,7 @@ def _own(work: Callable[[_S], _T], given: _S) -> _T:
         return work(given)
     except StrongroomError:
         raise
-    except Exception as e:  # noqa: BLE001 - as at the door
+    except Exception as e:  # noqa: BLE001 - an iterator or mapping of the caller raises what it likes
         failure = type(e).__name__
     raise InvalidInputError(f"the items could not be read ({failure})")
 

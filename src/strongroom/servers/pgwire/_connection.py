@@ -130,7 +130,7 @@ class Connection(asyncio.Protocol):
             await self._refuse(e, start)
         except (_GoneError, ConnectionError, ssl.SSLError):
             server.metrics.refused.labels("connection").inc()
-        except Exception as e:  # noqa: BLE001  # the outermost boundary: by type, without the text
+        except Exception as e:  # noqa: BLE001  # the outermost boundary until there is a thread
             server.log.error("unexpected_error", surface="pgwire", type=type(e).__name__)
             await self._refuse(PgError("XX000", "internal error", fatal=True), start)
         finally:

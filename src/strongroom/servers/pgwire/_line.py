@@ -127,7 +127,7 @@ class Line:
             self._refuse(e)
         except (_GoneError, OSError):  # ssl.SSLError is one
             self._metrics.refused.labels("connection").inc()
-        except Exception as e:  # noqa: BLE001  # the outermost boundary: by type, without the text
+        except Exception as e:  # noqa: BLE001  # the outermost boundary of a connection's thread
             self._log.error("unexpected_error", surface="pgwire", type=type(e).__name__)
             self._refuse(PgError("XX000", "internal error", fatal=True))
         finally:

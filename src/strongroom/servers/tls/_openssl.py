@@ -297,4 +297,5 @@ class OpenSslContext(ssl.SSLContext):
         return TlsObject(self, incoming, outgoing)
 
     def wrap_socket(self, *_: Any, **__: Any) -> Any:
+        """Refused: the base class would serve with its own settings, without ours."""
         raise NotImplementedError("this context serves over memory alone")
