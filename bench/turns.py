@@ -1,0 +1,160 @@
+"""This version and another one by turns: the same questions in the same minutes.
+
+Two runs would differ by the hour. ``python -m bench.turns CHECKOUT [ROWS [PAIRS]]``: each version, in a
+process of its own on a store of the same content that it has made itself, asks blocks of questions in
+alternating order. The figure is the median of the blocks' differences with its 95 % interval (bootstrap);
+half of the questions teach the index, the other half is measured. CHECKOUT: the root of the other version's
+source, which runs with the libraries of this one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic, perf_counter, process_time
+from typing import Any, Final
+
+import numpy as np
+
+from bench import _stores as stores
+from bench import data
+from bench._harness import load_average, machine, note
+
+_ROOT: Final = Path(__file__).parents[1]
+_LEARN_S: Final = 25.0
+_WARM: Final = 24
+_CHUNK: Final = 10_000
+KINDS: Final = {"hybrid search": 12, "inside 50 %": 12, "keyword search": 12, "store() with a vector": 40}
+
+
+def _serve(store: Path, rows: int) -> None:
+    """The process of one version: builds, learns, then answers ``kind start count`` with its times."""
+    import strongroom
+
+    corpus = data.make(rows, 7, queries=200)
+    strongroom.init(store, config=stores.config())
+    with strongroom.open(store, worker=False) as room:
+        for start in range(0, rows, _CHUNK):
+            room.store_many(corpus.items(stores.NAMESPACE, start, _CHUNK))
+        learn, ask = corpus.queries[:100], corpus.queries[100:]
+        until = monotonic() + _LEARN_S
+        while monotonic() < until:
+            for question in learn:
+                room.search(question, namespaces=[stores.NAMESPACE])
+
+        def search(i: int, **more: Any) -> None:
+            room.search(ask[i % len(ask)], namespaces=[stores.NAMESPACE], k=10, **more)
+
+        def put(i: int) -> None:
+            text, vector = corpus.texts[i % rows], corpus.vectors[i % rows]
+            room.store(text, namespace="company_b/other", subject=f"user:{i % 10}", embedding=vector)
+
+        work: dict[str, Callable[[int], None]] = {
+            "hybrid search": search,
+            "inside 50 %": lambda i: search(i, where="kind = 'observation'"),
+            "keyword search": lambda i: search(i, mode="keyword"),
+            "store() with a vector": put,
+        }
+        print(json.dumps(str(Path(strongroom.__file__).parents[2])), flush=True)
+        for line in sys.stdin:
+            kind, start, count = json.loads(line)
+            before, times = process_time(), []
+            for i in range(start, start + count):
+                began = perf_counter()
+                work[kind](i)
+                times.append(perf_counter() - began)
+            print(json.dumps([times, (process_time() - before) / count]), flush=True)
+
+
+class _Side:
+    """One of the two versions."""
+
+    def __init__(self, root: Path, store: Path, rows: int) -> None:
+        path = os.pathsep.join([str(root / "src"), str(_ROOT)])
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "bench.turns", "--side", str(store), str(rows)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=_ROOT,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+        if Path(self._answer()) != root:
+            raise RuntimeError(f"the process does not run the version of {root}")
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the process of a version has ended")
+        return json.loads(line)
+
+    def ask(self, kind: str, start: int, count: int) -> tuple[list[float], float]:
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps([kind, start, count]) + "\n")
+        self._process.stdin.flush()
+        times, processor = self._answer()
+        return times, processor
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        self._process.wait(60)
+
+
+def _row(kind: str, sides: tuple[_Side, _Side], pairs: int) -> str:
+    count = KINDS[kind]
+    times: tuple[list[list[float]], list[list[float]]] = ([], [])
+    processor: tuple[list[float], list[float]] = ([], [])
+    for side in sides:
+        side.ask(kind, 0, _WARM)
+    for pair in range(pairs):
+        for which in (0, 1) if pair % 2 else (1, 0):
+            found, cpu = sides[which].ask(kind, pair * count, count)
+            times[which].append(found)
+            processor[which].append(cpu)
+    old, new = (np.array(t) * 1e3 for t in times)
+    less = np.median(old, axis=1) - np.median(new, axis=1)
+    rng = np.random.default_rng(0)
+    low, high = np.quantile([np.median(rng.choice(less, len(less))) for _ in range(2_000)], [0.025, 0.975])
+    shown = " | ".join(f"{np.median(t):.2f} / {np.quantile(t, 0.99):.2f}" for t in (old, new))
+    spent = " and ".join(f"{np.median(p) * 1e3:.2f}" for p in processor)
+    return f"| {kind} | {shown} | {np.median(less):.2f} ({low:.2f} to {high:.2f}); processor time {spent} |"
+
+
+def main() -> int:
+    """Measure, and print a table."""
+    if sys.argv[1:2] == ["--side"]:
+        _serve(Path(sys.argv[2]), int(sys.argv[3]))
+        return 0
+    if len(sys.argv) < 2 or not (Path(sys.argv[1]) / "src" / "strongroom").is_dir():
+        print(
+            "error: name the root of another checkout\nhint: python -m bench.turns CHECKOUT", file=sys.stderr
+        )
+        return 2
+    other = Path(sys.argv[1]).resolve()
+    rows = int(sys.argv[2]) if len(sys.argv) > 2 else 100_000
+    pairs = int(sys.argv[3]) if len(sys.argv) > 3 else 80
+    before = load_average()
+    with tempfile.TemporaryDirectory(prefix="strongroom-bench-") as work:
+        note("building and learning, one after the other")
+        sides = _Side(other, Path(work) / "other", rows), _Side(_ROOT, Path(work) / "this", rows)
+        print(
+            "| p50 / p99, ms | other | this | less, median of the blocks (95 % interval) |\n|---|---|---|---|"
+        )
+        for kind in KINDS:
+            print(_row(kind, sides, pairs), flush=True)
+        for side in sides:
+            side.close()
+        processor, after = machine(Path(work))["processor"], load_average()
+        print(f"{processor}; {rows:,} memories, {pairs} pairs; load average {before} before, {after} after")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
