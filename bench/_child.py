@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 State = dict[str, Any]
+_CLOSE_S = 1_200  # a store that has read all its rows writes a snapshot while it is closed
 
 
 class Child:
@@ -31,7 +32,7 @@ class Child:
 
     def close(self) -> None:
         self._pipe.send(None)
-        self._process.join(60)
+        self._process.join(_CLOSE_S)
         if self._process.is_alive():
             self._process.terminate()
 

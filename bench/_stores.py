@@ -13,31 +13,52 @@ import strongroom
 from bench import data
 from bench._child import State
 from bench._harness import Options, note, resident_mib
-from strongroom.config import CONFIG_NAME, Config, LogConfig, load_config, to_toml
+from bench.streamed import ROWS_MIN, Streamed
+from strongroom.config import CONFIG_NAME, Config, LogConfig, RecallConfig, load_config, to_toml
 
 NAMESPACE = "company_a/support"
 _CHUNK = 10_000
+_TOLD_ROWS = 500_000
 VERIFY_S = 300.0
 
 
-def config() -> Config:
-    """The product's own configuration, without its log lines."""
-    return Config(log=LogConfig(level="error"))
+def config(rows: int = 0) -> Config:
+    """The product's own configuration, without its log lines; for many ``rows`` its columns may take more."""
+    recall = RecallConfig()
+    if rows > 4_000_000:
+        recall = replace(recall, memory_limit=f"{rows // 1_000_000}GB")
+    return Config(log=LogConfig(level="error"), recall=recall)
 
 
 def corpus(options: Options) -> data.Corpus:
     return data.make(options.rows, options.seed, queries=100 if options.quick else 200)
 
 
+def large_corpus(options: Options) -> data.Corpus | Streamed:
+    """``corpus``, block by block when it is large."""
+    if options.rows < ROWS_MIN:
+        return corpus(options)
+    return Streamed(options.rows, options.seed, queries=100 if options.quick else 200)
+
+
 def build(state: State, directory: Path, options: Options) -> float:
-    """A store with the whole corpus in one namespace, left open in ``state["room"]``; rows per second."""
-    rows = corpus(options)
-    strongroom.init(directory, config=config())
+    """A store with the whole corpus in one namespace, left open in ``state["room"]``; rows per second.
+
+    The time that a streamed corpus takes to be made is left out."""
+    rows = large_corpus(options)
+    strongroom.init(directory, config=config(options.rows))
     room = state["room"] = strongroom.open(directory)
-    started = perf_counter()
+    started, making_s = perf_counter(), 0.0
     for start in range(0, options.rows, _CHUNK):
-        room.store_many(rows.items(NAMESPACE, start, _CHUNK))
-    return options.rows / (perf_counter() - started)
+        before = perf_counter()
+        items = rows.items(NAMESPACE, start, _CHUNK)
+        if isinstance(rows, Streamed):
+            making_s += perf_counter() - before
+        room.store_many(items)
+        done = start + len(items)
+        if not done % _TOLD_ROWS:
+            note(f"{done:,} stored, {done / (perf_counter() - started - making_s):,.0f}/s")
+    return options.rows / (perf_counter() - started - making_s)
 
 
 def large(options: Options, given: Path | None = None) -> Path:

@@ -14,6 +14,7 @@ import resource
 import shutil
 import sys
 import threading
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from bench import _stores as stores
 from bench import data, reopen
 from bench._child import Child, State
 from bench._harness import Options, Row, Spread, Timed, load_average, note, resident_mib
+from bench.streamed import ROWS_MIN, Streamed
 from strongroom.recall._reach import SAMPLES_MAX
 from strongroom.recall.vectors import SAMPLE_QUESTIONS
 
@@ -34,30 +36,38 @@ _CASES: dict[str, dict[str, Any]] = {
     **{f"hybrid, filter {name}": given for name, given in data.FILTERS.items()},
 }
 _STORES = 600
+_TRUE = 10
 _SEARCHES_PER_S = 20
 
 
 def run(options: Options) -> list[Row]:
+    if options.rows >= ROWS_MIN:  # ten minutes after each start
+        os.environ["STRONGROOM_BENCH_UNVERIFIED"] = "1"
     return [row for part in PARTS.values() for row in part(options)]
+
+
+def _build(options: Options) -> list[Row]:
+    """Build the store, unless it is there."""
+    built = options.work / "large.built"
+    if built.exists():
+        return []
+    with Child() as child:
+        rate = child.call(stores.build, options.work / "large", options)
+    built.touch()
+    return [
+        Row(
+            f"store_many of {options.rows:,}, vectors given, all fields, 1,000 subjects",
+            f"{rate:,.0f}/s",
+            "> 20,000/s",
+            rate > 20_000,
+            data={"rows_per_s": rate},
+        )
+    ]
 
 
 def _bulk(options: Options) -> list[Row]:
     """Build the store, open it from its rows, let it learn, and leave a snapshot."""
-    built = options.work / "large.built"
-    rows = []
-    if not built.exists():
-        with Child() as child:
-            rate = child.call(stores.build, options.work / "large", options)
-        built.touch()
-        rows.append(
-            Row(
-                f"store_many of {options.rows:,}, vectors given, all fields, 1,000 subjects",
-                f"{rate:,.0f}/s",
-                "> 20,000/s",
-                rate > 20_000,
-                data={"rows_per_s": rate},
-            )
-        )
+    rows = _build(options)
     note("opening from the rows, learning")
     shutil.rmtree(options.work / "large" / "snapshots", ignore_errors=True)
     with Child() as child:
@@ -93,7 +103,7 @@ def _learn(state: State, options: Options) -> dict[str, Any]:
 
 
 def _searches(options: Options) -> list[Row]:
-    corpus = stores.corpus(options)
+    corpus = stores.large_corpus(options)
     with Child() as child:
         child.call(stores.open_store, options.work / "large")
         child.call(stores.search_block, corpus.queries)
@@ -104,7 +114,8 @@ def _searches(options: Options) -> list[Row]:
             floor.repeats.append(child.call(_embedding, corpus.queries))
             for name, given in _CASES.items():
                 times[name].repeats.append(child.call(stores.search_block, corpus.queries, **given)[0])
-        recall = child.call(_hybrid_recall, corpus.queries)
+        few = 40 if isinstance(corpus, Streamed) else 100  # every list probed: half a second at ten million
+        recall = child.call(_hybrid_recall, corpus.queries[:few])
     rows = [Row("embedding of a question alone", floor.show(), data=floor.data())]
     for name, timed in times.items():
         row = Row(f"search() {name}, {options.rows:,} memories", timed.show(), data=timed.data())
@@ -118,7 +129,7 @@ def _searches(options: Options) -> list[Row]:
 
 
 def _vector_lane(options: Options) -> list[Row]:
-    queries = stores.corpus(options).queries
+    queries = stores.large_corpus(options).queries
     with Child() as child:
         child.call(stores.open_store, options.work / "large")
         note("the vector lane alone")
@@ -127,7 +138,7 @@ def _vector_lane(options: Options) -> list[Row]:
 
 
 def _resident(options: Options) -> list[Row]:
-    queries = stores.corpus(options).queries
+    queries = stores.large_corpus(options).queries
     with Child() as child:
         opened = child.call(stores.open_store, options.work / "large")
         child.call(stores.search_block, queries, **data.FILTERS["5 %"])
@@ -145,7 +156,7 @@ def _resident(options: Options) -> list[Row]:
 
 
 def _stores_beside(options: Options) -> list[Row]:
-    queries = stores.corpus(options).queries
+    queries = stores.large_corpus(options).queries
     timed = Timed()
     with Child() as child:
         child.call(stores.open_store, options.work / "large")
@@ -223,16 +234,10 @@ def _lane(state: State, options: Options, queries: list[str]) -> dict[str, Any]:
     index.wait_idle()
     rid_of = _rids(state, index)
     out: dict[str, Any] = {}
-    corpus = stores.corpus(options)
-    masks = {
-        "": np.ones(options.rows, np.bool_),
-        "50 %": np.array([kind == "observation" for kind in corpus.kinds]),
-        "5 %": np.array(["escalated" in tags for tags in corpus.tags]),
-        "0.1 %": np.arange(options.rows) % data.SUBJECTS == 17,
-    }
+    note("exact cosines")
+    truths = _truths(options, asked)
     now_us = state["room"].engine.now_us()
-    for name, mask in masks.items():
-        truth = _truth(corpus.vectors, asked, mask)
+    for name, truth in truths.items():
         wanted = Filter(**data.FILTERS[name]) if name else Filter()
         timed, shares = Timed(), []
         for repeat in range(options.repeats):
@@ -253,10 +258,8 @@ def _lane(state: State, options: Options, queries: list[str]) -> dict[str, Any]:
 
 def _learning_questions(state: State, options: Options) -> NDArray[np.float32]:
     """Other questions than those that are measured, made in the same way."""
-    corpus = stores.corpus(options)
     rng = np.random.default_rng(options.seed + 9)
-    texts = [corpus.texts[int(i)] for i in rng.integers(len(corpus.texts), size=SAMPLES_MAX)]
-    return _embedded(state, [data._question(text, rng) for text in texts])
+    return _embedded(state, stores.large_corpus(options).other_questions(SAMPLES_MAX, rng))
 
 
 def _rids(state: State, index: Any) -> NDArray[np.int64]:
@@ -269,20 +272,46 @@ def _rids(state: State, index: Any) -> NDArray[np.int64]:
     return out
 
 
-def _truth(
-    vectors: NDArray[np.float32], asked: NDArray[np.float32], mask: NDArray[np.bool_]
-) -> NDArray[np.int64]:
-    """The ten nearest rows of each question among those of ``mask``, by exact cosines."""
-    places = np.flatnonzero(mask)
-    best = np.full((len(asked), 0), -np.inf, np.float32)
-    rows = np.zeros((len(asked), 0), np.int64)
-    for start in range(0, len(places), 65_536):
-        part = places[start : start + 65_536]
-        scores = np.concatenate([best, asked @ vectors[part].T], axis=1)
-        both = np.concatenate([rows, np.broadcast_to(part, (len(asked), len(part)))], axis=1)
-        keep = np.argpartition(-scores, 10, axis=1)[:, :10]
-        best, rows = np.take_along_axis(scores, keep, 1), np.take_along_axis(both, keep, 1)
-    return rows
+def _truths(options: Options, asked: NDArray[np.float32]) -> dict[str, NDArray[np.int64]]:
+    """For each filter the ten nearest rows of each question, by exact cosines; kept for a streamed corpus."""
+    corpus = stores.large_corpus(options)
+    names = ["", *data.FILTERS]
+    path = None
+    if isinstance(corpus, Streamed):
+        path = data.kept(f"truth-{corpus.name}-{sha256(asked.tobytes()).hexdigest()[:16]}.npz")
+        if path.exists():
+            with np.load(path) as stored:
+                return {name: stored[str(i)] for i, name in enumerate(names)}
+    best = {name: _Best(len(asked)) for name in names}
+    masks = {name: corpus.passes(name) for name in names}
+    for start, vectors in corpus.blocks():
+        scores = asked @ vectors.T
+        for name, mask in masks.items():
+            best[name].take(scores, start, np.flatnonzero(mask[start : start + len(vectors)]))
+    truths = {name: found.rows for name, found in best.items()}
+    if path is not None:
+        np.savez(path, **{str(i): truths[name] for i, name in enumerate(names)})
+    return truths
+
+
+class _Best:
+    """The ten best rows of each question so far."""
+
+    def __init__(self, questions: int) -> None:
+        self._scores = np.full((questions, 0), -np.inf, np.float32)
+        self.rows = np.zeros((questions, 0), np.int64)
+
+    def take(self, scores: NDArray[np.float32], start: int, places: NDArray[np.int64]) -> None:
+        """Further rows: ``places`` among the columns of ``scores``, the first of which is row ``start``."""
+        if self.rows.shape[1] == _TRUE:  # what is no better anywhere need not be sorted
+            places = places[(scores[:, places] > self._scores.min(axis=1)[:, None]).any(axis=0)]
+        both = np.concatenate([self._scores, scores[:, places]], axis=1)
+        new = np.broadcast_to(start + places, (len(scores), len(places)))
+        rows = np.concatenate([self.rows, new], axis=1)
+        if rows.shape[1] > _TRUE:
+            keep = np.argpartition(-both, _TRUE, axis=1)[:, :_TRUE]
+            both, rows = np.take_along_axis(both, keep, 1), np.take_along_axis(rows, keep, 1)
+        self._scores, self.rows = both, rows
 
 
 def _hybrid_recall(state: State, queries: list[str]) -> dict[str, float]:
@@ -295,9 +324,9 @@ def _hybrid_recall(state: State, queries: list[str]) -> dict[str, float]:
         if name == "keyword":
             continue
         learnt = lane._reach
-        found = stores.search_block(state, queries[:100], **given)[1]
+        found = stores.search_block(state, queries, **given)[1]
         lane._reach = Reach((lane._lists.lists,) * len(learnt.curve))
-        truth = stores.search_block(state, queries[:100], **given)[1]
+        truth = stores.search_block(state, queries, **given)[1]
         lane._reach = learnt
         shares = [len(set(f) & set(t)) / len(t) for f, t in zip(found, truth, strict=True) if t]
         out[name] = float(np.mean(shares))
@@ -319,7 +348,7 @@ def _memory(state: State) -> dict[str, Any]:
 def _beside(state: State, options: Options, queries: list[str]) -> list[list[float]]:
     """Seconds of single stores while another thread searches at a steady rate; a list per repeat."""
     room = state["room"]
-    vectors = stores.corpus(options).vectors
+    corpus = stores.large_corpus(options)
     out = []
     for repeat in range(options.repeats):
         stop = threading.Event()
@@ -334,7 +363,7 @@ def _beside(state: State, options: Options, queries: list[str]) -> list[list[flo
         thread.start()
         seconds = []
         for number in range(_STORES):
-            vector = vectors[(repeat * _STORES + number * 7) % len(vectors)]
+            vector = corpus.vector(repeat * _STORES + number * 7)
             started = stores.perf_counter()
             room.store(f"beside {repeat} {number}", namespace=stores.NAMESPACE, embedding=vector)
             seconds.append(stores.perf_counter() - started)
@@ -368,11 +397,14 @@ PARTS = {
 }
 
 
+PARTS_ALONE = {**PARTS, "build": _build}  # the first half of the first
+
+
 if __name__ == "__main__":  # python -m bench.scale PART OPTIONS OUT: one part, for a machine that is shared
     name, given, out = sys.argv[1:4]
     os.environ["STRONGROOM_BENCH_UNVERIFIED"] = "1"
     before = load_average()
-    made = PARTS[name](Options.parse(given))
+    made = PARTS_ALONE[name](Options.parse(given))
     result = {"rows": [dataclasses.asdict(r) for r in made], "load_average": [before, load_average()]}
     Path(out).write_text(json.dumps(result), "utf-8")
     for row in made:

@@ -19,6 +19,7 @@ from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._codes import ShortCodes
 from strongroom.recall._faiss import faiss
 from strongroom.recall._ivf import InvertedLists, decoded
+from strongroom.recall._look import sketched as read_codes
 from strongroom.recall._reach import FAR, REAL_MIN, Reach, Samples, first_reach
 from strongroom.recall.vectors import VectorLane
 
@@ -28,8 +29,8 @@ ROWS = 6_000
 
 def lists_with_codes(rows: NDArray[np.float32], count: int = 16) -> InvertedLists:
     made = InvertedLists.trained(rows, count)
-    made.add(np.arange(len(rows)), rows)
     made.give_codes(rows)
+    made.add(np.arange(len(rows)), rows)
     return made
 
 
@@ -134,11 +135,10 @@ def test_nothing_is_lost_to_the_codes(
     kept = rows.astype(np.float16).astype(np.float32)
     found = []
     sketched = 0
-    inside = VectorLane._sketched
     for query in clustered(25, D, 60, seed=6):
         look = lane._reach.look(k, share, ROWS / lane._lists.lists)
         bits = np.packbits(mask, bitorder="little")
-        sketched += inside(lane._lists, query, k, look, bits) is not None if look[1] else 0
+        sketched += read_codes(lane._lists, query, k, look, bits) is not None if look[1] else 0
         rids, _ = lane.search(query, k, mask if share < 1.0 else None)
         assert len(rids) == min(k, np.count_nonzero(mask)) and mask[rids].all() | (share == 1.0)
         among = np.flatnonzero(mask) if share < 1.0 else np.arange(ROWS)

@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
+import sys
 from collections.abc import Callable
 from typing import Any
 
+PAGE_BYTES = mmap.PAGESIZE
 
-def _find() -> Callable[[int], Any] | None:
+
+def _find(name: str) -> Callable[..., Any] | None:
     try:
-        return ctypes.CDLL(None).malloc_trim
+        found: Callable[..., Any] = getattr(ctypes.CDLL(None), name)
     except (OSError, AttributeError):
         return None
+    return found
 
 
-_TRIM = _find()
+_TRIM = _find("malloc_trim")
+_ADVISE = _find("madvise") if sys.platform == "linux" else None  # elsewhere the word means something else
 
 
 def give_back() -> None:
     """Return what the allocator keeps; does nothing where the C library is not glibc."""
     if _TRIM is not None:
         _TRIM(0)
+
+
+def give_back_pages(address: int, size: int) -> None:
+    """Return the whole pages of a piece of our own memory that holds nothing any more; it reads as zero then.
+
+    Only on Linux.
+    """
+    first, end = -(-address // PAGE_BYTES) * PAGE_BYTES, (address + size) // PAGE_BYTES * PAGE_BYTES
+    if _ADVISE is not None and end > first:
+        _ADVISE(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)

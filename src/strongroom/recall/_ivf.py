@@ -18,7 +18,7 @@ address space stays unused.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from threading import Event, Semaphore, Thread
 
@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from strongroom.errors import InternalError
 from strongroom.recall._codes import ShortCodes, clear, have_codes
 from strongroom.recall._faiss import faiss, nearest
+from strongroom.recall._frozen_lists import FrozenLists
 
 PLAIN_LISTS = 8  # without centroids
 PLAIN_RUN = 1_024  # rows that go into one of them before the next one's turn
@@ -121,10 +122,12 @@ class InvertedLists:
         chosen: Rids = self._assigner.search(rows, 1)[1][:, 0]
         return chosen
 
-    def add(self, rids: Rids, rows: Rows, lists: Rids | None = None) -> None:
+    def add(
+        self, rids: Rids, rows: Rows, lists: Rids | None = None, flat: NDArray[np.uint8] | None = None
+    ) -> None:
         """Add ``rows`` under distinct ``rids``; one that has a vector gets the new one.
 
-        ``lists``: where they belong, when that is known.
+        ``lists``: where they belong; ``flat``: their short codes; when that is known.
         """
         if not len(rids):
             return
@@ -139,38 +142,40 @@ class InvertedLists:
         self._map.type = faiss.DirectMap.NoMap  # FAISS refuses ids of ours beside its own map
         try:
             self._index.add_core(len(rids), *map(faiss.swig_ptr, given), None)
+        except BaseException:
+            for number in np.unique(lists).tolist():  # what some of them may have got
+                self._kept.resize(number, int(self.sizes[number]))
+            raise
         finally:
             self._map.type = faiss.DirectMap.Array
         self.places[rids] = lists << 32 | self.sizes[lists] + rank
         if self.codes is not None:
-            self._encode(self.codes, order, ordered, given)
+            self._encode(self.codes, order, ordered, given, flat)
         self.sizes += np.bincount(lists, minlength=self.lists)
         self._added += len(rids)
 
-    def _encode(self, codes: ShortCodes, order: Rids, ordered: Rids, given: tuple[Rows, Rids, Rids]) -> None:
+    def _encode(
+        self,
+        codes: ShortCodes,
+        order: Rids,
+        ordered: Rids,
+        given: tuple[Rows, Rids, Rids],
+        flat: NDArray[np.uint8] | None,
+    ) -> None:
         """Codes of rows that were added; ``order`` sorts them by their lists, which ``ordered`` is."""
-        kept = given[0].astype(np.float16).astype(np.float32)  # equal rows must have equal codes
-        flat = codes.of(kept)[order]
+        if flat is None:
+            flat = codes.of(self.gather(given[1]))  # as they are kept: equal rows must have equal codes
+        flat = flat[order]
         rids = given[1][order]
         starts = np.flatnonzero(np.diff(ordered, prepend=-1)).tolist()
         for start, end in zip(starts, [*starts[1:], len(order)], strict=True):
             number = int(ordered[start])
             codes.append(number, int(self.sizes[number]), rids[start:end], flat[start:end])
 
-    def give_codes(self, sample: Rows, *, stopping: Callable[[], bool] = lambda: False) -> None:
-        """Make short codes of all rows, by what k-means finds in ``sample``; none if they cannot have any."""
-        if not have_codes(self.dimensions):
-            return
-        made = ShortCodes(self._quantizer, ShortCodes.trained(sample), self.lists)
-        for numbers in self.groups(PIECE_ROWS):
-            if stopping():
-                return
-            ids, rows = zip(*(self._views(int(n), int(self.sizes[n])) for n in numbers), strict=True)
-            flat = made.of(decoded(np.concatenate(rows)))
-            parts = np.split(flat, np.cumsum(self.sizes[numbers])[:-1])
-            for number, mine, codes in zip(numbers.tolist(), ids, parts, strict=True):
-                made.fill(number, mine, codes)
-        self.codes = made
+    def give_codes(self, sample: Rows) -> None:
+        """Have short codes from now on, by what k-means finds in ``sample``, if they can; while empty."""
+        if have_codes(self.dimensions):
+            self.codes = ShortCodes(self._quantizer, ShortCodes.trained(sample), self.lists)
 
     def _reserve(self, rids: int) -> None:
         have = len(self.places)
@@ -180,10 +185,10 @@ class InvertedLists:
             self.places = faiss.rev_swig_ptr(self._map.array.data(), size)
             self.places[have:] = -1
 
-    def presize(self, counts: Rids) -> None:
-        """Take exactly the memory that so many rows of each list need; only while empty."""
-        for number, size in enumerate(counts.tolist()):
-            self._kept.resize(number, size)
+    def presize(self, numbers: Rids, counts: Rids) -> None:
+        """Have those of the lists that are empty take exactly the memory for their number of rows."""
+        for number in numbers[self.sizes[numbers] == 0].tolist():
+            self._kept.resize(number, int(counts[number]))
             self._kept.resize(number, 0)
 
     def has(self, rids: Rids) -> NDArray[np.bool_]:
@@ -327,10 +332,19 @@ class InvertedLists:
             faiss.fvec_inner_products_ny(*pointers, self.dimensions, len(rids))
         return out
 
-    def copy(self, number: int) -> tuple[Rids, Codes]:
-        """Copies of the ids and codes of a list."""
+    def copy(self, number: int, start: int = 0, count: int | None = None) -> tuple[Rids, Codes]:
+        """Copies of the ids and codes of a list, or of ``count`` of them."""
         ids, codes = self._views(number, int(self.sizes[number]))
-        return ids.copy(), codes.copy()
+        part = slice(start, None if count is None else start + count)
+        return ids[part].copy(), codes[part].copy()
+
+    def last_ids(self, number: int, count: int) -> Rids:
+        """The rids of the last entries of a list."""
+        return self._views(number, int(self.sizes[number]))[0][-count:].copy()
+
+    def memory_of(self, number: int, held: int) -> tuple[Rids, Codes]:
+        """Ids and codes as they lie in memory, with what lies behind the last; it was once ``held`` long."""
+        return self._views(number, held)
 
     def nearest(self, queries: Rows) -> Rids:
         """Ranks of the lists as each query probes them, 0 the first; shape (queries, lists)."""
@@ -346,6 +360,11 @@ class InvertedLists:
         made = FrozenLists(self, self.sizes.copy(), np.concatenate(ids) if ids else np.empty(0, np.int64))
         self._frozen.append(made)
         return made
+
+    @property
+    def is_frozen(self) -> bool:
+        """Whether somebody still needs them as they were at some moment."""
+        return bool(self._frozen)
 
     def thaw(self, frozen: FrozenLists) -> None:
         """Nobody needs this any more."""
@@ -441,44 +460,3 @@ class InvertedLists:
         """How many times as many rows a probe meets as it would if all lists were alike."""
         rows = self.rows
         return float(self.lists * np.square(self.sizes, dtype=np.float64).sum() / rows**2) if rows else 1.0
-
-
-class FrozenLists:
-    """Lists at one moment: ``ids`` in their order; the codes are read one list after the other.
-
-    The caller holds the lane's lock around every call, as for the lists themselves.
-    """
-
-    def __init__(self, lists: InvertedLists, sizes: Rids, ids: Rids) -> None:
-        self.sizes = sizes
-        self.ids = ids
-        self._lists = lists
-        self._before: dict[int, Codes] = {}  # what a change would have spoilt
-        self._read = np.zeros(len(sizes), dtype=np.bool_)
-        self.values = None if lists.codes is None else lists.codes.values  # of the short codes
-        self._before_blocks: dict[int, NDArray[np.uint8] | None] = {}
-        self._read_blocks = np.full(len(sizes), lists.codes is None)
-
-    def preserve(self, number: int) -> None:
-        """A list is about to lose or move entries."""
-        if not self._read[number] and number not in self._before:
-            self._before[number] = self._lists.first(number, int(self.sizes[number]))
-        if not self._read_blocks[number] and number not in self._before_blocks:
-            self._before_blocks[number] = self._lists.first_blocks(number, int(self.sizes[number]))
-
-    def codes(self, number: int) -> Codes:
-        """The codes of a list as they were; each list can be read once."""
-        self._read[number] = True
-        kept = self._before.pop(number, None)
-        return self._lists.first(number, int(self.sizes[number])) if kept is None else kept
-
-    def blocks(self, number: int) -> NDArray[np.uint8] | None:
-        """The short codes of a list as they were; each list can be read once. None: there are none."""
-        self._read_blocks[number] = True
-        if number in self._before_blocks:
-            return self._before_blocks.pop(number)
-        return self._lists.first_blocks(number, int(self.sizes[number]))
-
-    def close(self) -> None:
-        self._lists.thaw(self)
-        self._before, self._before_blocks = {}, {}

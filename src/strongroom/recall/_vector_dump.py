@@ -10,7 +10,8 @@ import numpy as np
 from strongroom.errors import IntegrityError, InternalError
 from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._codes import BLOCK_ROWS, GROUP, VALUES, have_codes
-from strongroom.recall._ivf import PLAIN_LISTS, FrozenLists, InvertedLists, Rids, Rows
+from strongroom.recall._frozen_lists import FrozenLists, FrozenTogether
+from strongroom.recall._ivf import PLAIN_LISTS, InvertedLists, Rids, Rows
 from strongroom.recall._reach import DEPTHS, Reach, first_reach
 from strongroom.recall._threads import ReadWriteLock
 
@@ -23,7 +24,7 @@ class FrozenVectors:
     trained_rows: int
     reach: Reach
     centroids: Rows | None
-    lists: FrozenLists
+    lists: FrozenLists | FrozenTogether
     lock: ReadWriteLock
 
     def dump(self, out: BlockWriter, rids: Rids) -> None:

@@ -6,9 +6,9 @@ nearest lists and scores the rows that come first by them: as many lists and row
 ten takes, which is learnt from questions all the time (``_reach``). Where short codes do not pay it scores
 all rows of the lists. The lists are made in the background when a search wants them, again when the number
 of vectors has doubled or halved, and when new topics have made them uneven; searches and changes go on over
-the ones before.
+both: the vectors move from the lists before into the new ones, some thousand at a time.
 
-Memory per million vectors of 384 dimensions: 0.89 GB. While lists are made anew, twice that.
+Memory per million vectors of 384 dimensions: 0.89 GB, also while lists are made anew.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import logging
 import os
 import time
 from collections import deque
-from contextlib import nullcontext
 from random import Random
 from typing import Literal
 
@@ -28,13 +27,16 @@ from strongroom.errors import InvalidVectorError
 from strongroom.recall._allocator import give_back
 from strongroom.recall._blocks import BlockReader
 from strongroom.recall._faiss import at_most, faiss, one_thread
+from strongroom.recall._frozen_lists import FrozenTogether
 from strongroom.recall._ivf import PIECE_ROWS, PLAIN_LISTS, InvertedLists, Rids, Rows, list_count
-from strongroom.recall._making import plain_lists, trained_lists
+from strongroom.recall._look import among, look
+from strongroom.recall._making import Move, Plan, plain_plan, trained_plan
 from strongroom.recall._reach import (
     DEPTHS,
     FAR,
     MARKS_MAX,
     SCAN_ROWS,
+    Reach,
     Samples,
     Truth,
     between,
@@ -46,14 +48,11 @@ from strongroom.recall._unit import NORM_TOLERANCE
 from strongroom.recall._vector_dump import FrozenVectors, read_vectors
 
 NARROW_ROWS = 3_000  # allowed sets up to this size are scored one by one
-TINY_ROWS = 128  # ... up to this size by taking them out of their lists
-TIES_ROWS = 8  # that are looked at beyond k, to see whether the cut goes through equal scores
 RETRY_GROWTH = 1.25  # after a failed build: the growth before the next attempt
 SHRUNK_SHARE = 0.5  # of the rows that were there at the last build: build again
 FINER_GROWTH = 1.5  # ... when that makes more lists
 UNEVEN_FACTOR = 1.6  # a probe meets so many times as many rows as after the last build: build again
 UNEVEN_GROWTH = 1.1  # ... when so many rows have come since
-JOURNAL_INLINE = 4_096  # changes during a build that are caught up with under the lock
 PRETENDED = 48  # made-up questions, as long as there are too few real ones
 FEW_ROWS = 256  # changes up to this size stay on one thread: a team of them costs more
 QUESTIONS_MAX = 256  # that are remembered until their truth is looked up
@@ -85,7 +84,9 @@ class VectorLane:
         self._trained_rows = 0
         self._even = 1.0  # imbalance after the last build
         self._retry_above = 0
-        self._journal: list[_Change] | None = None  # changes during a build
+        self._move: Move | None = None  # the vectors that are still in other lists
+        self._old_reach = first_reach(PLAIN_LISTS)  # ... and how far to look in those
+        self._building = False
         self._reach = first_reach(PLAIN_LISTS)
         self._samples = Samples(self._reach)
         self._questions: deque[Rows] = deque(maxlen=QUESTIONS_MAX)
@@ -93,11 +94,17 @@ class VectorLane:
         self._lot = Random()  # noqa: S311 - which questions are looked at is no secret
 
     def __len__(self) -> int:
-        return self._lists.rows
+        return sum(lists.rows for lists, _ in self._parts())
 
     def __contains__(self, rid: int) -> bool:
         with self._lock.read:
-            return bool(self._lists.has(np.array([rid]))[0])
+            return any(bool(lists.has(np.array([rid]))[0]) for lists, _ in self._parts())
+
+    def _parts(self) -> list[tuple[InvertedLists, Reach]]:
+        """All lists, and how far to look in them: the present ones, and those that vectors still leave."""
+        mine = (self._lists, self._reach)
+        move = self._move  # after the lists: whoever has no lock sees every vector, and none of them twice
+        return [mine] if move is None or move.old is mine[0] else [mine, (move.old, self._old_reach)]
 
     @property
     def is_exact(self) -> bool:
@@ -121,7 +128,7 @@ class VectorLane:
     @property
     def is_building(self) -> bool:
         """Whether lists are being made."""
-        return self._task.running and self._wants_rebuild()
+        return self._building or (self._task.running and self._wants_rebuild())
 
     @property
     def standing(self) -> tuple[int, bool]:
@@ -159,15 +166,39 @@ class VectorLane:
     def _change(self, change: _Change) -> None:
         threads = 1 if len(change[1]) <= FEW_ROWS else faiss.omp_get_max_threads()
         with self._lock.write, at_most(threads):
-            _apply(self._lists, change)
-            if self._journal is not None:
-                self._journal.append(change)
+            kind, rids, given = change
+            if kind == "add" and given is not None:
+                self._remove(rids)
+                self._lists.add(rids, given.astype(np.float32, copy=False))
+            elif kind == "move" and given is not None:
+                self._hand_on(rids, given.astype(np.int64, copy=False))
+            else:
+                self._remove(rids)
+            if self._move is not None:
+                self._move.touched.append(rids)
+                if kind == "move" and given is not None:
+                    self._move.touched.append(given.astype(np.int64, copy=False))
+
+    def _remove(self, rids: Rids) -> None:
+        for lists, _ in self._parts():
+            lists.remove(rids)
+
+    def _hand_on(self, old: Rids, new: Rids) -> None:
+        parts = [lists for lists, _ in self._parts()]
+        for lists, have in [(lists, lists.has(old)) for lists in parts]:
+            for other in parts:
+                if other is not lists:
+                    other.remove(new[have])
+            lists.move(old[have], new[have])
 
     # -- snapshots --------------------------------------------------------------------------------
     def freeze(self) -> FrozenVectors:
         """The lane as it is now; copies the ids alone."""
         with self._lock.write:
-            lists = self._lists
+            lists, move = self._lists, self._move
+            if move is not None:  # whoever reads them makes lists anew
+                both = FrozenTogether([move.old.freeze(), lists.freeze()])
+                return FrozenVectors(self.dimensions, 0, self._reach, None, both, self._lock)
             return FrozenVectors(
                 self.dimensions,
                 self._trained_rows,
@@ -210,74 +241,23 @@ class VectorLane:
         query = self._checked(query)
         self.tend()
         with self._lock.read, one_thread():
-            lists = self._lists
-            if lists.is_trained:  # filtered ones too: where a question lies has nothing to do with its filter
+            parts = [(lists, reach) for lists, reach in self._parts() if lists.rows]
+            if self._lists.is_trained:  # filtered ones too: where a question lies has nothing to do with that
                 self._questions.append(query)
-            if k <= 0 or not lists.rows:
+            if k <= 0 or not parts:
                 return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
             if allowed is None:
-                return self._found(lists, query, k, lists.rows, None)
+                return _best_of([look(lists, reach, query, k, lists.rows, None) for lists, reach in parts], k)
             is_mask = allowed.dtype == np.bool_
             size = int(np.count_nonzero(allowed)) if is_mask else len(allowed)
             if size <= NARROW_ROWS:
                 rids = np.flatnonzero(allowed) if is_mask else allowed.astype(np.int64, copy=False)
-                return self._among(lists, query, k, rids[lists.has(rids)])
+                return _best_of([among(lists, query, k, rids[lists.has(rids)]) for lists, _ in parts], k)
             mask = allowed if is_mask else _mask(allowed.astype(np.int64, copy=False))
-            return self._found(lists, query, k, size, np.packbits(mask, bitorder="little"))
-
-    @staticmethod
-    def _among(lists: InvertedLists, query: Rows, k: int, rids: Rids) -> tuple[Rids, Rows]:
-        """The best of few rows, exactly."""
-        fetch = min(k + TIES_ROWS, len(rids))
-        while len(rids) > TINY_ROWS and fetch < len(rids) // 4:
-            found, scores = lists.search_among(query, fetch, rids)
-            if scores[k - 1] != scores[-1]:
-                return best(lists.scores(query, found), found, k)
-            fetch *= 4
-        return best(lists.scores(query, rids), rids, k)
-
-    def _found(
-        self, lists: InvertedLists, query: Rows, k: int, size: int, bitmap: NDArray[np.uint8] | None
-    ) -> tuple[Rids, Rows]:
-        """``size``: how many rows are allowed, more or less."""
-        probes = lists.lists
-        if lists.is_trained and k * 8 < size:
-            share = min(1.0, size / lists.rows)
-            probes, again = self._reach.look(k, share, lists.rows / lists.lists)
-            if again and lists.codes is not None:
-                found = self._sketched(lists, query, k, (probes, again), bitmap)
-                if found is not None:
-                    return found
-        fetch = min(k + TIES_ROWS, lists.rows)
-        while True:
-            rids, scores = lists.search(query, fetch, probes, bitmap)
-            if len(rids) < k and probes < lists.lists:
-                probes *= 4
-            elif fetch == len(rids) < lists.rows and scores[k - 1] == scores[-1]:
-                fetch = min(fetch * 4, lists.rows)
-            else:
-                return best(lists.scores(query, rids), rids, k)
-
-    @staticmethod
-    def _sketched(
-        lists: InvertedLists, query: Rows, k: int, look: tuple[int, int], bitmap: NDArray[np.uint8] | None
-    ) -> tuple[Rids, Rows] | None:
-        """The best of the rows that come first by their short codes.
-
-        None: there are too few in those lists, or the cut may go through equal rows.
-        """
-        probes, again = look
-        again = max(again, k + TIES_ROWS)
-        rids, near = lists.sketch(query, again, probes, bitmap)
-        if len(rids) < k:
-            return None
-        found, scores = lists.search_among(query, min(k + TIES_ROWS, len(rids)), rids)
-        last = scores[k - 1]
-        if len(found) < len(rids) and last == scores[-1]:
-            return None
-        if len(rids) == again and _meet(found[scores == last], rids[near == near[-1]]):
-            return None  # equal rows have equal codes: some of the last ones may be missing
-        return best(lists.scores(query, found), found, k)
+            bits = np.packbits(mask, bitorder="little")
+            rows = sum(lists.rows for lists, _ in parts)
+            found = [look(each, reach, query, k, size * each.rows // rows, bits) for each, reach in parts]
+            return _best_of(found, k)
 
     def _checked(self, query: Rows) -> Rows:
         if query.shape != (self.dimensions,):
@@ -296,10 +276,11 @@ class VectorLane:
         rids = np.asarray(rids, dtype=np.int64)
         out = np.full(len(rids), np.nan, dtype=np.float32)
         with self._lock.read, one_thread():
-            have = np.flatnonzero(self._lists.has(rids))
-            for start in range(0, len(have), PIECE_ROWS):
-                part = have[start : start + PIECE_ROWS]
-                out[part] = self._lists.scores(query, rids[part])
+            for lists, _ in self._parts():
+                have = np.flatnonzero(lists.has(rids))
+                for start in range(0, len(have), PIECE_ROWS):
+                    part = have[start : start + PIECE_ROWS]
+                    out[part] = lists.scores(query, rids[part])
         return out
 
     def every_similarity(self, query: Rows) -> NDArray[np.float64]:
@@ -310,15 +291,20 @@ class VectorLane:
         """
         query = self._checked(query)
         with self._lock.read, one_thread():
-            return self._lists.everything(query)
+            every = [lists.everything(query) for lists, _ in self._parts()]
+        out = max(every, key=len)
+        for one in every:
+            np.copyto(out[: len(one)], one, where=~np.isnan(one))
+        return out
 
     def vectors(self, rids: Rids) -> Rows:
         """A copy of the vectors of ``rids``, shape (len(rids), dimensions); NaN rows where there is none."""
         rids = np.asarray(rids, dtype=np.int64)
         out = np.full((len(rids), self.dimensions), np.nan, dtype=np.float32)
         with self._lock.read, one_thread():
-            have = self._lists.has(rids)
-            out[have] = self._lists.gather(rids[have])
+            for lists, _ in self._parts():
+                have = lists.has(rids)
+                out[have] = lists.gather(rids[have])
         return out
 
     # -- upkeep -----------------------------------------------------------------------------------
@@ -334,9 +320,11 @@ class VectorLane:
 
     def _wants_rebuild(self) -> bool:
         lists = self._lists
-        rows = lists.rows
+        rows = len(self)
         if rows < self._retry_above:
             return False
+        if self._move is not None:
+            return True
         if not lists.is_trained:
             return rows > self._exact_rows_max
         trained = self._trained_rows
@@ -347,56 +335,67 @@ class VectorLane:
         return rows > UNEVEN_GROWTH * trained and lists.imbalance() > UNEVEN_FACTOR * self._even
 
     def _rebuild(self) -> None:
-        """Build lists beside the present ones, catch up, and switch."""
-        while self._wants_rebuild() and not self._task.stopping:
-            old = self._lists
-            try:
-                with at_most(len(os.sched_getaffinity(0)) // 2):  # the other half is for searches
-                    done = self._rebuild_from(old)
-            except (MemoryError, RuntimeError) as e:  # FAISS reports every failure as RuntimeError
-                self._retry_above = int(old.rows * RETRY_GROWTH) + 1
-                name = type(e).__name__
-                _log.warning("vector lists could not be built (%s); the search goes on as before", name)
-                return
-            finally:
-                self._journal = None
-            if not done:  # too few vectors for lists, or closed
-                self._retry_above = int(old.rows * RETRY_GROWTH) + 1
-                return
+        """Make lists beside the present ones, and have the vectors move into them."""
+        self._building = True
+        try:
+            while self._wants_rebuild() and not self._task.stopping:
+                rows = len(self)
+                try:
+                    with at_most(len(os.sched_getaffinity(0)) // 2):  # the other half is for searches
+                        done = self._rebuild_once()
+                except (MemoryError, RuntimeError) as e:  # FAISS reports every failure as RuntimeError
+                    self._retry_above = int(rows * RETRY_GROWTH) + 1
+                    name = type(e).__name__
+                    _log.warning("vector lists could not be built (%s); the search goes on as before", name)
+                    return
+                if not done:  # too few vectors for lists, or closed
+                    self._retry_above = int(rows * RETRY_GROWTH) + 1
+                    return
+        finally:
+            self._building = False
         give_back()
 
-    def _rebuild_from(self, old: InvertedLists) -> bool:
-        """Make lists of what ``old`` holds and take them into use; False when there are none to be made."""
-        with self._lock.write:
-            self._journal = []
-            rows = old.rows
-        made = self._build(old) if rows > self._exact_rows_max else plain_lists(old, self._lock, self._task)
-        if made is None:
-            return False
-        reach = first_reach(made.lists, codes=made.codes is not None)
-        samples = Samples(reach)
-        if made.is_trained:
-            questions = self._asked(made)
-            real = min(len(self._questions), PRETENDED) >= PRETENDED
-            samples.add(*self._seen(made, questions, shared=False), pretended=not real)
-            reach = samples.reach(made.lists, made.rows, samples.reach(made.lists, made.rows, reach))
-        while not self._task.stopping:
+    def _rebuild_once(self) -> bool:
+        """Make lists and fill them, or go on with it; False: there are none to be made, or it has to end."""
+        rows = len(self)
+        move = self._move
+        if move is None:
+            plan = self._build(self._lists) if rows > self._exact_rows_max else plain_plan(self._lists)
+            if plan is None:
+                return False
+            move = Move(self._lists, plan)
+            made = plan.lists
             with self._lock.write:
-                taken, self._journal = self._journal or [], []
-                if sum(len(rids) for _, rids, _ in taken) <= JOURNAL_INLINE:
-                    for change in taken:
-                        _apply(made, change)
-                    self._lists, self._reach, self._samples = made, reach, samples
-                    self._trained_rows = rows if made.is_trained else 0
-                    self._even = made.imbalance()
-                    self._sample_at_s = time.monotonic() + SAMPLE_INTERVAL_S / EARLY
-                    return True
-            for change in taken:
-                _apply(made, change)
-        return False
+                self._move, self._old_reach = move, self._reach
+                self._lists = made
+                self._reach = first_reach(made.lists, codes=made.codes is not None)
+        if not move.carry_out(self._lock, self._task):
+            return False
+        with self._lock.write:
+            made = self._lists
+            self._move = None
+            self._trained_rows = rows if made.is_trained else 0
+            self._even = made.imbalance()
+            self._samples = Samples(self._reach)
+            self._sample_at_s = time.monotonic() + SAMPLE_INTERVAL_S / EARLY
+        if made.is_trained:
+            self._pretend(made)
+        return True
 
-    def _build(self, old: InvertedLists) -> InvertedLists | None:
-        return trained_lists(old, self._lock, self._task)
+    def _build(self, old: InvertedLists) -> Plan | None:
+        return trained_plan(old, self._lock, self._task)
+
+    def _pretend(self, lists: InvertedLists) -> None:
+        """Let made-up questions tell how far to look, as long as there are too few real ones."""
+        real = len(self._questions) >= PRETENDED
+        ranks, marks = self._seen(lists, self._asked(lists))
+        if self._task.stopping or not ranks.shape[1]:
+            return
+        reach = self._reach
+        self._samples.add(ranks, marks, pretended=not real)
+        for _ in range(2):
+            reach = self._samples.reach(lists.lists, lists.rows, reach)
+        self._reach = reach
 
     # -- how well it answers ------------------------------------------------------------------------
     def _asked(self, lists: InvertedLists) -> Rows:
@@ -405,8 +404,11 @@ class VectorLane:
         missing = PRETENDED - len(asked)
         if not missing:
             return np.stack(asked)
-        rids = np.random.default_rng(_SEED).choice(np.flatnonzero(lists.places >= 0), size=4 * PRETENDED)
-        pretended = between(lists.gather(rids), missing, _SEED)
+        with self._lock.read:
+            there = np.flatnonzero(lists.places >= 0)
+            rids = np.random.default_rng(_SEED).choice(there, size=4 * PRETENDED if len(there) else 0)
+            rows = lists.gather(rids)
+        pretended = between(rows, missing, _SEED) if len(rows) else np.empty((0, self.dimensions), np.float32)
         return np.concatenate([np.stack(asked), pretended]) if asked else pretended
 
     def _some_questions(self, count: int) -> list[Rows]:
@@ -414,14 +416,14 @@ class VectorLane:
         asked = list(self._questions)
         return self._lot.sample(asked, min(count, len(asked)))
 
-    def _seen(self, lists: InvertedLists, questions: Rows, *, shared: bool) -> tuple[Rids, _Marks | None]:
+    def _seen(self, lists: InvertedLists, questions: Rows) -> tuple[Rids, _Marks | None]:
         """Where the true neighbours of each question lie: ranks of their lists, and marks (``Samples``)."""
         depth = min(DEPTHS[-1], lists.rows)
         truth = Truth(questions, depth)
         for numbers in lists.groups(PIECE_ROWS):
             if self._task.stopping:
                 break
-            with self._lock.read if shared else nullcontext():
+            with self._lock.read:
                 truth.take(*lists.best_in(numbers, questions, depth))
         ranks = truth.ranks(lists)
         if lists.codes is None or not ranks.shape[1]:
@@ -429,7 +431,7 @@ class VectorLane:
         marks = np.empty_like(ranks)
         probes = int(SCAN_ROWS * lists.lists / max(1, lists.rows)) + 1
         for number, question in enumerate(questions):
-            with self._lock.read if shared else nullcontext():
+            with self._lock.read:
                 found, _ = lists.sketch(question, MARKS_MAX, probes, None)
             marks[number] = truth.marks(number, found)
         marks[(marks == FAR) & (ranks >= probes)] = 0  # not looked for: the lists alone decide
@@ -443,7 +445,7 @@ class VectorLane:
         asked = self._some_questions(SAMPLE_QUESTIONS)
         self._questions.clear()
         with one_thread():
-            ranks, marks = self._seen(lists, np.stack(asked), shared=True)
+            ranks, marks = self._seen(lists, np.stack(asked))
         if ranks.shape[1] and lists is self._lists and not self._task.stopping:
             self._samples.add(ranks, marks)
             self._reach = self._samples.reach(lists.lists, lists.rows, self._reach)
@@ -461,22 +463,16 @@ class VectorLane:
 
     def memory_bytes(self) -> int:
         """Bytes of the vectors and tables."""
-        return self._lists.memory_bytes()
+        return sum(lists.memory_bytes() for lists, _ in self._parts())
 
 
-def _apply(lists: InvertedLists, change: _Change) -> None:
-    """Make a change; one that is made a second time changes nothing."""
-    kind, rids, given = change
-    if kind == "remove":
-        lists.remove(rids)
-    elif given is not None and kind == "move":
-        lists.move(rids, given.astype(np.int64, copy=False))
-    elif given is not None:
-        lists.add(rids, given.astype(np.float32, copy=False))
-
-
-def _meet(some: Rids, others: Rids) -> bool:
-    return not set(some.tolist()).isdisjoint(others.tolist())
+def _best_of(found: list[tuple[Rids, Rows]], k: int) -> tuple[Rids, Rows]:
+    """The best of what was found in several lists, each with its best first."""
+    if len(found) == 1:
+        return found[0]
+    return best(
+        np.concatenate([scores for _, scores in found]), np.concatenate([rids for rids, _ in found]), k
+    )
 
 
 def _mask(rids: Rids) -> NDArray[np.bool_]:
