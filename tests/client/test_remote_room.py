@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import inspect
 import math
@@ -19,7 +20,7 @@ from tests.servers.served import DIMENSIONS
 import strongroom
 from strongroom import errors
 from strongroom.client import AsyncRemoteRoom, RemoteRoom
-from strongroom.engine import Session
+from strongroom.engine import AsyncRoom, Session
 from strongroom.model import Memory, MemoryDraft, Scope
 
 NS = "client/basics"
@@ -38,7 +39,6 @@ LOCAL = {
     "respond_key_compromise",
     "respond_keys",
     "sql_cancel",  # by the handle that is given to sql
-    "whoami",
 }
 
 
@@ -46,6 +46,13 @@ def test_the_blocking_client_is_up_to_date_with_its_source():
     """One source: the generated file is what the generator makes of the asynchronous one today."""
     done = subprocess.run([sys.executable, ROOT / "script" / "generate_sync.py", "--check"], check=False)
     assert done.returncode == 0
+
+
+def test_the_asynchronous_room_has_every_operation_of_the_blocking_one():
+    """What ``open`` offers, ``aopen`` offers to be awaited: an operation is never added to one alone."""
+    of_surfaces = {"check_standing", "sql_cancel"}  # not operations of a program that holds the store
+    missing = {n for n in dir(Session) if not n.startswith("_")} - of_surfaces - set(dir(AsyncRoom))
+    assert not missing
 
 
 @pytest.mark.parametrize("cls", [RemoteRoom, AsyncRemoteRoom])
@@ -187,6 +194,28 @@ def test_listing_pages(room):
     assert {m.memory_id for m in (*page.memories, *rest.memories)} == ids and rest.next_cursor is None
 
 
+def test_whoever_asks_is_told_what_it_is_and_what_it_may_do(room, server):
+    """Scope, grants, attributes, and what an elevation lends, with a key in process and over the network alike."""
+    _, text = room.keys_create(
+        "mine", "read-only", ["client/*", "supervise:other/*"], agent_id="a7", tenant="client", labels=["x"]
+    )
+    with strongroom.connect(server.url, api_key=text, ca=server.ca) as ours:
+        asked = ours.elevations_request("read-write", ["client/b"], "incident 7")
+        assert ours.whoami().elevations == ()
+        room.elevations_approve(asked.id)
+        who = ours.whoami()
+        assert who == server.engine.authenticate(text).whoami()
+        assert (who.name, who.scope, who.agent_id, who.labels) == ("mine", "read-only", "a7", ("x",))
+        assert [g.text for g in who.grants] == ["client/*", "supervise:other/*"]
+        assert [(e.id, e.scope, e.grants[0].text) for e in who.elevations] == [
+            (asked.id, "read-write", "client/b")
+        ]
+        room.keys_revoke(who.id)
+        with pytest.raises(errors.UnauthenticatedError):
+            ours.whoami()
+    assert server.owner.whoami().is_owner
+
+
 def test_keys_and_namespaces(room, server):
     info, text = room.keys_create("reader", Scope.READ_ONLY, ["client/*"])
     assert info.scope is Scope.READ_ONLY and info.key_id in [k.key_id for k in room.keys_list()]
@@ -241,6 +270,8 @@ BAD = {
 @pytest.mark.parametrize("name", sorted(BAD))
 def test_bad_input_raises_the_class_that_an_embedded_store_raises(room, server, name):
     work, cls = BAD[name]
+    with contextlib.suppress(errors.ConflictError):
+        room.create_namespace(NS)
     with pytest.raises(cls) as remote:
         work(room)
     assert remote.value.message and remote.value.code in errors.all_errors()

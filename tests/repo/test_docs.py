@@ -49,6 +49,21 @@ def test_every_link_in_a_page_leads_to_a_file_and_a_heading(page: Path) -> None:
     assert not broken
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_row_of_a_table_stands_below_its_head(page: Path) -> None:
+    """An empty line inside a table ends it: what follows would be shown as plain text."""
+    lines = _FENCE.sub(lambda m: "\n" * m[0].count("\n"), page.read_text("utf-8")).splitlines()
+    heads = [
+        n
+        for n, line in enumerate(lines)
+        if line[:1] == "|" and lines[n - 1 : n] != [] and lines[n - 1][:1] != "|"
+    ]
+    cut_off = [
+        lines[n] for n in heads if not re.fullmatch(r"\|[ :|-]+\|", "".join(lines[n + 1 : n + 2]).strip())
+    ]
+    assert not cut_off
+
+
 def traced() -> dict[str, tuple[str, str]]:
     """Requirement -> (where built, shown by), from the tables of docs/traceability.md."""
     rows: dict[str, tuple[str, str]] = {}

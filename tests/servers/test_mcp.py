@@ -209,7 +209,7 @@ def test_lists_and_objects_given_as_text_are_understood(server):
 
 def test_grants_hold_and_a_denial_says_nothing_about_what_is_there(server):
     call(server, "store_memory", content="theirs", namespace="theirs/x")
-    key = server.key("read-only", "mcp/tools")
+    key = server.key("read-only", NS, "fresh/*")
     denied = [
         call(server, "store_memory", key, content="x", namespace=NS),
         call(server, "search_memory", key, query="x", namespaces=["theirs/x"]),
@@ -224,8 +224,9 @@ def test_grants_hold_and_a_denial_says_nothing_about_what_is_there(server):
         "hits": [],
         "notices": [],
     }
-    names = [n["name"] for n in call(server, "memory_stats", key).structured_content["namespaces"]]
-    assert names == [NS]
+    told = call(server, "memory_stats", key).structured_content
+    assert [n["name"] for n in told["namespaces"]] == [NS]
+    assert (told["scope"], told["grants"]) == ("read-only", [NS, "fresh/*"])  # where nothing is yet, too
 
 
 def test_an_unknown_tool_or_method_is_a_protocol_error(server):

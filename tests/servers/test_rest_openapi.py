@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import jsonschema
 import pytest
@@ -31,7 +32,6 @@ LOCAL = {
     "respond_drill",
     "respond_key_compromise",
     "respond_keys",
-    "whoami",
 }
 OPERATIONS = [(m, p, o) for p, ms in DESCRIPTION["paths"].items() for m, o in ms.items()]
 
@@ -96,6 +96,7 @@ def test_every_method_of_a_session_has_its_route():
         "create_namespace": "POST /v1/namespaces",
         "update_namespace": "PATCH /v1/namespaces",
         "kms_status": "GET /v1/kms",
+        "whoami": "GET /v1/whoami",
         "keys_create": "POST /v1/keys",
         "keys_list": "GET /v1/keys",
         "keys_revoke": "DELETE /v1/keys/{key_id}",
@@ -141,6 +142,21 @@ def test_every_method_of_a_session_has_its_route():
     public = {n for n in dir(Session) if not n.startswith("_")}
     assert set(routes) == public - LOCAL
     assert set(routes.values()) <= {f"{m.upper()} {p}" for m, p, _ in OPERATIONS}
+
+
+def test_every_route_stands_in_the_documentation_and_none_is_invented():
+    """docs/rest.md is what a reader has: each route with its method is in its table."""
+    page = (Path(__file__).parents[2] / "docs/rest.md").read_text("utf-8")
+    written: dict[str, set[str]] = {}
+    for methods, path in re.findall(
+        r"`([A-Z, ]+) (/[^`?]*)", page.partition("## Routes")[2].partition("\n## ")[0]
+    ):
+        written.setdefault(path, set()).update(methods.split(", "))
+    described: dict[str, set[str]] = {}
+    for method, path, _ in OPERATIONS:
+        described.setdefault(path, set()).add(method.upper())
+    unlisted = {"/metrics", "/openapi.json", "/mcp"}  # outside of the description
+    assert {p: m for p, m in written.items() if p not in unlisted} == described
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""keys, namespaces, queue, stats, flush."""
+"""whoami, keys, namespaces, queue, stats, flush."""
 
 from __future__ import annotations
 
@@ -13,7 +13,30 @@ from strongroom.cli._app import App
 from strongroom.cli._params import AHEAD, Command, Group, pass_app, patterns_option, timeout_option
 
 if TYPE_CHECKING:
-    from strongroom.model import ApiKeyInfo, NamespaceInfo
+    from strongroom.model import ApiKeyInfo, Elevated, NamespaceInfo, Principal
+
+
+# -- the caller -------------------------------------------------------------------------------------
+@click.command(cls=Command)
+@pass_app
+def whoami(app: App) -> None:
+    """Show who the caller is: what its credential allows, and where."""
+    from strongroom.servers.wire import principal_out
+
+    with app.session() as session:
+        who = session.whoami()
+    if app.as_json:
+        out.write_json(principal_out(who))
+        return
+    shown = ("id", "name", "scope", "kind", "tenant", "agent_id", "authentication")
+    out.fields(
+        [
+            *((name, getattr(who, name)) for name in shown),
+            ("namespaces", _grants(who)),
+            ("labels", " ".join(who.labels)),
+            *((f"lent by {e.id}", f"{e.scope} {_grants(e)}") for e in who.elevations),
+        ]
+    )
 
 
 # -- API keys ---------------------------------------------------------------------------------------
@@ -61,14 +84,14 @@ def keys_create(
 
     Kind, agent id, tenant and labels are attributes that policies may ask about; they stay what they are.
     """
-    from strongroom.servers.wire import key_out
+    from strongroom.servers.wire import granted_out
 
     with app.session() as session:
         info, text = session.keys_create(
             name, scope, grants, expires_at, kind=kind, agent_id=agent_id, tenant=tenant, labels=labels
         )
     if app.as_json:
-        out.write_json({"key": key_out(info), "api_key": text})
+        out.write_json({"key": granted_out(info), "api_key": text})
         return
     out.write(f"{text}\n")
     out.note(f"key {info.key_id}: shown this once; keep it in a secret store")
@@ -78,12 +101,12 @@ def keys_create(
 @pass_app
 def keys_list(app: App) -> None:
     """List the API keys, without their secrets."""
-    from strongroom.servers.wire import key_out
+    from strongroom.servers.wire import granted_out
 
     with app.session() as session:
         found = session.keys_list()
     if app.as_json:
-        out.write_json({"keys": [key_out(k) for k in found]})
+        out.write_json({"keys": [granted_out(k) for k in found]})
         return
     out.table(
         ("key", "name", "scope", "namespaces", "attributes", "created", "expires", "revoked"),
@@ -100,12 +123,12 @@ def keys_list(app: App) -> None:
 @pass_app
 def keys_revoke(app: App, key_id: str) -> None:
     """Revoke an API key, at once and for good."""
-    from strongroom.servers.wire import key_out
+    from strongroom.servers.wire import granted_out
 
     with app.session() as session:
         info = session.keys_revoke(key_id)
     if app.as_json:
-        out.write_json({"key": key_out(info)})
+        out.write_json({"key": granted_out(info)})
     else:
         out.write(f"revoked {info.key_id}\n")
 
@@ -115,8 +138,8 @@ def _attributes(key: ApiKeyInfo) -> str:
     return " ".join([key.kind, *(f"{name}={text}" for name, text in named if text)])
 
 
-def _grants(key: ApiKeyInfo) -> str:
-    return " ".join(g.text for g in key.grants)
+def _grants(holder: ApiKeyInfo | Principal | Elevated) -> str:
+    return " ".join(g.text for g in holder.grants)
 
 
 # -- namespaces -------------------------------------------------------------------------------------
@@ -304,4 +327,4 @@ def flush(app: App, timeout_s: float) -> None:
         out.write(f"{found.embedded} of {found.memories} memories are embedded, {found.dead} were given up\n")
 
 
-COMMANDS: Final = (keys, namespaces, queue, stats, flush)
+COMMANDS: Final = (whoami, keys, namespaces, queue, stats, flush)

@@ -8,10 +8,13 @@ import msgspec
 
 from strongroom.errors import TransportError
 from strongroom.model import (
+    Authentication,
     ClientIdentity,
+    Elevated,
     ElevationInfo,
     ElevationState,
     NamespacePattern,
+    Principal,
     PrincipalKind,
     Scope,
     TokenInfo,
@@ -40,7 +43,7 @@ class _Identity(msgspec.Struct):
             name=self.name,
             identity=self.identity,
             scope=self.scope,
-            grants=tuple(NamespacePattern.parse(g) for g in self.grants),
+            grants=_patterns(self.grants),
             kind=self.kind,
             agent_id=self.agent_id,
             labels=tuple(self.labels),
@@ -129,7 +132,7 @@ class _Elevation(msgspec.Struct):
 
     def noun(self) -> ElevationInfo:
         fields = {f: getattr(self, f) for f in self.__struct_fields__}
-        return ElevationInfo(**{**fields, "grants": tuple(NamespacePattern.parse(g) for g in self.grants)})
+        return ElevationInfo(**{**fields, "grants": _patterns(self.grants)})
 
 
 class _Elevations(msgspec.Struct):
@@ -152,7 +155,7 @@ def token(raw: bytes) -> tuple[TokenInfo, str]:
         token_id=t.token_id,
         key_id=t.key_id,
         scope=t.scope,
-        grants=tuple(NamespacePattern.parse(g) for g in t.grants),
+        grants=_patterns(t.grants),
         created_at=t.created_at,
         expires_at=t.expires_at,
     )
@@ -173,3 +176,51 @@ def elevations(raw: bytes) -> list[ElevationInfo]:
         return [e.noun() for e in _ELEVATIONS.decode(raw).elevations]
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise TransportError(_NOT_KNOWN) from None
+
+
+class _Lent(msgspec.Struct):
+    id: str
+    scope: Scope
+    grants: list[str]
+
+
+class _Principal(msgspec.Struct):
+    id: str
+    name: str
+    scope: Scope
+    grants: list[str]
+    is_owner: bool
+    kind: PrincipalKind
+    tenant: str
+    agent_id: str
+    labels: list[str]
+    authentication: Authentication
+    elevations: list[_Lent]
+
+
+_PRINCIPAL = msgspec.json.Decoder(_Principal)
+
+
+def principal(raw: bytes) -> Principal:
+    """Raises: TransportError: not of the form that this client knows."""
+    try:
+        p = _PRINCIPAL.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise TransportError(_NOT_KNOWN) from None
+    return Principal(
+        id=p.id,
+        name=p.name,
+        scope=p.scope,
+        grants=_patterns(p.grants),
+        is_owner=p.is_owner,
+        kind=p.kind,
+        tenant=p.tenant,
+        agent_id=p.agent_id,
+        labels=tuple(p.labels),
+        authentication=p.authentication,
+        elevations=tuple(Elevated(e.id, e.scope, _patterns(e.grants)) for e in p.elevations),
+    )
+
+
+def _patterns(texts: list[str]) -> tuple[NamespacePattern, ...]:
+    return tuple(NamespacePattern.parse(text) for text in texts)

@@ -17,7 +17,6 @@ from strongroom.model import (
     Finding,
     NamespaceInfo,
     NamespaceKms,
-    Principal,
     PrincipalKind,
     QueueEntry,
     RequestContext,
@@ -28,10 +27,6 @@ from strongroom.model import (
 
 class StoreOperations(Operations):
     """Look after the store."""
-
-    def whoami(self) -> Principal:
-        """Who the caller is, if the credential is still good."""
-        return self._run("whoami", lambda call: call.principal)
 
     def flush(self, timeout_s: float = 60.0) -> None:
         """Wait until everything stored so far is embedded or given up as dead.

@@ -8,11 +8,15 @@ from datetime import datetime
 from strongroom.engine import _certificates, _elevations, _tokens
 from strongroom.engine._certificates import NewIdentity
 from strongroom.engine._session_base import Operations
-from strongroom.model import ClientIdentity, ElevationInfo, PrincipalKind, Scope, TokenInfo
+from strongroom.model import ClientIdentity, ElevationInfo, Principal, PrincipalKind, Scope, TokenInfo
 
 
 class IdentityOperations(Operations):
     """Who may come in, besides the holders of API keys."""
+
+    def whoami(self) -> Principal:
+        """Who the caller is, if the credential is still good: its scope, its grants, what was lent to it."""
+        return self._run("whoami", lambda call: call.principal)
 
     def certificates_issue(
         self,

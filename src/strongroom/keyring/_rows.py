@@ -65,9 +65,8 @@ _META_LABEL: Final = b"strongroom/keyring-meta@v1\0"
 class KeyState(IntEnum):
     """What a key may be used for (after NIST SP 800-57 part 1, section 7).
 
-    Values are stored: never change one. 1 is kept for a pre-active state. No value is 0 or 1,
-    because SQLite stores those two in fewer bytes, and a row must keep its size when its state
-    changes (spec/keyring.md, "Destroying").
+    Values are stored: never change one. No value is 0 or 1, because SQLite stores those two in fewer
+    bytes, and a row must keep its size when its state changes (spec/keyring.md, "Destroying").
     """
 
     ACTIVE = 2  # seals and opens; one per (namespace, subject)

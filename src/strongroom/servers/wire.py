@@ -6,7 +6,7 @@ Times are RFC 3339 in UTC, grants are their text, ids are UUIDs.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -20,10 +20,11 @@ from strongroom.model import (
     ElevationInfo,
     Hits,
     NamespacePattern,
+    Principal,
     TokenInfo,
 )
 
-__all__ = ["audit_out", "granted_out", "hits_out", "key_out", "to_json", "to_plain"]
+__all__ = ["audit_out", "granted_out", "hits_out", "principal_out", "to_json", "to_plain"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -54,16 +55,21 @@ def hits_out(found: Hits) -> dict[str, Any]:
     return {"hits": list(found), "notices": found.notices}
 
 
-def key_out(key: ApiKeyInfo) -> dict[str, Any]:
-    """An API key with its grants as text."""
-    fields = {f.name: getattr(key, f.name) for f in dataclasses.fields(key)}
-    return {**fields, "grants": [g.text for g in key.grants]}
-
-
-def granted_out(noun: ClientIdentity | TokenInfo | ElevationInfo) -> dict[str, Any]:
+def granted_out(noun: ApiKeyInfo | ClientIdentity | TokenInfo | ElevationInfo) -> dict[str, Any]:
     """A noun with its grants as text."""
     fields = {f.name: getattr(noun, f.name) for f in dataclasses.fields(noun)}
-    return {**fields, "grants": [g.text for g in noun.grants]}
+    return {**fields, "grants": _texts(noun.grants)}
+
+
+def principal_out(who: Principal) -> dict[str, Any]:
+    """A caller with its grants, and what is lent to it, as text."""
+    fields = {f.name: getattr(who, f.name) for f in dataclasses.fields(who)}
+    lent = [{"id": e.id, "scope": e.scope, "grants": _texts(e.grants)} for e in who.elevations]
+    return {**fields, "grants": _texts(who.grants), "elevations": lent}
+
+
+def _texts(grants: Sequence[NamespacePattern]) -> list[str]:
+    return [g.text for g in grants]
 
 
 def audit_out(entry: AuditEntry) -> dict[str, Any]:

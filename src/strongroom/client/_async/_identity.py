@@ -7,11 +7,15 @@ from datetime import datetime
 
 from strongroom.client import _wire, _wire_identity
 from strongroom.client._async._calls import AsyncCalls
-from strongroom.model import ClientIdentity, ElevationInfo, PrincipalKind, Scope, TokenInfo
+from strongroom.model import ClientIdentity, ElevationInfo, Principal, PrincipalKind, Scope, TokenInfo
 
 
 class AsyncIdentityCalls(AsyncCalls):
     """Who may come in, besides the holders of API keys."""
+
+    async def whoami(self) -> Principal:
+        """Who the caller is, if the credential is still good: its scope, its grants, what was lent to it."""
+        return _wire_identity.principal(await self._send("GET", "/v1/whoami", repeatable=True))
 
     async def certificates_issue(
         self,

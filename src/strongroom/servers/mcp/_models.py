@@ -28,8 +28,8 @@ Namespace = Annotated[
     str,
     Field(
         description="The namespace: a path that keeps the memories of one customer, team or agent apart "
-        "from all others, for example 'company_a/support'. memory_stats lists those that you "
-        "may use."
+        "from all others, for example 'company_a/support'. memory_stats tells which you may "
+        "use."
     ),
 ]
 Namespaces = Annotated[
@@ -283,6 +283,14 @@ class NamespaceResult(BaseModel):
 
 
 class StatsResult(BaseModel):
+    scope: Annotated[str, Field(description="What you may do: read-only, read-write or admin.")]
+    grants: Annotated[
+        list[str],
+        Field(
+            description="Where you may do it: namespaces; 'company_a/*' means all below company_a. One that "
+            "is not there yet is made when you store into it."
+        ),
+    ]
     memories: int
     embedded: int
     pending: Annotated[int, Field(description="Stored, and not yet found by meaning.")]

@@ -81,7 +81,10 @@ def _stats(session: Session, a: m.StatsArguments) -> object:
     counts = session.stats(a.namespaces)
     patterns = [NamespacePattern.parse(p) for p in a.namespaces]
     names = [n for n in session.namespaces() if any(p.matches(n.name) for p in patterns)]
+    caller = session.whoami()
     return {
+        "scope": caller.scope,
+        "grants": [g.text for g in caller.grants],
         "memories": counts.memories,
         "embedded": counts.embedded,
         "pending": counts.pending,
@@ -184,8 +187,8 @@ TOOLS: tuple[ToolSpec, ...] = (
     ToolSpec(
         "memory_stats",
         "What is stored",
-        "The namespaces that you may use and how many memories each holds. Call this first when you do "
-        "not know which namespace to use.",
+        "Where you may work (grants), the namespaces that are there, and how many memories each holds. Call "
+        "this first when you do not know which namespace to use.",
         m.StatsArguments,
         m.StatsResult,
         _stats,

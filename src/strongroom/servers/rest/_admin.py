@@ -11,7 +11,7 @@ from starlette.responses import Response
 from strongroom.servers.rest import _models as m
 from strongroom.servers.rest._call import Caller, parser
 from strongroom.servers.rest._spec import route
-from strongroom.servers.wire import audit_out, key_out
+from strongroom.servers.wire import audit_out, granted_out
 
 if TYPE_CHECKING:
     from strongroom.engine import Session
@@ -97,7 +97,7 @@ def administration(caller: Caller) -> APIRouter:
 
     @router.get("/v1/keys", **route(m.KeysOut, "List API keys", tag="administration"))
     async def keys(request: Request) -> Response:
-        return await caller.call(request, lambda s: {"keys": [key_out(k) for k in s.keys_list()]})
+        return await caller.call(request, lambda s: {"keys": [granted_out(k) for k in s.keys_list()]})
 
     @router.post(
         "/v1/keys", **route(m.NewKeyOut, "Make an API key", m.NewKey, status=201, tag="administration")
@@ -114,13 +114,13 @@ def administration(caller: Caller) -> APIRouter:
                 tenant=o.tenant,
                 labels=o.labels,
             )
-            return {"key": key_out(key), "api_key": text}
+            return {"key": granted_out(key), "api_key": text}
 
         return await caller.call_with(request, _parse_key, work, status=201)
 
     @router.delete("/v1/keys/{key_id}", **route(m.KeyOut, "Revoke an API key, at once", tag="administration"))
     async def revoke_key(request: Request, key_id: Annotated[str, Path(max_length=64)]) -> Response:
-        return await caller.call(request, lambda s: key_out(s.keys_revoke(key_id)))
+        return await caller.call(request, lambda s: granted_out(s.keys_revoke(key_id)))
 
     @router.get(
         "/v1/queue", **route(m.QueueOut, "List memories that wait for their embedding", tag="administration")

@@ -1,4 +1,4 @@
-"""Routes over who may come in: certificates of clients."""
+"""Routes over who may come in: the caller itself, certificates of clients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from starlette.responses import Response
 from strongroom.servers.rest import _models_identity as mi
 from strongroom.servers.rest._call import Caller, parser
 from strongroom.servers.rest._spec import route
-from strongroom.servers.wire import granted_out
+from strongroom.servers.wire import granted_out, principal_out
 
 if TYPE_CHECKING:
     from strongroom.engine import Session
@@ -23,8 +23,12 @@ _parse_revocation = parser(mi.CertificateRevocation)
 
 
 def identity(caller: Caller) -> APIRouter:
-    """The routes for certificates."""
+    """The routes for the caller and for certificates."""
     router = APIRouter(dependencies=caller.checks())
+
+    @router.get("/v1/whoami", **route(mi.PrincipalOut, "Who the caller is", tag="identity"))
+    async def whoami(request: Request) -> Response:
+        return await caller.call(request, lambda s: principal_out(s.whoami()))
 
     @router.get("/v1/certificates", **route(mi.CertificatesOut, "List identities", tag="identity"))
     async def certificates(request: Request) -> Response:

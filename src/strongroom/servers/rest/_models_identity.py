@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field
 
-from strongroom.model import Scope
+from strongroom.model import Authentication, Scope
 from strongroom.servers.rest import _models as m
 
 Hours = Annotated[float, Field(gt=0, description="How long the certificate is valid, at most 720.")]
@@ -146,3 +146,27 @@ class ElevationsOut(m.Output):
     """Elevations that the caller has asked for or may decide."""
 
     elevations: list[ElevationOut]
+
+
+class LentOut(m.Output):
+    """What an elevation lends for a while."""
+
+    id: str
+    scope: Scope
+    grants: list[str]
+
+
+class PrincipalOut(m.Output):
+    """The caller: what its credential allows, and the attributes that policies see."""
+
+    id: str
+    name: str
+    scope: Scope
+    grants: list[str]
+    is_owner: bool
+    kind: Kind
+    tenant: str
+    agent_id: str
+    labels: list[str]
+    authentication: Authentication
+    elevations: list[LentOut]
