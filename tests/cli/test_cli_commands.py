@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import threading
 from collections.abc import Sequence
@@ -16,8 +17,10 @@ from tests.cli.conftest import Run
 from tests.support.word_model import WordModel
 
 from strongroom.cli._text import printable, shortened
+from strongroom.engine import Session
 
 NS = "company_a/support"
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def stored(run: Run, content: str, *options: str, namespace: str = NS) -> str:
@@ -215,6 +218,27 @@ def test_dead_letters_are_listed_and_requeued(run: Run, model: WordModel) -> Non
     assert run("--json", "queue", "requeue").json == {"requeued": 1}
     assert run("--json", "flush").json["embedded"] == 1
     assert run("--json", "queue", "list").json == {"entries": []}
+
+
+def test_every_operation_of_a_session_has_its_command() -> None:
+    """What Python can do the command line can: each operation is called by some command."""
+    source = "\n".join(p.read_text("utf-8") for p in (ROOT / "src/strongroom/cli").glob("*.py"))
+    missing = {n for n in dir(Session) if n[0] != "_" and not re.search(rf"\.{n}\b", source)}
+    assert missing == {
+        "check_standing",  # for surfaces that hand out an answer in parts
+        "sql_cancel",  # Ctrl-C
+        "sql_describe",  # for drivers
+        "store_many",  # import
+    }
+
+
+def test_a_list_without_rows_says_so_beside_the_answer(run: Run) -> None:
+    """Silence could mean that something went wrong; programs read an empty stdout all the same."""
+    for words in ("keys list", "namespaces list", "list -n *", "certificates list"):
+        answer = run(*words.split())
+        assert (answer.out, answer.err) == ("", "(none)\n"), words
+    answer = run("search", "-n", "*", "anything")
+    assert (answer.out, answer.err) == ("nothing found\n", "")
 
 
 def test_the_audit_log_names_who_did_what_from_where(run: Run) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -331,6 +332,49 @@ def test_ids_that_are_there_already_are_counted_and_left_as_they_are(room: Room,
     done = load(room, source)
     assert (done.stored, done.duplicates) == (1, 2)
     assert numbers(room) == Counter(["kept as it is", "new"])
+
+
+def test_what_a_listing_prints_is_imported_into_another_store(
+    run: Run, data: Path, room: Room, source: Path
+) -> None:
+    """``list --all --json`` and ``import`` fit: every field that is the memory's own arrives."""
+    with strongroom.open(data) as first:
+        kept = first.store("an older one", namespace=NS)
+        first.store(
+            "all of it",
+            namespace=NS,
+            kind="fact",
+            metadata={"plan": {"tier": 3}},
+            tags=["a"],
+            subject="user:1",
+            agent_id="b",
+            session_id="s",
+            sensitivity="public",
+            importance=0.75,
+            source="crm",
+            derived_from=[kept.memory_id],
+            expires_at=datetime(2099, 1, 1, tzinfo=UTC),
+        )
+        first.update(kept.memory_id, namespace=NS, importance=0.25)
+    listed = run("list", "-n", "*", "--all", "--json")
+    source.write_text(listed.out)
+    assert load(room, source).stored == 2
+    own = [name for name in Memory.__slots__ if name not in OF_THE_STORE]
+    with strongroom.open(data) as first:
+        before, after = everything(first), everything(room)
+        assert [[getattr(m, n) for n in own] for m in after] == [[getattr(m, n) for n in own] for m in before]
+        assert before[-1].version == 2 and after[-1].version == 1
+
+
+OF_THE_STORE = {"updated_at", "access_count", "last_accessed_at", "has_embedding", "version"}
+
+
+def test_a_redacted_memory_is_not_imported_as_an_empty_one(room: Room, source: Path) -> None:
+    """What a listing may not open has no content in its line: to import it would be to lose it."""
+    source.write_text(json.dumps({"content": "", "namespace": NS, "redacted": True}) + "\n")
+    with pytest.raises(InvalidInputError, match="line 1: the memory is redacted"):
+        load(room, source)
+    assert not everything(room)
 
 
 def test_ids_do_not_depend_on_the_content(room: Room, source: Path) -> None:

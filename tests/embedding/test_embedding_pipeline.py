@@ -100,6 +100,19 @@ def test_a_lone_item_is_embedded_in_the_very_next_turn_whatever_the_flush_interv
     assert clock.now == 1000.0
 
 
+def test_the_defaults_are_batches_of_32_and_a_tenth_of_a_second(
+    source: FakeSource, model: FakeModel, make: Make
+) -> None:
+    """What waits together is embedded 32 at a time, unless the configuration says otherwise."""
+    assert EmbeddingConfig().flush_interval_ms == 100
+    pipeline = make(start=False)
+    for n in range(70):
+        pipeline.offer(source.store(n))
+    while pipeline.step() == 0.0 and len(source.vectors) < 70:
+        pass
+    assert [len(batch) for batch in model.batches] == [32, 32, 6]
+
+
 def test_a_thousand_stores_while_the_model_is_down_are_all_embedded_when_it_is_back(
     source: FakeSource, model: FakeModel, make: Make
 ) -> None:

@@ -248,3 +248,20 @@ def test_no_repr_of_a_callers_values_shows_them() -> None:
         assert_silent(repr(value), type(value).__name__)
     assert repr(wanted) == "<Filter by kinds, tags_any, metadata, where>"
     assert repr(patch) == "<MemoryPatch of content, kind, metadata>"
+
+
+def test_the_words_of_two_namespaces_are_blinded_under_different_keys(open_room: OpenRoom) -> None:
+    """The index holds keyed hashes: a word has another number in another namespace, the same after a restart."""
+    numbers = []
+    for _ in range(2):
+        room = open_room()
+        seen = []
+        for name in ("company_a/x", "company_b/x"):
+            room.store("a discount", namespace=name)
+            entry = room.engine.registry.get(name)
+            assert entry is not None
+            seen.append(room.engine.indexes.ready(entry).keywords.blinded("discount"))
+        numbers.append(seen)
+        room.close()
+    assert numbers[0] == numbers[1]
+    assert len(numbers[0][0]) == 1 and numbers[0][0] != numbers[0][1]

@@ -156,6 +156,19 @@ def test_a_store_without_a_model_takes_given_vectors_and_searches_by_keyword(tmp
         assert [h.memory.content for h in hits] == ["with vector"]
 
 
+def test_a_given_vector_survives_a_restart(tmp_path: Path) -> None:
+    """No model could make it again: what is found by meaning then was sealed and kept with its memory."""
+    strongroom.init(tmp_path / "d", config=Config(embedding=EmbeddingConfig(provider="none", dimensions=8)))
+    vectors = np.eye(8, dtype=np.float32)
+    with strongroom.open(tmp_path / "d") as room:
+        ids = [room.store(f"number {n}", namespace=NS, embedding=vectors[n]).memory_id for n in range(8)]
+    with strongroom.open(tmp_path / "d") as room:
+        for n in range(8):
+            (hit,) = room.search(embedding=vectors[n], namespaces=[NS], mode="semantic", k=1)
+            assert hit.memory.memory_id == ids[n] and hit.similarity == pytest.approx(1.0)
+            assert room.get(ids[n], namespace=NS).has_embedding
+
+
 def test_access_is_counted_and_survives_a_restart(open_room: OpenRoom) -> None:
     room = open_room()
     m = room.store("counted", namespace=NS)

@@ -84,10 +84,14 @@ def test_every_requirement_is_traced_once_and_none_is_invented() -> None:
 def test_a_traced_requirement_names_existing_files_or_says_not_yet(number: str) -> None:
     built, shown = traced()[number]
     for cell in (built, shown):
-        paths = re.findall(r"`([\w.*-]+/[\w./*-]+|bench|vectors)`", cell)
+        paths = re.findall(r"`([\w.*-]+/[\w./*-]+|bench|vectors)(?:::\w+)?`", cell)
         assert paths or "not yet" in cell, f"{number} says neither where nor 'not yet'"
         missing = [p for p in paths if not list(ROOT.glob(p))]
         assert not missing, f"{number} names what is not there: {missing}"
+    for path, name in re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", shown):
+        assert re.search(rf"^(async )?def {name}\(", (ROOT / path).read_text("utf-8"), re.M), (
+            f"{path} has no {name}"
+        )
     for path in re.findall(r"`(tests/[\w/]+)`", shown):
         assert list((ROOT / path).rglob("test_*.py")), f"{number}: {path} holds no test"
 

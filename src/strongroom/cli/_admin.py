@@ -278,6 +278,7 @@ def queue_list(app: App, namespaces: Sequence[str], dead: bool | None, limit: in
         ("memory", "namespace", "state", "attempts", "error"),
         ((e.memory_id, e.namespace, "dead" if e.dead else "pending", e.attempts, e.error) for e in entries),
         right="attempts",
+        empty="",
     )
     if not entries:
         out.write("the queue is empty\n")

@@ -12,6 +12,7 @@ from strongroom.cli import _output as out
 from strongroom.cli._app import App
 from strongroom.cli._params import (
     AHEAD,
+    BACK,
     Command,
     JsonObject,
     content_of,
@@ -41,6 +42,12 @@ _PAGE = 500
 @click.option("--session", "session_id", help="In which session.")
 @click.option("--sensitivity", default="internal", show_default=True, help="How sensitive it is.")
 @click.option("--source", help="Where it comes from.")
+@click.option(
+    "--derived-from", type=click.UUID, multiple=True, help="A memory that it was made from. May be repeated."
+)
+@click.option(
+    "--created", "created_at", type=BACK, help="When it was made: a time, or a span ago. [default: now]"
+)
 @click.option("--expires", "expires_at", type=AHEAD, help="When it expires: a time, or a span from now.")
 @click.option("--wait", is_flag=True, help="Return only when it can be found by meaning.")
 @timeout_option
@@ -108,6 +115,7 @@ def search(app: App, /, query: str, **arguments: Any) -> None:
         ),
         wide="memory",
         right="score similarity",
+        empty="",
     )
     if not hits:
         out.write("nothing found\n")

@@ -44,8 +44,18 @@ def console(*, stderr: bool = False) -> Console:
     return Calm(file=stream, width=width, highlight=False, markup=False, emoji=False)
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, wide: str = "", right: str = "") -> None:
-    """Print a table. ``wide``: the column that takes what is left; ``right``: names aligned right."""
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    wide: str = "",
+    right: str = "",
+    empty: str = "(none)",
+) -> None:
+    """Print a table, or say on stderr that there are no rows.
+
+    ``wide``: the column that takes what is left; ``right``: names aligned right; ``empty``: what is said.
+    """
     from rich.table import Table
 
     shown = Table(box=None, pad_edge=False, header_style="dim", show_edge=False, padding=(0, 2, 0, 0))
@@ -60,6 +70,8 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, wide: str = 
         shown.add_row(*(_cell(value) for value in row))
         count += 1
     if not count:
+        if empty:
+            note(empty)
         return
     target = console()
     with target.capture() as captured:

@@ -171,7 +171,7 @@ def _show(result: SqlResult, form: Form) -> None:
         if form == "records" or not _fits(names, rows):
             out.records(names, rows)
         else:
-            out.table(names, rows, wide="content" if "content" in names else "")
+            out.table(names, rows, wide="content" if "content" in names else "", empty="")
         out.note(f"({result.row_count} row{'' if result.row_count == 1 else 's'})")
 
 

@@ -28,6 +28,10 @@ _MEMORY: Final = _SHARED | {
     "content", "memory_id", "kind", "session_id", "derived_from", "created_at", "expires_at", "age_s",
     "embedding",
 }  # fmt: skip
+# What a store sets itself and a listing shows: a line that ``list --all --json`` has printed can be imported.
+_OF_A_STORE: Final = frozenset(
+    ("updated_at", "access_count", "last_accessed_at", "has_embedding", "version", "redacted")
+)
 _CONVERSATION: Final = _SHARED | {"conversation_id", "messages"}
 _MESSAGE: Final = frozenset(("role", "content", "at"))
 _ROLES: Final = ("user", "assistant", "system", "tool")
@@ -99,6 +103,12 @@ def _no_constant(_: str) -> Any:
 
 
 def _memory(data: dict[str, Any], number: int, context: LineContext) -> MemoryDraft:
+    if data.get("redacted"):
+        raise InvalidInputError(
+            "the memory is redacted: there is nothing of it to import",
+            hint="list it with a credential that policies let see it",
+        )
+    data = {name: value for name, value in data.items() if name not in _OF_A_STORE}
     _only(data, _MEMORY, "")
     if "age_s" in data and data.get("created_at") is not None:
         raise InvalidInputError("created_at and age_s exclude each other")

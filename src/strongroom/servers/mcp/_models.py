@@ -120,6 +120,12 @@ class _Filters(Arguments):
     tags_all: Annotated[Texts, Field(description="Only memories that have all of these tags.")] = []
     tags_any: Annotated[Texts, Field(description="Only memories that have at least one of these tags.")] = []
     subjects: Annotated[Texts, Field(description="Only memories about one of these subjects.")] = []
+    agent_ids: Annotated[Texts, Field(description="Only memories of one of these agents.")] = []
+    session_ids: Annotated[Texts, Field(description="Only memories of one of these conversations.")] = []
+    metadata: Annotated[
+        Object | None,
+        Field(description="Only memories whose metadata hold these values, by path: {'plan.tier': 'gold'}."),
+    ] = None
     importance_min: Annotated[float | None, Field(ge=0, le=1, description="Only this important or more.")] = (
         None
     )
