@@ -251,7 +251,7 @@ def test_no_repr_of_a_callers_values_shows_them() -> None:
 
 
 def test_the_words_of_two_namespaces_are_blinded_under_different_keys(open_room: OpenRoom) -> None:
-    """The index holds keyed hashes: a word has another number in another namespace, the same after a restart."""
+    """The index holds keyed hashes: a word has another number in another namespace, and keeps it."""
     numbers = []
     for _ in range(2):
         room = open_room()
