@@ -97,7 +97,7 @@ def test_a_data_key_under_a_namespace_key_that_is_gone_is_told_by_check(keys: Ke
     with here._book.write() as change:
         change.remove_wraps(ns, 1)
     (finding,) = here.check()
-    assert finding.code == "unwrap_failed" and finding.where == f"data key {here.own_key_ids(ns)[0]}"
+    assert finding.code == "unwrap_failed" and finding.where == f"data key {here.key_ids_of(ns, b'')[0]}"
 
 
 def test_a_key_of_a_new_epoch_seals_with_its_suite_everywhere(keys: Keys) -> None:

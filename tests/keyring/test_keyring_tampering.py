@@ -349,7 +349,7 @@ def test_a_sound_keyring_has_no_findings(made: Keys) -> None:
     ring.disable_data_key(ring.list_keys(1)[1].key_id)
     ring.destroy_data_key(ids(made)[2, subject(2)])
     ring.rotate_data_key(2, None)
-    ring.set_state(ring.own_key_ids(2)[0], KeyState.COMPROMISED, KeyNote("test", "exposed"))
+    ring.set_state(ring.key_ids_of(2, b"")[0], KeyState.COMPROMISED, KeyNote("test", "exposed"))
     assert {k.state for k in ring.list_keys()} == set(KeyState)
     assert ring.check() == []
     ring.data_key(1, None, create=False).seal(context(1), b"x")

@@ -41,7 +41,7 @@ def test_every_record_goes_to_a_new_key_and_the_old_ones_end(room: Room) -> None
     assert_all_there(room, wanted)
     done = room.rotation_finalise(rotation.id)
     assert done.state == RotationState.FINALISED and room.rotation_status() == []
-    root = room.engine.vault.keyring.own_key_ids(ns_of(room))[0]
+    root = room.engine.vault.keyring.key_ids_of(ns_of(room), b"")[0]
     assert {k for k in before if states(room)[k] != KeyState.DESTROYED} <= {root}
     assert_all_there(room, wanted)
 
@@ -258,7 +258,7 @@ def test_finalising_waits_until_all_has_moved(room: Room) -> None:
         room.rotation_finalise(rotation.id)
     waves = room.engine.rotations.waves
     waves.work(rotation.id, NOTE, once=True)  # the next keys are made
-    victim = min(keys_in_use(room) - set(keyring.own_key_ids(ns_of(room))))
+    victim = min(keys_in_use(room) - set(keyring.key_ids_of(ns_of(room), b"")))
     keyring.disable_data_key(victim)
     waves.work(rotation.id, NOTE)
     with pytest.raises(ConflictError, match="still sealed"):

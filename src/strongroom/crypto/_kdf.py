@@ -7,7 +7,6 @@ output of HKDF-Expand, which is what Expand asks for (RFC 5869, section 3.3; NIS
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Callable
 from typing import Final, Literal
 
@@ -98,8 +97,3 @@ def hkdf_expand(prk: BytesLike, info: bytes, length: int, name: HashName = "sha5
         InvalidInputError: ``length`` is not in 0..255 blocks.
     """
     return KeyedHash(prk, name).expand(info, length)
-
-
-def hkdf_extract(salt: BytesLike, ikm: BytesLike, name: HashName = "sha512") -> bytes:
-    """HKDF-Extract (RFC 5869, section 2.2). Used by tests alone: keys here are uniform already."""
-    return hmac.digest(salt or bytes(_DIGEST_BYTES[name]), ikm, name)

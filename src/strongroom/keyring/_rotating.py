@@ -25,7 +25,7 @@ from strongroom.keyring._epochs import (
     ranges,
 )
 from strongroom.keyring._handles import DataKey, renew_handle, secret_of, suite_of
-from strongroom.keyring._rows import KEY_ID_MAX, NOT_ROOTS, OWN, DataRow, KeyState
+from strongroom.keyring._rows import KEY_ID_MAX, NOT_ROOTS, DataRow, KeyState
 
 KEYS_PER_STEP: Final = 1_000
 _ACTIVE_IN_RANGE: Final = f"ns = ?1 AND state = 2 AND key_id BETWEEN ?2 AND ?3 AND {NOT_ROOTS}"
@@ -317,18 +317,12 @@ class Rotating:
         self._cache.fresh()
         return {row.key_id: row.namespace_version for row in self._book.data_rows(ns)}
 
-    def own_key_ids(self, ns: int) -> list[int]:
-        """The namespace's own keys that are not destroyed, by epoch.
+    def key_ids_of(self, ns: int, subject: bytes) -> list[int]:
+        """The keys of a subject (32 blinded bytes; empty: the namespace's own) that are there, by epoch.
 
         Raises:
             UnwrapError, StorageError, ClosedError.
         """
-        self._cache.fresh()
-        rows = self._book.data_rows_where("ns = ?1 AND subject = ?2 AND state <> 5 ORDER BY epoch", (ns, OWN))
-        return [row.key_id for row in rows]
-
-    def key_ids_of(self, ns: int, subject: bytes) -> list[int]:
-        """The keys of a subject (32 blinded bytes) that are not destroyed, by epoch."""
         self._cache.fresh()
         rows = self._book.data_rows_where(
             "ns = ?1 AND subject = ?2 AND state <> 5 ORDER BY epoch", (ns, subject)

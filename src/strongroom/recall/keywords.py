@@ -151,11 +151,6 @@ class KeywordLane:
                 self._cache[hash(token)] = number
         return made
 
-    def forget_terms(self) -> None:
-        """Empty the cache of blinded terms."""
-        with self._cache_lock:
-            self._cache = {}
-
     def add(self, rids: Sequence[int], texts: Sequence[str | Sequence[int]]) -> None:
         """Add texts, or their blinded terms (``blinded``), under rids that were never used before."""
         if not texts:
