@@ -37,6 +37,15 @@ def test_a_changed_export_ends_with_status_8(command: Run, log: Path) -> None:
     (log / "export").write_text("".join(lines[:3] + lines[4:]), "utf-8")
     failed = command("audit", "verify", str(log / "export"), "--key", str(log / "key"), status=8)
     assert "tampered" in failed.err
+    assert (
+        "hint: keep this file" in failed.err and "--data" not in failed.err
+    )  # there is no store to look into
+
+
+def test_a_file_that_holds_no_public_key_is_named_with_what_makes_one(command: Run, log: Path) -> None:
+    """An auditor who takes the files for each other is told which one is wrong."""
+    failed = command("audit", "verify", str(log / "export"), "--key", str(log / "export"), status=2)
+    assert "export: a public key is not" in failed.err and "strongroom audit key" in failed.err
 
 
 def test_proofs_are_printed_and_verified(run: Run, command: Run, log: Path) -> None:

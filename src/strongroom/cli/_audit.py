@@ -14,7 +14,7 @@ import click
 from strongroom.cli import _output as out
 from strongroom.cli._app import App
 from strongroom.cli._params import BACK, Group, json_option, pass_app
-from strongroom.errors import ConflictError, InvalidInputError, StrongroomError
+from strongroom.errors import ConflictError, IntegrityError, InvalidInputError, StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.audit import AuditFilter
@@ -25,6 +25,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _FILE_BYTES_MAX: Final = 64 * 1024 * 1024  # of keys, heads and single proofs
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_EVIDENCE: Final = (
+    "keep this file and your heads as they are: they are evidence. A proof of consistency goes with the head "
+    "of the size that it was asked for"
+)
+_KEYS_HINT: Final = "a file that this has printed: strongroom audit key > audit.pub"
 _COLUMNS: Final = ("entry", "time", "who", "by", "action", "outcome", "count", "where")
 
 
@@ -299,10 +304,10 @@ def verify(app: App, file: Path, keys: Sequence[Path], heads: Sequence[Path], fo
     8: it is wrong."""
     from strongroom.audit import verify as offline
 
-    known = offline.parse_keys("\n".join(_read(p) for p in keys))
-    before = [offline.parse_keys(_read(p)) for p in former]
-    notes = [note for p in heads for note in offline.parse_heads(_read(p))]
+    known = _keys(*keys)
+    before = [_keys(p) for p in former]
     try:
+        notes = [note for p in heads for note in offline.parse_heads(_read(p))]
         with file.open("rb") as stream:
             first = stream.readline(4096)
             stream.seek(0)
@@ -320,6 +325,8 @@ def verify(app: App, file: Path, keys: Sequence[Path], heads: Sequence[Path], fo
                 found = _verify_proof(raw, known, notes, before)
     except OSError as e:
         raise _unreadable(e, file) from None
+    except IntegrityError as e:  # whoever verifies has no store to look into
+        raise type(e)(e.message, hint=_EVIDENCE) from None
     if app.as_json:
         out.write_json(
             {"ok": True, "origin": found.origin, "size": found.size, "root": found.root.hex(),
@@ -358,6 +365,21 @@ def _verify_proof(
     if former:
         raise InvalidInputError("former keys go with heads")
     return offline.verify_proof(raw, keys)
+
+
+def _keys(*paths: Path) -> tuple[Any, ...]:
+    """The public keys in files.
+
+    Raises:
+        InvalidInputError: there are none.
+    """
+    from strongroom.audit import verify as offline
+
+    try:
+        return offline.parse_keys("\n".join(_read(p) for p in paths))
+    except InvalidInputError as e:
+        names = ", ".join(p.name for p in paths)
+        raise InvalidInputError(f"{names}: {e.message}", hint=_KEYS_HINT) from None
 
 
 def _read(path: Path) -> str:
