@@ -236,7 +236,9 @@ class NoEngine:
     def whoami(self) -> None:
         return None
 
-    def check_standing(self) -> None:
+    stood = None
+
+    def check_standing(self, since: object = None) -> None:
         return None
 
     def sql(self, *_: object, cancel: SqlCancel | None = None) -> None:

@@ -373,3 +373,11 @@ def test_lengths_that_cannot_have_codes_do_without() -> None:
     assert other.search(rows[5], 3)[0][0] == 5
     lane.close()
     other.close()
+
+
+def test_codes_that_do_for_one_depth_alone_are_looked_through_for_no_other() -> None:
+    """For a thousand, more than any sampled depth, two known depths are needed: else rows are read."""
+    reach = Reach((16, 16, 32, 64), (0, 0, 0, 64), (0, 0, 0, 900))
+    assert reach.fits(64)
+    for k in (10, 200, 201, 800, 801, 1_000, 5_000):
+        assert reach.look(k, 1.0, 1_000.0)[1] == 0

@@ -240,3 +240,25 @@ def test_nothing_waits_when_the_connection_is_looked_at_or_closed() -> None:
 
     assert asyncio.run(scene("close")).writes == [b"head", b"body"]
     assert asyncio.run(scene("abort")).writes == [b"head"]
+
+
+def test_a_connection_that_is_closed_twice_can_still_be_looked_at() -> None:
+    """asyncio's transport of TLS forgets its connection at the second close; it is looked at later."""
+
+    class Tls(Wire):
+        def close(self) -> None:
+            self.connection = None if self.closed else "there"
+            super().close()
+
+        def get_write_buffer_size(self) -> int:
+            assert self.connection is not None
+            return 7
+
+    loop = asyncio.new_event_loop()
+    try:
+        transport = Gathering(Tls(), loop)
+        transport.close()
+        transport.close()
+        assert transport.get_write_buffer_size() == 7
+    finally:
+        loop.close()

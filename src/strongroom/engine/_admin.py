@@ -259,7 +259,8 @@ def update_namespace(
             return _info(call, entry)
     if sealed is not None:
         entry = replace(entry, sealed=sealed)
-    entry = engine.models.move(entry, model or entry.model, wanted, call.audit_ok())
+    moved = call.audit_ok()
+    entry = engine.models.move(entry, model or entry.model, wanted, moved, call.commit_standing)
     call.written = True
     engine.models.wake()
     return _info(call, entry)
@@ -319,7 +320,7 @@ def keys_create(
         attributes=attributes,
     )
     call.reason = f"create key {new.key_id}"
-    engine.registry.write_credential(credential, call.audit_ok())
+    engine.registry.write_credential(credential, call.audit_ok(), call.commit_standing)
     call.written = True
     return _key_info(credential), new.text
 
@@ -423,7 +424,7 @@ def keys_revoke(call: Call, key_id: str) -> ApiKeyInfo:
         raise CredentialNotFoundError
     if found.revoked_at_us is None:
         found = replace(found, revoked_at_us=max(call.engine.now_us(), found.created_at_us))
-        call.engine.registry.write_credential(found, call.audit_ok())
+        call.engine.registry.write_credential(found, call.audit_ok(), call.commit_standing)
         call.written = True
     return _key_info(found)
 

@@ -36,7 +36,7 @@ def _admit(call: Call, reason: str) -> None:
 
 
 def _commit_entry(call: Call) -> None:
-    call.engine.ledger.commit(WriteBatch(audit=call.audit_ok()))
+    call.commit_standing(WriteBatch(audit=call.audit_ok()))
     call.written = True
 
 

@@ -183,7 +183,10 @@ class _Loader:
             by_ns.setdefault(p.entry.ns, {})[p.payload.subject] = None
         for ns, subjects in by_ns.items():
             call.about(call.engine.registry.by_ns(ns), subjects, create=True)
-        return new_batch(call, chunk.prepared, chunk.keys, sealed), sealed
+        batch = new_batch(call, chunk.prepared, chunk.keys, sealed)
+        if not call.principal.is_owner:  # as it was looked at for these items, not for those that come next
+            batch.relies_on = call.known
+        return batch, sealed
 
     def _commit(self, chunk: _Chunk) -> list[int]:
         batch, sealed = self._batch(chunk)

@@ -194,17 +194,44 @@ class Call:
         self.engine.registry.refresh()
         self.refresh_principal()
 
+    def commit_standing(self, batch: WriteBatch) -> list[int]:
+        """Commit, unless the credential was revoked meanwhile: nothing of a key comes after its revocation.
+
+        The transaction itself sees whether namespace 0 has changed since the caller was looked at (or since
+        what ``batch.relies_on`` says). Then the caller is looked at again, and the batch goes in as it is
+        when the caller may do what it might before.
+
+        Raises:
+            UnauthenticatedError: the credential was revoked or has expired. OutdatedError: what the caller
+            may do has changed, or what the batch relies on besides. And as ``Ledger.commit``.
+        """
+        before = self._principal
+        if before is None or before.is_owner:
+            return self.engine.ledger.commit(batch)
+        if batch.relies_on is None:
+            batch.relies_on = self.known
+        while True:
+            try:
+                return self.engine.ledger.commit(batch)
+            except OutdatedError:
+                self.engine.registry.refresh()
+                self.refresh_principal()
+                if self.known == batch.relies_on or self._principal != before:
+                    raise
+                batch.relies_on = self.known
+
     def commit(self, batch: WriteBatch) -> list[int]:
         """Commit a write; pseudonyms that were made for it come last, in the same transaction.
 
         Raises:
-            KeyMovedError, OutdatedError: prepare it again after ``begin_again``. And as ``Ledger.commit``.
+            KeyMovedError, OutdatedError: prepare it again after ``begin_again``. UnauthenticatedError: as
+            ``commit_standing``. And as ``Ledger.commit``.
         """
         drafts = self.drafts
         batch.puts += [draft.put for draft in drafts]
         batch.roots.update({draft.ns: draft.root for draft in drafts})
         try:
-            seqs = self.engine.ledger.commit(batch)
+            seqs = self.commit_standing(batch)
         except (DuplicateMemoryError, VersionConflictError):
             if not drafts:
                 raise
@@ -235,11 +262,7 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
     try:
         call.refresh_principal()
         with engine.indexes.residency.asking() if call.action in _ASKING else nullcontext():
-            result = _repeated(call, work)
-        if not call.written:
-            entry = call.entry("denied", call.concealed) if call.concealed else call.entry("ok")
-            engine.ledger.commit(WriteBatch(audit=[entry]))
-        return result
+            return _repeated(call, work)
     except StrongroomError as e:
         outcome = e.code
         _record_failure(call, e)
@@ -265,10 +288,15 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
 
 
 def _repeated(call: Call, work: Callable[[Call], T]) -> T:
-    """Do the work; again when a key was rotated, or the registry changed, and nothing was written yet."""
+    """Do the work and see to its entry; again when a key was rotated, or the registry or what the caller may
+    do changed, and nothing was written yet."""
     for _ in range(_TRIES):
         try:
-            return work(call)
+            result = work(call)
+            if not call.written:
+                entry = call.entry("denied", call.concealed) if call.concealed else call.entry("ok")
+                call.commit_standing(WriteBatch(audit=[entry]))
+            return result
         except (KeyMovedError, OutdatedError) as e:
             changed = e
             if call.written or not call.repeatable:

@@ -128,7 +128,8 @@ def _revoke_serial(
         made = Revocation(serial=text, at_us=call.engine.now_us(), by=call.caller)
         raw = access.encode_revocation(made)
         try:
-            call.engine.registry.write_identity(Field.REVOCATION, text, 1, raw, call.audit_ok())
+            registry = call.engine.registry
+            registry.write_identity(Field.REVOCATION, text, 1, raw, call.audit_ok(), call.commit_standing)
             call.written = True
         except DuplicateMemoryError:  # another process was first
             call.engine.registry.refresh()
@@ -226,7 +227,7 @@ def _write(call: Call, credential: CertificateCredential, version: int) -> None:
     raw = access.encode_certificate(credential)
     try:
         call.engine.registry.write_identity(
-            Field.CERTIFICATE, credential.identity, version, raw, call.audit_ok()
+            Field.CERTIFICATE, credential.identity, version, raw, call.audit_ok(), call.commit_standing
         )
     except DuplicateMemoryError:
         raise ConflictError("the identity is known already") from None

@@ -381,7 +381,7 @@ class Engine:
         sealed = self.config.recall.sealed_in_memory if sealed is None else sealed
         names = names_for(self.config, name, kms)
         settings = NewNamespace(name, model, number, wanted, names, secret, sealed)
-        return self.registry.create_namespace(settings, self.now_us(), made.audit_ok())
+        return self.registry.create_namespace(settings, self.now_us(), made.audit_ok(), call.commit_standing)
 
     def wants_scrubbing(self) -> bool:
         """Whether a namespace is sealed in memory, and this process does not overwrite what it frees."""

@@ -165,7 +165,9 @@ def _write(call: Call, record: ElevationRecord, version: int, reason: str) -> No
     call.details["elevation"] = record.id
     raw = access.encode_elevation(record)
     try:
-        call.engine.registry.write_identity(Field.ELEVATION, record.id, version, raw, call.audit_ok())
+        call.engine.registry.write_identity(
+            Field.ELEVATION, record.id, version, raw, call.audit_ok(), call.commit_standing
+        )
     except VersionConflictError:
         raise ConflictError("somebody else decided the elevation meanwhile") from None
     call.written = True

@@ -19,7 +19,7 @@ from strongroom.embedding import (
     make_provider,
 )
 from strongroom.engine._pending import EngineQueue
-from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._registry import Commit, NamespaceEntry
 from strongroom.errors import EmbeddingUnavailableError, UnknownModelError, VersionConflictError, failure_of
 from strongroom.ledger import QueueItem, WriteBatch
 from strongroom.model import Field, State
@@ -116,14 +116,21 @@ class Models:
             return entry  # another process has moved it to a newer configuration: not to be fought over
         return self.move(entry, entry.model, entry.language, [])
 
-    def move(self, entry: NamespaceEntry, model: str, language: str, audit: list[bytes]) -> NamespaceEntry:
+    def move(
+        self,
+        entry: NamespaceEntry,
+        model: str,
+        language: str,
+        audit: list[bytes],
+        commit: Commit | None = None,
+    ) -> NamespaceEntry:
         """Write new settings; when the model changed, queue every memory for embedding."""
         engine = self._engine
         number = self.number(model)
         changed = number != entry.model_no
         self._met.add(entry.ns)
         try:
-            entry = engine.registry.change_namespace(entry, model, number, language, audit)
+            entry = engine.registry.change_namespace(entry, model, number, language, audit, commit)
         except VersionConflictError:
             engine.registry.refresh()
             return engine.registry.by_ns(entry.ns)

@@ -8,11 +8,11 @@ into a known namespace leaves that read out: its transaction compares the ``wate
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import RLock
-from typing import Final
+from typing import Final, TypeAlias
 
 from strongroom.access import Credential
 from strongroom.access import decode as decode_credential
@@ -25,6 +25,7 @@ from strongroom.errors import ConflictError, DuplicateMemoryError, KeyMovedError
 from strongroom.ledger import Ledger, Put, WriteBatch, element_of, root_of_head
 from strongroom.model import Field, SealedRecord, State, tenant_of
 
+Commit: TypeAlias = Callable[[WriteBatch], object]
 NAMESPACE_NAME: Final = "namespace-name"
 MODEL_NUMBER: Final = "model-number"
 _PAGE = 1000
@@ -199,23 +200,35 @@ class Registry:
         )
 
     def _commit_named(
-        self, label: str, text: str, field: Field, version: int, raw: bytes, batch: WriteBatch | None = None
+        self,
+        label: str,
+        text: str,
+        field: Field,
+        version: int,
+        raw: bytes,
+        batch: WriteBatch | None = None,
+        commit: Commit | None = None,
     ) -> None:
         """Write a row that is found by a keyed hash of ``text``; again when a key or root moved meanwhile."""
-        batch = WriteBatch() if batch is None else batch
+        batch, commit = batch or WriteBatch(), commit or self._ledger.commit
         for _ in range(_TRIES):
             root = root_of_head(self._ledger.head(SYSTEM_NS)[1])
             memory_id = row_id(self._vault, root, label, text)
             batch.puts, batch.roots = [self._put(memory_id, field, version, raw)], {SYSTEM_NS: root}
             try:
-                self._ledger.commit(batch)
+                commit(batch)
                 return
             except KeyMovedError:
                 self._vault.keyring.refresh()
         raise ConflictError("the keys of the store change all the time")
 
-    def create_namespace(self, new: NewNamespace, now_us: int, audit: list[bytes]) -> NamespaceEntry:
-        """Make a namespace with keys of its own; the existing one when somebody else was first."""
+    def create_namespace(
+        self, new: NewNamespace, now_us: int, audit: list[bytes], commit: Commit | None = None
+    ) -> NamespaceEntry:
+        """Make a namespace with keys of its own; the existing one when somebody else was first.
+
+        ``commit``, here and below: what commits it for the caller; the ledger's own when there is none.
+        """
         name = new.name
         with self._lock:
             self.refresh()
@@ -229,7 +242,7 @@ class Registry:
             payload = NamespacePayload(ns, name, now_us, new.model, new.model_no, new.language, new.sealed)
             batch = WriteBatch(new_namespaces=[ns], audit=audit)
             with suppress(DuplicateMemoryError):  # another process was first: theirs counts
-                self._commit_named(NAMESPACE_NAME, name, Field.NAMESPACE, 1, encode(payload), batch)
+                self._commit_named(NAMESPACE_NAME, name, Field.NAMESPACE, 1, encode(payload), batch, commit)
             self.refresh()
             entry = self._by_name[name]
             if new.secret is not None and entry.ns != ns:
@@ -239,7 +252,13 @@ class Registry:
             return entry
 
     def change_namespace(
-        self, entry: NamespaceEntry, model: str, model_no: int, language: str, audit: list[bytes]
+        self,
+        entry: NamespaceEntry,
+        model: str,
+        model_no: int,
+        language: str,
+        audit: list[bytes],
+        commit: Commit | None = None,
     ) -> NamespaceEntry:
         """Write new settings of a namespace.
 
@@ -250,7 +269,7 @@ class Registry:
             entry.ns, entry.name, entry.created_us, model, model_no, language, entry.sealed
         )
         raw, batch = encode(payload), WriteBatch(audit=audit)
-        self._commit_named(NAMESPACE_NAME, entry.name, Field.NAMESPACE, entry.version + 1, raw, batch)
+        self._commit_named(NAMESPACE_NAME, entry.name, Field.NAMESPACE, entry.version + 1, raw, batch, commit)
         self.refresh()
         return self._by_ns[entry.ns]
 
@@ -274,7 +293,9 @@ class Registry:
         """The keyed hash under which the secret of an API key is stored (HMAC-SHA256, 32 bytes)."""
         return self._vault.purpose_key(SYSTEM_NS, "api-key").mac(secret)
 
-    def write_credential(self, credential: Credential, audit: list[bytes]) -> None:
+    def write_credential(
+        self, credential: Credential, audit: list[bytes], commit: Commit | None = None
+    ) -> None:
         """Store a new or changed API key.
 
         Raises:
@@ -287,15 +308,24 @@ class Registry:
             put = self._put(
                 memory_id, Field.CREDENTIAL, (known[1] if known else 0) + 1, encode_credential(credential)
             )
-            self._ledger.commit(WriteBatch(puts=[put], audit=audit))
+            (commit or self._ledger.commit)(WriteBatch(puts=[put], audit=audit))
             self.refresh()
 
-    def write_identity(self, field: Field, name: str, version: int, raw: bytes, audit: list[bytes]) -> None:
+    def write_identity(
+        self,
+        field: Field,
+        name: str,
+        version: int,
+        raw: bytes,
+        audit: list[bytes],
+        commit: Commit | None = None,
+    ) -> None:
         """Store a new or changed record of ``identities``; ``name`` is what it is found by.
 
         Raises:
             VersionConflictError, DuplicateMemoryError: somebody else changed or made it meanwhile.
         """
         with self._lock:
-            self._commit_named(identity_label(field), name, field, version, raw, WriteBatch(audit=audit))
+            batch = WriteBatch(audit=audit)
+            self._commit_named(identity_label(field), name, field, version, raw, batch, commit)
             self.refresh()

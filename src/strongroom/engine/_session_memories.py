@@ -8,7 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from strongroom.engine import _bulk, _read, _search, _sql, _write
-from strongroom.engine._session_base import Operations
+from strongroom.engine._call import Call
+from strongroom.engine._session_base import Operations, Standing
 from strongroom.model import (
     Filter,
     Hits,
@@ -285,7 +286,13 @@ class MemoryOperations(Operations):
         request = _sql.SqlRequest(
             statement, parameters, namespaces, rows_max, cancel, self.sql_extension, statement_id
         )
-        return self._run("sql", lambda call: _sql.run_sql(call, request))
+
+        def work(call: Call) -> SqlResult:
+            result = _sql.run_sql(call, request)
+            self.stood = Standing(call.principal, call.details.get("policy_set", ""))
+            return result
+
+        return self._run("sql", work)
 
     def sql_cancel(self, statement_id: UUID | str) -> bool:
         """Stop the caller's own statement of that name; False: none runs in this process."""

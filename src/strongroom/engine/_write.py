@@ -358,7 +358,7 @@ def delete(call: Call, memory_id: object, namespace: object) -> bool:
             int(State.TOMBSTONE), 0, b"", row.version,
         )  # fmt: skip
         try:
-            seqs = engine.ledger.commit(WriteBatch(puts=[put], audit=call.audit_ok()))
+            seqs = call.commit_standing(WriteBatch(puts=[put], audit=call.audit_ok()))
         except VersionConflictError:
             continue
         call.written = True

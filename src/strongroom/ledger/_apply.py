@@ -164,6 +164,8 @@ class Transaction:
             back. apsw.Error: the storage failed. What the work raises otherwise: nothing was written.
         """
         if isinstance(work, WriteBatch) and work.is_audit_alone:
+            if work.relies_on is not None and self._is_outdated(work.relies_on):
+                raise OutdatedError
             self._entries += work.audit
             return []
         before = self._changes()

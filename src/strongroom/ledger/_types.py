@@ -97,9 +97,9 @@ class WriteBatch:
 
     @property
     def is_audit_alone(self) -> bool:
-        """Whether it is entries of the audit log and nothing else."""
+        """Whether it is entries of the audit log and nothing else, whatever they rely on."""
         others = self.puts or self.enqueue or self.dequeue or self.new_namespaces or self.audit_nodes
-        return not (others or self.roots or self.settings) and self.relies_on is None
+        return not (others or self.roots or self.settings)
 
 
 class OutdatedError(Exception):

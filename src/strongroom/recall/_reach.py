@@ -80,7 +80,7 @@ class Reach:
         # The k-th of the allowed rows is about the k / share-th of all: as far out the lists must reach.
         depth = k / share
         plain = self.probes(depth)
-        first, last = max(0, bisect_left(DEPTHS, k) - 1), bisect_left(DEPTHS, depth)
+        first, last = max(0, min(bisect_left(DEPTHS, k), len(DEPTHS) - 1) - 1), bisect_left(DEPTHS, depth)
         if not all(self.again[first : last + 1]):
             return plain, 0
         # Of the rows before the last wanted one by their codes so many are allowed, give or take.

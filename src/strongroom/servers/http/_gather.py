@@ -31,9 +31,10 @@ class Gathering:
         self._waiting.append(data)
 
     def close(self) -> None:
-        """Close when all is sent."""
+        """Close when all is sent. May be called twice: asyncio's transport of TLS does not bear that."""
         self._send()
-        self._transport.close()
+        if not self._transport.is_closing():
+            self._transport.close()
 
     def abort(self) -> None:
         """Close at once; what waits is dropped."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from strongroom.config import PgwireConfig
-from strongroom.engine import SqlExtension
+from strongroom.engine import SqlExtension, Standing
 from strongroom.identity import PeerCertificate
 from strongroom.model import Principal, RequestContext, SqlCancel, SqlDescription, SqlResult
 
@@ -28,7 +28,10 @@ class SqlSession(Protocol):
 
     def whoami(self) -> Principal: ...
 
-    def check_standing(self) -> None: ...
+    @property
+    def stood(self) -> Standing | None: ...
+
+    def check_standing(self, since: Standing | None = None) -> None: ...
 
 
 class ScramOfferLike(Protocol):

@@ -13,7 +13,7 @@ from typing import Final
 
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._plan import Prepared, parse_declare
-from strongroom.servers.pgwire._rows import Column, Row, RowEncoder
+from strongroom.servers.pgwire._rows import CHUNK_ROWS, Column, Row, RowEncoder, Source, pulled
 from strongroom.servers.pgwire._scan import Statement, Token, name_of, split, string_value
 
 __all__ = ["CopyOut", "CopyWriter", "inner_query", "parse_copy", "query_inside"]
@@ -230,6 +230,10 @@ class CopyWriter:
             names: list[bytes | None] = [c.name.encode() for c in self._columns]
             return [self._line(names, [False] * len(names))]
         return []
+
+    def pull(self, source: Source) -> list[bytes]:
+        """Further rows, of about 64 KiB."""
+        return pulled(source, CHUNK_ROWS, self.row)
 
     def row(self, row: Row) -> bytes:
         values = self._encoder.values(row)

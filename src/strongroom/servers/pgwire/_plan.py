@@ -85,6 +85,7 @@ class Portal:
     finished: bool = False
     cancel: SqlCancel = field(default_factory=SqlCancel)
     given: int = 0  # bytes of the message with its values
+    turn: int = 0  # of the client, when its rows were last taken
 
     @property
     def size(self) -> int:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
-from strongroom.engine import NO_EXTENSION, SqlExtension
+from strongroom.engine import NO_EXTENSION, SqlExtension, Standing
 from strongroom.model import SqlCancel
 from strongroom.recall.sql import RELATIONS
 from strongroom.servers.pgwire._catalog import Catalog, Reply
@@ -25,7 +26,6 @@ from strongroom.servers.pgwire._types import array_of, duckdb_of, named, oid_of,
 
 __all__ = ["Queries"]
 
-Fetch = Callable[[int], Sequence[Row]]
 _UNKNOWN: Final = "UNKNOWN"
 _KNOWN_MAX: Final = 128  # statements that a connection remembers in the form that the engine gets ...
 _KNOWN_LENGTH_MAX: Final = 4_096  # ... up to this length
@@ -104,8 +104,10 @@ class Queries:
         if ready.catalog:
             self._session.whoami()
             reply: Reply = self._catalog.run(ready.text, values, cancel)
-            fetch, size = self._standing(reply.fetch), reply.rows * _CATALOG_ROW_BYTES
-            return Source(self._columns(statement, ready, reply.columns), fetch, size)
+            size = reply.rows * _CATALOG_ROW_BYTES
+            return Source(
+                self._columns(statement, ready, reply.columns), reply.fetch, size, self._looks(None)
+            )
         self._session.sql_extension = self._extension(ready)
         result = self._session.sql(ready.text, values, cancel=cancel)
         for notice in result.notices:
@@ -117,20 +119,11 @@ class Queries:
                 raise PgError("57014", "canceling statement due to user request")
             return result.fetch(count)
 
-        return Source(columns, self._standing(part), result.nbytes)
+        return Source(columns, part, result.nbytes, self._looks(self._session.stood))
 
-    def _standing(self, fetch: Fetch) -> Fetch:
-        """``fetch``, which looks at the credential before every part but the first: cursors live long."""
-        begun = False
-
-        def part(count: int) -> Sequence[Row]:
-            nonlocal begun
-            if begun:
-                self._session.check_standing()
-            begun = True
-            return fetch(count)
-
-        return part
+    def _looks(self, stood: Standing | None) -> Callable[[], None]:
+        """Looks whether the caller still may what it might when a statement began: cursors live long."""
+        return partial(self._session.check_standing, stood)
 
     def _say(self) -> None:
         """The settings strongroom.purpose and strongroom.reason hold for the statement that comes."""

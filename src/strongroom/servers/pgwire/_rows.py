@@ -10,7 +10,7 @@ from typing import Any, Final
 from strongroom.servers.pgwire._encode import Encoder, encoder
 from strongroom.servers.pgwire._types import modifier_of, oid_of, type_of
 
-__all__ = ["CHUNK_ROWS", "Column", "RowEncoder", "Source", "columns_of", "formats_for", "listed"]
+__all__ = ["CHUNK_ROWS", "Column", "RowEncoder", "Source", "columns_of", "formats_for", "listed", "pulled"]
 
 CHUNK_ROWS: Final = 256
 _CHUNK_BYTES: Final = 64 * 1024
@@ -40,16 +40,24 @@ def columns_of(names_and_types: Iterable[tuple[str, str]]) -> tuple[Column, ...]
 class Source:
     """Rows that are pulled by ``fetch(n)``, which gives fewer only at the end.
 
-    ``take`` may block and is called from worker threads, one at a time.
+    ``take`` and ``look`` may block and are called from worker threads, one at a time.
     """
 
     def __init__(
-        self, columns: Sequence[Column], fetch: Callable[[int], Sequence[Row]], size: int = 0
+        self,
+        columns: Sequence[Column],
+        fetch: Callable[[int], Sequence[Row]],
+        size: int = 0,
+        look: Callable[[], object] | None = None,
     ) -> None:
-        """``size``: bytes that are held until the end."""
+        """``size``: bytes that are held until the end. ``look``: refuses whoever may not have rows any more;
+        it is called before every part but the first, which is taken at once when it is opened."""
         self.columns = tuple(columns)
         self._fetch: Callable[[int], Sequence[Row]] | None = fetch
         self._size = size
+        self._look = look
+        self._is_part = False  # of another source, which looks by itself
+        self._is_due = False
 
     @property
     def size(self) -> int:
@@ -64,6 +72,9 @@ class Source:
         """Up to ``count`` further rows; fewer only at the end."""
         if self._fetch is None or count <= 0:
             return ()
+        if self._is_due:
+            self.look()
+        self._is_due = not self._is_part
         out = self._fetch(count)
         if len(out) < count:
             self.close()
@@ -79,7 +90,18 @@ class Source:
             left -= len(rows)
             return rows
 
-        return Source(self.columns, fetch)
+        out = Source(self.columns, fetch, look=self._look)
+        out._is_part = True
+        return out
+
+    def look(self) -> None:
+        """Raises: StrongroomError: the caller may not have what is left."""
+        if self._look is not None:
+            self._look()
+
+    def opened_for_later(self) -> None:
+        """Not even the first part is taken at once."""
+        self._is_due = True
 
     def close(self) -> None:
         """Give up what is left. May be called twice."""
@@ -137,12 +159,17 @@ class RowEncoder:
 
     def pull(self, source: Source, count: int) -> list[bytes]:
         """Up to ``count`` further rows as messages, or until they make about 64 KiB."""
-        out: list[bytes] = []
-        size = 0
-        while len(out) < count and not source.exhausted and size < _CHUNK_BYTES:
-            rows = source.take(min(count - len(out), 16 if size else 32))
-            for row in rows:
-                encoded = self.data_row(row)
-                size += len(encoded)
-                out.append(encoded)
-        return out
+        return pulled(source, count, self.data_row)
+
+
+def pulled(source: Source, count: int, encode: Callable[[Row], bytes]) -> list[bytes]:
+    """Up to ``count`` further rows, or until they make about 64 KiB."""
+    out: list[bytes] = []
+    size = 0
+    while len(out) < count and not source.exhausted and size < _CHUNK_BYTES:
+        room = 32 if not size else max(16, (_CHUNK_BYTES - size) * len(out) // size)
+        for row in source.take(min(count - len(out), room)):
+            encoded = encode(row)
+            size += len(encoded)
+            out.append(encoded)
+    return out

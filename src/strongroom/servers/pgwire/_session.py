@@ -19,12 +19,7 @@ from strongroom.servers.pgwire._by_name import ByName
 from strongroom.servers.pgwire._commands import Answer, check_allowed, run_command, show_columns
 from strongroom.servers.pgwire._copy import CopyWriter, inner_query, parse_copy, query_inside
 from strongroom.servers.pgwire._decode import decode
-from strongroom.servers.pgwire._effects import (
-    IdleTimeoutError,
-    Receive,
-    ShutdownError,
-    Steps,
-)
+from strongroom.servers.pgwire._effects import IdleTimeoutError, Receive, ShutdownError, Steps
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._plan import (
     Cursor,
@@ -69,6 +64,7 @@ class Conversation(ByName):
         self._portals: dict[str, Portal] = {}
         self._cursors: dict[str, Cursor] = {}
         self._skipping = False
+        self._turn = 0  # how often the client has been waited for
 
     # -- the loop ---------------------------------------------------------------------------------------
     def run(self) -> Steps[None]:
@@ -110,6 +106,7 @@ class Conversation(ByName):
     def _next(self) -> Steps[tuple[int, bytes] | None]:
         while (found := self._inbox.message(self._config.message_bytes_max)) is None:
             data: bytes = yield Receive(idle=True)
+            self._turn += 1
             if not data:
                 return None
             self._inbox.feed(data)
@@ -337,6 +334,7 @@ class Conversation(ByName):
             self._require_room()
             return deque(encoder.pull(source, CHUNK_ROWS))
 
+        portal.turn = self._turn
         portal.waiting = yield from self._work(portal.cancel, work)
 
     def _shape(self, portal: Portal, source: Source) -> RowEncoder:
@@ -378,6 +376,9 @@ class Conversation(ByName):
             raise PgError("XX000", "a portal without rows")
         sent, most = 0, limit or _ALL
         moves = portal.encoder is None
+        if portal.waiting and portal.turn != self._turn:  # they were taken before the client's last word
+            yield from self._work(portal.cancel, source.look)
+        portal.turn = self._turn
         while sent < most:
             if not portal.waiting:
                 if source.exhausted:
@@ -439,6 +440,7 @@ class Conversation(ByName):
         source = yield from self._work(
             cancel, lambda: self._queries.open(declared.query, portal.values, cancel)
         )
+        source.opened_for_later()
         self._require_room(source.size)
         self._cursors[declared.name] = Cursor(source, declared.holds, cancel)
         self._complete("DECLARE CURSOR")
@@ -475,7 +477,7 @@ class Conversation(ByName):
             self._put(m.copy_data(part))
         count = 0
         while not source.exhausted:
-            lines = yield from self._work(cancel, lambda: [writer.row(r) for r in source.take(CHUNK_ROWS)])
+            lines = yield from self._work(cancel, lambda: writer.pull(source))
             count += len(lines)
             for line in lines:
                 self._put(m.copy_data(line))
