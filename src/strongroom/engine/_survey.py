@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from secrets import randbits
 from time import perf_counter
 
 import numpy as np
@@ -22,13 +23,18 @@ from strongroom.model import Field, State
 _PAGE = 250  # about a millisecond: a search that wants the interpreter waits no longer
 _PRINT_BYTES = 8
 _ID_BYTES = 16
+_PLACES_ROWS = 1 << 18  # that are looked up in one go
+_MIX = (np.uint64(randbits(64) | 1), np.uint64(randbits(64) | 1))
 
 Rest = Callable[[float], None]  # seconds that were worked; may raise to give up
 
 
 @dataclass(slots=True)
 class Survey:
-    """What the rows of a namespace are, by their headers alone, at one moment; 32 bytes a memory."""
+    """What the rows of a namespace are, by their headers alone, at one moment; 32 bytes a memory.
+
+    ``agrees`` and ``prints_of`` take as much again for as long as they run.
+    """
 
     seq: int
     head_sum: int
@@ -55,12 +61,14 @@ class Survey:
         for missing in np.flatnonzero(at < 0).tolist():
             if self.removed.get(ids[missing].tobytes(), 0) <= watermark:
                 return False
-        own = np.array(self.seqs, dtype=np.int64)
+        own = np.frombuffer(self.seqs, dtype=np.int64)
         known = np.flatnonzero(at >= 0)
         same = known[own[at[known]] <= watermark]
         if np.any(own[at[same]] != seqs[same]):
             return False
-        if prints is not None and np.any(np.array(self.prints, dtype=np.uint64)[at[same]] != prints[same]):
+        if prints is not None and np.any(
+            np.frombuffer(self.prints, dtype=np.uint64)[at[same]] != prints[same]
+        ):
             return False
         return len(same) == int(np.count_nonzero(own <= watermark))
 
@@ -68,20 +76,38 @@ class Survey:
         """The print of each of ``ids``; 0 where it has changed since ``watermark``."""
         at = self._places(ids)
         known = np.flatnonzero(at >= 0)
-        known = known[np.array(self.seqs, dtype=np.int64)[at[known]] <= watermark]
+        known = known[np.frombuffer(self.seqs, dtype=np.int64)[at[known]] <= watermark]
         out = np.zeros(len(ids), dtype=np.uint64)
-        out[known] = np.array(self.prints, dtype=np.uint64)[at[known]]
+        out[known] = np.frombuffer(self.prints, dtype=np.uint64)[at[known]]
         return out
 
     def _places(self, ids: NDArray[np.uint8]) -> NDArray[np.int64]:
         """Where each of ``ids`` (all different) stands among the live memories; -1: nowhere."""
         own = np.frombuffer(self.ids, dtype=np.uint8).reshape(-1, _ID_BYTES)
-        halves = np.concatenate([ids.reshape(-1, _ID_BYTES), own]).view("<u8")
-        order = np.lexsort((halves[:, 1], halves[:, 0]))  # stable: of a pair, the one of ``ids`` first
-        pairs = np.flatnonzero(np.all(halves[order[1:]] == halves[order[:-1]], axis=1))
+        keys = _mixed(own)
+        order = np.argsort(keys)
+        keys = keys[order]
         out = np.full(len(ids), -1, dtype=np.int64)
-        out[order[pairs]] = order[pairs + 1] - len(ids)
+        if not len(own):
+            return out
+        if np.any(keys[1:] == keys[:-1]):  # two ids with one key: hardly ever
+            known = {own[at].tobytes(): at for at in range(len(own))}
+            return np.array([known.get(each.tobytes(), -1) for each in ids], dtype=np.int64)
+        for start in range(0, len(ids), _PLACES_ROWS):
+            part = ids[start : start + _PLACES_ROWS]
+            at = order[np.minimum(np.searchsorted(keys, _mixed(part)), len(keys) - 1)]
+            there = np.all(own[at] == part, axis=1)
+            out[start : start + len(part)][there] = at[there]
         return out
+
+
+def _mixed(ids: NDArray[np.uint8]) -> NDArray[np.uint64]:
+    """One number for each id, by which they are sorted; nobody outside this process can make two alike."""
+    halves = np.ascontiguousarray(ids).view("<u8")
+    with np.errstate(over="ignore"):
+        mixed: NDArray[np.uint64] = halves[:, 0] * _MIX[0]
+        mixed += halves[:, 1] * _MIX[1]
+    return mixed
 
 
 def take_survey(ledger: SqliteLedger, heads: Heads, entry: NamespaceEntry, rest: Rest) -> Survey:

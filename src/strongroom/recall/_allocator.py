@@ -19,6 +19,7 @@ def _find(name: str) -> Callable[..., Any] | None:
     return found
 
 
+LEAVINGS_ROWS = 200_000
 _TRIM = _find("malloc_trim")
 _ADVISE = _find("madvise") if sys.platform == "linux" else None  # elsewhere the word means something else
 
@@ -37,3 +38,22 @@ def give_back_pages(address: int, size: int) -> None:
     first, end = -(-address // PAGE_BYTES) * PAGE_BYTES, (address + size) // PAGE_BYTES * PAGE_BYTES
     if _ADVISE is not None and end > first:
         _ADVISE(ctypes.c_void_p(first), ctypes.c_size_t(end - first), mmap.MADV_DONTNEED)
+
+
+class Leavings:
+    """What reading many rows leaves free in the allocator, in pieces: half a gigabyte a million."""
+
+    def __init__(self) -> None:
+        self._rows = 0  # after which it was given back
+
+    def give_back_after(self, rows: int) -> None:
+        """So many rows were read: give it back each ``LEAVINGS_ROWS``."""
+        if rows >= self._rows + LEAVINGS_ROWS:
+            self._rows = rows
+            give_back()
+
+    def give_back_last(self) -> None:
+        """All were read; nothing to do when they were few, or it was done."""
+        if self._rows:
+            self._rows = 0
+            give_back()

@@ -54,9 +54,13 @@ def made(
     lengths: NDArray[np.uint16],
     documents: int,
 ) -> Segment:
-    """A segment with its impacts; ``lengths`` by rid. No term is without postings."""
+    """A segment with its impacts; ``lengths`` by rid, of which only those in its range are looked at.
+
+    No term is without postings.
+    """
     impacts = np.zeros(len(terms), dtype=np.float32)
-    average = float(lengths.mean(where=lengths > 0)) if np.any(lengths) else 1.0
+    near = lengths[int(rids.min()) : int(rids.max()) + 1] if len(rids) else lengths[:0]
+    average = float(near.mean(where=near > 0)) if np.any(near) else 1.0
     start = 0
     while start < len(terms):
         end = int(np.searchsorted(offsets, offsets[start] + MERGE_POSTINGS, side="right")) - 1

@@ -10,7 +10,7 @@ Not thread-safe: the index holds its mutex around every call.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -98,6 +98,11 @@ def _id_array(joined: bytes) -> NDArray[np.uint8]:
 
 def _numbers(values: list[int]) -> NDArray[np.int64]:
     return np.array(values, dtype=np.int64)
+
+
+def rids_of(rids: Collection[int]) -> NDArray[np.int64]:
+    """Row ids as an array, in their order."""
+    return np.fromiter(rids, dtype=np.int64, count=len(rids))
 
 
 def _array(source: BlockReader, tag: str, rows: int) -> array[int]:

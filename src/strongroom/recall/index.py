@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from strongroom.errors import IntegrityError, InternalError, InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, Memory
 from strongroom.model.rows import ALL, NONE, WHOLE, Reach, Rows
+from strongroom.recall._allocator import Leavings
 from strongroom.recall._blocks import Again, BlockReader, ByteSource
 from strongroom.recall._columns import to_us
 from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
 from strongroom.recall._items import ListItem
 from strongroom.recall._masks import Masks, passing
 from strongroom.recall._newest import page_of
-from strongroom.recall._roster import Pending, Roster
+from strongroom.recall._roster import Pending, Roster, rids_of
 from strongroom.recall._settings import MemoryTable, RecallSettings
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall._unit import check_vector
@@ -82,6 +83,7 @@ class NamespaceIndex:
         self._expires_first: int = NEVER_US  # no row expires before
         self.end = 0  # every row in the lanes has a lower rid
         self.masks = Masks(table.permitted)
+        self._leavings = Leavings()
         self._failed = self.loading = False  # while it is loading no lists are made of the part that is there
         self._task = BackgroundTask("strongroom-recall")
 
@@ -135,6 +137,7 @@ class NamespaceIndex:
         """
         with self._mutex:
             waiting = self._roster.settle()
+        self._leavings.give_back_last()
         self._task.start(self._prepare_alone)
         return waiting
 
@@ -153,6 +156,8 @@ class NamespaceIndex:
                 pending = self._roster.take_pending()
             self._take_over_whole(pending)
         self.table.relieve()
+        if self.loading:
+            self._leavings.give_back_after(self.end)
 
     def is_behind(self) -> bool:  # something was applied that the lanes have not taken over; ask under a lock
         return bool(len(self._roster.pending))
@@ -182,14 +187,11 @@ class NamespaceIndex:
         if pending.rows:
             self._add_rows(pending.rows, pending.terms)
         if pending.moves and self.vectors is not None:
-            self.vectors.move(
-                np.fromiter(pending.moves.values(), dtype=np.int64, count=len(pending.moves)),
-                np.fromiter(pending.moves, dtype=np.int64, count=len(pending.moves)),
-            )
+            self.vectors.move(rids_of(pending.moves.values()), rids_of(pending.moves))
         if pending.removed:
             self._remove_rows(pending.removed)
         if pending.voided and self.vectors is not None:
-            self.vectors.remove(np.fromiter(pending.voided, dtype=np.int64, count=len(pending.voided)))
+            self.vectors.remove(rids_of(pending.voided))
         if pending.vectors:
             self._add_vectors(pending.vectors)
         self._flag_embedded(pending)
@@ -242,9 +244,7 @@ class NamespaceIndex:
             if self._dimensions is None:
                 raise InvalidVectorError("the length of the vectors is not known")
             self.vectors = VectorLane(self._dimensions, exact_rows_max=self.settings.exact_rows_max)
-        self.vectors.add(
-            np.fromiter(vectors, dtype=np.int64, count=len(vectors)), np.stack(list(vectors.values()))
-        )
+        self.vectors.add(rids_of(vectors), np.stack(list(vectors.values())))
 
     def _flag_embedded(self, pending: Pending) -> None:
         """Make the column has_embedding say what the vector lane holds, whatever the memory said."""
