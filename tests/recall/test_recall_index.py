@@ -29,6 +29,7 @@ from strongroom.recall import (
     Upsert,
     VectorDrop,
     VectorPut,
+    _allocator,
     _row_questions,
 )
 from strongroom.recall import index as module
@@ -544,4 +545,27 @@ def test_no_lists_are_made_of_a_part_while_an_index_is_loading(store: ColumnarSt
     index.settle()
     assert index.wait_idle(60)
     assert index.vectors is not None and index.vectors._trained_rows == 2_400
+    index.close()
+
+
+def test_what_loading_leaves_goes_back_to_the_system(
+    store: ColumnarStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While many rows are read freed memory is given back now and then and once at the end, not later."""
+    calls: list[int] = []
+    monkeypatch.setattr(_allocator, "give_back", lambda: calls.append(index.end))
+    monkeypatch.setattr(_allocator, "LEAVINGS_ROWS", 700)
+    index = NamespaceIndex(store.table(1, "acme/notes"), blind, RecallSettings(), ns=1, dimensions=D)
+    index.loading = True
+    for start in range(0, 2_400, 300):
+        index.apply([Upsert(memory(n, "a note"), n + 1, 1) for n in range(start, start + 300)], start + 300)
+        index.prepare()
+    index.loading = False
+    assert calls == [900, 1_800]
+    index.settle()
+    assert len(calls) == 3
+    index.apply([Upsert(memory(n, "a note"), n + 1, 1) for n in range(2_400, 4_000)], 4_000)
+    index.prepare()
+    index.settle()
+    assert len(calls) == 3
     index.close()
