@@ -406,10 +406,10 @@ def resolve_reference(reference: str) -> str:
 
 
 def keys_directory(data: Path, config: Config) -> Path:
-    """The directory of keyring, key file and certificates; by default ``DIR.keys`` beside ``DIR``."""
+    """Where keyring, key file and certificates lie; by default ``DIR.keys``. Raises: as ``usable``."""
+    resolved = config_file.usable(data)
     if config.keys.directory:
-        return (data / config.keys.directory).resolve()
-    resolved = data.resolve()
+        return config_file.usable(data / config.keys.directory)
     return resolved.with_name(resolved.name + ".keys")
 
 

@@ -61,3 +61,20 @@ def _read(path: Path) -> bytes:
 def _is_one_of(raw: bytes, digests: list[str]) -> bool:
     digest = hashlib.sha256(raw).hexdigest().encode()
     return any(hmac.compare_digest(digest, os.fsencode(known)) for known in digests)
+
+
+def usable(directory: Path) -> Path:
+    """The directory with its whole name.
+
+    Raises:
+        ConfigurationError: it is the root, or its name is not UTF-8 or holds a zero: SQLite opens no such.
+    """
+    try:
+        whole = directory.resolve()
+        whole.with_name("a").joinpath(whole.name).as_posix().encode()
+    except ValueError:
+        raise ConfigurationError(
+            "a directory of the store has a name that cannot be used",
+            hint="give it one in UTF-8, and not that of the root",
+        ) from None
+    return whole

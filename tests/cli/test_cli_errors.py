@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -16,7 +17,7 @@ import pytest
 from click.testing import CliRunner
 from tests.cli.conftest import Run
 
-from strongroom.cli import _memories
+from strongroom.cli import _memories, _output
 from strongroom.cli._app import App
 from strongroom.cli._errors import EXIT_STATUS, exit_status
 from strongroom.cli._main import cli
@@ -299,3 +300,24 @@ def test_an_output_that_takes_nothing_is_a_typed_error(
     done = listed(data, redirected)
     assert json.loads(done.stderr)["error"]["code"] == code
     assert done.returncode == EXIT_STATUS[code]
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"data-\xff"), "/"])
+@pytest.mark.parametrize("what", [("init", "--embedding", "none"), ("doctor",), ("--json", "doctor")])
+def test_a_directory_that_no_file_can_be_opened_in_is_refused_by_its_name(
+    command: Run, tmp_path: Path, name: str, what: tuple[str, ...]
+) -> None:
+    """SQLite opens names in UTF-8 alone, and the root has no place for keys beside it: nothing is made."""
+    answer = command("--data", str(tmp_path / name), *what, status=None)
+    assert answer.status in (2, 3, 7) and "internal" not in answer.out + answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_for_a_terminal_of_another_encoding_is_still_json(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it cannot show is escaped, and so is a file name that is no text."""
+    value = {"content": "h\xe9llo \u2192 \U0001f511", "file": os.fsdecode(b"x\xff")}
+    for encoding, shown in (("latin-1", value), ("utf-8", value), ("ascii", {"a": "\xe9"})):
+        raw = io.BytesIO()
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, write_through=True))
+        _output.write_json(shown)
+        assert json.loads(raw.getvalue()) == shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -25,10 +26,15 @@ def write(text: str) -> None:
 
 
 def write_json(value: object) -> None:
-    """One line of JSON in UTF-8."""
-    from strongroom.servers.wire import to_json
+    """One line of JSON; what stdout or UTF-8 cannot say, a file name for example, is escaped."""
+    from strongroom.servers.wire import to_json, to_plain
 
-    sys.stdout.write(to_json(value).decode() + "\n")
+    try:
+        text = to_json(value).decode()
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        text = json.dumps(to_plain(value))
+    sys.stdout.write(text + "\n")
 
 
 def console(*, stderr: bool = False) -> Console:
