@@ -349,11 +349,31 @@ def test_a_row_that_was_put_back_in_the_ledger_is_noticed(
     one = caller.sql("SELECT memory_id FROM memories LIMIT 1").fetch()[0][0]
     lookup = "SELECT content FROM memories WHERE memory_id = $1"
     both(caller, lookup, [one], counting)
-    monkeypatch.setattr(room.engine.ledger, "get_many", lambda *_: [])
-    monkeypatch.setattr(room.engine.ledger, "get", lambda *_: None)
+    monkeypatch.setattr("strongroom.ledger._read.read_parts", lambda *_: [])
     for asked, parameters in ((statement, []), (lookup, [one])):
         with pytest.raises(TamperedError):
             caller.sql(asked, parameters)
+
+
+def test_memories_of_which_only_the_id_is_asked_for_stay_sealed(
+    room: Room, caller: Session, counting: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ids and scores are the general way's, in an order and in a table, and no row is read or opened."""
+    statement = (
+        "SELECT memory_id, semantic_rank(content, $1) AS score FROM memories WHERE importance >= 0.3"
+        " ORDER BY score DESC LIMIT 20"
+    )
+    newest = "SELECT memory_id FROM memories ORDER BY created_at DESC LIMIT 3"
+    both(caller, newest, [], counting)
+    for limit in (20, 10):  # in a table, and as few rows
+        asked = statement.replace("20", str(limit))
+        general, _ = both(caller, asked, ["the invoice is wrong"], counting)
+        with monkeypatch.context() as patched:
+            patched.setattr("strongroom.ledger._read.read_parts", lambda *_: [])
+            direct = caller.sql(asked, ["the invoice is wrong"])
+            assert direct.row_count == limit and inner_rows(direct) == inner_rows(general)
+            with pytest.raises(TamperedError):  # ids of rows that are found otherwise are looked at
+                caller.sql(newest)
 
 
 def test_columns_with_very_many_texts_are_left_to_the_columnar_engine(

@@ -21,30 +21,20 @@ from strongroom import audit
 from strongroom.engine._call import Call
 from strongroom.engine._counts import counts, queue_pages
 from strongroom.engine._decide import decide
-from strongroom.engine._read import chosen_namespaces, note_unreadable, open_memory
+from strongroom.engine._read import Wanted, chosen_namespaces, note_unreadable, open_answer
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._sealed import refuse_statement
 from strongroom.engine._validate import check_count, check_id, check_text, check_values
 from strongroom.engine._vault import SYSTEM_NS
-from strongroom.errors import (
-    DecryptionError,
-    InvalidInputError,
-    InvalidVectorError,
-    KeyStateError,
-    LimitExceededError,
-    TamperedError,
-)
+from strongroom.errors import InvalidInputError, InvalidVectorError, LimitExceededError
 from strongroom.model import (
     Action,
     AuditEntry,
     Authentication,
-    Field,
     Memory,
-    SealedRecord,
     SqlCancel,
     SqlDescription,
     SqlResult,
-    State,
 )
 from strongroom.model.rows import WHOLE
 from strongroom.model.sql_values import to_rows
@@ -215,32 +205,12 @@ def _opened(
     Raises:
         TamperedError: a row is gone or older than what this process has already seen of it.
     """
-    engine = call.engine
-    rows: dict[tuple[int, bytes], SealedRecord] = {}
-    for number, entry in enumerate(entries):
-        ids = [place.memory_id for place in places if place.member == number]
-        if len(ids) == 1:
-            one = engine.ledger.get(entry.ns, ids[0], Field.MEMORY)
-            if one is not None:
-                rows[number, one.memory_id] = one
-        elif ids:
-            rows |= {
-                (number, row.memory_id): row for row in engine.ledger.get_many(entry.ns, ids, Field.MEMORY)
-            }
-    memories = []
+    wanted = []
     for place in places:
-        row = rows.get((place.member, place.memory_id))
-        if row is None or row.seq < place.seq or (row.seq == place.seq and row.state != State.LIVE):
-            raise TamperedError("a row of the ledger is gone or older than it was")
-        if row.seq != place.seq:
-            return None
         entry, index = entries[place.member], members[place.member].index
-        try:
-            memories.append(open_memory(call, entry, row, index.has_vector(place.memory_id), None))
-        except (DecryptionError, KeyStateError) as e:
-            engine.indexes.forget_unreadable(entry, index, row, e)
-            return None
-    return memories
+        embedded = index.has_vector(place.memory_id)
+        wanted.append(Wanted(entry, index, place.memory_id, place.seq, embedded=embedded))
+    return open_answer(call, wanted)
 
 
 # -- texts ------------------------------------------------------------------------------------------------

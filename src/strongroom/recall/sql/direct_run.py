@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
+from uuid import UUID
 
 import numpy as np
 import pyarrow as pa
@@ -72,6 +73,16 @@ class PlanMasks:
         return made.passing
 
 
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """A memory of which only the name is asked for: it stays sealed."""
+
+    memory_id: UUID
+
+
+_NAMED: Final = frozenset({"memory_id", None})
+
+
 def answer_directly(request: Request, rows_max: int, search: Search, masks: PlanMasks) -> Answer | None:
     """The answer; None: the columnar engine has to give it.
 
@@ -93,7 +104,10 @@ def answer_directly(request: Request, rows_max: int, search: Search, masks: Plan
         found = _find(direct, request, conditions, rows_max, search, masks)
     if found is None or len(found.places) > request.rows_max:
         return None
-    memories = open_rows(found.places)
+    if direct.kind == "top" and _NAMED.issuperset(direct.columns):  # nothing of what is sealed is asked for
+        memories: Sequence[Any] | None = [_Named(UUID(bytes=place.memory_id)) for place in found.places]
+    else:
+        memories = open_rows(found.places)
     if memories is None:
         return None
     make = partial(_table, direct, learned, found, memories)
