@@ -93,7 +93,8 @@ def test_a_subject_keeps_its_key_and_its_pseudonym(room: Room, open_room: OpenRo
 
 
 def test_search_words_are_blinded_anew(room: Room, open_room: OpenRoom) -> None:
-    """The index and its snapshot are thrown away, here and in another process that has them open."""
+    """The index and its snapshot are thrown away, here and in another process that has them open; then a word
+    has another number, so that whoever had the root before cannot try words any more."""
     wanted = fill(room, 16)
     other = open_room()
     entry = room.engine.registry.get(NS)
@@ -101,8 +102,12 @@ def test_search_words_are_blinded_anew(room: Room, open_room: OpenRoom) -> None:
     assert_all_there(other, wanted)
     save_snapshot(room, NS)
     mine, theirs = room.engine.indexes.ready(entry), other.engine.indexes.ready(entry)
+    (before,) = mine.keywords.blinded("discount")
     compromise(room)
     other.engine.vault.keyring.refresh()
+    (after,) = room.engine.indexes.ready(entry).keywords.blinded("discount")
+    assert after != before
+    assert other.engine.indexes.ready(entry).keywords.blinded("discount") == [after]
     assert room.engine.indexes.ready(entry) is not mine
     assert other.engine.indexes.ready(entry) is not theirs
     assert_all_there(other, wanted)
