@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from tests.cli.conftest import Run
 from tests.support.word_model import WordModel
 
+from strongroom.cli import _output as out
 from strongroom.cli._text import printable, shortened
 from strongroom.engine import Session
 
@@ -230,6 +231,19 @@ def test_every_operation_of_a_session_has_its_command() -> None:
         "sql_describe",  # for drivers
         "store_many",  # import
     }
+
+
+def test_a_table_that_goes_to_no_terminal_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names, numbers and states are whole, however wide that is; only the column meant for it is folded."""
+    columns = tuple(f"column {n}" for n in range(12))
+    row = tuple(f"value-{n}-" + "x" * 20 for n in range(12))
+    out.table(columns, [row])
+    shown = capsys.readouterr().out
+    assert all(value in shown for value in (*columns, *row))
+    out.table((*columns, "text"), [(*row, "word " * 40)], wide="text")
+    shown = capsys.readouterr().out
+    assert all(value in shown for value in row) and "…" not in shown
+    assert shown.count("word") == 40
 
 
 def test_a_list_without_rows_says_so_beside_the_answer(run: Run) -> None:

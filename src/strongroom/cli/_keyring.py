@@ -47,6 +47,7 @@ def list_(app: App, namespaces: Sequence[str], destroyed: bool) -> None:
             (k.id, k.namespace, k.state.value, k.epoch, k.suite, k.uses, k.created_at, _remarks(k))
             for k in found
         ),
+        wide="key",
         right="epoch uses",
     )
 

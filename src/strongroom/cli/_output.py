@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 WIDTH_WITHOUT_TERMINAL: Final = 120
 CONTENT_SHOWN: Final = 160  # characters
+_WIDTH_MEASURED: Final = 100_000
 
 
 def write(text: str) -> None:
@@ -80,6 +81,11 @@ def table(
             note(empty)
         return
     target = console()
+    if not sys.stdout.isatty():  # nothing is cut in what a program, or a person later on, may read
+        from rich.measure import Measurement
+
+        unbounded = target.options.update(max_width=_WIDTH_MEASURED)
+        target.width = max(target.width, Measurement.get(target, unbounded, shown).minimum)
     with target.capture() as captured:
         target.print(shown)
     write("".join(line.rstrip() + "\n" for line in captured.get().splitlines()))

@@ -77,7 +77,9 @@ def init(app: App, directory: Path | None, enable: bool) -> None:
         out.write_json({"written": written, "enabled": enable})
         return
     out.write("".join(f"{path}\n" for path in written))
-    if not enable:
+    if enable:
+        out.note("from now on a key does only what a policy permits: strongroom policy explain --key KEY_ID")
+    else:
         out.write(f'to put them in force: policy_directory = "{_DEFAULT}" in [access]\n')
 
 
@@ -214,7 +216,7 @@ def explain(
         return
     pairs: list[tuple[str, Any]] = [("answer", "allowed" if found.allowed else "denied")]
     pairs += [(la.name, f"{'yes' if la.allowed else 'no'}: {la.reason}") for la in found.layers]
-    pairs.append(("supervising", found.supervising))
+    pairs.append(("supervising", "yes" if found.supervising else "no"))
     pairs.append(("policies", ", ".join(found.policies) or "-"))
     pairs.append(("version", found.policy_set[:16] or "-"))
     if found.allowed:
