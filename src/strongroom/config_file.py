@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -67,14 +68,17 @@ def usable(directory: Path) -> Path:
     """The directory with its whole name.
 
     Raises:
-        ConfigurationError: it is the root, or its name is not UTF-8 or holds a zero: SQLite opens no such.
+        ConfigurationError: it is the root, or its name is too long, not UTF-8 or holds a zero: SQLite opens
+        none of these.
     """
     try:
         whole = directory.resolve()
-        whole.with_name("a").joinpath(whole.name).as_posix().encode()
-    except ValueError:
+        whole.with_name(f"{whole.name}.keys").as_posix().encode()
+        with suppress(FileNotFoundError, NotADirectoryError, PermissionError):  # whoever opens it says so
+            whole.with_name(f"{whole.name}.keys").lstat()
+    except (ValueError, OSError):
         raise ConfigurationError(
             "a directory of the store has a name that cannot be used",
-            hint="give it one in UTF-8, and not that of the root",
+            hint="give it one in UTF-8, of at most 250 bytes, and not that of the root",
         ) from None
     return whole

@@ -214,9 +214,9 @@ def _wait_until_reading(pid: int) -> None:
     raise AssertionError("the process never read its input")
 
 
-def listed(data: Path, rest: str) -> subprocess.CompletedProcess[str]:
+def listed(data: Path, rest: str, what: str = 'list -n "*"') -> subprocess.CompletedProcess[str]:
     """``strongroom list`` of everything, from a shell; ``rest`` ends the line."""
-    line = f'"$0" -m strongroom.cli --data "$1" --json list -n "*" {rest}'
+    line = f'"$0" -m strongroom.cli --data "$1" --json {what} {rest}'
     return subprocess.run(
         ["bash", "-c", line, sys.executable, str(data)],
         capture_output=True,
@@ -302,7 +302,26 @@ def test_an_output_that_takes_nothing_is_a_typed_error(
     assert done.returncode == EXIT_STATUS[code]
 
 
-@pytest.mark.parametrize("name", [os.fsdecode(b"data-\xff"), "/"])
+@pytest.mark.parametrize("what", ["audit tail", "audit tail -f"])
+def test_a_log_that_is_followed_into_nothing_ends_as_other_output_does(
+    data: Path, run: Run, what: str
+) -> None:
+    """What cannot be written is the output's fault, not the engine's: typed, or quiet when nobody reads."""
+    run("store", "-n", NS, "a text")
+    done = listed(data, ">/dev/full", what)
+    assert (json.loads(done.stderr)["error"]["code"], done.returncode) == ("storage_full", 10)
+    done = listed(data, "--last 1000 | true; exit ${PIPESTATUS[0]}", what)
+    assert (done.stderr, done.returncode) == ("", 141)
+
+
+def test_a_host_that_is_no_text_is_refused_before_anything_is_made(command: Run, tmp_path: Path) -> None:
+    """A name out of bytes that are not UTF-8 cannot stand in the configuration."""
+    host = os.fsdecode(b"host-\xff")
+    command("--data", str(tmp_path / "new"), "init", "--embedding", "none", "--host", host, status=2)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [os.fsdecode(b"data-\xff"), "/", "x" * 300, "x" * 252])
 @pytest.mark.parametrize("what", [("init", "--embedding", "none"), ("doctor",), ("--json", "doctor")])
 def test_a_directory_that_no_file_can_be_opened_in_is_refused_by_its_name(
     command: Run, tmp_path: Path, name: str, what: tuple[str, ...]

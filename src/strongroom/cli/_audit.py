@@ -147,17 +147,26 @@ def tail(app: App, /, follow: bool, last: int, **filters: Any) -> None:
 
     app.local_directory("audit tail")
 
+    failed: list[OSError] = []  # of the output: not the engine's to report
+
     def emit(entry: AuditEntry) -> None:
-        if app.as_json:
-            out.write(as_json(entry) + "\n")
-        else:
-            seq, at, who, by, action, outcome, count, where = _row(entry)
-            out.write_line(f"{seq}  {out.when(at)}  {who}  {by}  {action}  {outcome}  {count}  {where}")
-        sys.stdout.flush()
+        if failed:
+            return
+        try:
+            if app.as_json:
+                out.write(as_json(entry) + "\n")
+            else:
+                seq, at, who, by, action, outcome, count, where = _row(entry)
+                out.write_line(f"{seq}  {out.when(at)}  {who}  {by}  {action}  {outcome}  {count}  {where}")
+            sys.stdout.flush()
+        except OSError as e:
+            failed.append(e)
 
     with app.local_session() as session:
-        stop = (lambda: False) if follow else None
+        stop = (lambda: bool(failed)) if follow else None
         session.audit_follow(emit, wanted=_filter(**filters), last=last, stop=stop)
+    if failed:
+        raise failed[0]
 
 
 # -- proving ----------------------------------------------------------------------------------------

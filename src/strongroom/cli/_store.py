@@ -14,7 +14,7 @@ from strongroom.cli._app import SURFACE, App
 from strongroom.cli._errors import FINDINGS
 from strongroom.cli._kms import keys_settings, kms_options
 from strongroom.cli._params import Command, Group, Subset, pass_app
-from strongroom.errors import ConfigurationError, StrongroomError
+from strongroom.errors import ConfigurationError, InvalidInputError, StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.config import Config
@@ -105,6 +105,8 @@ def _new_config(
     from strongroom.config import Config, EmbeddingConfig, KeysConfig, ServerConfig
 
     server = ServerConfig()
+    if any(not h.isprintable() for h in hosts):  # what is not UTF-8 is not printable either
+        raise InvalidInputError("a host is a name or an address in printable characters")
     names = tuple(f"[{h}]" if ":" in h and not h.startswith("[") else h for h in hosts)
     return Config(
         keys=KeysConfig(

@@ -37,9 +37,9 @@ def init_store(
     """
     directory = Path(path)
     config = config or Config()
+    keys = keys_directory(directory, config)
     if (directory / CONFIG_NAME).exists() or (directory / LEDGER_NAME).exists():
         raise StoreExistsError(f"{directory} holds a store already")
-    keys = keys_directory(directory, config)
     local = config.keys.provider == LOCAL
     key_file, keyring_file = keys / config.keys.key_file, keys / KEYRING_NAME
     if (local and key_file.exists()) or keyring_file.exists():
