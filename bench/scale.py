@@ -52,11 +52,12 @@ def _build(options: Options) -> list[Row]:
     if built.exists():
         return []
     with Child() as child:
-        rate = child.call(stores.build, options.work / "large", options)
+        workers = stores.WORKERS if options.rows < ROWS_MIN else 1
+        rate = child.call(stores.build, options.work / "large", options, workers)
     built.touch()
     return [
         Row(
-            f"store_many of {options.rows:,}, vectors given, all fields, 1,000 subjects",
+            f"load of {options.rows:,} by {workers} workers: vectors, all fields, 1,000 subjects",
             f"{rate:,.0f}/s",
             "> 20,000/s",
             rate > 20_000,

@@ -79,6 +79,7 @@ def run(options: Options) -> list[Row]:
     rows = [_single(options, items, name, count) for name in _SINGLE]
     rows.append(_writers(options, items, count))
     rows += _many(options, corpus)
+    rows += _loads(options, corpus)
     rows.append(_sealing(options, items, count))
     return rows
 
@@ -241,6 +242,46 @@ def _many(options: Options, corpus: data.Corpus) -> list[Row]:
             )
         )
     return out
+
+
+def _loads(options: Options, corpus: data.Corpus) -> list[Row]:
+    """Loads large enough that starting processes does not decide, by turns with store_many and the floor."""
+    count = _BATCH if options.quick else 4 * _BATCH
+    note(f"loads of {count:,}")
+    room = _open(options, "loads", worker=False)
+    items = [i for _ in range(count // _BATCH) for i in corpus.items("loads/all", 0, _BATCH)]
+    memory = room.store_many(items[:1])[0]
+    raw = Raw(options.work / "raw-loads.db", _sizes(room, memory), in_place=False)
+    ways = {
+        "store_many, 10,000 a call": lambda: [
+            room.store_many(items[at : at + _BATCH]) for at in range(0, count, _BATCH)
+        ],
+        "load, this process": lambda: room.load(items),
+        f"load, {stores.WORKERS} workers, their start included": lambda: room.load(
+            items, workers=stores.WORKERS
+        ),
+        "raw": lambda: raw.insert_many(count),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    for repeat in range(options.repeats):
+        for name, way in ways.items() if repeat % 2 else reversed(ways.items()):
+            started = perf_counter()
+            way()
+            rates[name].append(count / (perf_counter() - started))
+    raw.close()
+    room.close()
+    floor = rates.pop("raw")
+    return [
+        Row(
+            f"{name}: {count:,}, all fields, 1,000 subjects, vectors given",
+            f"{Spread.of(found).show(1, 0)}/s",
+            "> 20,000/s" if "workers" in name else "",
+            Spread.of(found).median > 20_000 if "workers" in name else None,
+            f"raw SQLite, 1,000 a transaction: {Spread.of(floor).show(1, 0)}/s",
+            {"per_s": found, "raw_per_s": floor},
+        )
+        for name, found in rates.items()
+    ]
 
 
 def _child_open(state: State, directory: Path) -> None:

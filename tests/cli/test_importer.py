@@ -12,16 +12,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import RFC_4122, UUID, uuid5
 
 import pytest
 from tests.cli.conftest import Run
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig, LimitsConfig
-from strongroom.engine import Room
+from strongroom.engine import Room, _bulk
 from strongroom.errors import ConflictError, InvalidInputError, MemoryNotFoundError, StorageFullError
 from strongroom.lifecycle import importer
+from strongroom.lifecycle._import_lines import LineContext, parse_line
+from strongroom.lifecycle._import_state import ImportState
 from strongroom.lifecycle.importer import Importer, ImportReport
 from strongroom.model import Memory, MemoryDraft
 
@@ -72,8 +74,76 @@ def once(count: int) -> Counter[str]:
     return Counter(f"memory number {n}" for n in range(count))
 
 
+def test_ids_of_nearby_lines_begin_alike_and_an_import_goes_on_with_those_it_began_with() -> None:
+    """New imports: unpredictable, distinct, the same when repeated, alike in 48 bits; old ones: UUIDv5."""
+    state = ImportState.new()
+    context = LineContext(state.import_id, state.started_at, NS, LimitsConfig(), state.ids)
+    raw = json.dumps({"content": "x"}).encode()
+    made = [parse_line(raw, number, context)[0].memory_id for number in (1, 2, 999, 1000, 1001)]
+    assert made == [parse_line(raw, number, context)[0].memory_id for number in (1, 2, 999, 1000, 1001)]
+    beginnings = [i.bytes[:6] for i in made if i is not None]
+    assert len(set(made)) == 5 and beginnings == [beginnings[0]] * 3 + [beginnings[3]] * 2
+    assert beginnings[0] != beginnings[3]
+    assert {(i.version, i.variant) for i in made if i is not None} == {(8, RFC_4122)}
+    fields = json.loads(state.encode())
+    del fields["ids"]
+    before = ImportState.decode(json.dumps(fields).encode())
+    context = LineContext(before.import_id, before.started_at, NS, LimitsConfig(), before.ids)
+    assert parse_line(raw, 7, context)[0].memory_id == uuid5(state.import_id, "7")
+    assert ImportState.decode(before.encode()) == before
+
+
 class Cut(BaseException):
     """Ends an import like a kill would."""
+
+
+def mixed(count: int) -> list[dict[str, Any]]:
+    """Lines of which the store refuses one, two are one memory, and one is no good by itself."""
+    given = [
+        {"content": f"memory number {n}", "namespace": NS, "embedding": [1, 2, 3, n]} for n in range(count)
+    ]
+    given[count // 2]["embedding"] = [1, 2]
+    twice = "6d1f0c6e-3a37-4b5c-8f7e-2d1d5a0b9c11"
+    given[count // 4]["memory_id"] = given[count - 50]["memory_id"] = twice
+    given[count // 3]["kind"] = 7
+    return given
+
+
+def test_an_import_with_workers_stores_what_one_without_does(
+    room: Room, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Refused lines are left out and listed, a memory that is there is counted, the rest is stored once."""
+    monkeypatch.setattr(_bulk, "CHUNK_ITEMS", 100)
+    monkeypatch.setattr(importer, "_REFUSED_LINES", 150)
+    given = mixed(1200)
+    source.write_text("".join(json.dumps(line) + "\n" for line in given), "utf-8")
+    report = load(room, source, workers=2, bad_lines=source.with_name("bad"))
+    assert (report.lines, report.stored, report.duplicates, report.skipped) == (1200, 1197, 1, 2)
+    listed = [json.loads(line)["line"] for line in source.with_name("bad").read_text("utf-8").splitlines()]
+    assert sorted(listed) == [401, 601]
+    left_out = (400, 600, 1150)
+    assert numbers(room) == Counter(f"memory number {n}" for n in range(1200) if n not in left_out)
+    assert load(room, source, workers=2) == ImportReport(lines=1200, before=1200)
+
+
+def test_an_import_with_workers_that_is_interrupted_goes_on(
+    room: Room, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record counts what is durable and no more; what was stored beyond it is not stored twice."""
+    monkeypatch.setattr(_bulk, "CHUNK_ITEMS", 100)
+    source.write_text(lines(6000), "utf-8")
+
+    def cut(phase: str, done: int, total: int) -> None:
+        if phase == "storing" and done:
+            raise Cut
+
+    with pytest.raises(Cut):
+        load(room, source, workers=2, progress=cut)
+    stored = len(everything(room))
+    assert 100 <= stored < 6000 and stored % 100 == 0
+    report = load(room, source, workers=2)
+    assert report.before + report.stored + report.duplicates == 6000 and report.before >= 100
+    assert numbers(room) == once(6000)
 
 
 class Cutting:

@@ -77,6 +77,7 @@ EXIT_STATUS: Final[dict[str, int]] = {
     "embedding_rejected": 11,
     "model_files": 11,
     "transport": 12,
+    "worker_lost": 12,
     "internal": 70,
 }
 

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     metavar="REPORT",
     help="Leave out lines that are no good, and list their numbers and errors in this new file.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Processes that check and seal, for a large file and the directory of a store.",
+)
 @click.option("--restart", is_flag=True, help="Forget what an earlier import of the same file has done.")
 @click.option("--wait", is_flag=True, help="Return only when everything can be found by meaning.")
 @timeout_option
@@ -36,6 +43,7 @@ def import_(
     files: Sequence[str],
     namespace: str | None,
     skip_bad: str | None,
+    workers: int,
     restart: bool,
     wait: bool,
     timeout_s: float,
@@ -44,6 +52,8 @@ def import_(
 
     Interrupted, the same command goes on where it was; nothing is stored twice.
     """
+    if workers > 1 and app.remote:
+        raise InvalidInputError("workers load into a directory", hint="leave --workers out for a server")
     if skip_bad is not None and len(files) > 1:
         raise InvalidInputError("--skip-bad reports about one file", hint="import the files one by one")
     from strongroom.cli._progress import Progress, wait_embedded
@@ -60,6 +70,7 @@ def import_(
                 importer = Importer(
                     session,
                     _state_directory(app),
+                    workers=workers,
                     namespace=namespace,
                     limits=limits,
                     bad_lines=Path(skip_bad) if skip_bad else None,

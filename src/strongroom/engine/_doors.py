@@ -131,6 +131,27 @@ class Doors:
         session = self._admit(shown.caller, shown.proof, surface, request_id, context, peer)
         return session, shown.server_signature
 
+    def by_standing(
+        self, key_id: str, *, surface: str, request_id: str | None, context: RequestContext
+    ) -> Session:
+        """For a process that works for a session of an API key: the key was shown where the work began.
+
+        Whoever calls this has opened the store with its keys. The key counts as it stands, at each operation.
+
+        Raises:
+            UnauthenticatedError: it is unknown, expired or revoked; nothing tells which.
+        """
+        self._engine.ensure_open()
+
+        def proof() -> Principal | str:
+            credential = self._engine.registry.credential(key_id)
+            if credential is None:
+                return "no key has this id"
+            decision = access.assess_standing(credential, self._engine.now_us())
+            return access.principal_of(credential) if decision.allowed else decision.reason
+
+        return self._admit(key_id, proof, surface, request_id, context, None)
+
     # -- the frame ------------------------------------------------------------------------------------
     def _admit(
         self,

@@ -52,6 +52,11 @@ class Models:
     def names(self) -> list[str]:
         return sorted(self._configs)
 
+    @property
+    def are_configured(self) -> bool:
+        """Whether all of them come from the configuration: none was handed in as an object."""
+        return not self._given
+
     def provider(self, name: str) -> EmbeddingProvider:
         """Raises: UnknownModelError, ModelFilesError, ConfigurationError."""
         found = self._providers.get(name)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from strongroom.engine import _bulk, _read, _search, _sql, _write
+from strongroom.engine import _bulk, _load, _read, _search, _sql, _write
 from strongroom.engine._call import Call
 from strongroom.engine._session_base import Operations, Standing
+from strongroom.engine._validate import check_count
 from strongroom.model import (
     Filter,
     Hits,
@@ -91,6 +92,33 @@ class MemoryOperations(Operations):
             InvalidInputError, DuplicateMemoryError: as ``store``.
         """
         return self._run("store", lambda call: _bulk.store_many(call, items))
+
+    def load(
+        self,
+        items: Iterable[Mapping[str, Any] | MemoryDraft],
+        *,
+        workers: int = 1,
+        progress: Callable[[int], object] = lambda kept: None,
+    ) -> int:
+        """``store_many`` for as many items as there are, with a bounded memory; how many they were.
+
+        What is stored is always a beginning of the items, in chunks that are each durable wholly or not at
+        all. With ``workers`` that many processes check and seal, each of which opens the store by itself, as
+        its configuration says; the caller is its owner or holds an API key. Items are handed to them as plain
+        values. The processes end with the load, also where it is interrupted.
+
+        Args:
+            workers: 1 to 64; 1: this process alone.
+            progress: is told after each chunk how many items are durable, all of them from the first one on.
+
+        Raises:
+            InvalidInputError, DuplicateMemoryError: as ``store_many``. LimitExceededError: the system starts
+            no more processes. WorkerLostError: one was killed; how many items are stored at least, it says.
+        """
+        check_count(workers, "workers", 1, _load.WORKERS_MAX)
+        if workers == 1:
+            return self._run("store", lambda call: _bulk.load(call, _bulk.chunks_of(items, "load"), progress))
+        return _load.load_by_workers(self, items, workers, progress)
 
     def search(
         self,

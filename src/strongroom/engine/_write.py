@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,8 @@ def store(call: Call, draft: MemoryDraft) -> Memory:
     engine = call.engine
     call.relies_on = call.known
     prepared = prepare(call, draft, {})
+    if draft.memory_id is not None:
+        succeed(prepared, engine.ledger.get(prepared.entry.ns, prepared.memory_id))
     entry = prepared.entry
     call.namespaces = (entry.name,)
     call.memory_ids = (prepared.memory_id,)
@@ -68,15 +70,28 @@ def store(call: Call, draft: MemoryDraft) -> Memory:
     key = engine.vault.data_key(entry.ns, prepared.payload.subject)
     call.about(entry, (prepared.payload.subject,), create=True)
     seqs = commit_new(call, [prepared], [key], seal_new(engine, [prepared], [key]))
-    return project_new(engine, prepared, seqs)
+    memory = made(prepared)
+    project_new(engine, prepared, seqs, memory)
+    return memory
+
+
+def fresh_id() -> bytes:
+    """A new memory id: RFC 9562, version 4."""
+    b = bytearray(os.urandom(16))
+    b[6] = (b[6] & 0x0F) | 0x40
+    b[8] = (b[8] & 0x3F) | 0x80
+    return bytes(b)
 
 
 def prepare(
-    call: Call, draft: MemoryDraft, entries: dict[str, NamespaceEntry], taken: Container[bytes] = ()
+    call: Call,
+    draft: MemoryDraft,
+    entries: dict[str, NamespaceEntry],
+    new_id: Callable[[], bytes] = fresh_id,
 ) -> Prepared:
     """Check a draft and find its namespace; ``entries`` are those already authorized and found.
 
-    ``taken``: ids that are just being committed.
+    ``new_id``: makes one for a draft without. What there is under an id that was given, ``succeed`` asks.
     """
     engine = call.engine
     entry = entries.get(draft.namespace) if isinstance(draft.namespace, str) else None
@@ -84,12 +99,7 @@ def prepare(
         draft, engine.config.limits, engine.now_us(), namespace_known=entry is not None
     )
     reach = call.require(Action.STORE, namespace) if entry is None else call.reaches.get(entry.ns, WHOLE)
-    memory_id = os.urandom(16) if draft.memory_id is None else check_id(draft.memory_id)
-    if draft.memory_id is None:  # RFC 9562 version 4
-        b = bytearray(memory_id)
-        b[6] = (b[6] & 0x0F) | 0x40
-        b[8] = (b[8] & 0x3F) | 0x80
-        memory_id = bytes(b)
+    memory_id = new_id() if draft.memory_id is None else check_id(draft.memory_id)
     if not reach.is_whole:
         admit_new(call, Action.STORE, namespace, facts_in(payload, memory_id), reach)
     if entry is None:
@@ -98,16 +108,32 @@ def prepare(
     vector = None
     if draft.embedding is not None:
         vector = check_vector(draft.embedding, engine.models.dimensions(entry))
-    prepared = Prepared(entry, memory_id, payload, vector)
-    if draft.memory_id is not None:
-        row = engine.ledger.get(entry.ns, memory_id)
-        if memory_id in taken:
-            raise DuplicateMemoryError
-        if row is not None:
-            if row.state == State.LIVE:
-                raise DuplicateMemoryError
-            prepared.version, prepared.content_version = row.version + 1, row.content_version + 1
-    return prepared
+    return Prepared(entry, memory_id, payload, vector)
+
+
+def former_rows(engine: Engine, prepared: Iterable[Prepared]) -> dict[tuple[int, bytes], SealedRecord]:
+    """The rows, tombstones among them, that stand where new memories are to be, by namespace and id."""
+    wanted: dict[int, list[bytes]] = {}
+    for p in prepared:
+        wanted.setdefault(p.entry.ns, []).append(p.memory_id)
+    found: dict[tuple[int, bytes], SealedRecord] = {}
+    for ns, ids in wanted.items():
+        rows = engine.ledger.get_parts(ns, ids, (Field.MEMORY,))
+        found.update(((ns, row.memory_id), row) for row in rows)
+    return found
+
+
+def succeed(p: Prepared, former: SealedRecord | None) -> None:
+    """Have a new memory follow what there was under its id.
+
+    Raises:
+        DuplicateMemoryError: there is a memory.
+    """
+    if former is None:
+        return
+    if former.state == State.LIVE:
+        raise DuplicateMemoryError
+    p.version, p.content_version = former.version + 1, former.content_version + 1
 
 
 def commit_new(
@@ -191,21 +217,25 @@ def seal_new(engine: Engine, prepared: list[Prepared], keys: list[DataKey]) -> S
     return sealed, size
 
 
-def project_new(engine: Engine, p: Prepared, seqs: Iterator[int]) -> Memory:
+def made(p: Prepared) -> Memory:
+    """The memory as it is answered."""
+    return to_memory(p.payload, p.memory_id, p.entry.name, p.version, has_embedding=p.vector is not None)
+
+
+def project_new(engine: Engine, p: Prepared, seqs: Iterator[int], memory: Memory | None) -> None:
+    """Tell the indexes and the pipeline of a memory that is durable; None: made where it is needed."""
     entry = p.entry
-    embedded = p.vector is not None
-    memory = to_memory(p.payload, p.memory_id, entry.name, p.version, has_embedding=embedded)
     seq = next(seqs)
     is_loaded = engine.indexes.is_loaded(entry.ns)  # otherwise a load will read it
     if is_loaded:
-        engine.indexes.offer_memory(entry, _own_copy(memory), seq, p.content_version)
+        own = made(p) if memory is None else _own_copy(memory)
+        engine.indexes.offer_memory(entry, own, seq, p.content_version)
     if p.vector is None:
         engine.models.offer(entry, p.memory_id, p.content_version)
-        return memory
+        return
     seq = next(seqs)
     if is_loaded:
         engine.indexes.offer(entry.ns, VectorPut(p.memory_id, p.content_version, p.vector, seq))
-    return memory
 
 
 def _own_copy(memory: Memory) -> Memory:

@@ -97,6 +97,7 @@ class AsyncRoom:
 
     store = _lifted(Session.store)
     store_many = _lifted(Session.store_many)
+    load = _lifted(Session.load)
     search = _lifted(Session.search)
     get = _lifted(Session.get)
     reveal = _lifted(Session.reveal)

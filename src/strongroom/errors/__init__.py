@@ -59,6 +59,7 @@
         EmbeddingRejectedError            embedding_rejected
         ModelFilesError                   model_files
       TransportError                      transport
+      WorkerLostError                     worker_lost
       InternalError                       internal
 
 One class, one sentence, one stable ``code``. A server maps the code to HTTP, SQLSTATE, MCP or an
@@ -118,6 +119,7 @@ from strongroom.errors._service import (
     InternalError,
     ModelFilesError,
     TransportError,
+    WorkerLostError,
 )
 from strongroom.errors._state import (
     AccessDeniedError,
@@ -206,6 +208,7 @@ __all__ = [
     "UnknownModelError",
     "UnwrapError",
     "VersionConflictError",
+    "WorkerLostError",
     "all_errors",
     "cause_of",
     "failure_of",

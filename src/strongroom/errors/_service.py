@@ -38,6 +38,12 @@ class TransportError(StrongroomError):
     code = "transport"
 
 
+class WorkerLostError(StrongroomError):
+    """A worker process has ended without a word."""
+
+    code = "worker_lost"
+
+
 class InternalError(StrongroomError):
     """Something went wrong inside Strongroom."""
 

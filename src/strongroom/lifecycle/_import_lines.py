@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, Final
 from uuid import UUID, uuid5
 
@@ -19,6 +20,8 @@ from strongroom.model import MemoryDraft, check_namespace
 
 MESSAGES_MAX: Final = 10_000
 LINE_SLACK_BYTES: Final = 64 * 1024
+IDS_NEAR: Final = 2  # how the ids of an import are made; 1: as before ADR 21
+_LINES_NEAR: Final = 1000
 
 _OPTIONAL_TEXT: Final = ("subject", "agent_id", "session_id", "source")
 _SHARED: Final = frozenset(
@@ -40,12 +43,14 @@ _RESERVED: Final = ("role", "turn")
 
 @dataclass(frozen=True, slots=True)
 class LineContext:
-    """What an import knows beside the line. ``import_id`` is random and makes the ids of its memories."""
+    """What an import knows beside the line. ``import_id`` is random and makes the ids of its memories, in the
+    way that ``ids`` says: as ``_import_state``."""
 
     import_id: UUID
     started_at: datetime
     namespace: str | None
     limits: LimitsConfig
+    ids: int = IDS_NEAR
 
     @property
     def line_bytes_max(self) -> int:
@@ -55,8 +60,8 @@ class LineContext:
 def parse_line(raw: bytes, number: int, context: LineContext) -> list[MemoryDraft]:
     """The memories of line ``number`` (from 1); none when it is empty.
 
-    A memory without an id of its own gets UUIDv5(import_id, "line" or "line/turn"): the same each time
-    the import is repeated, and nothing about the content can be learned from it.
+    A memory without an id of its own gets one that the import's id and "line" or "line/turn" make: the same
+    each time the import is repeated, and nothing about the content can be learned from it.
 
     Raises:
         InvalidInputError, ContentTooLargeError: the message names line and key.
@@ -119,7 +124,9 @@ def _memory(data: dict[str, Any], number: int, context: LineContext) -> MemoryDr
     return MemoryDraft(
         **_shared(data, context),
         content=_content(data, "content", context.limits),
-        memory_id=uuid5(context.import_id, str(number)) if given_id is None else _uuid(given_id, "memory_id"),
+        memory_id=_made_id(context, number, str(number))
+        if given_id is None
+        else _uuid(given_id, "memory_id"),
         kind=_text(data, "kind", context.limits) or "observation",
         session_id=_text(data, "session_id", context.limits),
         derived_from=[_uuid(i, "derived_from") for i in _list(data, "derived_from")],
@@ -155,7 +162,7 @@ def _conversation(data: dict[str, Any], number: int, context: LineContext) -> li
             MemoryDraft(
                 **shared,
                 content=_content(message, "content", context.limits, where + "."),
-                memory_id=uuid5(context.import_id, f"{number}/{turn}"),
+                memory_id=_made_id(context, number, f"{number}/{turn}"),
                 kind="conversation",
                 session_id=conversation_id,
                 metadata={**metadata, "role": message["role"], "turn": turn},
@@ -163,6 +170,25 @@ def _conversation(data: dict[str, Any], number: int, context: LineContext) -> li
             )
         )
     return out
+
+
+def _made_id(context: LineContext, line: int, name: str) -> UUID:
+    """UUIDv5(import_id, name), or a UUID of version 8 made of it, which begins like those of lines nearby.
+
+    So these stand together in the store's index (ADR 21).
+    """
+    own = uuid5(context.import_id, name)
+    if context.ids != IDS_NEAR:
+        return own
+    raw = bytearray(own.bytes)
+    raw[:6] = _beginning(context.import_id, line // _LINES_NEAR)
+    raw[6] = (raw[6] & 0x0F) | 0x80
+    return UUID(bytes=bytes(raw))
+
+
+@lru_cache(maxsize=4)
+def _beginning(import_id: UUID, block: int) -> bytes:
+    return uuid5(import_id, f"lines {block}").bytes[:6]
 
 
 def _shared(data: dict[str, Any], context: LineContext) -> dict[str, Any]:

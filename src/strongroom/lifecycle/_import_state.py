@@ -1,8 +1,9 @@
 """How far an import has come, in a file that survives a kill.
 
-    {"format": 1, "import_id", "started_at", "lines_done", "bytes_done", "sha256", "last", "finished"}
+    {"format": 1, "import_id", "started_at", "lines_done", "bytes_done", "sha256", "last", "finished", "ids"}
 
-``sha256`` is that of the source's first ``bytes_done`` bytes; ``last`` names the last memory stored. The file
+``sha256`` is that of the source's first ``bytes_done`` bytes; ``last`` names the last memory stored; ``ids``:
+how ids are made (1, or without it: UUIDv5; 2: lines nearby begin alike), as an import goes on. The file
 holds no content, but a digest lets its reader test a guess of the whole beginning of the source, and so it
 does not belong into a data directory, which strangers may hold. Of an opened directory it lies in
 ``imports`` of the *keys* directory: whoever reads that holds the key already. It is replaced as a whole
@@ -25,6 +26,7 @@ from typing import Any, Final
 from uuid import UUID, uuid4
 
 from strongroom.errors import ConfigurationError, ConflictError, StorageError, StorageFullError
+from strongroom.lifecycle._import_lines import IDS_NEAR
 
 _FORMAT: Final = 1
 _BYTES_MAX: Final = 16 * 1024
@@ -42,6 +44,7 @@ class ImportState:
     sha256: str = hashlib.sha256().hexdigest()
     last: tuple[str, str] | None = None
     finished: bool = False
+    ids: int = IDS_NEAR
 
     @classmethod
     def new(cls) -> ImportState:
@@ -61,6 +64,7 @@ class ImportState:
             if fields.pop("format") != _FORMAT:
                 raise ValueError
             last = fields.pop("last")
+            fields.setdefault("ids", 1)
             state = cls(
                 import_id=UUID(fields.pop("import_id")),
                 started_at=datetime.fromisoformat(fields.pop("started_at")),
@@ -70,7 +74,8 @@ class ImportState:
         except (ValueError, KeyError, TypeError, IndexError):
             raise ConfigurationError("the record of this import is damaged", hint=_RESTART) from None
         numbers = (state.lines_done, state.bytes_done)
-        if not all(type(n) is int and n >= 0 for n in numbers) or type(state.finished) is not bool:
+        counted = all(type(n) is int and n >= 0 for n in numbers)
+        if not counted or type(state.finished) is not bool or state.ids not in (1, IDS_NEAR):
             raise ConfigurationError("the record of this import is damaged", hint=_RESTART)
         return state
 

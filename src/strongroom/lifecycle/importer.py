@@ -11,11 +11,12 @@ import dataclasses
 import hashlib
 import json
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final, NamedTuple, Protocol, cast
 from uuid import UUID
 
 from strongroom.config import LimitsConfig
@@ -33,6 +34,7 @@ from strongroom.lifecycle._import_state import ImportState, StateFile
 from strongroom.model import Memory, MemoryDraft
 
 BATCH_ITEMS: Final = 500
+_REFUSED_LINES: Final = 2 * BATCH_ITEMS
 BATCH_CHARACTERS: Final = 4 * 1024 * 1024
 _REPORT_EVERY_LINES: Final = 200
 _REFUSED: Final = (InvalidInputError, LimitExceededError)
@@ -40,7 +42,7 @@ _RESTART: Final = "--restart begins anew; what is stored already then stays and 
 
 
 class ImportTarget(Protocol):
-    """What an import needs of a session, embedded or remote."""
+    """What an import needs of a session, embedded or remote; ``load`` only where workers are wanted."""
 
     def store_many(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> list[Memory]: ...
 
@@ -58,6 +60,18 @@ class ImportReport:
     skipped: int = 0
 
 
+class LoadTarget(ImportTarget, Protocol):
+    """What an import with workers needs of a session."""
+
+    def load(
+        self,
+        items: Iterable[Mapping[str, Any] | MemoryDraft],
+        *,
+        workers: int = 1,
+        progress: Callable[[int], object] = ...,
+    ) -> int: ...
+
+
 Progress = Callable[[str, int, int], None]  # phase, bytes done, bytes in all
 
 
@@ -71,14 +85,26 @@ class _Batch:
         return len(self.items) >= BATCH_ITEMS or self.characters >= BATCH_CHARACTERS
 
 
+class _Place(NamedTuple):
+    """A place in the file, behind a line, and what was done up to there."""
+
+    lines: int
+    bytes: int
+    digest: Any  # SHA-256 of what lies before it
+    drafts: int  # of this load
+    last: tuple[str, str] | None  # namespace and id of the last of them
+    refused: StrongroomError | None  # of that very line
+
+
 class Importer:
     """Imports one file into one store."""
 
     def __init__(
         self,
-        target: ImportTarget,
+        target: ImportTarget | LoadTarget,
         state_directory: Path,
         *,
+        workers: int = 1,
         namespace: str | None = None,
         limits: LimitsConfig | None = None,
         bad_lines: Path | None = None,
@@ -88,12 +114,14 @@ class Importer:
         """
         Args:
             state_directory: where the record of imports into this store is kept.
+            workers: processes that check and seal (``Session.load``); 1: this one alone.
             namespace: for lines that name none.
             bad_lines: leave lines out that are no good, and list them in this new file: number, code
                 and message, no content. None: the first such line ends the import before it began.
             restart: forget what an earlier import of this file has done.
         """
         self._target = target
+        self._workers = workers
         self._state_directory = state_directory
         self._namespace = namespace
         self._limits = limits or LimitsConfig()
@@ -127,7 +155,7 @@ class Importer:
         return self._report
 
     def _context(self, state: ImportState) -> LineContext:
-        return LineContext(state.import_id, state.started_at, self._namespace, self._limits)
+        return LineContext(state.import_id, state.started_at, self._namespace, self._limits, state.ids)
 
     # -- the first pass -------------------------------------------------------------------------------
     def _check(self, stream: IO[bytes], size: int, state: ImportState | None) -> ImportState:
@@ -174,12 +202,34 @@ class Importer:
 
     # -- the second pass ------------------------------------------------------------------------------
     def _store(self, stream: IO[bytes], size: int, state: ImportState, file: StateFile) -> None:
-        context = self._context(state)
         digest = _digest_of(stream, state.bytes_done)
         self._report.before = state.lines_done
+        self._progress("storing", state.bytes_done, size)
+        at_end = False
+        while not at_end:
+            if self._workers > 1:
+                state, digest, at_end = self._load(stream, size, state, file, digest)
+            if not at_end:  # what is refused is looked at line by line
+                lines_max = _REFUSED_LINES if self._workers > 1 else None
+                state, at_end = self._store_lines(stream, size, state, file, digest, lines_max)
+        file.save(dataclasses.replace(state, finished=True))
+        self._report.lines = state.lines_done
+        self._progress("storing", size, size)
+
+    def _store_lines(
+        self,
+        stream: IO[bytes],
+        size: int,
+        state: ImportState,
+        file: StateFile,
+        digest: Any,
+        lines_max: int | None,
+    ) -> tuple[ImportState, bool]:
+        """Store the next lines (without ``lines_max`` all of them) in batches; whether that was the end."""
+        context = self._context(state)
         batch = _Batch()
         number, done = state.lines_done, state.bytes_done
-        self._progress("storing", done, size)
+        end = None if lines_max is None else number + lines_max
         for number, raw in _lines(stream, state.lines_done, context.line_bytes_max):
             digest.update(raw)
             done += len(raw)
@@ -191,10 +241,65 @@ class Importer:
                 state = self._commit(batch, state, number, done, digest.hexdigest(), file)
                 self._progress("storing", done, size)
                 batch = _Batch()
+            if number == end:
+                break
         state = self._commit(batch, state, number, done, digest.hexdigest(), file)
-        file.save(dataclasses.replace(state, finished=True))
-        self._report.lines = number
-        self._progress("storing", size, size)
+        return state, number != end
+
+    def _load(
+        self, stream: IO[bytes], size: int, state: ImportState, file: StateFile, digest: Any
+    ) -> tuple[ImportState, Any, bool]:
+        """Load what follows by workers, as far as nothing is refused; whether that was to the end.
+
+        The stream stands behind what the state counts.
+        """
+        context = self._context(state)
+        here = _Place(state.lines_done, state.bytes_done, digest.copy(), 0, None, None)
+        places: deque[_Place] = deque()  # behind lines that were read and are not durable yet
+
+        def drafts() -> Iterator[MemoryDraft]:
+            done, count, last = here.bytes, 0, here.last
+            for number, raw in _lines(stream, here.lines, context.line_bytes_max):
+                digest.update(raw)
+                done += len(raw)
+                refused = None
+                try:
+                    found = parse_line(raw, number, context)
+                except _REFUSED as e:
+                    if self._bad is None:
+                        raise
+                    found, refused = [], e
+                for draft in found:
+                    count += 1
+                    last = draft.namespace, str(draft.memory_id)
+                    yield draft
+                places.append(_Place(number, done, digest.copy(), count, last, refused))
+
+        def kept(count: int) -> None:
+            nonlocal here, state
+            before = here
+            while places and places[0].drafts <= count:
+                here = places.popleft()
+                if here.refused is not None:
+                    self._skip(here.lines, here.refused)
+            if here is not before:
+                self._report.stored += here.drafts - before.drafts
+                state = dataclasses.replace(
+                    state,
+                    lines_done=here.lines,
+                    bytes_done=here.bytes,
+                    sha256=here.digest.hexdigest(),
+                    last=here.last or state.last,
+                )
+                file.save(state)
+                self._progress("storing", here.bytes, size)
+
+        try:
+            kept(cast(LoadTarget, self._target).load(drafts(), workers=self._workers, progress=kept))
+        except (DuplicateMemoryError, *_REFUSED):
+            stream.seek(here.bytes)
+            return state, here.digest, False
+        return state, here.digest, True
 
     def _take(self, batch: _Batch, number: int, drafts: list[MemoryDraft]) -> None:
         for draft in drafts:

@@ -69,6 +69,7 @@ HTTP_STATUS: Mapping[str, int] = {
     "embedding_rejected": 400,
     "model_files": 500,
     "transport": 502,
+    "worker_lost": 500,
     "internal": 500,
 }
 _RETRY_AFTER = frozenset(

@@ -75,6 +75,7 @@ ADVICE: Mapping[str, str] = {
     "embedding_rejected": _CORRECT,
     "model_files": _OPERATOR,
     "transport": _LATER,
+    "worker_lost": _OPERATOR,
     "internal": _OPERATOR,
 }
 # The caller's own mistakes keep their message; the rest may name files of the host and is logged instead.

@@ -70,6 +70,7 @@ SQLSTATE: Mapping[str, str] = {
     "embedding_rejected": "22023",
     "model_files": "58000",
     "transport": "08006",
+    "worker_lost": "58000",
     "internal": "XX000",
 }
 _NEAR = re.compile(r"near character (\d{1,9})")  # how a syntax error tells its place

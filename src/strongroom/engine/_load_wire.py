@@ -1,0 +1,186 @@
+"""What the processes of a load say to each other, over pipes that nobody else can open.
+
+frame from the parent:  kind (1) | position of the first item (8) | length (4) | body
+    ORDER  the first one: who loads, and for which store (MessagePack, ``Order``)
+    CHUNK  items (pickle, of a few known types)
+    END    there are no more
+frame from a worker:    kind (1) | position of an item (8) | length (4) | body
+    KEPT   every item before that one is durable
+    FAILED what the load of this worker has ended with (MessagePack, ``StrongroomError.as_dict``)
+    DONE   everything that it was given is durable, or somebody else has failed
+
+Integers are big-endian. A pipe that ends without END or DONE: the process at its other end is gone.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import struct
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any, Final, NamedTuple
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from strongroom.model import MemoryDraft
+
+ORDER: Final = 1
+CHUNK: Final = 2
+END: Final = 3
+KEPT: Final = 4
+FAILED: Final = 5
+DONE: Final = 6
+
+_HEAD: Final = struct.Struct(">BQI")
+_FLOAT32: Final = np.dtype("<f4")
+
+
+class Order(msgspec.Struct, frozen=True):
+    """Who loads into which store. ``key_id`` is None for its owner; no secret is among it.
+
+    ``ring``: the file descriptors that the worker waits at, and passes its turn on by.
+    """
+
+    directory: str
+    number: int
+    key_id: str | None
+    surface: str
+    request_id: str
+    purpose: str
+    reason: str
+    ring: tuple[int, int]
+
+
+class Frame(NamedTuple):
+    kind: int
+    position: int
+    body: bytearray
+
+
+class PipeBrokenError(Exception):
+    """The process at the other end is gone, or a frame is not whole."""
+
+
+def send(pipe: int, kind: int, position: int = 0, body: bytes = b"") -> None:
+    """Write a frame. Raises: PipeBrokenError: nobody reads it."""
+    try:
+        _write(pipe, _HEAD.pack(kind, position, len(body)))
+        _write(pipe, body)
+    except OSError:
+        raise PipeBrokenError from None
+
+
+def _write(pipe: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(pipe, view) :]
+
+
+def receive(pipe: int) -> Frame:
+    """The next frame. Raises: PipeBrokenError."""
+    kind, position, length = _HEAD.unpack(_read(pipe, _HEAD.size))
+    return Frame(kind, position, _read(pipe, length))
+
+
+def _read(pipe: int, length: int) -> bytearray:
+    data = bytearray(length)
+    view = memoryview(data)
+    while view:
+        try:
+            count = os.readv(pipe, [view])
+        except OSError:
+            count = 0
+        if not count:
+            raise PipeBrokenError
+        view = view[count:]
+    return data
+
+
+def pack_items(items: list[Any]) -> bytes:
+    """Items as they are, so that a worker refuses what the caller's own process would refuse.
+
+    Raises:
+        CannotBeHandedError: one of them holds an object of a type that only this process knows.
+    """
+    out = io.BytesIO()
+    try:
+        _Pickler(out, protocol=5).dump(items)
+    except CannotBeHandedError:
+        raise
+    except Exception as e:  # noqa: BLE001 - an object of the caller's own may raise what it likes
+        raise CannotBeHandedError(type(e).__name__) from None
+    return out.getvalue()
+
+
+def unpack_items(body: bytearray) -> list[Any]:
+    """What ``pack_items`` was given. The body may be overwritten afterwards."""
+    items: list[Any] = _Unpickler(io.BytesIO(body)).load()
+    return items
+
+
+class CannotBeHandedError(Exception):
+    """An object cannot be handed to another process; the argument is the name of a type."""
+
+
+class _Pickler(pickle.Pickler):
+    """Plain values, and a few types of the library; of others what they are at heart, or nothing."""
+
+    def reducer_override(self, value: Any) -> Any:
+        kind = type(value)
+        if kind is np.ndarray and value.dtype == _FLOAT32 and value.ndim == 1:
+            return _vector, (value.tobytes(),)
+        if kind in _KNOWN:
+            return NotImplemented
+        if any(value is made for made in _MADE.values()):
+            return NotImplemented  # how pickle names them
+        for plain, plainly in _PLAIN:
+            if isinstance(value, plain):
+                return plain, (plainly(value),)
+        if isinstance(value, np.ndarray):
+            return list, (value.tolist(),)
+        if isinstance(value, np.number | np.bool_):
+            return _number, (value.dtype.str, value.tobytes())
+        if isinstance(value, Mapping):
+            return dict, (dict(value),)
+        raise CannotBeHandedError(kind.__name__)
+
+
+def _vector(raw: bytes) -> NDArray[np.float32]:
+    return np.frombuffer(raw, _FLOAT32)
+
+
+def _number(kind: str, raw: bytes) -> Any:
+    return np.frombuffer(raw, kind)[0]
+
+
+_PLAIN: Final[tuple[tuple[type, Callable[[Any], object]], ...]] = (
+    (str, str.__str__),
+    (bytes, bytes),
+    (int, int.__int__),
+    (float, float.__float__),
+    (list, list),
+    (tuple, tuple),
+)
+
+
+_KNOWN: Final = frozenset((MemoryDraft, UUID, datetime, timedelta, timezone, ZoneInfo))
+
+
+class _Unpickler(pickle.Unpickler):
+    """Makes objects of the types that ``_Pickler`` lets through, and of no others."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        found = _MADE.get((module, name))
+        if found is None:
+            raise pickle.UnpicklingError
+        return found
+
+
+_NAMED: Final[tuple[Any, ...]] = (*_KNOWN, _vector, _number, dict, list, tuple, str, bytes, int, float)
+_MADE: Final[dict[tuple[str, str], Any]] = {(made.__module__, made.__qualname__): made for made in _NAMED}

@@ -1,0 +1,150 @@
+"""A worker process of a load: ``python -m strongroom.engine._load_worker IN OUT``.
+
+It opens the store as any process does, with the configuration and the keys that are there, and keeps its
+share of the chunks in the order of all. Plaintext comes to it over a pipe and leaves it sealed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Final
+
+import msgspec
+
+from strongroom.engine import _load_wire as wire
+from strongroom.engine._bulk import Given, OutOfTurnError, Share, load_share
+from strongroom.engine._core import OWNER, Engine
+from strongroom.engine.session import Session
+from strongroom.errors import ClosedError, InternalError, StrongroomError, require_thread
+from strongroom.model import IN_PROCESS
+from strongroom.pages import harden_process
+
+_FLOWN: Final = None  # among the chunks: a commit has ended
+
+
+class _Ring:
+    """Whose turn it is: one byte goes round, from process to process, with each chunk that is durable."""
+
+    def __init__(self, ring: tuple[int, int], *, is_first: bool) -> None:
+        self._from, self._to = ring
+        self._held = is_first
+
+    def wait(self) -> None:
+        if self._held:
+            return
+        try:
+            self._held = bool(os.read(self._from, 1))
+        except OSError:
+            self._held = False
+        if not self._held:
+            raise OutOfTurnError
+
+    def done(self) -> None:
+        self._held = False
+        try:
+            os.write(self._to, b"\1")
+        except OSError:  # the next one has ended; who waits behind it finds out by itself
+            return
+
+
+class _Chunks:
+    """Reads one chunk ahead; what comes in between is that a commit has ended."""
+
+    def __init__(self, pipe: int, settle: Callable[[], None]) -> None:
+        self._pipe = pipe
+        self._settle = settle
+        self._events: SimpleQueue[wire.Frame | None] = SimpleQueue()
+        self._room = threading.Semaphore(1)
+        require_thread(threading.Thread(target=self._read, name="strongroom-load-reader", daemon=True))
+
+    def flown(self) -> None:
+        self._events.put(_FLOWN)
+
+    def _read(self) -> None:
+        kind = wire.CHUNK
+        while kind == wire.CHUNK:
+            self._room.acquire()
+            try:
+                frame = wire.receive(self._pipe)
+            except wire.PipeBrokenError:
+                frame = wire.Frame(0, 0, bytearray())
+            kind = frame.kind
+            self._events.put(frame)
+
+    def __iter__(self) -> Iterator[Given]:
+        while True:
+            frame = self._events.get()
+            if frame is _FLOWN:
+                self._settle()
+                continue
+            self._room.release()
+            if frame.kind == wire.END:
+                return
+            if frame.kind != wire.CHUNK:
+                raise ClosedError("the process that loads has ended")
+            items = wire.unpack_items(frame.body)
+            frame.body[:] = bytes(len(frame.body))
+            yield Given(frame.position, items, more=True)
+
+
+def _work(order: wire.Order, source: int, answers: int, share: Share) -> None:
+    """Open the store, and keep what comes.
+
+    Raises:
+        StrongroomError: as ``Session.load``.
+    """
+    engine = Engine.open(Path(order.directory), worker=False)
+    try:
+        context = IN_PROCESS.saying(order.purpose, order.reason)
+        if order.key_id is None:
+            session = Session(engine, lambda: OWNER, order.surface, order.request_id, context=context)
+        else:
+            session = engine.doors.by_standing(
+                order.key_id, surface=order.surface, request_id=order.request_id, context=context
+            )
+        chunks = _Chunks(source, share.settle)
+        share.flown = chunks.flown
+        session._run("store", lambda call: load_share(call, iter(chunks), share))
+    finally:
+        engine.close()
+
+
+def main() -> None:
+    """Serve one load."""
+    harden_process()
+    source, answers = int(sys.argv[1]), int(sys.argv[2])
+    try:
+        order = msgspec.msgpack.decode(wire.receive(source).body, type=wire.Order)
+    except wire.PipeBrokenError:
+        return
+    share = Share(
+        _Ring(order.ring, is_first=order.number == 0),
+        lambda count: _tell(answers, wire.KEPT, count),
+    )
+    failure: StrongroomError
+    try:
+        _work(order, source, answers, share)
+    except StrongroomError as e:
+        failure = e
+    except Exception as e:  # noqa: BLE001 - the end of the process: told by its type, as everywhere
+        failure = InternalError(f"unexpected {type(e).__name__} in a worker of a load")
+    else:
+        _tell(answers, wire.DONE)
+        return
+    _tell(answers, wire.FAILED, share.position, msgspec.msgpack.encode(failure.as_dict()))
+
+
+def _tell(answers: int, kind: int, position: int = 0, body: bytes = b"") -> None:
+    try:
+        wire.send(answers, kind, position, body)
+    except wire.PipeBrokenError:  # nobody is there to hear it; the next read ends this process
+        return
+
+
+if __name__ == "__main__":
+    main()
