@@ -110,8 +110,7 @@ FILTERS: dict[str, dict[str, Any]] = {
 
 def make(rows: int, seed: int, queries: int = 200) -> Corpus:
     """The corpus of these parameters, from a cache in the temporary directory when it is there."""
-    name = hashlib.sha256(f"{_VERSION} {rows} {seed} {queries} {_VARIANTS} {_STEP}".encode()).hexdigest()[:16]
-    path = kept(f"{name}.npz")
+    path = place_of(rows, seed, queries)
     if not path.exists():
         note(f"making a corpus of {rows} rows")
         _write(path, *_generate(rows, seed, queries))
@@ -123,6 +122,19 @@ def kept(name: str) -> Path:
     directory = Path(tempfile.gettempdir()) / "strongroom-bench-data"
     directory.mkdir(parents=True, exist_ok=True)
     return directory / name
+
+
+def more_questions(corpus: Corpus, count: int, seed: int) -> list[str]:
+    """``count`` other questions about the texts that the model has embedded."""
+    rng = np.random.default_rng(seed)
+    known = min(len(corpus.texts), _VARIANTS)
+    return [_question(corpus.texts[int(i)], rng) for i in rng.integers(known, size=count)]
+
+
+def place_of(rows: int, seed: int, queries: int = 200) -> Path:
+    """Where ``make`` keeps the corpus of these parameters."""
+    name = hashlib.sha256(f"{_VERSION} {rows} {seed} {queries} {_VARIANTS} {_STEP}".encode()).hexdigest()[:16]
+    return kept(f"{name}.npz")
 
 
 def _write(path: Path, texts: list[str], vectors: NDArray[np.float32], asked: list[str], report: str) -> None:

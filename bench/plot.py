@@ -15,8 +15,11 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
+from bench._harness import Spread
+
 _LEFT, _WIDTH, _LINE, _TOP = 330, 520, 15, 44
-_COLOURS = ("#6b8fb5", "#c8553d", "#5b8c5a", "#8a6fb0")
+_BAR = 18
+_COLOURS = ("#6b8fb5", "#c8553d", "#5b8c5a", "#8a6fb0", "#b08a3e", "#5f9ea0")
 
 
 def plot(results: Sequence[dict[str, Any]]) -> str | None:
@@ -43,7 +46,7 @@ def plot(results: Sequence[dict[str, Any]]) -> str | None:
     ]
     for number, (label, _) in enumerate(series):
         at = _LEFT + 150 * number
-        out.append(f'<rect x="{at}" y="12" width="12" height="9" fill="{_COLOURS[number % 4]}"/>')
+        out.append(f'<rect x="{at}" y="12" width="12" height="9" fill="{_COLOURS[number % len(_COLOURS)]}"/>')
         out.append(f'<text x="{at + 17}" y="21">{escape(label)}</text>')
     for power in range(low, high + 1):
         for factor in range(1, 10 if power < high else 2):
@@ -60,7 +63,7 @@ def plot(results: Sequence[dict[str, Any]]) -> str | None:
         for number, (_, times) in enumerate(series):
             if name in times:
                 p50, p99 = times[name]
-                line, colour = y + _LINE * number, _COLOURS[number % 4]
+                line, colour = y + _LINE * number, _COLOURS[number % len(_COLOURS)]
                 box = f'x="{x(p50):.1f}" y="{line}" width="{max(2.0, x(p99) - x(p50)):.1f}" height="9"'
                 out.append(f'<rect {box} fill="{colour}"/>')
                 out.append(
@@ -77,6 +80,42 @@ def _times(result: dict[str, Any]) -> dict[str, tuple[float, float]]:
                 name = re.sub(r",? [\d,]+ memories", "", row["name"])
                 out[name] = (float(row["data"]["p50"][1]), float(row["data"]["p99"][1]))
     return out
+
+
+def bars(panels: Sequence[tuple[str, str, Sequence[tuple[str, Spread, str]]]]) -> str:
+    """SVG of panels, each (title, unit, [(label, median with its spread, what is said beside it)]).
+
+    Each panel has a logarithmic axis of its own; a bar ends at the median, a line spans least to greatest.
+    The bars of one label have one colour.
+    """
+    height = 10 + sum(44 + _BAR * len(lines) for _, _, lines in panels)
+    labels = list(dict.fromkeys(label for _, _, lines in panels for label, _, _ in lines))
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_LEFT + _WIDTH + 70} {height}"'
+        ' font-family="sans-serif" font-size="12">',
+        '<rect width="100%" height="100%" fill="white"/>',
+    ]
+    top = 10
+    for title, unit, lines in panels:
+        low = floor(2 * log10(min(s.low for _, s, _ in lines)) - 0.5) / 2
+        high = max(low + 1, log10(max(s.high for _, s, _ in lines)))
+
+        def x(value: float, low: float = low, high: float = high) -> float:
+            return _LEFT + 0.62 * _WIDTH * (log10(value) - low) / (high - low)
+
+        out.append(f'<text x="{_LEFT}" y="{top + 18}" font-weight="bold">{escape(title)}</text>')
+        for number, (label, spread, beside) in enumerate(lines):
+            y = top + 26 + _BAR * number
+            colour = _COLOURS[labels.index(label) % len(_COLOURS)]
+            out.append(f'<text x="{_LEFT - 8}" y="{y + 11}" text-anchor="end">{escape(label)}</text>')
+            width = max(1.0, x(spread.median) - _LEFT)
+            out.append(f'<rect x="{_LEFT}" y="{y}" width="{width:.1f}" height="13" fill="{colour}"/>')
+            ends = f"M{x(spread.low):.1f} {y + 6.5}H{x(spread.high):.1f}"
+            out.append(f'<path d="{ends}" stroke="#222" stroke-width="1.5"/>')
+            said = f"{spread.show(1, 2)} {unit}" + (f", {beside}" if beside else "")
+            out.append(f'<text x="{x(spread.high) + 6:.1f}" y="{y + 11}">{escape(said)}</text>')
+        top += 44 + _BAR * len(lines)
+    return "\n".join([*out, "</svg>"]) + "\n"
 
 
 if __name__ == "__main__":

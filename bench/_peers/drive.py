@@ -1,20 +1,24 @@
-"""One store that a user could pick instead, measured in an environment of its own.
+"""One store that a user could pick instead, in an environment of its own: numpy and that store.
 
-    python drive.py NAME WORK DATA.npz OUT.json [build | measure]
+    python drive.py build  NAME STORE ASKED CORPUS    makes the store; prints what it took
+    python drive.py reopen NAME STORE ASKED           opens it, asks once; prints when it began and was done
+    python drive.py serve  NAME STORE ASKED SOCKET    keeps it open and does what is asked through the socket
 
-DATA: ``vectors`` float32 (rows, 384) of norm 1, ``marked`` bool (rows,), ``texts`` joined by line ends,
-``queries`` float32 (n, 384). A peer is a module with: ``VERSION``, ``DURABLE``, ``EFFORTS`` (search settings
-from fast to thorough), ``build(path, vectors, texts, marked)``, ``reopen(path)`` -> handle, ``search(handle,
-query, k, effort, marked_only)`` -> row numbers, ``insert(handle, number, vector, text)``, ``close(handle)``;
-and ``warm(handle, queries)`` where pages alone are not all that has to be warm. ``build`` and ``measure`` are
-the two halves, for a machine that is shared.
+CORPUS: ``vectors`` float32 (rows, 384) of norm 1, ``texts`` joined by line ends. ASKED: ``marked`` bool
+(rows,); ``tune`` and ``ask``, float32 (n, 384), with the exact answers of each, ``tune_search``,
+``tune_filtered``, ``ask_search``, ``ask_filtered``, int64 (n, 10); ``fresh`` float32 (m, 384), to insert.
+A peer is a module with: ``VERSION``, ``DURABLE``, ``EFFORTS`` (search settings from fast to thorough),
+``build(path, vectors, texts, marked)``, ``reopen(path)`` -> handle, ``search(handle, query, k, effort,
+marked_only)`` -> row numbers, ``insert(handle, number, vector, text)``, ``close(handle)``; where they are
+needed ``efforts(handle)``, ``warm(handle, queries)``, ``processes(handle)``: ids of servers it has started.
 """
 
 from __future__ import annotations
 
 import importlib
 import json
-import resource
+import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -23,108 +27,133 @@ import numpy as np
 
 K = 10
 RECALL_WANTED = 0.98
-INSERTS = 200
+_WARM = 4  # questions before each block, not timed: others have used the caches since
+_WARM_S, _TUNE_S = 20.0, 10.0  # what a slow store may take for that
 _HERE = Path(__file__).parent
 
 
-def exact(vectors, queries, allowed=None):
-    """The true nearest rows by cosine, most similar first."""
-    numbers = np.arange(len(vectors)) if allowed is None else np.flatnonzero(allowed)
-    scores = queries @ vectors[numbers].T
-    return [list(numbers[np.argsort(-row, kind="stable")[:K]]) for row in scores]
+class Served:
+    """An open store and the questions."""
+
+    def __init__(self, peer, path, asked):
+        self.peer, self.asked = peer, asked
+        self.rows = len(asked["marked"])
+        self.handle = peer.reopen(path)
+        self.efforts = peer.efforts(self.handle) if hasattr(peer, "efforts") else peer.EFFORTS
+        self.effort = {}
+
+    def _search(self, query, kind):
+        return self.peer.search(self.handle, query, K, self.effort[kind], kind == "filtered")
+
+    def warm(self, kind):
+        """Pages, caches, and what the store has to learn, before anything is timed."""
+        self.effort[kind] = self.efforts[-1]
+        self._asked("tune", kind, range(len(self.asked["tune"])), _WARM_S)
+        if kind == "search" and hasattr(self.peer, "warm"):
+            self.peer.warm(self.handle, self.asked["tune"])
+        return {}
+
+    def tune(self, kind):
+        """The fastest setting with the wanted recall on the questions for tuning; else the most thorough."""
+        for setting in self.efforts:
+            self.effort[kind] = setting
+            _, shares = self._asked("tune", kind, range(len(self.asked["tune"])), _TUNE_S)
+            if np.mean(shares) >= RECALL_WANTED:
+                break
+        return {"effort": str(setting), "recall": float(np.mean(shares)), "questions": len(shares)}
+
+    def ask(self, kind, start, count, seconds_max):
+        """Times of a block of questions, and the share of the true ten that each found."""
+        self._asked("tune", kind, range(start % 100, start % 100 + _WARM), seconds_max)
+        seconds, shares = self._asked("ask", kind, range(start, start + count), seconds_max)
+        return {"seconds": seconds, "recall": shares}
+
+    def _asked(self, which, kind, numbers, seconds_max):
+        seconds, shares, begun = [], [], time.perf_counter()
+        for i in numbers:
+            started = time.perf_counter()
+            found = self._search(self.asked[which][i], kind)
+            ended = time.perf_counter()
+            seconds.append(ended - started)
+            truth = self.asked[f"{which}_{kind}"][i].tolist()
+            shares.append(len(set(found) & set(truth)) / len(truth))
+            if ended - begun > seconds_max:
+                break
+        return seconds, shares
+
+    def insert(self, start, count):
+        seconds = []
+        for i in range(start, start + count):
+            text = f"a memory that came later, number {i}"
+            started = time.perf_counter()
+            self.peer.insert(self.handle, self.rows + i, self.asked["fresh"][i], text)
+            seconds.append(time.perf_counter() - started)
+        return {"seconds": seconds}
+
+    def memory(self):
+        """MiB of this process and of those that the store has started; what is shared counts once."""
+        pids = [os.getpid(), *(self.peer.processes(self.handle) if hasattr(self.peer, "processes") else ())]
+        return {"mib": sum(_pss(pid) for pid in pids)}
 
 
-def recall(found, truth):
-    return float(np.mean([len(set(f) & set(t)) / len(t) for f, t in zip(found, truth, strict=True)]))
+def _pss(pid):
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8").splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-def timed(work, items):
-    out, seconds = [], []
-    for item in items:
-        started = time.perf_counter()
-        out.append(work(item))
-        seconds.append(time.perf_counter() - started)
-    return out, seconds
+def build(peer, path, asked, corpus):
+    with np.load(corpus) as stored:
+        rows = len(asked["marked"])
+        vectors = stored["vectors"][:rows]
+        texts = stored["texts"].tobytes().decode().split("\n")[:rows]
+    started = time.perf_counter()
+    peer.build(path, vectors, texts, asked["marked"])
+    seconds = time.perf_counter() - started
+    print(json.dumps({"version": peer.VERSION, "durable": peer.DURABLE, "rows": rows, "build_s": seconds}))
 
 
-def quantiles(seconds):
-    return {"p50_ms": float(np.median(seconds)) * 1e3, "p99_ms": float(np.quantile(seconds, 0.99)) * 1e3}
+def reopen(peer, path, asked, begun):
+    handle = peer.reopen(path)
+    opened = time.monotonic()
+    found = peer.search(handle, asked["ask"][0], K, peer.EFFORTS[0], False)
+    answered = time.monotonic()
+    print(json.dumps({"begun": begun, "opened": opened, "answered": answered, "found": len(found)}))
+    sys.stdout.flush()
+    peer.close(handle)
 
 
-def tuned(peer, handle, queries, truth, marked_only):
-    """The fastest setting with the wanted recall, and its times; the most thorough one when none has it."""
-    for effort in peer.EFFORTS:
-        found = [peer.search(handle, q, K, effort, marked_only) for q in queries[:50]]
-        if recall(found, truth[:50]) >= RECALL_WANTED:
-            break
-    for q in queries[:20]:
-        peer.search(handle, q, K, effort, marked_only)
-    found, seconds = timed(lambda q: peer.search(handle, q, K, effort, marked_only), queries)
-    return {"effort": str(effort), "recall": recall(found, truth), **quantiles(seconds)}
-
-
-def plaintext(path, texts, vectors):
-    """How many of 100 texts and 100 vectors stand readable in the files."""
-    wanted = {t.encode(): "texts" for t in texts[:100]} | {
-        v.tobytes()[:128]: "vectors" for v in vectors[:100]
-    }
-    seen = {"texts": set(), "vectors": set()}
-    for file in sorted(Path(path).rglob("*")):
-        if file.is_file() and not file.is_symlink():
-            raw = file.read_bytes()
-            for needle, kind in wanted.items():
-                if needle in raw:
-                    seen[kind].add(needle)
-    return {kind: len(found) for kind, found in seen.items()}
-
-
-def size_of(path):
-    return sum(f.stat().st_size for f in Path(path).rglob("*") if f.is_file() and not f.is_symlink())
+def serve(peer, path, asked, place):
+    served = Served(peer, path, asked)
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(place)
+        door.listen(1)
+        while True:
+            caller, _ = door.accept()
+            try:
+                with caller, caller.makefile("rw", encoding="utf-8") as lines:
+                    asked_for = json.loads(lines.readline())
+                    name = asked_for.pop("do")
+                    if name == "close":
+                        peer.close(served.handle)
+                        return
+                    lines.write(json.dumps(getattr(served, name)(**asked_for)) + "\n")
+            except OSError:  # the caller did not wait
+                continue
 
 
 def main():
-    name, work, data, out = sys.argv[1:5]
-    half = sys.argv[5] if len(sys.argv) > 5 else ""
+    begun = time.monotonic()
+    work, name, path, asked_at, *more = sys.argv[1:]
     sys.path.insert(0, str(_HERE))
+    with np.load(asked_at) as stored:
+        asked = dict(stored)
     peer = importlib.import_module(f"peer_{name}")
-    with np.load(data) as stored:
-        vectors, marked, queries = stored["vectors"], stored["marked"], stored["queries"]
-        texts = stored["texts"].tobytes().decode().split("\n")
-    path = Path(work) / name
-    result = {"name": name, "version": peer.VERSION, "durable": peer.DURABLE, "rows": len(vectors)}
-    built = Path(work) / f"{name}.seconds"
-    if half != "measure":
-        started = time.perf_counter()
-        peer.build(str(path), vectors, texts, marked)
-        built.write_text(str(time.perf_counter() - started), "utf-8")
-    if half == "build":
-        return
-    result["build_s"] = float(built.read_text("utf-8"))
-    truth, narrow = exact(vectors, queries), exact(vectors, queries, marked)
-    started = time.perf_counter()
-    handle = peer.reopen(str(path))
-    peer.search(handle, queries[0], K, peer.EFFORTS[0], False)
-    result["reopen_s"] = time.perf_counter() - started
-    for q in queries:  # pages and caches warm before anything is timed
-        peer.search(handle, q, K, peer.EFFORTS[-1], False)
-    if hasattr(peer, "warm"):
-        peer.warm(handle, queries)
-    result["search"] = tuned(peer, handle, queries, truth, False)
-    result["filtered"] = tuned(peer, handle, queries, narrow, True)
-    rng = np.random.default_rng(5)
-    fresh = vectors[rng.integers(0, len(vectors), INSERTS)] + rng.normal(0, 0.01, (INSERTS, vectors.shape[1]))
-    fresh = (fresh / np.linalg.norm(fresh, axis=1, keepdims=True)).astype(np.float32)
-    numbers = range(len(vectors), len(vectors) + INSERTS)
-    _, seconds = timed(
-        lambda i: peer.insert(handle, i, fresh[i - len(vectors)], f"a memory that came later, number {i}"),
-        numbers,
-    )
-    result["insert"] = quantiles(seconds)
-    result["rss_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    peer.close(handle)
-    result["readable_of_100"] = plaintext(path, texts, vectors)
-    result["bytes_on_disk"] = size_of(path)
-    Path(out).write_text(json.dumps(result), "utf-8")
+    if work == "build":
+        build(peer, path, asked, *more)
+    elif work == "reopen":
+        reopen(peer, path, asked, begun)
+    else:
+        serve(peer, path, asked, *more)
 
 
 if __name__ == "__main__":

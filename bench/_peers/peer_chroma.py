@@ -4,12 +4,7 @@ import chromadb
 
 VERSION = chromadb.__version__
 DURABLE = True
-EFFORTS = (50, 100, 200, 400)
-
-
-def _collection(path, effort=50):
-    client = chromadb.PersistentClient(path)
-    return client, client.get_collection("memories", embedding_function=None)
+EFFORTS = (50, 100, 200, 400, 800, 1600)
 
 
 def build(path, vectors, texts, marked):
@@ -31,8 +26,12 @@ def build(path, vectors, texts, marked):
 
 class _Handle:
     def __init__(self, path):
-        self.client, self.collection = _collection(path)
-        self.effort = None
+        self.path, self.effort = path, None
+        self.load()
+
+    def load(self):
+        self.client = chromadb.PersistentClient(self.path)
+        self.collection = self.client.get_collection("memories", embedding_function=None)
 
 
 def reopen(path):
@@ -40,8 +39,10 @@ def reopen(path):
 
 
 def search(handle, query, k, effort, marked_only):
-    if handle.effort != effort:
+    if handle.effort != effort:  # the index takes it when it is loaded, and not before
         handle.collection.modify(configuration={"hnsw": {"ef_search": effort}})
+        handle.client.clear_system_cache()
+        handle.load()
         handle.effort = effort
     where = {"marked": True} if marked_only else None
     found = handle.collection.query(

@@ -9,7 +9,7 @@ from mem0.vector_stores.qdrant import Qdrant
 
 VERSION = version("mem0ai")
 DURABLE = True
-EFFORTS = (0,)
+EFFORTS = ("exact",)
 
 
 def _store(path):

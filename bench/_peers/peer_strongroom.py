@@ -3,36 +3,45 @@
 from importlib.metadata import version
 
 import strongroom
+from strongroom.config import Config, EmbeddingConfig, LogConfig
 
 VERSION = version("strongroom")
 DURABLE = True
-EFFORTS = ("default",)
-_NS = "peers/one"
+EFFORTS = ("learnt",)
+_NS = "company_a/support"  # and tag and ticket as in the stores of ``bench.scale``, which can be taken too
+_FIRST = 10_000  # the ticket of the first row
+_CHUNK = 10_000
 
 
 def build(path, vectors, texts, marked):
-    strongroom.init(path)
+    # without a model: the others load none either
+    config = Config(log=LogConfig(level="error"), embedding=EmbeddingConfig(provider="none"))
+    strongroom.init(path, config=config)
     with strongroom.open(path) as room:
-        for start in range(0, len(vectors), 10_000):
-            end = min(len(vectors), start + 10_000)
+        for start in range(0, len(vectors), _CHUNK):
             room.store_many(
                 {
                     "content": texts[i],
                     "namespace": _NS,
                     "embedding": vectors[i],
-                    "tags": ["marked"] if marked[i] else [],
-                    "metadata": {"number": i},
+                    "tags": ["escalated"] if marked[i] else [],
+                    "metadata": {"ticket": _FIRST + i},
                 }
-                for i in range(start, end)
+                for i in range(start, min(len(vectors), start + _CHUNK))
             )
-        room.search(embedding=vectors[0], namespaces=[_NS], mode="semantic")
-        _settle(room)  # the others make their index in ``build`` as well
+        search(room, vectors[0], 1, "learnt", False)
+        for _, index in room.engine.indexes.loaded_entries():  # the others make their index here as well
+            while index.vectors.is_building or not index.wait_idle(1.0):
+                index.vectors.wait_built(1.0)
+        _snapshot(room)
 
 
-def _settle(room):
-    for _, index in room.engine.indexes.loaded_entries():
-        while index.vectors.is_building or not index.wait_idle(1.0):
-            index.vectors.wait_built(1.0)
+def _snapshot(room):
+    """What is due goes into a snapshot now, and not while something is timed."""
+    room.engine.indexes.tend()
+    writer = room.engine.indexes._keeper._writer
+    if writer is not None:
+        writer.join()
 
 
 def warm(handle, queries):
@@ -48,10 +57,7 @@ def warm(handle, queries):
         index.vectors._sample_at_s = 0.0
         index.vectors.tend()
         index.wait_idle()
-    handle.engine.indexes.tend()  # what was learnt goes into a snapshot, now and not while it is timed
-    writer = handle.engine.indexes._keeper._writer
-    if writer is not None:
-        writer.join()
+    _snapshot(handle)
 
 
 def reopen(path):
@@ -59,13 +65,13 @@ def reopen(path):
 
 
 def search(handle, query, k, effort, marked_only):
-    tags = ["marked"] if marked_only else []
+    tags = ["escalated"] if marked_only else []
     found = handle.search(embedding=query, namespaces=[_NS], k=k, mode="semantic", tags_all=tags)
-    return [h.memory.metadata["number"] for h in found]
+    return [h.memory.metadata["ticket"] - _FIRST for h in found]
 
 
 def insert(handle, number, vector, text):
-    handle.store(text, namespace=_NS, embedding=vector, metadata={"number": number})
+    handle.store(text, namespace=_NS, embedding=vector, metadata={"ticket": _FIRST + number})
 
 
 def close(handle):

@@ -6,7 +6,9 @@ import zvec
 
 VERSION = version("zvec")
 DURABLE = False  # flush, not fsync, after an insert
-EFFORTS = (60, 120, 250, 500)
+EFFORTS = tuple(
+    (ef, refined) for ef in (30, 60, 120, 180, 250, 350, 500, 700, 1000) for refined in (False, True)
+)
 
 
 def build(path, vectors, texts, marked):
@@ -52,7 +54,9 @@ def reopen(path):
 
 
 def search(handle, query, k, effort, marked_only):
-    asked = zvec.Query("vector", vector=query.tolist(), param=zvec.HnswQueryParam(ef=effort))
+    ef, refined = effort
+    param = zvec.HnswQueryParam(ef=ef, is_using_refiner=refined)
+    asked = zvec.Query("vector", vector=query.tolist(), param=param)
     filter_ = "marked = true" if marked_only else None
     return [int(d.id) for d in handle.query(asked, topk=k, filter=filter_, output_fields=["text"])]
 
