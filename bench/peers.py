@@ -194,6 +194,9 @@ class Peers:
                     env=self._environ(name),
                 )
             self.ask(name, "warm", kind="search")
+            for kind in ("search", "filtered"):
+                if setting := self.found.get(name, {}).get(f"{kind}_setting"):
+                    self.ask(name, "settle", kind=kind, effort=setting["effort"])
 
     def ask(self, name: str, do: str, **more: Any) -> Found:
         """Have the process of a store do something."""

@@ -62,6 +62,11 @@ class Served:
                 break
         return {"effort": str(setting), "recall": float(np.mean(shares)), "questions": len(shares)}
 
+    def settle(self, kind, effort):
+        """Take the setting that was found before."""
+        self.effort[kind] = next(setting for setting in self.efforts if str(setting) == effort)
+        return {}
+
     def ask(self, kind, start, count, seconds_max):
         """Times of a block of questions, and the share of the true ten that each found."""
         self._asked("tune", kind, range(start % 100, start % 100 + _WARM), seconds_max)

@@ -38,10 +38,12 @@ def build(path, vectors, texts, marked):
 
 def _snapshot(room):
     """What is due goes into a snapshot now, and not while something is timed."""
-    room.engine.indexes.tend()
-    writer = room.engine.indexes._keeper._writer
-    if writer is not None:
-        writer.join()
+    keeper = room.engine.indexes._keeper
+    keeper._hurry.set()
+    keeper.tend()
+    if keeper._writer is not None:
+        keeper._writer.join()
+    keeper._hurry.clear()
 
 
 def warm(handle, queries):
