@@ -250,6 +250,8 @@ class Peers:
                 "load": [before, load_average()],
             }
             if kind != "insert":
+                if {part["effort"] for part in told[name]} != {self.found[name][f"{kind}_setting"]["effort"]}:
+                    raise RuntimeError(f"{name}: asked with another setting than the one that was found")
                 result["recall"] = float(np.mean([s for part in told[name] for s in part["recall"]]))
                 self._save(name, memory_mib=self.ask(name, "memory")["mib"])
             self._append(name, kind, result)

@@ -40,7 +40,7 @@ class Served:
         self.rows = len(asked["marked"])
         self.handle = peer.reopen(path)
         self.efforts = peer.efforts(self.handle) if hasattr(peer, "efforts") else peer.EFFORTS
-        self.effort = {}
+        self.effort = dict.fromkeys(("search", "filtered"), self.efforts[-1])
 
     def _search(self, query, kind):
         return self.peer.search(self.handle, query, K, self.effort[kind], kind == "filtered")
@@ -71,7 +71,7 @@ class Served:
         """Times of a block of questions, and the share of the true ten that each found."""
         self._asked("tune", kind, range(start % 100, start % 100 + _WARM), seconds_max)
         seconds, shares = self._asked("ask", kind, range(start, start + count), seconds_max)
-        return {"seconds": seconds, "recall": shares}
+        return {"seconds": seconds, "recall": shares, "effort": str(self.effort[kind])}
 
     def _asked(self, which, kind, numbers, seconds_max):
         seconds, shares, begun = [], [], time.perf_counter()
