@@ -206,6 +206,22 @@ def test_metrics_take_an_admin_of_everything(server, http):
         assert nobody.get("/metrics").status_code == 401
 
 
+def test_each_operation_counts_in_the_metrics_with_its_outcome(server, http):
+    """A search and a refused get are one more in the durations of their operations, under their outcomes."""
+
+    def counted(operation: str, outcome: str) -> float:
+        name = f'strongroom_operation_seconds_count{{operation="{operation}",outcome="{outcome}"}} '
+        lines = http.get("/metrics").text.splitlines()
+        return sum(float(line.removeprefix(name)) for line in lines if line.startswith(name))
+
+    store(http)
+    found, missing = counted("search", "ok"), counted("read", "memory_not_found")
+    assert http.post("/v1/memories:search", json={"query": "tea", "namespaces": [NS]}).status_code == 200
+    assert http.get(f"/v1/memories/{uuid4()}", params={"namespace": NS}).status_code == 404
+    assert counted("search", "ok") == found + 1
+    assert counted("read", "memory_not_found") == missing + 1
+
+
 def test_metrics_on_loopback_is_a_switch(tmp_path):
     with served(tmp_path / "data", metrics_on_loopback=True) as server, server.http("") as nobody:
         assert nobody.get("/metrics").status_code == 200
