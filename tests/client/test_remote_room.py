@@ -130,6 +130,23 @@ def test_the_life_of_a_memory(room):
         room.get(made.memory_id, namespace=NS)
 
 
+def test_a_load_over_the_network_keeps_all_and_tells_how_many_are_durable(server):
+    """Chunk by chunk: the number grows to all of them, and each can be found; a bad one names its place."""
+    told: list[int] = []
+    name = "client/loaded"
+    with strongroom.connect(server.url, api_key=server.admin_key, ca=server.ca, batch_items=40) as room:
+        texts = [f"loaded {n}" for n in range(100)]
+        items = ({"content": t, "namespace": name} for t in texts)
+        assert room.load(items, workers=2, progress=told.append) == 100
+        assert told == [40, 80, 100]
+        assert {m.content for m in room.list(namespaces=[name], limit=200).memories} == set(texts)
+        more = [{"content": f"more {n}", "namespace": name} for n in range(50)]
+        with pytest.raises(errors.InvalidInputError):
+            room.load([*more, {"content": "", "namespace": name}], progress=told.append)
+        assert told == [40, 80, 100, 40]
+        assert len(room.list(namespaces=[name], limit=200).memories) == 140
+
+
 def test_store_many_streams_in_chunks_and_keeps_the_order(server):
     """Items come from a generator, go out in small requests, and come back in order."""
     with strongroom.connect(server.url, api_key=server.admin_key, ca=server.ca, batch_items=7) as room:

@@ -83,6 +83,7 @@ def test_every_method_of_a_session_has_its_route():
     routes = {
         "store": "POST /v1/memories",
         "store_many": "POST /v1/memories",
+        "load": "POST /v1/memories",
         "search": "POST /v1/memories:search",
         "get": "GET /v1/memories/{memory_id}",
         "reveal": "POST /v1/memories/{memory_id}:reveal",

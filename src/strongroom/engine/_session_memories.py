@@ -98,7 +98,7 @@ class MemoryOperations(Operations):
         items: Iterable[Mapping[str, Any] | MemoryDraft],
         *,
         workers: int = 1,
-        progress: Callable[[int], object] = lambda kept: None,
+        progress: Callable[[int], object] | None = None,
     ) -> int:
         """``store_many`` for as many items as there are, with a bounded memory; how many they were.
 
@@ -116,6 +116,7 @@ class MemoryOperations(Operations):
             no more processes. WorkerLostError: one was killed; how many items are stored at least, it says.
         """
         check_count(workers, "workers", 1, _load.WORKERS_MAX)
+        progress = progress or (lambda kept: None)
         if workers == 1:
             return self._run("store", lambda call: _bulk.load(call, _bulk.chunks_of(items, "load"), progress))
         return _load.load_by_workers(self, items, workers, progress)

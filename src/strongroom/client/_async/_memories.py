@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -92,6 +92,35 @@ class AsyncMemoryCalls(AsyncCalls):
                 raise _wire.counted_from(e, first) from None
             stored += _wire.decode(_wire.Memories, answer).memories
         return stored
+
+    async def load(
+        self,
+        items: Iterable[Mapping[str, Any] | MemoryDraft],
+        *,
+        workers: int = 1,
+        progress: Callable[[int], object] | None = None,
+    ) -> int:
+        """``store_many`` for as many items as there are, with a bounded memory; how many they were.
+
+        Chunks go one after another, so that what is stored is always a beginning of the items.
+
+        Args:
+            workers: changes nothing over the network: the chunks are checked and sealed by the server.
+            progress: is told after each chunk how many items are durable, all of them from the first one on.
+
+        Raises:
+            InvalidInputError, DuplicateMemoryError: as ``store_many``.
+        """
+        kept = 0
+        for first, body in _wire.chunks(items, self._batch_items):
+            try:
+                answer = await self._send("POST", "/v1/memories", body)
+            except StrongroomError as e:
+                raise _wire.counted_from(e, first) from None
+            kept += len(_wire.decode(_wire.Memories, answer).memories)
+            if progress is not None:
+                progress(kept)
+        return kept
 
     async def search(
         self,
