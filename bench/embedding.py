@@ -58,7 +58,9 @@ def _model(kind: str) -> Any:
 
 def _load(state: State, kind: str) -> tuple[float, float, float]:
     """Load a model in this process: (seconds, MiB of the process more, MiB of the GPU more)."""
-    import onnxruntime  # noqa: F401 - the library is not the model
+    from strongroom.embedding._runtime import onnx_runtime
+
+    onnx_runtime()  # the library is not the model
 
     resident, device = resident_mib(), _device_mib(kind)
     started = perf_counter()

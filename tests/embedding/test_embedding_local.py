@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -15,6 +17,7 @@ import pytest
 from tests.embedding.numpy_bert import NumpyBert
 from tokenizers import Tokenizer
 
+import strongroom
 from strongroom.config import EmbeddingConfig
 from strongroom.embedding import LocalMiniLM, make_provider
 from strongroom.embedding._bert_graph import build_graph, parse_weights
@@ -296,3 +299,34 @@ def test_what_the_runtime_raises_is_a_failure_of_the_model_and_a_mistake_of_ours
         assert "canary" not in str(caught.value)
     with pytest.raises(KeyError):
         _run(Session(KeyError("ids")), [[1, 2]])
+
+
+def test_the_runtime_keeps_no_telemetry(tmp_path: Path) -> None:
+    """ONNX Runtime opens a store of events to send when it is loaded, unless it is told not to."""
+    code = (
+        "from strongroom.config import EmbeddingConfig\n"
+        "from strongroom.embedding import make_provider\n"
+        "provider = make_provider(EmbeddingConfig())\n"
+        "provider.embed(['a customer'])\n"
+        "provider.close()\n"
+    )
+    env = {k: v for k, v in os.environ.items() if k not in ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")}
+    env |= {"HOME": str(tmp_path), "STRONGROOM_CACHE": str(tmp_path / "ours")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False, env=env
+    )
+    assert done.returncode == 0, done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ["ours"]
+
+
+def test_the_runtime_is_loaded_in_one_place_alone() -> None:
+    """A second import would be one that does not turn its telemetry off."""
+    source = Path(strongroom.__file__).parent
+    found = [
+        path.name
+        for path in source.rglob("*.py")
+        if re.search(
+            r"^\s*(import|from) onnxruntime|import_module\(.onnxruntime", path.read_text("utf-8"), re.M
+        )
+    ]
+    assert found == ["_runtime.py"]

@@ -8,7 +8,6 @@ the driver, a device, the libraries of CUDA; and the session is asked afterwards
 from __future__ import annotations
 
 import ctypes
-import importlib
 import mmap
 import re
 import struct
@@ -17,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from strongroom.embedding._runtime import onnx_runtime
 from strongroom.errors import ConfigurationError
 
 CUDA_PROVIDER = "CUDAExecutionProvider"
@@ -51,7 +51,7 @@ def check_device(text: str) -> None:
     """
     device = parse_device(text)
     if device is not None:
-        require_cuda(device, importlib.import_module("onnxruntime"))
+        require_cuda(device, onnx_runtime())
 
 
 def _load_global(name: str) -> Any:
@@ -148,7 +148,7 @@ def make_session(graph: bytes, providers: Sequence[Any], errors: tuple[type[Exce
     Raises:
         ConfigurationError: it does not run there.
     """
-    runtime: Any = importlib.import_module("onnxruntime")
+    runtime: Any = onnx_runtime()
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1

@@ -7,7 +7,6 @@ fingerprint is the same.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
@@ -26,6 +25,7 @@ from strongroom.embedding._local import (
 )
 from strongroom.embedding._mini_lm import MiniLM
 from strongroom.embedding._provider import FloatMatrix
+from strongroom.embedding._runtime import onnx_runtime
 from strongroom.embedding._weights import find_model_files
 from strongroom.errors import (
     ClosedError,
@@ -64,7 +64,7 @@ class GpuMiniLM(MiniLM):
         precision: Precision = "fp16",
     ) -> None:
         if providers is None:
-            require_cuda(device, importlib.import_module("onnxruntime"))
+            require_cuda(device, onnx_runtime())
             providers = [
                 (CUDA_PROVIDER, {"device_id": str(device), "arena_extend_strategy": "kSameAsRequested"})
             ]

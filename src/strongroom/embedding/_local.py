@@ -23,6 +23,7 @@ from strongroom.embedding._graph_cache import CachedGraph, GraphCache, cache_bas
 from strongroom.embedding._known_vectors import KNOWN_DISTANCE_MAX, KNOWN_TEXTS, known_distance
 from strongroom.embedding._mini_lm import FINGERPRINT, MiniLM
 from strongroom.embedding._provider import FloatMatrix
+from strongroom.embedding._runtime import onnx_runtime
 from strongroom.embedding._weights import ModelFiles, find_model_files
 from strongroom.errors import (
     ClosedError,
@@ -248,8 +249,7 @@ def _build(files: ModelFiles, tokenizer: Any, cache: GraphCache | None) -> Any:
 def runtime_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime raises: its own errors, which share no base class, and those of C++ that pybind11
     translates. Anything else is a mistake of ours and no failure of the model."""
-    from onnxruntime.capi import onnxruntime_pybind11_state as native
-
+    native = onnx_runtime().capi.onnxruntime_pybind11_state
     own = (
         found for found in vars(native).values() if isinstance(found, type) and issubclass(found, Exception)
     )
@@ -257,8 +257,7 @@ def runtime_errors() -> tuple[type[Exception], ...]:
 
 
 def _make_session(graph: bytes) -> Any:
-    import onnxruntime
-
+    onnxruntime = onnx_runtime()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1  # texts run in parallel, operators do not: no spinning threads
     options.inter_op_num_threads = 1
