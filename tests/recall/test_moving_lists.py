@@ -104,7 +104,11 @@ def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def built(lane: VectorLane) -> None:
-    """Let lists be made; what a hook has asserted on that thread is raised here."""
+    """Let lists be made; what a hook has asserted on that thread is raised here.
+
+    A look at how well the lane answers, which a search may have begun, ends first: nothing starts beside it.
+    """
+    assert lane.wait_built(60)
     raised: list[BaseException] = []
     run = lane._rebuild
 
