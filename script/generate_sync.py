@@ -32,7 +32,13 @@ def generate(name: str, source: str) -> str:
     """A module of the blocking client as text."""
     for pattern, new in REPLACEMENTS:
         source = re.sub(pattern, new, source)
+    source = re.sub(r"(?m)(?<=^from collections\.abc import )[\w, ]+$", _in_order, source)
     return NOTE.format(name=name) + source
+
+
+def _in_order(names: re.Match[str]) -> str:
+    """Imported names that lost their Async are out of order."""
+    return ", ".join(sorted(names[0].split(", ")))
 
 
 def main() -> int:

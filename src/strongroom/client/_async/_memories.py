@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -84,14 +84,7 @@ class AsyncMemoryCalls(AsyncCalls):
         Raises:
             InvalidInputError, DuplicateMemoryError: as ``store``.
         """
-        stored: Memories = []
-        for first, body in _wire.chunks(items, self._batch_items):
-            try:
-                answer = await self._send("POST", "/v1/memories", body)
-            except StrongroomError as e:
-                raise _wire.counted_from(e, first) from None
-            stored += _wire.decode(_wire.Memories, answer).memories
-        return stored
+        return [memory async for memories in self._stored(items) for memory in memories]
 
     async def load(
         self,
@@ -112,15 +105,20 @@ class AsyncMemoryCalls(AsyncCalls):
             InvalidInputError, DuplicateMemoryError: as ``store_many``.
         """
         kept = 0
+        async for memories in self._stored(items):
+            kept += len(memories)
+            if progress is not None:
+                progress(kept)
+        return kept
+
+    async def _stored(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> AsyncIterator[Memories]:
+        """Send items in chunks; the memories of each when it is durable."""
         for first, body in _wire.chunks(items, self._batch_items):
             try:
                 answer = await self._send("POST", "/v1/memories", body)
             except StrongroomError as e:
                 raise _wire.counted_from(e, first) from None
-            kept += len(_wire.decode(_wire.Memories, answer).memories)
-            if progress is not None:
-                progress(kept)
-        return kept
+            yield _wire.decode(_wire.Memories, answer).memories
 
     async def search(
         self,

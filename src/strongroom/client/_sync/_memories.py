@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -85,14 +85,7 @@ class MemoryCalls(Calls):
         Raises:
             InvalidInputError, DuplicateMemoryError: as ``store``.
         """
-        stored: Memories = []
-        for first, body in _wire.chunks(items, self._batch_items):
-            try:
-                answer = self._send("POST", "/v1/memories", body)
-            except StrongroomError as e:
-                raise _wire.counted_from(e, first) from None
-            stored += _wire.decode(_wire.Memories, answer).memories
-        return stored
+        return [memory for memories in self._stored(items) for memory in memories]
 
     def load(
         self,
@@ -113,15 +106,20 @@ class MemoryCalls(Calls):
             InvalidInputError, DuplicateMemoryError: as ``store_many``.
         """
         kept = 0
+        for memories in self._stored(items):
+            kept += len(memories)
+            if progress is not None:
+                progress(kept)
+        return kept
+
+    def _stored(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> Iterator[Memories]:
+        """Send items in chunks; the memories of each when it is durable."""
         for first, body in _wire.chunks(items, self._batch_items):
             try:
                 answer = self._send("POST", "/v1/memories", body)
             except StrongroomError as e:
                 raise _wire.counted_from(e, first) from None
-            kept += len(_wire.decode(_wire.Memories, answer).memories)
-            if progress is not None:
-                progress(kept)
-        return kept
+            yield _wire.decode(_wire.Memories, answer).memories
 
     def search(
         self,
