@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, NamedTuple, Protocol, cast
+from typing import IO, Any, Final, NamedTuple, Protocol
 from uuid import UUID
 
 from strongroom.config import LimitsConfig
@@ -42,9 +42,17 @@ _RESTART: Final = "--restart begins anew; what is stored already then stays and 
 
 
 class ImportTarget(Protocol):
-    """What an import needs of a session, embedded or remote; ``load`` only where workers are wanted."""
+    """What an import needs of a session, embedded or remote."""
 
     def store_many(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> list[Memory]: ...
+
+    def load(
+        self,
+        items: Iterable[Mapping[str, Any] | MemoryDraft],
+        *,
+        workers: int = 1,
+        progress: Callable[[int], object] | None = None,
+    ) -> int: ...
 
     def get(self, memory_id: UUID | str, *, namespace: str) -> Memory: ...
 
@@ -58,18 +66,6 @@ class ImportReport:
     stored: int = 0
     duplicates: int = 0
     skipped: int = 0
-
-
-class LoadTarget(ImportTarget, Protocol):
-    """What an import with workers needs of a session."""
-
-    def load(
-        self,
-        items: Iterable[Mapping[str, Any] | MemoryDraft],
-        *,
-        workers: int = 1,
-        progress: Callable[[int], object] = ...,
-    ) -> int: ...
 
 
 Progress = Callable[[str, int, int], None]  # phase, bytes done, bytes in all
@@ -101,7 +97,7 @@ class Importer:
 
     def __init__(
         self,
-        target: ImportTarget | LoadTarget,
+        target: ImportTarget,
         state_directory: Path,
         *,
         workers: int = 1,
@@ -295,7 +291,7 @@ class Importer:
                 self._progress("storing", here.bytes, size)
 
         try:
-            kept(cast(LoadTarget, self._target).load(drafts(), workers=self._workers, progress=kept))
+            kept(self._target.load(drafts(), workers=self._workers, progress=kept))
         except (DuplicateMemoryError, *_REFUSED):
             stream.seek(here.bytes)
             return state, here.digest, False
