@@ -168,7 +168,8 @@ class VectorLane:
         with self._lock.write, at_most(threads):
             kind, rids, given = change
             if kind == "add" and given is not None:
-                self._remove(rids)
+                if self._move is not None:
+                    self._move.old.remove(rids)
                 self._lists.add(rids, given.astype(np.float32, copy=False))
             elif kind == "move" and given is not None:
                 self._hand_on(rids, given.astype(np.int64, copy=False))
