@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 RESULTS = Path(__file__).parent / "results"
+_RESAMPLED = 2000
 _VERSIONS = (
     "strongroom", "apsw", "cryptography", "duckdb", "faiss-cpu", "httpx", "mcp", "numpy", "onnxruntime",
     "uvicorn",
@@ -110,6 +111,14 @@ def measure(work: Callable[[int], object], count: int, *, first: int = 0) -> lis
         work(i)
         out.append(perf_counter() - started)
     return out
+
+
+def median_interval(values: Sequence[float], seed: int) -> tuple[float, float, float]:
+    """The median, and its 95 % interval: percentiles of the medians of resampled values (bootstrap)."""
+    given = np.asarray(values)
+    picks = np.random.default_rng(seed).integers(0, len(given), (_RESAMPLED, len(given)))
+    medians = np.median(given[picks], axis=1)
+    return float(np.median(given)), float(np.quantile(medians, 0.025)), float(np.quantile(medians, 0.975))
 
 
 def load_average() -> float:

@@ -19,7 +19,7 @@ import numpy as np
 import strongroom
 from bench import _stores
 from bench._child import Child, State
-from bench._harness import Options, Row, Spread
+from bench._harness import Options, Row, Spread, median_interval
 from strongroom.engine import Session
 from strongroom.ledger import WriteBatch
 from strongroom.model import NamespacePattern, Principal, Scope
@@ -178,10 +178,9 @@ def _row(found: dict[str, list[float]], options: Options) -> Row:
         if name == "bare":
             continue
         added = np.array(values) - bare
-        again = np.random.default_rng(7).choice(added, (2000, len(added)))
-        low, high = np.percentile(np.median(again, axis=1), (2.5, 97.5)) * 1e3
+        middle, low, high = (1e3 * x for x in median_interval(added.tolist(), options.seed))
         parts.append(
-            f"{name} {np.median(added) * 1e3:.2f} ms (95 % interval {low:.2f} to {high:.2f},"
+            f"{name} {middle:.2f} ms (95 % interval {low:.2f} to {high:.2f},"
             f" {len(added)} pairs; p50 {np.median(values) * 1e3:.2f})"
         )
     return Row(

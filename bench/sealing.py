@@ -9,19 +9,15 @@ is the same on both sides and would only dilute the ratio. Wall time is given be
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from bench import _stores as stores
 from bench._child import Child, State
-from bench._harness import Options, Row, note
+from bench._harness import Options, Row, median_interval, note
 from bench.store import _child_open
 
 _QUERIES = 8
 _STORES = 10
-_RESAMPLED = 2000
 
 
 def _search(state: State, queries: list[str]) -> tuple[float, float]:
@@ -43,14 +39,6 @@ def _timed(work: Any) -> tuple[float, float]:
     return time.process_time() - processor, time.perf_counter() - wall
 
 
-def _interval(ratios: Sequence[float], seed: int) -> tuple[float, float, float]:
-    """The median, and the 2.5th and 97.5th percentile of the medians of resampled ratios."""
-    given = np.asarray(ratios)
-    picks = np.random.default_rng(seed).integers(0, len(given), (_RESAMPLED, len(given)))
-    medians = np.median(given[picks], axis=1)
-    return float(np.median(given)), float(np.quantile(medians, 0.025)), float(np.quantile(medians, 0.975))
-
-
 def _pairs(on: Child, off: Child, work: Any, parts: list[Any]) -> tuple[list[float], list[float]]:
     """The ratios of processor time and of wall time, on to off, pair by pair."""
     processor, wall = [], []
@@ -66,9 +54,9 @@ def _pairs(on: Child, off: Child, work: Any, parts: list[Any]) -> tuple[list[flo
 def _row(name: str, found: tuple[list[float], list[float]], seed: int) -> Row:
     shown = []
     for ratios in found:
-        middle, low, high = (100 * (x - 1) for x in _interval(ratios, seed))
+        middle, low, high = (100 * (x - 1) for x in median_interval(ratios, seed))
         shown.append(f"{middle:.1f} % ({low:.1f} to {high:.1f})")
-    high = _interval(found[0], seed)[2] - 1
+    high = median_interval(found[0], seed)[2] - 1
     return Row(
         f"cost of sealing on {name}, processor time, {len(found[0])} pairs by turns: median (95 % interval)",
         shown[0],

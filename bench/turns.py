@@ -23,7 +23,7 @@ import numpy as np
 
 from bench import _stores as stores
 from bench import data
-from bench._harness import load_average, machine, note
+from bench._harness import load_average, machine, median_interval, note
 
 _ROOT: Final = Path(__file__).parents[1]
 _LEARN_S: Final = 25.0
@@ -120,11 +120,10 @@ def _row(kind: str, sides: tuple[_Side, _Side], pairs: int) -> str:
             processor[which].append(cpu)
     old, new = (np.array(t) * 1e3 for t in times)
     less = np.median(old, axis=1) - np.median(new, axis=1)
-    rng = np.random.default_rng(0)
-    low, high = np.quantile([np.median(rng.choice(less, len(less))) for _ in range(2_000)], [0.025, 0.975])
+    middle, low, high = median_interval(less.tolist(), 0)
     shown = " | ".join(f"{np.median(t):.2f} / {np.quantile(t, 0.99):.2f}" for t in (old, new))
     spent = " and ".join(f"{np.median(p) * 1e3:.2f}" for p in processor)
-    return f"| {kind} | {shown} | {np.median(less):.2f} ({low:.2f} to {high:.2f}); processor time {spent} |"
+    return f"| {kind} | {shown} | {middle:.2f} ({low:.2f} to {high:.2f}); processor time {spent} |"
 
 
 def main() -> int:
