@@ -131,7 +131,7 @@ def main() -> None:
         _work(order, source, answers, share)
     except StrongroomError as e:
         failure = e
-    except Exception as e:  # noqa: BLE001 - the end of the process: told by its type, as everywhere
+    except Exception as e:  # noqa: BLE001 - else Python prints a traceback, with texts that could be content
         failure = InternalError(f"unexpected {type(e).__name__} in a worker of a load")
     else:
         _tell(answers, wire.DONE)

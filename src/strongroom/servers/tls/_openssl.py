@@ -298,4 +298,4 @@ class OpenSslContext(ssl.SSLContext):
 
     def wrap_socket(self, *_: Any, **__: Any) -> Any:
         """Refused: the base class would serve with its own settings, without ours."""
-        raise NotImplementedError("this context serves over memory alone")
+        raise ValueError("this context serves over memory alone")
