@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import apsw
 import pytest
 from tests.engine.conftest import OpenRoom
 from tests.engine.test_processes import WRITER, spawn
+from tests.support.database import ledger_file
 
 from strongroom import audit
 from strongroom.audit import verify
@@ -185,20 +185,20 @@ def test_only_administrators_may_look(room: Room) -> None:
 
 # -- tampering in the database ------------------------------------------------------------------------
 def edit(data: Path, sql: str, *args: object) -> None:
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     db.execute(sql, args or None)  # type: ignore[arg-type]
     db.close()
 
 
 def sealed_of(data: Path, seq: int) -> bytes:
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     found: bytes = db.execute("SELECT sealed FROM audit WHERE seq = ?", (seq,)).get
     db.close()
     return found
 
 
 def size_of(data: Path) -> int:
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     found: int = db.execute("SELECT max(seq) FROM audit").get
     db.close()
     return found
@@ -312,7 +312,7 @@ def test_an_old_head_row_put_back_is_refused(data: Path, open_room: OpenRoom) ->
     room = open_room()
     room.store("one", namespace=NS)
     room.close()
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     row = db.execute("SELECT version, seq, sealed FROM record WHERE ns = 0 AND field = 20").fetchone()
     db.close()
     assert row is not None
@@ -333,7 +333,7 @@ def test_an_old_head_row_under_a_running_process_signs_nothing(data: Path, room:
     room.store("one", namespace=NS)
     room.audit_checkpoint()
     find = "SELECT version, seq, sealed FROM record WHERE ns = 0 AND field = 20"
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     old = db.execute(find).fetchone()
     db.close()
     assert old is not None

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
-import apsw
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.cli.conftest import Run
+from tests.support.database import ledger_file
 from tests.support.word_model import WordModel
 
 from strongroom.cli import _output as out
@@ -281,9 +281,8 @@ def test_check_is_clean_on_a_good_store_and_exits_1_on_a_flipped_byte(run: Run, 
 
 
 def break_ledger(data: Path, statement: str) -> None:
-    import apsw
 
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     db.execute(statement)
     assert db.changes() >= 1
     db.close()
@@ -421,7 +420,7 @@ def test_what_is_missing_from_an_answer_is_said_beside_it(run, data):
     """A damaged memory: a remark on stderr for people, in the object for programs."""
     made = run("--json", "store", "-n", NS, "the harbour at night").json
     run("store", "-n", NS, "the harbour at noon")
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     raw_id = UUID(made["memory_id"]).bytes
     (sealed,) = db.execute("SELECT sealed FROM record WHERE memory_id=? AND field=0", (raw_id,)).fetchone()
     db.execute(

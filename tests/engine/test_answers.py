@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import apsw
 import pytest
 from tests.engine.conftest import OpenRoom
+from tests.support.database import ledger_file
 
 from strongroom.engine import Room
 from strongroom.engine._access_stats import AccessStats
@@ -66,8 +66,7 @@ def test_a_memory_that_is_damaged_while_it_is_looked_for_is_left_out(room: Room)
     _, rows = rows_of(room, 5)
     room.flush()
     assert len(room.search("harbour", namespaces=[NS])) == 5
-    db = apsw.Connection(str(room.engine.directory / "ledger.db"))
-    db.set_busy_timeout(10_000)
+    db = ledger_file(room.engine.directory)
     db.execute(
         "UPDATE record SET sealed = CAST(substr(sealed, 1, length(sealed) - 1) || x'7f' AS BLOB)"
         " WHERE field = 0 AND memory_id = ?",

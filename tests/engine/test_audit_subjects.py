@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import apsw
 import numpy as np
 import pytest
 from tests.engine.conftest import OpenRoom
+from tests.support.database import ledger_file
 
 import strongroom
 from strongroom.audit import AuditFilter
@@ -45,8 +45,7 @@ def drop_pseudonyms(room: Room) -> int:
     """Take their rows out of the file, behind the store's back; the number of the namespace."""
     entry = room.engine.registry.get(NS)
     assert entry is not None
-    db = apsw.Connection(str(room.engine.directory / "ledger.db"))
-    db.set_busy_timeout(10_000)
+    db = ledger_file(room.engine.directory)
     db.execute("DELETE FROM record WHERE ns = ? AND field = 3", (entry.ns,))
     db.close()
     return entry.ns

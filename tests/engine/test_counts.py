@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 from tests.engine.conftest import OpenRoom
+from tests.support.database import ledger_file
 
 from strongroom.engine import Room
 
@@ -62,7 +63,6 @@ def test_what_was_shredded_is_not_counted(open_room: OpenRoom) -> None:
 
 def test_a_namespace_whose_head_was_changed_is_not_counted(open_room: OpenRoom) -> None:
     """Counting from the ledger is no way around what shows that a head is not the store's own."""
-    import apsw
     import pytest
 
     from strongroom.errors import IntegrityError
@@ -71,7 +71,7 @@ def test_a_namespace_whose_head_was_changed_is_not_counted(open_room: OpenRoom) 
     room.store("tea", namespace=SPACES[0])
     room.store("coffee", namespace=SPACES[1])
     room.close()
-    with apsw.Connection(str(room.engine.directory / "ledger.db")) as db:
+    with ledger_file(room.engine.directory) as db:
         db.execute("UPDATE namespace SET head = (SELECT head FROM namespace WHERE ns = 2) WHERE ns = 1")
     room = open_room(worker=False)
     with pytest.raises(IntegrityError):

@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import apsw
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.engine.conftest import OpenRoom
+from tests.support.database import ledger_file
 from tests.support.word_model import WordModel
 
 from strongroom.engine import Room
@@ -205,7 +205,7 @@ def test_a_destroyed_key_is_no_fault_in_a_check(open_room: OpenRoom, is_loaded: 
     assert report.memories == 1
     row = room.engine.ledger.get(entry.ns, of_tom.memory_id.bytes)
     assert row is not None
-    with apsw.Connection(str(room.engine.directory / "ledger.db")) as db:
+    with ledger_file(room.engine.directory) as db:
         db.execute(
             "UPDATE record SET sealed = ? WHERE ns = ? AND memory_id = ? AND field = 0",
             (row.sealed[:-1] + bytes([row.sealed[-1] ^ 1]), entry.ns, row.memory_id),

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import apsw
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from tests.engine.conftest import OpenRoom
+from tests.support.database import ledger_file
 from tests.support.word_model import WordModel
 
 import strongroom
@@ -208,8 +208,7 @@ def test_a_counter_is_opened_once_and_again_when_a_byte_of_it_is_another(
     flush(other.engine.access_stats)
     assert [room.get(m.memory_id, namespace=NS).access_count for _ in range(2)] == [5, 6]
     assert len(opened) == 1
-    db = apsw.Connection(str(room.engine.directory / "ledger.db"))
-    db.set_busy_timeout(10_000)
+    db = ledger_file(room.engine.directory)
     db.execute(
         "UPDATE record SET sealed = CAST(sealed || x'00' AS BLOB) WHERE field = ?", (int(Field.ACCESS),)
     )

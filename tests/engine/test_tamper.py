@@ -8,9 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 from uuid import UUID
 
-import apsw
 import pytest
 from tests.engine.conftest import OpenRoom, save_snapshot
+from tests.support.database import ledger_file
 
 import strongroom
 from strongroom.errors import (
@@ -42,13 +42,13 @@ def filled(request: pytest.FixtureRequest, open_room: OpenRoom) -> list[bytes]:
 
 
 def edit(data: Path, sql: str, *args: object) -> None:
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     db.execute(sql, args)  # type: ignore[arg-type]
     db.close()
 
 
 def rows(data: Path, memory_id: bytes, field: int = 0) -> tuple[object, ...]:
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     found = db.execute("SELECT * FROM record WHERE memory_id=? AND field=?", (memory_id, field)).fetchone()
     db.close()
     return found  # type: ignore[return-value]

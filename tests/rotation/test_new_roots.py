@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import apsw
 import pytest
 from tests.engine.conftest import OpenRoom, save_snapshot
 from tests.rotation.rotated import NOTE, NS, assert_all_there, fill, ns_of, states
+from tests.support.database import ledger_file
 
 from strongroom.audit import AuditFilter
 from strongroom.engine import Room, _new_roots
@@ -223,7 +223,7 @@ def test_rows_that_do_not_match_their_head_get_no_new_one(room: Room, data: Path
     """A response does not bless what somebody has taken away; nothing is changed then."""
     fill(room, 8)
     ns = ns_of(room)
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     db.execute("DELETE FROM record WHERE id = (SELECT max(id) FROM record WHERE ns = ? AND field = 0)", (ns,))
     db.close()
     head = room.engine.ledger.head(ns)

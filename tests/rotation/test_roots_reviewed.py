@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import apsw
 import pytest
 from tests.engine.conftest import OpenRoom
 from tests.rotation.rotated import NOTE, NS, assert_all_there, fill, ns_of, states
 from tests.rotation.test_new_roots import about, compromise, head_root
 from tests.rotation.test_signing_keys import keys_of
+from tests.support.database import ledger_file
 
 from strongroom.audit.verify import verify_key_changes
 from strongroom.engine import Room
@@ -68,7 +68,7 @@ def test_a_head_of_before_that_is_put_back_while_a_response_works(
 
     def put_back(*args: object, **kwargs: object) -> None:
         finalise(*args, **kwargs)  # type: ignore[arg-type]
-        db = apsw.Connection(str(data / "ledger.db"))
+        db = ledger_file(data)
         db.execute("UPDATE namespace SET head = ? WHERE ns = ?", (before, ns))
         db.close()
 
@@ -82,7 +82,7 @@ def test_signing_keys_of_before_are_not_taken_back(room: Room, data: Path) -> No
     """A process that knows the new keys of the audit log never signs with the exposed ones again."""
     fill(room, 4)
     room.audit_key()
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     row = "version, key_id, sealed, content_version, seq"
     (old,) = db.execute(f"SELECT {row} FROM record WHERE ns = 0 AND field = 19").fetchall()
     compromise(room, SYSTEM_NAME)
@@ -101,7 +101,7 @@ def test_a_damaged_pseudonym_stops_no_response(room: Room, data: Path) -> None:
     ns = ns_of(room)
     mine, others = about(room, USER), about(room, "user:2")
     blind = room.engine.vault.blinded_subject(ns, USER)[:16]
-    db = apsw.Connection(str(data / "ledger.db"))
+    db = ledger_file(data)
     ((sealed,),) = db.execute(
         "SELECT sealed FROM record WHERE ns = ? AND memory_id = ?", (ns, blind)
     ).fetchall()

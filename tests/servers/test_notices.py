@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import apsw
 import psycopg
 import pytest
 from tests.pgwire.wired import wired
 from tests.servers.served import served
+from tests.support.database import ledger_file
 from tests.support.word_model import WordModel
 
 import strongroom
@@ -25,7 +25,7 @@ CODES = ["unreadable_memories"]
 
 def damage(directory: Path, memory_id: bytes) -> None:
     """Flip a bit of the sealed content of one memory."""
-    db = apsw.Connection(str(directory / "ledger.db"))
+    db = ledger_file(directory)
     sealed = bytearray(
         db.execute("SELECT sealed FROM record WHERE memory_id=? AND field=0", (memory_id,)).fetchone()[0]  # type: ignore[index]
     )
