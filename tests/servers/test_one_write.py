@@ -177,6 +177,27 @@ def test_an_answer_leaves_in_one_write() -> None:
     assert len(converse(H11Protocol, [post(b"{}")], echo).writes) == 2
 
 
+def test_an_answer_does_not_wait_for_what_follows_it() -> None:
+    """An answer that is whole has left when the application goes on behind it, still in one write."""
+    seen: list[int] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await send(start(LENGTH))
+        seen.append(len(wires[-1].writes))
+        await send(body(b"abcd"))
+        seen.append(len(wires[-1].writes))
+
+    wires: list[Wire] = []
+
+    class Kept(PatientProtocol):
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            wires.append(transport)  # type: ignore[arg-type]
+            super().connection_made(transport)
+
+    assert len(converse(Kept, [post(b"{}")], app).writes) == 1
+    assert seen == [0, 1]
+
+
 def test_a_header_with_a_line_break_is_not_sent() -> None:
     """An application that would split the answer is refused; nothing of its answer leaves."""
     app = answering(start(LENGTH, (b"x-request-id", b"1\r\nset-cookie: a=b")), body(b"abcd"))

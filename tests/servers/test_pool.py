@@ -133,6 +133,22 @@ def test_closing_cancels_what_waits_and_refuses_the_rest() -> None:
     run(scene())
 
 
+def test_the_thread_that_has_worked_last_works_next(pool: WorkerPool) -> None:
+    """Of several idle threads one does all jobs that come one by one: what it needs is near its processor."""
+
+    async def scene() -> set[int]:
+        start = threading.Barrier(3)
+        await asyncio.gather(*(sent(pool, b"a", start.wait) for _ in range(3)))  # three threads are there
+        used = set()
+        for _ in range(12):
+            while len(pool._asleep) < 3:
+                await asyncio.sleep(0.001)
+            used.add(await sent(pool, b"a", threading.get_ident))
+        return used
+
+    assert len(run(scene())) == 1
+
+
 def here(pool: WorkerPool, caller: bytes, work: Callable[[], T], results: list[T]) -> threading.Thread:
     """A thread of its own that has ``work`` done."""
 

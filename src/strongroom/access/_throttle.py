@@ -16,14 +16,17 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict
 from dataclasses import dataclass
+from functools import lru_cache
 from threading import Lock
 from typing import Final
 
 __all__ = ["Backoff", "RateLimit", "network_of"]
 
 _SHIFT_MAX: Final = 32
+_SOURCES_KEPT: Final = 1024
 
 
+@lru_cache(_SOURCES_KEPT)
 def network_of(address: str) -> str:
     """What counts as one source: an IPv4 address, or the /64 of an IPv6 address."""
     try:

@@ -2,7 +2,7 @@
 
 from strongroom.servers.http._connection import Connection, connection_of, connection_protocol, context_of
 from strongroom.servers.http._errors import HTTP_STATUS, error_response, http_status, public_error
-from strongroom.servers.http._guard import MCP_PATH, METADATA_PATH, Guard, bearer_key, request_id_of
+from strongroom.servers.http._guard import MCP_PATH, METADATA_PATH, Guard, bearer_text, request_id_of
 from strongroom.servers.http._logs import Log, capture_library_logs, make_log
 from strongroom.servers.http._patience import LOOP, PatientProtocol
 from strongroom.servers.http._pool import CALLER, WorkerPool
@@ -20,7 +20,7 @@ __all__ = [
     "PatientProtocol",
     "Presented",
     "WorkerPool",
-    "bearer_key",
+    "bearer_text",
     "capture_library_logs",
     "connection_of",
     "connection_protocol",

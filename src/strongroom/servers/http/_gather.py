@@ -1,8 +1,9 @@
-"""What leaves a connection in one turn of the event loop leaves it in one write.
+"""What leaves a connection in one turn of the event loop leaves it in one write, and a whole answer at once.
 
 uvicorn writes the head of an answer and its body one after the other: two TLS records, two packets, and the
-client is woken twice. Here they wait for the end of the turn, so that an answer that is there in one
-piece is one write.
+client is woken twice. Here they wait for the end of the answer, at most of the turn, so that an answer that
+is there in one piece is one write. It does not wait for what the server has to do behind it: the client
+reads it meanwhile.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ __all__ = ["Gathering"]
 
 
 class Gathering:
-    """The transport below a protocol of uvicorn. Only ``write`` differs; nothing waits past the turn, a close
-    or a look at what is unsent."""
+    """The transport below a protocol of uvicorn. Only ``write`` differs; nothing waits past the turn, a
+    ``flush``, a close or a look at what is unsent."""
 
     __slots__ = ("_loop", "_transport", "_waiting")
 
@@ -27,12 +28,12 @@ class Gathering:
     def write(self, data: bytes) -> None:
         """Send ``data`` behind what waits."""
         if not self._waiting:
-            self._loop.call_soon(self._send)
+            self._loop.call_soon(self.flush)
         self._waiting.append(data)
 
     def close(self) -> None:
         """Close when all is sent. May be called twice: asyncio's transport of TLS does not bear that."""
-        self._send()
+        self.flush()
         if not self._transport.is_closing():
             self._transport.close()
 
@@ -43,10 +44,11 @@ class Gathering:
 
     def get_write_buffer_size(self) -> int:
         """Bytes that are not sent yet."""
-        self._send()
+        self.flush()
         return self._transport.get_write_buffer_size()
 
-    def _send(self) -> None:
+    def flush(self) -> None:
+        """Send what waits."""
         data, self._waiting = b"".join(self._waiting), []
         if data and not self._transport.is_closing():
             self._transport.write(data)

@@ -38,15 +38,16 @@ _SECURITY_HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-resource-policy", b"same-origin"),
 )
+_OUR_HEADERS = frozenset({b"x-request-id", b"cache-control", *(name for name, _ in _SECURITY_HEADERS)})
+_NO_STORE = (b"cache-control", b"no-store")
 _BEARER = b"bearer "
 METADATA_PATH = "/.well-known/oauth-protected-resource"  # RFC 9728
 MCP_PATH = "/mcp"
 _PROBES = frozenset({"/healthz", "/readyz"})  # their successes would fill the log
 
 
-def bearer_key(scope: Scope) -> str | None:
-    """The text after ``Authorization: Bearer``; None when there is none or more than one."""
-    found = [v for k, v in scope["headers"] if k == b"authorization"]
+def bearer_text(found: list[bytes]) -> str | None:
+    """The text after ``Bearer`` in the values of ``Authorization``; None: there is not one alone."""
     if len(found) != 1 or found[0][: len(_BEARER)].lower() != _BEARER:
         return None
     try:
@@ -205,14 +206,16 @@ class _Request:
             headers = list(message.get("headers", ()))
             names = {k.lower() for k, _ in headers}
             headers.append((b"x-request-id", self._id))
-            headers.extend(h for h in _SECURITY_HEADERS if h[0] not in names)
+            if names.isdisjoint(_OUR_HEADERS):
+                headers += _SECURITY_HEADERS
+                headers.append(_NO_STORE)
+            else:
+                headers.extend(h for h in (*_SECURITY_HEADERS, _NO_STORE) if h[0] not in names)
             if self._status == 401 and self._guard.metadata:
                 headers = [h for h in headers if h[0].lower() != b"www-authenticate"]
                 headers.append((b"www-authenticate", self._challenge()))
             if self._status == 413:
                 headers.append((b"connection", b"close"))  # the rest of the body is not read
-            if b"cache-control" not in names:
-                headers.append((b"cache-control", b"no-store"))
             message = {**message, "headers": headers}
         await self._send(message)
 

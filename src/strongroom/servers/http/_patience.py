@@ -47,10 +47,12 @@ class PatientProtocol(H11Protocol):
     _unsent = 0  # bytes of answers that the client has not taken, at the last look ...
     _moved = 0.0  # ... and when they last became other ones
     _timer: asyncio.TimerHandle | None = None
+    _gathering: Gathering
 
     # -- what happens ---------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(Gathering(transport, self.loop))  # type: ignore[arg-type]
+        self._gathering = Gathering(transport, self.loop)
+        super().connection_made(self._gathering)  # type: ignore[arg-type]
         self._wait()
         self._timer = self.loop.call_later(_LOOK_S, self._look)
         most = self.limit_concurrency
@@ -69,6 +71,7 @@ class PatientProtocol(H11Protocol):
         super().data_received(data)
 
     def on_response_complete(self) -> None:
+        self._gathering.flush()  # before what has to be done for the next request
         self._wait()
         super().on_response_complete()
 

@@ -70,12 +70,13 @@ class WorkerPool:
         self._name = name
         self._running_max = max(1, int(self._threads_max * _CALLER_SHARE))  # of one caller
         self._waiting_max = self._threads_max * _WAITING_PER_THREAD
-        self._changed = threading.Condition()
+        self._mutex = threading.Lock()
+        self._ended = threading.Condition(self._mutex)
         self._queues: OrderedDict[bytes, deque[_Job]] = OrderedDict()  # whose turn it is comes first
         self._running: dict[bytes, int] = {}
         self._busy = 0  # places that are taken, also by threads that are not of the pool
         self._waiting = 0
-        self._idle = 0
+        self._asleep: list[threading.Lock] = []  # idle threads, each behind its own; the last one is woken
         self._threads: list[threading.Thread] = []
         self._closed = False
 
@@ -98,7 +99,7 @@ class WorkerPool:
             LimitExceededError, ClosedError, as ``run``; and what ``work`` raises.
         """
         caller = CALLER.get()
-        with self._changed:
+        with self._mutex:
             if self._closed:
                 raise ClosedError
             here = not self._waiting and self._may_run(caller)
@@ -114,11 +115,13 @@ class WorkerPool:
         try:
             return work()
         finally:
-            with self._changed:
+            with self._mutex:
                 self._end(caller)
+                if self._waiting:
+                    self._wake()
 
     def _submit(self, caller: bytes, future: Future[Any] | _Waiter, work: Callable[[], object]) -> None:
-        with self._changed:
+        with self._mutex:
             if self._closed:
                 raise ClosedError
             queue = self._queues.get(caller, ())
@@ -126,7 +129,7 @@ class WorkerPool:
                 raise LimitExceededError("the server is busy", hint="repeat the request shortly")
             self._queues.setdefault(caller, deque()).append((future, work))
             self._waiting += 1
-            if self._idle < self._waiting and len(self._threads) < self._threads_max:
+            if not self._wake() and len(self._threads) < self._threads_max:
                 number = len(self._threads)
                 thread = threading.Thread(target=self._serve, name=f"{self._name}_{number}", daemon=True)
                 if thread_started(thread):
@@ -134,9 +137,16 @@ class WorkerPool:
                 elif not self._threads:  # nobody would ever come for it
                     self._drop_last(caller)
                     raise LimitExceededError("the server is busy", hint="repeat the request shortly")
-            self._changed.notify()
 
-    # The four below are called with the lock held.
+    # The five below are called with the lock held.
+    def _wake(self) -> bool:
+        """Wake the idle thread that has worked last: what it needs is still near its processor. False: none
+        is idle."""
+        if not self._asleep:
+            return False
+        self._asleep.pop().release()
+        return True
+
     def _drop_last(self, caller: bytes) -> None:
         """Take back what a caller has sent last."""
         self._queues[caller].pop()
@@ -158,8 +168,8 @@ class WorkerPool:
             self._running[caller] = left
         else:
             del self._running[caller]
-        if self._waiting or self._closed:
-            self._changed.notify()
+        if self._closed:
+            self._ended.notify_all()
 
     def _serve(self) -> None:
         """One thread: take the next job in turn, for ever."""
@@ -170,12 +180,14 @@ class WorkerPool:
             caller, (future, work) = taken
             _carry_out(future, work)
             del future, work, taken  # a waiting thread keeps nothing alive
-            with self._changed:
-                self._end(caller)
+            with self._mutex:
+                self._end(caller)  # it looks itself for what may begin now
 
     def _next(self) -> tuple[bytes, _Job] | None:
         """The first job of the caller whose turn it is; None: the pool was closed."""
-        with self._changed:
+        gate = threading.Lock()
+        gate.acquire()
+        with self._mutex:
             while True:
                 for caller, queue in self._queues.items():
                     if self._may_run(caller):
@@ -189,26 +201,30 @@ class WorkerPool:
                         return caller, job
                 if self._closed:
                     return None
-                self._idle += 1
-                self._changed.wait()
-                self._idle -= 1
+                self._asleep.append(gate)
+                self._mutex.release()
+                try:
+                    gate.acquire()
+                finally:
+                    self._mutex.acquire()
 
     def close(self) -> None:
         """Wait for what is running; what waits is cancelled, and nothing new is taken."""
-        with self._changed:
+        with self._mutex:
             self._closed = True
             dropped = [job for queue in self._queues.values() for job in queue]
             self._queues.clear()
             self._waiting = 0
-            self._changed.notify_all()
+            while self._wake():
+                pass
         for future, _ in dropped:
             future.cancel()
         for thread in self._threads:
             if thread is not threading.current_thread():
                 thread.join()
-        with self._changed:
+        with self._ended:
             while self._busy:
-                self._changed.wait()
+                self._ended.wait()
 
 
 def _carry_out(future: Future[Any] | _Waiter, work: Callable[[], Any]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from strongroom.access import credential_problem, network_of
 from strongroom.errors import UnauthenticatedError
 from strongroom.servers.http._connection import Connection, connection_of, context_of, spoken_context_of
-from strongroom.servers.http._guard import Scope, bearer_key, request_id_of
+from strongroom.servers.http._guard import Scope, bearer_text, request_id_of
 from strongroom.servers.http._logs import Log
 from strongroom.servers.http._pool import CALLER
 
@@ -30,6 +30,7 @@ class Presented:
 
     text: str | None = field(repr=False)
     connection: Connection
+    mark: bytes = field(repr=False)  # stands for it in the queues of the workers
 
 
 def presented(scope: Scope, log: Log, engine: Engine, surface: str) -> Presented:
@@ -39,11 +40,15 @@ def presented(scope: Scope, log: Log, engine: Engine, surface: str) -> Presented
         UnauthenticatedError: nothing, or nothing of the right form.
     """
     connection = connection_of(scope)
-    has_header = any(name == b"authorization" for name, _ in scope["headers"])
-    text = bearer_key(scope) if has_header else None
+    found = [value for name, value in scope["headers"] if name == b"authorization"]
+    has_header = bool(found)
+    text = bearer_text(found)
+    mark = _mark(text, connection)
     problem: str | None
     if connection.problem:
         problem = connection.problem
+    elif text is not None and mark in _known:
+        problem = None  # it was of the right form, and good
     elif has_header or connection.peer is None:
         problem = credential_problem(text)
     else:
@@ -54,10 +59,8 @@ def presented(scope: Scope, log: Log, engine: Engine, surface: str) -> Presented
             source = network_of(context_of(scope).source_address)
             engine.doors.watch.note("authenticate", surface, problem, source=source)
         raise UnauthenticatedError
-    shown = Presented(text, connection)
-    mark = _mark(shown)
     CALLER.set(mark if mark in _known else b"")
-    return shown
+    return Presented(text, connection, mark)
 
 
 def sign_in(engine: Engine, shown: Presented, scope: Scope, surface: str) -> Session:
@@ -80,7 +83,7 @@ def sign_in(engine: Engine, shown: Presented, scope: Scope, surface: str) -> Ses
         )
     if len(_known) >= _KNOWN_MAX:
         _known.clear()
-    _known.add(_mark(shown))
+    _known.add(shown.mark)
     return session
 
 
@@ -89,7 +92,7 @@ _KNOWN_MAX = 100_000
 _MARK_KEY = secrets.token_bytes(16)
 
 
-def _mark(shown: Presented) -> bytes:
-    """Stands for a credential in the queues of the workers; of this process alone."""
-    text = repr(shown.connection.peer) if shown.text is None else shown.text
+def _mark(text: str | None, connection: Connection) -> bytes:
+    """Stands for a credential, of this process alone."""
+    text = f"certificate {connection.peer!r}" if text is None else f"bearer {text}"
     return blake2b(text.encode("utf-8", "replace"), digest_size=16, key=_MARK_KEY).digest()

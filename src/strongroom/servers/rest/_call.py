@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, get_origin
 
 from fastapi import Depends
 from pydantic import BaseModel, ValidationError
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from strongroom.config import LimitsConfig
@@ -119,14 +119,16 @@ class Caller:
         return await self.workers.run(lambda: (self._session(request, shown), model(raw)))
 
     async def _body(self, request: Request, shown: Presented) -> bytes:
-        _check_content_type(request)
-        length = request.headers.get("content-length")
+        kind, length = b"", None
+        for name, value in request.scope["headers"]:
+            if name == b"content-type":
+                kind = kind or value
+            elif name == b"content-length":
+                length = value if length is None else length
+        _check_content_type(kind)
         if length is None or int(length) > _UNCHECKED_BODY_BYTES_MAX:
             await self.workers.run(lambda: self._session(request, shown))
-        try:
-            return await request.body()
-        except ClientDisconnect:
-            raise InvalidInputError("the request ended before its body was complete") from None
+        return await _read(request)
 
     def _session(self, request: Request, shown: Presented) -> Session:
         return sign_in(self.engine, shown, request.scope, _SURFACE)
@@ -229,9 +231,20 @@ def _place(loc: tuple[int | str, ...]) -> str:
     return ".".join(str(part)[:40] for part in loc[:6]) or "body"
 
 
-def _check_content_type(request: Request) -> None:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+async def _read(request: Request) -> bytes:
+    """The whole body; the guard has bounded it."""
+    parts: list[bytes] = []
+    while True:
+        message = await request.receive()
+        if message["type"] != "http.request":
+            raise InvalidInputError("the request ended before its body was complete")
+        parts.append(message.get("body", b""))
+        if not message.get("more_body", False):
+            return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _check_content_type(value: bytes) -> None:
+    if value.partition(b";")[0].strip().lower() != b"application/json":
         raise InvalidInputError("the body must be JSON", hint="send Content-Type: application/json")
 
 
