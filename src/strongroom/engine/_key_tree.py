@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -31,14 +32,19 @@ def keys_of(engine: Engine, spaces: Sequence[int], *, destroyed: bool) -> list[E
     """Masters first, then namespace by namespace its keys and data keys, oldest first."""
     keyring = engine.vault.keyring
     wanted = set(spaces)
-    wraps = [w for w in keyring.wraps() if w.ns in wanted]
-    out = _masters(wraps)
-    versions = [r for r in keyring.list_namespaces() if r.ns in wanted]
+    wraps: dict[tuple[int, int], list[WrapRecord]] = defaultdict(list)
+    for wrap in keyring.wraps():
+        if wrap.ns in wanted:
+            wraps[wrap.ns, wrap.version].append(wrap)
+    out = _masters([wrap for of_version in wraps.values() for wrap in of_version])
+    versions: dict[int, list[NamespaceKeyRecord]] = defaultdict(list)
+    for version in keyring.list_namespaces():
+        versions[version.ns].append(version)
     for ns in sorted(wanted):
-        of_ns = [r for r in versions if r.ns == ns]
+        of_ns = versions[ns]
         if not of_ns:
             continue  # the keyring is older than the namespace
-        out += [_namespace_key(engine, r, wraps) for r in of_ns]
+        out += [_namespace_key(engine, r, wraps[r.ns, r.version]) for r in of_ns]
         newest = max((r.version for r in of_ns), default=1)
         wrapped_by = keyring.wrapping_versions(ns)
         root = keyring.root_key_id(ns)
@@ -77,7 +83,7 @@ def _masters(wraps: Sequence[WrapRecord]) -> list[EncryptionKey]:
 
 
 def _namespace_key(engine: Engine, r: NamespaceKeyRecord, wraps: Sequence[WrapRecord]) -> EncryptionKey:
-    mine = sorted((w for w in wraps if (w.ns, w.version) == (r.ns, r.version)), key=lambda w: w.place)
+    mine = sorted(wraps, key=lambda w: w.place)
     return EncryptionKey(
         id=f"namespace:{r.ns}/{r.version}",
         kind=KeyKind.NAMESPACE,
@@ -172,14 +178,13 @@ def parse_key(engine: Engine, key: str) -> tuple[KeyKind, int | None, int | None
                 return KeyKind.DATA, record.ns, record.key_id
     elif kind == "namespace" and rest:
         left, _, version = rest.partition("/")
-        known = {f"{r.ns}/{r.version}" for r in keyring.list_namespaces()}
-        if rest in known:
+        known = keyring.list_namespaces()
+        if rest in {f"{r.ns}/{r.version}" for r in known}:
             return KeyKind.NAMESPACE, int(left), int(version)
         engine.registry.refresh()
-        for ns in engine.ledger.namespaces():
-            versions = [r.version for r in keyring.list_namespaces() if r.ns == ns]
-            if name_of(engine, ns) == rest and versions:
-                return KeyKind.NAMESPACE, ns, max(versions)
+        versions = [(r.ns, r.version) for r in known if name_of(engine, r.ns) == rest]
+        if versions:
+            return KeyKind.NAMESPACE, *max(versions)
     elif kind == "master" and keyring.master_numbers(rest):
         return KeyKind.MASTER, None, None
     raise InvalidInputError(

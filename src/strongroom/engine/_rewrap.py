@@ -87,5 +87,5 @@ def renew_namespace_key(
 
 
 def _told(engine: Engine, ns: int, kind: RotationKind, keys: int) -> Rewrapped:
-    version = max(r.version for r in engine.vault.keyring.list_namespaces() if r.ns == ns)
+    version = max(r.version for r in engine.vault.keyring.list_namespaces(ns))
     return Rewrapped(namespace=name_of(engine, ns), kind=kind, keys=keys, version=version)

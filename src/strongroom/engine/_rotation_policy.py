@@ -43,7 +43,7 @@ def _master(engine: Engine, ns: int) -> None:
 
 def _namespace(engine: Engine, ns: int) -> None:
     keyring = engine.vault.keyring
-    active = [r for r in keyring.list_namespaces() if r.ns == ns and r.state == KeyState.ACTIVE]
+    active = [r for r in keyring.list_namespaces(ns) if r.state == KeyState.ACTIVE]
     due = any(_is_due(engine, r.created_at, engine.config.rotation.namespace_days) for r in active)
     if due or keyring.versions_left(ns):
         _rewrap.renew_namespace_key(engine, ns, KeyNote("rotation", "by policy: age of the namespace key"))

@@ -261,6 +261,17 @@ class Book:
         found = self.rows(sql, (ns,) if version is None else (ns, version))
         return NamespaceRow(*found[0]).verified(self.row_key) if found else None
 
+    def namespace_rows(self, ns: int | None) -> list[NamespaceRow]:
+        """Every version of every namespace key, or of that of one namespace; verified.
+
+        Raises:
+            UnwrapError: a row was altered.
+        """
+        where = "" if ns is None else "WHERE ns = ?1 "
+        sql = f"SELECT {_NAMESPACE_COLUMNS} FROM namespace_keys {where}ORDER BY ns, version"  # noqa: S608
+        found = self.rows(sql, () if ns is None else (ns,))
+        return [NamespaceRow(*row).verified(self.row_key) for row in found]
+
     def wraps(self, ns: int, version: int) -> list[WrapRow]:
         """The wraps of one version of a namespace key (ns -1: of the integrity key), in order; verified.
 

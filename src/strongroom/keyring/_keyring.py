@@ -229,14 +229,14 @@ class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
         self._cache.fresh()
         return self._cache.namespaces.tenant(ns)
 
-    def list_namespaces(self) -> list[NamespaceKeyRecord]:
-        """Every namespace key, by namespace and version. Needs no KMS.
+    def list_namespaces(self, ns: int | None = None) -> list[NamespaceKeyRecord]:
+        """Every namespace key, by namespace and version, or those of one namespace. Needs no KMS.
 
         Raises:
             UnwrapError: a row was altered. StorageError, ClosedError.
         """
         self._cache.fresh()
-        return self._cache.namespaces.records()
+        return self._cache.namespaces.records(ns)
 
     def require_usable(self, ns: int) -> None:
         """Whether what was opened of a namespace before may still be used; its key is asked for when due.

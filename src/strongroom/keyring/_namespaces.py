@@ -207,15 +207,14 @@ class NamespaceKeys:
             found = self._tenants[ns] = open_tenant(self._book, self._row(ns, None))
         return found
 
-    def records(self) -> list[NamespaceKeyRecord]:
-        """Every namespace key.
+    def records(self, ns: int | None = None) -> list[NamespaceKeyRecord]:
+        """Every namespace key, or those of one namespace.
 
         Raises:
             UnwrapError, StorageError.
         """
         out: list[NamespaceKeyRecord] = []
-        for ns, version in self._book.rows("SELECT ns, version FROM namespace_keys ORDER BY ns, version"):
-            row = self._row(ns, version)
+        for row in self._book.namespace_rows(ns):
             out.append(
                 NamespaceKeyRecord(
                     ns=row.ns,
