@@ -49,7 +49,7 @@ from strongroom.keyring._rows import (
     head_context,
     meta_message,
 )
-from strongroom.keyring._sqlite import connect, immediate, translated
+from strongroom.keyring._sqlite import connect, immediate, one_state, translated
 from strongroom.kms import DEFAULT, KmsDirectory, KmsKeyInfo
 from strongroom.kms.files import require_private_file
 
@@ -120,10 +120,12 @@ class Book:
         require_private_file(path, KeyringMissingError)
         db = connect(path)
         try:
-            meta = read_meta(db, path)
-            if meta.store_id != store_id.bytes:
-                raise KeyringMismatchError
-            wraps, masters = integrity_wraps(db, path, meta), {m.version: m for m in meta.masters}
+            with one_state(db, path):
+                meta = read_meta(db, path)
+                if meta.store_id != store_id.bytes:
+                    raise KeyringMismatchError
+                wraps = integrity_wraps(db, path, meta)
+            masters = {m.version: m for m in meta.masters}
             integrity = unwrap_first(kms, wraps, masters, integrity_context(store_id))
             book = cls(path, store_id, db, integrity)
             integrity.wipe()
@@ -403,8 +405,11 @@ class Book:
         if version == target:
             return
         with immediate(self.db, self.path):
+            version = version_of(self.db, self.path)  # another process may have been first
+            if version >= target:
+                return
             now_us = time.time_ns() // 1000
-            for step in range(version_of(self.db, self.path) + 1, target + 1):
+            for step in range(version + 1, target + 1):
                 for statement in _schema.MIGRATIONS[step]:
                     self.db.execute(statement)
                 self.db.execute("INSERT INTO migrations VALUES (?, ?)", (step, now_us))

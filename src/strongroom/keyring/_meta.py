@@ -12,7 +12,7 @@ import apsw
 from strongroom.errors import SchemaVersionError, StorageCorruptError
 from strongroom.keyring import _schema
 from strongroom.keyring._rows import INTEGRITY_NS, MasterRow, WrapRow, kms_context, meta_message
-from strongroom.keyring._sqlite import translated
+from strongroom.keyring._sqlite import one_state, translated
 
 WRAP_COLUMNS: Final = "ns, version, place, master_version, created_us, wrapped, mac"
 RESTORE: Final = "restore the keyring from the key backup"
@@ -34,7 +34,7 @@ class Meta:
 
 
 def read_meta(db: apsw.Connection, path: Path) -> Meta:
-    with translated(path):
+    with one_state(db, path):  # else a master key that is registered meanwhile would not match the MAC
         version = version_of(db, path)
         found = db.execute("SELECT store_id, created_us, integrity_key, mac FROM meta").get
         masters = tuple(MasterRow(*row) for row in db.execute("SELECT * FROM master_keys ORDER BY version"))

@@ -96,6 +96,25 @@ def connect(path: Path) -> apsw.Connection:
     return db
 
 
+@contextlib.contextmanager
+def one_state(db: apsw.Connection, path: Path) -> Iterator[None]:
+    """Several reads of one state of the file, whatever other processes write meanwhile.
+
+    Raises:
+        StorageError: as ``translated``.
+    """
+    with translated(path):
+        if db.in_transaction:
+            yield
+            return
+        db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            with contextlib.suppress(apsw.Error):
+                db.execute("ROLLBACK")
+
+
 def fold_log(path: Path) -> None:
     """Write what stands in the log of a keyring that nobody else has open into its file, and end the log.
 
