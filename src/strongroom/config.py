@@ -128,6 +128,7 @@ class RecallConfig:
     snapshot_interval_ms_min: int = 60_000
     snapshot_stale_ms_max: int = 3_600_000  # how long one may hold what was deleted or replaced since
     snapshot_close_ms_max: int = 10_000  # that closing may take for writing one; or half of reading the rows
+    large_pages: bool = True  # ask the kernel for pages of 2 MiB once some 64 MiB of indexes are loaded
     semantic_match_min: float = 0.4  # cosine from which semantic_match(content, text) is true
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 from strongroom.engine._changes import change_of, upsert_of
 from strongroom.engine._collector import collector_paused
 from strongroom.engine._keeper import Keeper
+from strongroom.engine._large_pages import LargePages
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._residency import Residency
 from strongroom.engine._snapshots import Restored
@@ -87,6 +88,8 @@ class Indexes:
         self.discard_snapshots = self._keeper.discard
         self._table_numbers = count(1)
         self.residency = Residency(engine, self)
+        wanted = engine.config.recall.large_pages
+        self._large_pages = LargePages(engine.metrics.large_page_bytes.set, wanted=wanted)
 
     def _slot(self, ns: int) -> _Slot:
         slot = self._slots.get(ns)
@@ -220,7 +223,9 @@ class Indexes:
         sampled = [recall for index in indexes if (recall := index.sampled_recall) is not None]
         metrics = self._engine.metrics
         self.residency.tend()
-        metrics.index_bytes.set(self.residency.total_bytes())
+        index_bytes = self.residency.total_bytes()
+        metrics.index_bytes.set(index_bytes)
+        self._large_pages.tend(index_bytes)
         metrics.loaded_namespaces.set(len(indexes))
         metrics.recall_sampled.set(min(sampled, default=1.0))
         reads = Counter(index.vectors.reads for index in indexes if index.vectors is not None)
@@ -288,6 +293,7 @@ class Indexes:
 
     def close(self) -> None:
         """Finish what the snapshots need, and forget every index."""
+        self._large_pages.close()
         self._keeper.close()
         self.residency.close()
         for slot in list(self._slots.values()):

@@ -99,6 +99,11 @@ class Metrics:
             "Memory of the loaded indexes, by their own count",
             registry=self.registry,
         )
+        self.large_page_bytes = Gauge(
+            "strongroom_large_page_bytes",
+            "Memory of the process that the last round has left in pages of 2 MiB",
+            registry=self.registry,
+        )
         self.evicted = Counter(
             "strongroom_evicted_namespaces",
             "Indexes let go because all together took more memory than they may",
