@@ -340,3 +340,21 @@ def test_json_for_a_terminal_of_another_encoding_is_still_json(monkeypatch: pyte
         monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, write_through=True))
         _output.write_json(shown)
         assert json.loads(raw.getvalue()) == shown
+
+
+@pytest.mark.parametrize(
+    ("what", "status"),
+    [
+        ("store -n company_a/support", 2),
+        ("store -n company_a/support -", 2),
+        ("sql", 2),
+        ("mcp", 0),
+        ("respond key-compromise --key namespace:company_a/support", 130),
+    ],
+)
+def test_an_input_that_is_closed_has_ended(data: Path, run: Run, what: str, status: int) -> None:
+    """A process that was started without a standard input reads nothing, and ends as at the end of one."""
+    run("namespaces", "create", NS)
+    done = listed(data, "<&-", what)
+    assert "internal" not in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == status, done.stderr
