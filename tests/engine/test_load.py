@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 import os
 import signal
 import subprocess
@@ -182,6 +183,30 @@ def test_a_bad_item_keeps_what_came_before_its_chunk(
     assert [(e.outcome, e.count) for e in failed] == [(error.code, failed[0].count)]  # type: ignore[attr-defined]
     assert sum(e.count for e in entries(room) if e.outcome == "ok") == 5 * CHUNK
     assert room.check(read_data=True).ok
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_files_that_are_used_up_are_a_typed_error_and_leave_none_open(
+    room: Room, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """Two workers need six pipes: whichever cannot be had, nothing is stored, and no descriptor is left."""
+    pipe, left = os.pipe, [at]
+
+    def used_up() -> tuple[int, int]:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(errno.EMFILE, "too many open files")
+        return pipe()
+
+    room.store_many(items(1))
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    monkeypatch.setattr(_load.os, "pipe", used_up)
+    with pytest.raises(LimitExceededError) as caught:
+        room.load(items(3 * CHUNK), workers=2)
+    monkeypatch.undo()
+    assert caught.value.hint
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert stored(room) == [0]
 
 
 def test_a_source_that_fails_keeps_what_came_before(

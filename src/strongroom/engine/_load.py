@@ -121,8 +121,7 @@ class _Worker:
     """One worker process, and this end of its pipes."""
 
     def __init__(self, order: wire.Order) -> None:
-        theirs, self.chunks = os.pipe()
-        self.answers, back = os.pipe()
+        (theirs, self.chunks), (self.answers, back) = _pipes(2)
         self.is_done = False
         try:
             self.process = subprocess.Popen(
@@ -165,7 +164,7 @@ class Crew:
         self._failures: list[tuple[int, StrongroomError]] = []
         self._ended = False
         self._workers: list[_Worker] = []
-        ring = [os.pipe() for _ in range(workers)]  # the one from each worker to the next
+        ring = _pipes(workers)  # the one from each worker to the next
         try:
             for number in range(workers):
                 ends = ring[number - 1][0], ring[number][1]
@@ -265,6 +264,26 @@ class Crew:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _pipes(count: int) -> list[tuple[int, int]]:
+    """So many pipes, or none.
+
+    Raises:
+        LimitExceededError: the system gives no more of them.
+    """
+    made: list[tuple[int, int]] = []
+    try:
+        for _ in range(count):
+            made.append(os.pipe())
+    except OSError:
+        for end in (end for ends in made for end in ends):
+            os.close(end)
+        raise LimitExceededError(
+            "the system opens no more files",
+            hint="raise its limit (ulimit -n), load with fewer workers, or with one",
+        ) from None
+    return made
 
 
 def _packed(given: Given) -> bytes:
