@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -35,6 +37,50 @@ def test_init_check_test_and_enable(data: Path) -> None:
     tested = json.loads(run(data, "policy", "test", "--json").output)
     assert tested["cases"] >= 12 and tested["failed"] == []
     assert run(data, "policy", "init").exit_code != 0  # nothing is written over
+
+
+def test_an_init_that_ran_out_of_space_leaves_nothing_and_can_be_repeated(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full when the n-th file or name is to be durable: all is as before, or in force."""
+    before = {p: p.read_bytes() for p in data.glob("*.toml")}
+    fsync = os.fsync
+    for at in range(100):
+        left = [at]
+
+        def full(descriptor: int, left: list[int] = left) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, "no space")
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", full)
+        done = run(data, "policy", "init", "--enable")
+        monkeypatch.setattr(os, "fsync", fsync)
+        if done.exit_code == 0:
+            break
+        assert "(storage_full)" in done.output and "hint: " in done.output
+        assert not [p for p in data.iterdir() if "toml." in p.name]
+        if load_config(data).access.policy_directory:  # it has its name, and that was not made durable
+            break
+        assert not (data / "policies").exists()
+        assert {p: p.read_bytes() for p in data.glob("*.toml")} == before
+    assert at > 6
+    assert load_config(data).access.policy_directory == "policies"
+    assert run(data, "policy", "check").exit_code == 0
+
+
+def test_nobody_else_can_write_configuration_and_policies_whatever_the_umask(tmp_path: Path) -> None:
+    """A umask of 0 gives away nothing: a configuration that others can write is theirs."""
+    before = os.umask(0)
+    try:
+        strongroom.init(tmp_path / "data", config=Config(embedding=EmbeddingConfig(provider="none")))
+        assert run(tmp_path / "data", "policy", "init", "--enable").exit_code == 0
+    finally:
+        os.umask(before)
+    made = [p for p in tmp_path.rglob("*") if p.is_file()]
+    assert len(made) > 8
+    assert [p.name for p in made if p.stat().st_mode & 0o022] == []
 
 
 def test_what_is_wrong_is_named_with_its_file_and_policy(data: Path) -> None:

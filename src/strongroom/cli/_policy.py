@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -58,21 +59,11 @@ def init(app: App, directory: Path | None, enable: bool) -> None:
     if directory is not None and enable:
         raise InvalidInputError("--enable goes with the default directory")
     target = directory or app.local_directory("policy init") / _DEFAULT
-    written = []
-    try:
-        for name, raw in sorted(starter_files().items()):
-            path = target / name
-            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                with path.open("xb") as file:
-                    file.write(raw)
-            except FileExistsError:
-                raise ConflictError(f"{path} exists", hint="move it away, or name another place") from None
-            written.append(str(path))
-    except OSError as e:
-        raise ConfigurationError(f"the policies cannot be written: {type(e).__name__}") from None
-    if enable:
-        _enable(app.local_directory("policy init"))
+    with ExitStack() as undo:
+        written = _write_all(target, starter_files(), undo)
+        if enable:
+            _enable(app.local_directory("policy init"), undo)
+        undo.pop_all()
     if app.as_json:
         out.write_json({"written": written, "enabled": enable})
         return
@@ -83,14 +74,51 @@ def init(app: App, directory: Path | None, enable: bool) -> None:
         out.write(f'to put them in force: policy_directory = "{_DEFAULT}" in [access]\n')
 
 
-def _enable(data: Path) -> None:
-    """Set one line of the configuration; the rest stays as it is."""
-    import os
+def _write_all(target: Path, files: Mapping[str, bytes], undo: ExitStack) -> list[str]:
+    """Write new files; ``undo`` takes away what was made, so that what has failed can be repeated.
 
-    from strongroom.config import parse_config
+    Raises:
+        ConflictError: one is there. StorageError: one cannot be written.
+    """
+    from strongroom.kms.files import storage_error, write_new_file
+
+    written = []
+    for name, raw in sorted(files.items()):
+        path = target / name
+        try:
+            for directory in (path.parent.parent, path.parent):
+                if not directory.is_dir():
+                    directory.mkdir(parents=True, mode=0o700)
+                    undo.callback(_without_error, directory.rmdir)
+            try:
+                write_new_file(path, raw)
+            except FileExistsError:
+                raise ConflictError(f"{path} exists", hint="move it away, or name another place") from None
+            except OSError:
+                _without_error(path.unlink)
+                raise
+        except OSError as e:
+            raise storage_error(e, name) from None
+        undo.callback(_without_error, path.unlink)
+        written.append(str(path))
+    return written
+
+
+def _without_error(act: Callable[[], object]) -> None:
+    with suppress(OSError):
+        act()
+
+
+def _enable(data: Path, undo: ExitStack) -> None:
+    """Set one line of the configuration; the rest stays as it is. What it names then is not undone.
+
+    Raises:
+        ConfigurationError, StorageError: it is as it was, or perhaps not durable.
+    """
+    from strongroom.config import load_config, parse_config
     from strongroom.config_file import CONFIG_NAME, read_config_file
+    from strongroom.kms.files import replace_file
 
-    path = data / CONFIG_NAME
     lines = read_config_file(data).splitlines()
     setting = f'policy_directory = "{_DEFAULT}"'
     lines = [line for line in lines if line.partition("=")[0].strip() != "policy_directory"]
@@ -101,15 +129,11 @@ def _enable(data: Path) -> None:
     text = "\n".join(lines) + "\n"
     if parse_config(text).access.policy_directory != _DEFAULT:
         raise ConfigurationError(f"{CONFIG_NAME} could not be changed", hint=f"write {setting} into [access]")
-    draft = path.with_name(CONFIG_NAME + ".draft")
     try:
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-    except OSError as e:
-        raise ConfigurationError(f"{CONFIG_NAME} cannot be written: {type(e).__name__}") from None
+        replace_file(data / CONFIG_NAME, text.encode())
+    finally:
+        if load_config(data).access.policy_directory == _DEFAULT:
+            undo.pop_all()
 
 
 @policy.command("check")

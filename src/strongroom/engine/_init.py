@@ -12,12 +12,11 @@ from strongroom.engine._vault import SYSTEM_NS, Heads, Vault
 from strongroom.errors import StoreExistsError
 from strongroom.keyring import Keyring
 from strongroom.kms import LOCAL, create_directory, names_of_store
-from strongroom.kms.files import fsync_directory, fsync_file, storage_error
+from strongroom.kms.files import replace_file, storage_error
 from strongroom.ledger import SqliteLedger, WriteBatch
 
 KEYRING_NAME = "keyring.db"
 LEDGER_NAME = "ledger.db"
-_DRAFT_NAME = CONFIG_NAME + ".draft"
 
 
 def init_store(
@@ -56,9 +55,9 @@ def init_store(
     with ExitStack() as undo:
         # The first file is never made over another one: whoever made it owns the rest.
         kms = create_directory(config, keys, store_id, passphrase=passphrase)
-        later = (keyring_file, directory / LEDGER_NAME, directory / _DRAFT_NAME)
+        later = (directory / CONFIG_NAME, keyring_file, directory / LEDGER_NAME)
         if local:
-            undo.callback(_remove, key_file, *later)
+            undo.callback(_remove, *later, key_file)
         with ExitStack() as opened:
             opened.callback(kms.close)
             keyring = Keyring.create(keyring_file, store_id, kms, suite=suite, names=names_of_store(config))
@@ -87,11 +86,4 @@ def write_config(directory: Path, text: str) -> None:
     Raises:
         StorageError: it cannot be written; what was there before still is.
     """
-    draft = directory / _DRAFT_NAME
-    try:
-        draft.write_text(text, "utf-8")
-        fsync_file(draft)
-        draft.replace(directory / CONFIG_NAME)
-        fsync_directory(directory)
-    except OSError as e:
-        raise storage_error(e, CONFIG_NAME) from None
+    replace_file(directory / CONFIG_NAME, text.encode())

@@ -29,6 +29,7 @@ from strongroom.errors import (
 )
 
 FILE_MODE: Final = 0o600
+READABLE_MODE: Final = 0o644
 DIRECTORY_MODE: Final = 0o700
 _OTHERS: Final = 0o077
 
@@ -158,6 +159,36 @@ def create_private_file(path: Path, data: bytes) -> None:
         publish(temporary, path)
 
 
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file that holds no secret: the new one, durable, when this returns, else the one before.
+
+    Others cannot write it, whatever the umask.
+
+    Raises:
+        StorageError: it cannot be written.
+    """
+    with temporary_name(path) as temporary:
+        try:
+            write_new_file(temporary, data)
+            temporary.replace(path)
+            fsync_directory(path.parent)
+        except OSError as e:
+            raise storage_error(e, path.name) from None
+
+
+def write_new_file(path: Path, data: bytes) -> None:
+    """Write a file that holds no secret and is not there yet; nobody but its owner can write it.
+
+    Raises:
+        OSError: it is there, or cannot be written, and then a part of it may be.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, READABLE_MODE), "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
 def touch_private_file(path: Path) -> None:
     """Make an empty private file that is not there yet.
 
@@ -205,8 +236,12 @@ def publish(temporary: Path, path: Path) -> None:
     """
     try:
         os.link(temporary, path, follow_symlinks=False)
-        temporary.unlink()
-        fsync_directory(path.parent)
+        try:
+            temporary.unlink()
+            fsync_directory(path.parent)
+        except OSError:  # the name is ours since a moment
+            path.unlink()
+            raise
     except FileExistsError:
         raise StoreExistsError(f"{path.name} is there already") from None
     except OSError as e:

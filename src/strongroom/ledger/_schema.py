@@ -95,6 +95,11 @@ def create_file(directory: Path, store_id: UUID) -> Path:
         _fill(draft, store_id)
         _sync(draft)
         _publish(draft, path)
+        try:
+            _sync(directory)
+        except OSError:  # the name is ours since a moment
+            path.unlink()
+            raise
     except FileExistsError:
         raise StoreExistsError() from None
     except OSError as e:
@@ -102,7 +107,6 @@ def create_file(directory: Path, store_id: UUID) -> Path:
     finally:
         for name in (draft, Path(f"{draft}-wal"), Path(f"{draft}-shm")):
             name.unlink(missing_ok=True)
-    _sync(directory)
     return path
 
 

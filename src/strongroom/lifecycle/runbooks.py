@@ -34,6 +34,7 @@ from strongroom.kms.files import (
     fsync_directory,
     fsync_file,
     publish,
+    replace_file,
     storage_error,
     temporary_name,
     touch_private_file,
@@ -353,15 +354,10 @@ def _write_config(directory: Path, config: Config) -> str:
         StorageError.
     """
     path = directory / CONFIG_NAME
-    draft = directory / (CONFIG_NAME + ".draft")
     try:
-        (directory / (CONFIG_NAME + ".before")).write_bytes(path.read_bytes())
-        with draft.open("w", encoding="utf-8") as file:
-            file.write(to_toml(config))
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
-        fsync_directory(directory)
+        before = path.read_bytes()
     except OSError as e:
         raise storage_error(e, CONFIG_NAME) from None
+    replace_file(directory / (CONFIG_NAME + ".before"), before)
+    replace_file(path, to_toml(config).encode())
     return f"written; the file before is {CONFIG_NAME}.before"
