@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from strongroom.recall import _postings
 from strongroom.recall._blocks import BlockReader, BlockWriter
-from strongroom.recall._bm25 import Question, Term
+from strongroom.recall._bm25 import JOIN_POSTINGS, Part, Question, Scratch, Term
 from strongroom.recall._postings import COUNT_MAX, K1, B, Segment, from_occurrences, made, merge
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall.analyze import Analyzer, tokenize
@@ -41,9 +41,10 @@ COUNTED_MAX = 8  # conditions on rows whose documents and lengths are kept
 MERGE_RATIO = 4  # a segment is merged with the next one unless it is this many times as large
 DEAD_DOCUMENTS_MIN = 1_024  # removed documents that make a clean-up worth while
 MERGE_INLINE_MAX = 8_192  # documents; larger merges run in the background
+GONE_COST = 16  # postings that are gone through in the time in which one removed row is looked up
 
 Blind = Callable[[Sequence[str]], Sequence[int]]
-_Found = tuple[NDArray[np.uint32], NDArray[np.uint8], float]
+NOTHING = Part(np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.uint8), 0.0)
 _STOP = 0
 _MASK = (1 << 64) - 1
 
@@ -83,6 +84,24 @@ class FrozenKeywords:
         _postings.dump(merge(self.segments, new_rid >= 0, lengths), out, new_rid)
 
 
+def _size(parts: Sequence[Part]) -> int:
+    return len(parts[0].rids) if len(parts) == 1 else sum([len(part.rids) for part in parts])
+
+
+def _joined(parts: list[Part]) -> list[Part]:
+    """One array for each term, which for few postings costs less than windows in each segment."""
+    some = [part for part in parts if len(part.rids)] if len(parts) > 1 else parts
+    if len(some) < 2:
+        return some or [NOTHING]
+    return [
+        Part(
+            np.concatenate([part.rids for part in some]),
+            np.concatenate([part.counts for part in some]),
+            max(part.impact for part in some),
+        )
+    ]
+
+
 class KeywordLane:
     """BM25 of one namespace by row id (rid: dense, only ever growing). Thread-safe.
 
@@ -105,9 +124,11 @@ class KeywordLane:
         self._length = 0
         self._counted: tuple[tuple[NDArray[np.bool_], tuple[int, ...], int, int], ...] = ()
         self._dead = 0  # removed, but still in the postings
+        self._gone: NDArray[np.uint32] | None = None  # every rid that was removed; None: not worked out
+        self._end = 0  # the greatest rid so far, and 1
         self._task = BackgroundTask("strongroom-keywords")
         self._cache_lock = threading.Lock()
-        self._scratch: list[NDArray[np.float32]] = []
+        self._scratch: list[Scratch] = []
 
     def __len__(self) -> int:
         return self._documents
@@ -174,6 +195,8 @@ class KeywordLane:
             self._reserve(int(index.max()) + 1)
             self._lengths[index] = np.minimum(lengths, LENGTH_MAX)
             self._live[index] = True
+            self._end = max(self._end, int(index.max()) + 1)
+            self._gone = None  # a rid that was passed over is none of these
             self._documents += documents
             self._length += int(self._lengths[index].sum())
             if fresh is not None:
@@ -217,6 +240,7 @@ class KeywordLane:
             index = index[(index >= 0) & (index < len(self._live))]
             index = index[self._live[index]]
             self._live[index] = False
+            self._gone = None
             self._documents -= len(index)
             self._length -= int(self._lengths[index].sum())
             self._dead += len(index)
@@ -239,7 +263,7 @@ class KeywordLane:
         segment = _postings.restore(source, rows)
         with self._lock.write:
             self._lengths, self._live = lengths, np.ones(rows, dtype=np.bool_)
-            self._documents, self._length = rows, int(lengths.sum(dtype=np.int64))
+            self._documents, self._length, self._end = rows, int(lengths.sum(dtype=np.int64)), rows
             self._segments = (segment,) if rows else ()
 
     # -- searching --------------------------------------------------------------------------------
@@ -256,7 +280,7 @@ class KeywordLane:
             postings = [self._postings(term, 1.0) for term in terms]
             return self._statistics(postings) if among is None else self._among(postings, among)
 
-    def _among(self, postings: Sequence[_Found], among: NDArray[np.bool_]) -> TermStatistics:
+    def _among(self, postings: Sequence[Sequence[Part]], among: NDArray[np.bool_]) -> TermStatistics:
         size = min(len(among), len(self._live))
         state = (self._documents, self._length, self._dead)
         counted = next((c for c in self._counted if c[0] is among and c[1] == state), None)
@@ -269,15 +293,37 @@ class KeywordLane:
                 int(self._lengths[:size][rows].sum(dtype=np.int64)),
             )
             self._counted = (counted, *self._counted[: COUNTED_MAX - 1])
-        found = [int(np.count_nonzero(among[rids[rids < size]])) for rids, _, _ in postings]
+        found = [sum(self._held_among(part.rids, among, size) for part in parts) for parts in postings]
         return TermStatistics(counted[2], counted[3], np.array(found, dtype=np.int64))
 
-    def _statistics(self, postings: Sequence[_Found]) -> TermStatistics:
-        return TermStatistics(
-            self._documents,
-            self._length,
-            np.fromiter((len(rids) for rids, _, _ in postings), dtype=np.int64, count=len(postings)),
-        )
+    def _held_among(self, rids: NDArray[np.uint32], among: NDArray[np.bool_], size: int) -> int:
+        at = rids[: int(rids.searchsorted(np.uint32(size)))].astype(np.intp)
+        held = among.take(at)
+        if self._dead:
+            held &= self._live.take(at)
+        return int(np.count_nonzero(held))
+
+    def _statistics(self, postings: Sequence[Sequence[Part]]) -> TermStatistics:
+        """Of live rows alone."""
+        held = [_size(parts) for parts in postings]
+        if self._dead:
+            gone = [sum(self._held_by_dead(part.rids) for part in parts) for parts in postings]
+            held = [all_ - dead for all_, dead in zip(held, gone, strict=True)]
+        return TermStatistics(self._documents, self._length, np.array(held, dtype=np.int64))
+
+    def _held_by_dead(self, rids: NDArray[np.uint32]) -> int:
+        if not len(rids):
+            return 0
+        gone = self._gone
+        if gone is None:
+            gone = self._gone = np.flatnonzero(~self._live[: self._end]).astype(np.uint32)
+        first, last = gone.searchsorted(rids[[0, -1]])
+        gone = gone[first : last + 1]
+        if len(gone) * GONE_COST > len(rids):
+            return len(rids) - int(np.count_nonzero(self._live.take(rids.astype(np.intp))))
+        at = rids.searchsorted(gone)
+        np.minimum(at, len(rids) - 1, out=at)
+        return int(np.count_nonzero(rids.take(at) == gone))
 
     def question(self, terms: Sequence[int], statistics: TermStatistics | None = None) -> Question:
         """Everything that is needed to score rows for ``terms``; the lane must not change meanwhile.
@@ -293,23 +339,26 @@ class KeywordLane:
             average = length / documents if length else 1.0
             postings = [self._postings(term, average) for term in terms]
             known = self._statistics(postings) if statistics is None else statistics
+            sizes = list(map(_size, postings))
+            if sum(sizes) <= JOIN_POSTINGS:
+                postings = [_joined(parts) for parts in postings]
             made_of = []
-            for (rids, counts, impact), frequency in zip(postings, known.frequencies.tolist(), strict=True):
+            for parts, size, frequency in zip(postings, sizes, known.frequencies.tolist(), strict=True):
                 idf = math.log1p((known.documents - frequency + 0.5) / (frequency + 0.5))
-                weight = idf * (K1 + 1)
-                made_of.append(Term(rids, counts, weight, weight * impact))
+                made_of.append(Term(parts, idf * (K1 + 1), size))
             norm = (K1 * (1 - B), K1 * B / average)
-            return Question(made_of, self._lengths, norm, self._borrow, self._return)
+            live = self._live if self._dead else None
+            return Question(made_of, self._lengths, norm, live, self._borrow, self._return)
 
-    def _borrow(self) -> NDArray[np.float32]:
+    def _borrow(self) -> Scratch:
+        rows = len(self._lengths)
         try:
             scratch = self._scratch.pop()
         except IndexError:
-            scratch = np.zeros(0, dtype=np.float32)
-        rows = len(self._lengths)
-        return scratch if len(scratch) >= rows else np.zeros(rows, dtype=np.float32)
+            return Scratch.of(rows)
+        return scratch if len(scratch.notes) >= rows else Scratch.of(rows)
 
-    def _return(self, scratch: NDArray[np.float32]) -> None:
+    def _return(self, scratch: Scratch) -> None:
         if len(self._scratch) < SCRATCH_MAX:
             self._scratch.append(scratch)
 
@@ -336,35 +385,25 @@ class KeywordLane:
         """
         return self.question(terms, statistics).best(k, allowed)
 
-    def _postings(self, term: int, average: float) -> _Found:
-        """(rids, counts) of the live rows that hold ``term``, and a bound of ``f / (f + norm)`` for them.
+    def _postings(self, term: int, average: float) -> list[Part]:
+        """The rows that hold ``term``, removed ones included: of each segment, then of what waits.
 
         ``average``: the mean length that the norms are taken with.
         """
         key = np.uint64(term)
         parts = []
-        impact = 0.0
         for segment in self._segments:
             rids, counts, greatest = segment.postings(key)
-            if len(rids):
-                parts.append((rids, counts))
-                # A greater mean length lowers the norms, by no more than in this proportion.
-                impact = max(impact, min(1.0, greatest * max(1.0, average / segment.average)))
-        waiting = self._delta.get(term)
-        if waiting is not None:
-            counted = np.minimum(np.array(waiting[1]), COUNT_MAX).astype(np.uint8)
-            parts.append((np.array(waiting[0], dtype=np.uint32), counted))
-            impact = 1.0
-        if not parts:
-            return np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.uint8), 0.0
-        rids, counts = parts[0]
-        if len(parts) > 1:
-            rids = np.concatenate([part[0] for part in parts])
-            counts = np.concatenate([part[1] for part in parts])
-        if self._dead:
-            live = self._live[rids]
-            rids, counts = rids[live], counts[live]
-        return rids, counts, impact
+            # A greater mean length lowers the norms, by no more than in this proportion.
+            parts.append(Part(rids, counts, min(1.0, greatest * max(1.0, average / segment.average))))
+        if self._delta:
+            waiting = self._delta.get(term)
+            if waiting is None:
+                parts.append(NOTHING)
+            else:
+                counted = np.minimum(np.array(waiting[1]), COUNT_MAX).astype(np.uint8)
+                parts.append(Part(np.array(waiting[0], dtype=np.uint32), counted, 1.0))
+        return parts or [NOTHING]
 
     # -- upkeep -----------------------------------------------------------------------------------
     def _maintain(self) -> None:
@@ -455,6 +494,6 @@ class KeywordLane:
             + waiting
             + self._lengths.nbytes
             + self._live.nbytes
-            + sum(scratch.nbytes for scratch in self._scratch)
+            + sum(s.sums.nbytes + s.notes.nbytes for s in self._scratch)
             + len(self._cache) * 160
         )
