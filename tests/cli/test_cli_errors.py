@@ -314,6 +314,44 @@ def test_a_log_that_is_followed_into_nothing_ends_as_other_output_does(
     assert (done.stderr, done.returncode) == ("", 141)
 
 
+def test_a_log_that_is_followed_ends_when_nobody_reads_any_more(data: Path, run: Run) -> None:
+    """Whoever read has gone while nothing happens: the command ends then, not at the next entry."""
+    run("store", "-n", NS, "a text")
+    done = listed(data, "| head -1; exit ${PIPESTATUS[0]}", "audit tail -f")
+    assert (done.stderr, done.returncode) == ("", 141)
+
+
+def test_an_export_goes_to_standard_output(data: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ "-" is standard output: the export alone, the count beside it, and no file of that name."""
+    monkeypatch.chdir(data.parent)
+    for n in range(3):
+        run("store", "-n", NS, f"memory {n}")
+    for json_first in ((), ("--json",)):
+        done = run(*json_first, "audit", "export", "-", "--format", "json")
+        assert [json.loads(line)["action"] for line in done.out.splitlines()].count("store") == 3
+        assert "entries written" in done.err
+    run("audit", "export", "file")
+    whole = run("audit", "export", "-").out.splitlines()
+    assert whole[1:4] == Path("file").read_text("utf-8").splitlines()[1:4]
+    assert sorted(p.name for p in data.parent.iterdir() if p.name.startswith(("-", "file"))) == ["file"]
+
+
+@pytest.mark.parametrize(
+    ("redirected", "code", "status"), [(">/dev/full", "storage_full", 10), ("| true", "", 141)]
+)
+def test_an_export_into_nothing_ends_as_other_output_does(
+    data: Path, run: Run, redirected: str, code: str, status: int
+) -> None:
+    """What cannot be written is the output's fault, not the engine's: typed, or quiet when nobody reads."""
+    for n in range(40):  # more than is held back
+        run("store", "-n", NS, f"memory {n}")
+    done = listed(data, f"{redirected}; exit ${{PIPESTATUS[0]}}", "audit export -")
+    assert (json.loads(done.stderr)["error"]["code"] if code else done.stderr, done.returncode) == (
+        code,
+        status,
+    )
+
+
 def test_a_host_that_is_no_text_is_refused_before_anything_is_made(command: Run, tmp_path: Path) -> None:
     """A name out of bytes that are not UTF-8 cannot stand in the configuration."""
     host = os.fsdecode(b"host-\xff")

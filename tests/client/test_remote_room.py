@@ -34,6 +34,7 @@ LOCAL = {
     "escrow_status",
     "key_import_begin",
     "key_import_finish",
+    "overview",  # the tool memory_stats: whoami, stats and namespaces in one
     "repair",
     "respond_drill",
     "respond_key_compromise",
@@ -50,7 +51,11 @@ def test_the_blocking_client_is_up_to_date_with_its_source():
 
 def test_the_asynchronous_room_has_every_operation_of_the_blocking_one():
     """What ``open`` offers, ``aopen`` offers to be awaited: an operation is never added to one alone."""
-    of_surfaces = {"check_standing", "sql_cancel"}  # not operations of a program that holds the store
+    of_surfaces = {
+        "check_standing",
+        "overview",
+        "sql_cancel",
+    }  # not operations of a program that holds the store
     missing = {n for n in dir(Session) if not n.startswith("_")} - of_surfaces - set(dir(AsyncRoom))
     assert not missing
 

@@ -25,6 +25,7 @@ import strongroom
 from strongroom.config import Config, EmbeddingConfig
 from strongroom.engine import Room, _bulk, _load, _load_wire
 from strongroom.errors import (
+    ContentTooLargeError,
     DuplicateMemoryError,
     InvalidInputError,
     LimitExceededError,
@@ -35,6 +36,11 @@ from strongroom.model import Field, MemoryDraft
 
 NS = ("company_a/support", "company_b/sales")
 CHUNK = 50
+IMPOSTER = (
+    "import os, struct, sys, time; out = int(sys.argv[2]); "
+    "head = lambda kind, position, length: struct.pack('>BQI', kind, position, length); "
+)
+READY = "os.write(out, head(7, 0, 0)); "
 Make = Callable[..., subprocess.Popen[bytes]]
 
 
@@ -56,7 +62,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[subprocess.Popen[b
 
     def watched(*arguments: Any, **options: Any) -> Any:
         process = popen(*arguments, **options)
-        if "strongroom.engine._load_worker" in arguments[0]:
+        if _load.START in arguments[0]:
             made.append(process)
         return process
 
@@ -285,6 +291,92 @@ def test_a_worker_that_is_killed_is_told_and_loses_nothing(
     rest = items(60 * CHUNK)[len(kept) :]
     assert room.load(rest, workers=2) == len(rest)
     assert stored(room) == list(range(60 * CHUNK))
+
+
+@pytest.mark.parametrize(
+    ("what", "says"),
+    {
+        "nothing": "",
+        "half a head": READY + "os.write(out, b'half')",
+        "half a body": READY + "os.write(out, head(5, 0, 100) + b'half')",
+        "a kind that there is not": READY + "os.write(out, head(77, 0, 0)); time.sleep(60)",
+        "that more is kept than was given": READY + "os.write(out, head(4, 2**63, 0)); time.sleep(60)",
+        "a failure that is no error": READY + "os.write(out, head(5, 0, 4) + b'rubb'); time.sleep(60)",
+        "a failure that is no text": READY
+        + "os.write(out, head(5, 0, 4) + b'\\x81\\xa1\\xff\\xa0'); time.sleep(60)",
+        "a failure with another shape": READY
+        + "os.write(out, head(5, 0, 3) + b'\\x81\\xa1a'); time.sleep(60)",
+        "a frame of four gigabytes": READY + "os.write(out, head(5, 0, 2**32 - 1)); time.sleep(60)",
+        "that it is done, and stays": READY + "os.write(out, head(6, 0, 0)); os.close(out)",
+    }.items(),
+)
+def test_a_worker_that_says_nonsense_is_lost(
+    room: Room,
+    started: list[subprocess.Popen[bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
+    says: str,
+) -> None:
+    """Whatever a process in the place of a worker says: a typed error, and no count that is not so."""
+    monkeypatch.setattr(_load, "START", IMPOSTER + says)
+    told: list[int] = []
+    with pytest.raises(WorkerLostError, match="at least the first 0 items"):
+        room.load(items(4 * CHUNK), workers=2, progress=told.append)
+    assert told == [] and stored(room) == [] and len(started) == 2
+
+
+def test_no_item_is_written_before_a_worker_cannot_be_looked_into(
+    room: Room, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What comes over the pipe until a worker is ready is who loads, and no item."""
+    seen = tmp_path / "seen"
+    look = (
+        f"time.sleep(1); os.set_blocking(int(sys.argv[1]), False); "
+        f"open({str(seen)!r}, 'ab').write(os.read(int(sys.argv[1]), 1 << 20))"
+    )
+    monkeypatch.setattr(_load, "START", IMPOSTER + look)
+    with pytest.raises(WorkerLostError):
+        room.load(items(4 * CHUNK), workers=2)
+    assert str(room.engine.directory).encode() in seen.read_bytes()
+    assert b"item 0" not in seen.read_bytes() and len(started) == 2
+
+
+def test_a_worker_shows_no_key_and_no_item(
+    room: Room, started: list[subprocess.Popen[bytes]], tmp_path: Path
+) -> None:
+    """Command line, environment, names of files and the temporary directory of running workers."""
+    _, text = room.keys_create("loader", "read-write", list(NS))
+    session = room.engine.authenticate(text)
+    shown: list[bytes] = []
+    opened: list[str] = []
+
+    def source() -> Iterator[dict[str, Any]]:
+        for n, item in enumerate(items(20 * CHUNK)):
+            if n == 10 * CHUNK:
+                wait_for_chunks(room, 4)
+                for process in started:
+                    place = Path(f"/proc/{process.pid}")
+                    shown.append((place / "cmdline").read_bytes() + (place / "environ").read_bytes())
+                    further = (f for f in (place / "fd").iterdir() if int(f.name) > 2)  # but for pytest's own
+                    opened.extend(str(f.readlink()) for f in further)
+            yield item
+
+    assert session.load(source(), workers=2) == 20 * CHUNK
+    assert len(shown) == 2 and not any(text.encode() in s or b"item 1" in s for s in shown)
+    files = [name for name in opened if name.startswith("/") and not name.startswith("/dev/")]
+    assert files and all(name.startswith(str(tmp_path)) for name in files)
+
+
+def test_what_is_too_large_to_be_handed_over_is_refused(
+    room: Room, started: list[subprocess.Popen[bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A chunk above the limit of a frame is the caller's typed error; what came before it is kept."""
+    monkeypatch.setattr(_load_wire, "CHUNK_BYTES_MAX", 100_000)
+    given = items(3 * CHUNK)
+    given[CHUNK + 3]["content"] = "x" * 100_000
+    with pytest.raises(ContentTooLargeError, match="items 50 to 99"):
+        room.load(given, workers=2)
+    assert stored(room) == list(range(CHUNK)) and len(started) == 2
 
 
 def test_an_interrupt_ends_the_workers(room: Room, started: list[subprocess.Popen[bytes]]) -> None:

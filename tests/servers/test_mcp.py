@@ -248,6 +248,15 @@ def test_calls_are_audited_under_their_surface(server):
     }
 
 
+def test_a_tool_call_is_one_entry_of_the_audit_log(server):
+    """What an agent asks for once is one operation: memory_stats too, whose answer has three parts."""
+    before = server.owner.audit(limit=1)[0].seq
+    told = call(server, "memory_stats").structured_content
+    entries = [e for e in server.owner.audit(limit=1000, after=before) if e.surface == "mcp"]
+    assert [(e.action, e.outcome) for e in entries] == [("stats", "ok")]
+    assert told["scope"] == "admin" and told["grants"] == ["*"]
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])
 def test_there_is_no_stream_to_hold_open_and_no_session_to_steal(server, method):
     with server.http() as http:
@@ -272,7 +281,7 @@ def test_a_bug_below_a_tool_says_nothing(server, monkeypatch):
     def broken(self, *args, **kwargs):
         raise ZeroDivisionError("patient-name-4711")
 
-    monkeypatch.setattr(Session, "stats", broken)
+    monkeypatch.setattr(Session, "overview", broken)
     result = call(server, "memory_stats")
     assert result.is_error and result.structured_content["error"]["code"] == "internal"
     assert "4711" not in result.content[0].text + server.log.getvalue()

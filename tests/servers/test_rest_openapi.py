@@ -28,6 +28,7 @@ LOCAL = {
     "escrow_status",
     "key_import_begin",
     "key_import_finish",
+    "overview",  # the tool memory_stats: whoami, stats and namespaces in one
     "repair",
     "respond_drill",
     "respond_key_compromise",

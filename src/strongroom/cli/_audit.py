@@ -14,6 +14,7 @@ import click
 from strongroom.cli import _output as out
 from strongroom.cli._app import App
 from strongroom.cli._params import BACK, Group, json_option, pass_app
+from strongroom.cli._text import printable
 from strongroom.errors import ConflictError, IntegrityError, InvalidInputError, StrongroomError
 
 if TYPE_CHECKING:
@@ -141,32 +142,25 @@ def query(app: App, /, limit: int, after: int, **filters: Any) -> None:
 @pass_app
 def tail(app: App, /, follow: bool, last: int, **filters: Any) -> None:
     """Show the last entries, and with -f each new one as it comes."""
-    import sys
-
     from strongroom.audit import as_json
 
     app.local_directory("audit tail")
 
-    failed: list[OSError] = []  # of the output: not the engine's to report
-
     def emit(entry: AuditEntry) -> None:
-        if failed:
-            return
-        try:
-            if app.as_json:
-                out.write(as_json(entry) + "\n")
-            else:
-                seq, at, who, by, action, outcome, count, where = _row(entry)
-                out.write_line(f"{seq}  {out.when(at)}  {who}  {by}  {action}  {outcome}  {count}  {where}")
-            sys.stdout.flush()
-        except OSError as e:
-            failed.append(e)
+        if app.as_json:
+            said.show(as_json(entry) + "\n")
+        else:
+            seq, at, who, by, action, outcome, count, where = _row(entry)
+            line = f"{seq}  {out.when(at)}  {who}  {by}  {action}  {outcome}  {count}  {where}"
+            said.show(printable(line) + "\n")
 
-    with app.local_session() as session:
-        stop = (lambda: bool(failed)) if follow else None
-        session.audit_follow(emit, wanted=_filter(**filters), last=last, stop=stop)
-    if failed:
-        raise failed[0]
+    def is_over() -> bool:
+        return said.failed is not None or out.reader_is_gone()
+
+    with out.Output() as said, app.local_session() as session:
+        session.audit_follow(emit, wanted=_filter(**filters), last=last, stop=is_over if follow else None)
+    if follow:
+        raise BrokenPipeError  # nobody reads any more
 
 
 # -- proving ----------------------------------------------------------------------------------------
@@ -223,7 +217,7 @@ def consistency(app: App, old_size: int) -> None:
 
 # -- export and verification ----------------------------------------------------------------------------
 @audit.command("export")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path, allow_dash=True))
 @click.option(
     "--format",
     "form",
@@ -236,8 +230,14 @@ def consistency(app: App, old_size: int) -> None:
 @_filter_options
 @pass_app
 def export(app: App, /, file: Path, form: str, opened: bool, **filters: Any) -> None:
-    """Write the log to a new FILE. Filters go with json, csv and ocsf; jsonl is whole."""
+    """Write the log to a new FILE, or to standard output for "-". Filters go with json, csv and ocsf;
+    jsonl is whole."""
     wanted = _filter(**filters)
+    if str(file) == "-":
+        with out.Output() as said, app.session() as session:
+            count = session.audit_export(said.write, format=form, opened=opened, wanted=wanted)
+        out.note(f"{count} entries written")
+        return
     with _new_file(file) as write, app.session() as session:
         count = session.audit_export(write, format=form, opened=opened, wanted=wanted)
     if app.as_json:

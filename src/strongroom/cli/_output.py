@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import select
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from strongroom.cli._text import printable
+from strongroom.errors import TransportError
 
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
@@ -24,6 +27,56 @@ def write(text: str) -> None:
     """Text to stdout; what the terminal cannot show is replaced."""
     encoding = sys.stdout.encoding or "utf-8"
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+
+
+def reader_is_gone() -> bool:
+    """Whether stdout is a pipe or a socket that nobody can read from any more."""
+    try:
+        poll = select.poll()
+        poll.register(sys.stdout.fileno(), 0)  # errors alone, which cannot be asked not to be told
+        return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+    except (OSError, ValueError):
+        return False
+
+
+class Output:
+    """Stdout for an operation of the engine. What fails there is not the engine's to report: it is kept, and
+    raised by the command once the engine is done."""
+
+    def __init__(self) -> None:
+        self.failed: OSError | None = None
+
+    def show(self, text: str) -> None:
+        """Text to whoever reads, at once; nothing more once that has failed."""
+        if self.failed is None:
+            try:
+                write(text)
+                sys.stdout.flush()
+            except OSError as e:
+                self.failed = e
+
+    def write(self, text: str) -> None:
+        """Text to stdout.
+
+        Raises:
+            TransportError: it cannot be written, so that the engine goes no further.
+        """
+        try:
+            write(text)
+        except OSError as e:
+            self.failed = e
+            raise TransportError("the output cannot be written") from None
+
+    def __enter__(self) -> Output:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None and self.failed is None:
+            sys.stdout.flush()
+        if self.failed is not None and (error is None or isinstance(error, TransportError)):
+            raise self.failed from None
 
 
 def write_json(value: object) -> None:

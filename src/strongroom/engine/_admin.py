@@ -45,6 +45,7 @@ from strongroom.model import (
     PrincipalKind,
     QueueEntry,
     Scope,
+    StoreOverview,
     StoreStats,
     check_namespace,
 )
@@ -99,10 +100,20 @@ def _pending(engine: Engine, entries: Sequence[NamespaceEntry]) -> set[QueueItem
 
 
 def stats(call: Call, patterns: Sequence[str]) -> StoreStats:
-    entries = chosen_namespaces(call, Action.STATS, patterns)
+    return _summed([_counted(call, e) for e in chosen_namespaces(call, Action.STATS, patterns)])
+
+
+def overview(call: Call, patterns: Sequence[str]) -> StoreOverview:
+    """Caller, sums and namespaces from one count."""
+    entries = sorted(chosen_namespaces(call, Action.STATS, patterns), key=lambda e: e.name)
+    counted = [_counted(call, entry) for entry in entries]
+    infos = [_noun(entry, *found) for entry, found in zip(entries, counted, strict=True)]
+    return StoreOverview(caller=call.principal, stats=_summed(counted), namespaces=tuple(infos))
+
+
+def _summed(counted: Sequence[tuple[Counts, str | None]]) -> StoreStats:
     memories = embedded = pending = dead = unavailable = 0
-    for entry in entries:
-        known, reason = _counted(call, entry)
+    for known, reason in counted:
         unavailable += reason is not None
         memories += known.memories
         embedded += known.embedded
@@ -113,7 +124,7 @@ def stats(call: Call, patterns: Sequence[str]) -> StoreStats:
         embedded=embedded,
         pending=pending,
         dead=dead,
-        namespaces=len(entries),
+        namespaces=len(counted),
         unavailable=unavailable,
     )
 
@@ -131,7 +142,10 @@ def _counted(call: Call, entry: NamespaceEntry) -> tuple[Counts, str | None]:
 
 def _info(call: Call, entry: NamespaceEntry, *, lenient: bool = False) -> NamespaceInfo:
     """What a namespace is; ``lenient``: also when its keys cannot be had, with the code of the reason."""
-    known, unavailable = _counted(call, entry) if lenient else (counts(call, entry), None)
+    return _noun(entry, *(_counted(call, entry) if lenient else (counts(call, entry), None)))
+
+
+def _noun(entry: NamespaceEntry, known: Counts, unavailable: str | None) -> NamespaceInfo:
     return NamespaceInfo(
         name=entry.name,
         created_at=from_us(entry.created_us),

@@ -20,6 +20,7 @@ import msgspec
 from strongroom.engine import _load_wire as wire
 from strongroom.engine._bulk import Given, Items, Kept, chunks_of, load
 from strongroom.errors import (
+    ContentTooLargeError,
     InvalidInputError,
     LimitExceededError,
     StrongroomError,
@@ -34,6 +35,11 @@ if TYPE_CHECKING:
     from strongroom.engine._session_base import Operations
 
 WORKERS_MAX: Final = 64
+# Hardened before anything else: what the worker imports takes most of a second.
+START: Final = (
+    "from strongroom.pages import harden_process; harden_process(); "
+    "from strongroom.engine._load_worker import main; main()"
+)
 _END_S: Final = 30.0
 
 
@@ -122,10 +128,10 @@ class _Worker:
 
     def __init__(self, order: wire.Order) -> None:
         (theirs, self.chunks), (self.answers, back) = _pipes(2)
-        self.is_done = False
+        self.is_ready = self.is_done = False
         try:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "strongroom.engine._load_worker", str(theirs), str(back)],
+                [sys.executable, "-P", "-c", START, str(theirs), str(back)],
                 stdin=subprocess.DEVNULL,
                 pass_fds=(theirs, back, *order.ring),
                 start_new_session=True,  # Ctrl-C is for this process, which tells them
@@ -162,7 +168,7 @@ class Crew:
         self._kept = kept
         self._given = self._items = 0
         self._failures: list[tuple[int, StrongroomError]] = []
-        self._ended = False
+        self._ended = self._is_broken_off = False
         self._workers: list[_Worker] = []
         ring = _pipes(workers)  # the one from each worker to the next
         try:
@@ -180,15 +186,26 @@ class Crew:
         """Hand a chunk to the worker whose turn it is; waits until that takes it.
 
         Raises:
-            InvalidInputError: an item cannot be handed over. CrewEndedError.
+            InvalidInputError: an item cannot be handed over. ContentTooLargeError: they are too large for
+            that. CrewEndedError.
         """
         body = _packed(given)
         try:
+            if len(body) > wire.CHUNK_BYTES_MAX:
+                last = given.start + len(given.items) - 1
+                raise ContentTooLargeError(
+                    f"items {given.start} to {last}: {len(body)} bytes are more than can be handed over",
+                    hint=f"at most {wire.CHUNK_BYTES_MAX} bytes; look for an item that is too large",
+                )
+            worker = self._workers[self._given % len(self._workers)]
             self._listen(wait=False)
+            while not worker.is_ready and not self._ended:
+                self._listen(wait=True)
             if self._ended:
-                raise CrewEndedError
-            wire.send(self._workers[self._given % len(self._workers)].chunks, wire.CHUNK, given.start, body)
+                raise wire.PipeBrokenError
+            wire.send(worker.chunks, wire.CHUNK, given.start, body)
         except wire.PipeBrokenError:
+            self._is_broken_off = True
             raise CrewEndedError from None
         finally:
             overwrite(body)
@@ -210,7 +227,8 @@ class Crew:
 
     def lost(self) -> StrongroomError | None:
         """Told when a worker has ended without a word, or items are missing that nobody has refused."""
-        if all(worker.is_done for worker in self._workers) and self.count == self._items:
+        is_whole = not self._is_broken_off and self.count == self._items
+        if is_whole and all(worker.is_done for worker in self._workers):
             return None
         return WorkerLostError(
             f"a worker process of the load has ended; at least the first {self.count} items are stored",
@@ -230,21 +248,38 @@ class Crew:
     def _hear(self, worker: _Worker) -> bool:
         """Take in an answer; False: it was the last of this worker."""
         try:
-            frame = wire.receive(worker.answers)
-        except wire.PipeBrokenError:
-            worker.close()
+            self._take_in(worker, wire.receive(worker.answers))
+        except wire.NonsenseError:  # whatever it does, it does not keep to what was agreed
+            worker.process.kill()
             self._ended = True
-            return False
-        if frame.kind == wire.KEPT:
+        except wire.PipeBrokenError:
+            self._ended = True
+        else:
+            if not worker.is_done:
+                return True
+        worker.close()
+        return False
+
+    def _take_in(self, worker: _Worker, frame: wire.Frame) -> None:
+        if frame.kind == wire.READY:
+            worker.is_ready = True
+        elif frame.kind == wire.KEPT:
+            if frame.position > self._items:
+                raise wire.NonsenseError
             if frame.position > self.count:
                 self.count = frame.position
                 self._kept(self.count)
-            return True
-        worker.is_done = self._ended = True
-        if frame.kind == wire.FAILED:
-            told = msgspec.msgpack.decode(frame.body, type=dict[str, str])
+        elif frame.kind == wire.FAILED:
+            try:
+                told = msgspec.msgpack.decode(frame.body, type=dict[str, str])
+            except ValueError:  # DecodeError is one, and what is no text
+                raise wire.NonsenseError from None
+            worker.is_done = self._ended = True
             self._failures.append((frame.position, from_dict(told)))
-        return True
+        elif frame.kind == wire.DONE:
+            worker.is_done = self._ended = True
+        else:
+            raise wire.NonsenseError
 
     def close(self) -> None:
         """See that no worker goes on: what has not begun to be committed is left."""

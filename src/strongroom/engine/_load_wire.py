@@ -5,11 +5,13 @@ frame from the parent:  kind (1) | position of the first item (8) | length (4) |
     CHUNK  items (pickle, of a few known types)
     END    there are no more
 frame from a worker:    kind (1) | position of an item (8) | length (4) | body
+    READY  nobody can look into it (``harden_process``): items may come
     KEPT   every item before that one is durable
     FAILED what the load of this worker has ended with (MessagePack, ``StrongroomError.as_dict``)
     DONE   everything that it was given is durable, or somebody else has failed
 
-Integers are big-endian. A pipe that ends without END or DONE: the process at its other end is gone.
+Integers are big-endian. A pipe that ends without END or DONE: the process at its other end is gone. A frame
+that is longer than it may be, or that says what cannot be, counts as that.
 """
 
 from __future__ import annotations
@@ -36,6 +38,10 @@ END: Final = 3
 KEPT: Final = 4
 FAILED: Final = 5
 DONE: Final = 6
+READY: Final = 7
+
+CHUNK_BYTES_MAX: Final = 256 << 20  # sixteen times the content of a chunk
+WORD_BYTES_MAX: Final = 64 << 10  # of all other frames
 
 _HEAD: Final = struct.Struct(">BQI")
 _FLOAT32: Final = np.dtype("<f4")
@@ -67,6 +73,10 @@ class PipeBrokenError(Exception):
     """The process at the other end is gone, or a frame is not whole."""
 
 
+class NonsenseError(PipeBrokenError):
+    """What came is no frame, or says what cannot be."""
+
+
 def send(pipe: int, kind: int, position: int = 0, body: bytes = b"") -> None:
     """Write a frame. Raises: PipeBrokenError: nobody reads it."""
     try:
@@ -82,9 +92,11 @@ def _write(pipe: int, data: bytes) -> None:
         view = view[os.write(pipe, view) :]
 
 
-def receive(pipe: int) -> Frame:
-    """The next frame. Raises: PipeBrokenError."""
+def receive(pipe: int, bytes_max: int = WORD_BYTES_MAX) -> Frame:
+    """The next frame. Raises: PipeBrokenError. NonsenseError: it is longer than ``bytes_max``."""
     kind, position, length = _HEAD.unpack(_read(pipe, _HEAD.size))
+    if length > bytes_max:
+        raise NonsenseError
     return Frame(kind, position, _read(pipe, length))
 
 

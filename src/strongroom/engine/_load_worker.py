@@ -1,4 +1,4 @@
-"""A worker process of a load: ``python -m strongroom.engine._load_worker IN OUT``.
+"""A worker process of a load: ``python -c START IN OUT`` with the ``START`` of ``_load``.
 
 It opens the store as any process does, with the configuration and the keys that are there, and keeps its
 share of the chunks in the order of all. Plaintext comes to it over a pipe and leaves it sealed.
@@ -22,7 +22,6 @@ from strongroom.engine._core import OWNER, Engine
 from strongroom.engine.session import Session
 from strongroom.errors import ClosedError, InternalError, StrongroomError, require_thread
 from strongroom.model import IN_PROCESS
-from strongroom.pages import harden_process
 
 _FLOWN: Final = None  # among the chunks: a commit has ended
 
@@ -70,7 +69,7 @@ class _Chunks:
         while kind == wire.CHUNK:
             self._room.acquire()
             try:
-                frame = wire.receive(self._pipe)
+                frame = wire.receive(self._pipe, wire.CHUNK_BYTES_MAX)
             except wire.PipeBrokenError:
                 frame = wire.Frame(0, 0, bytearray())
             kind = frame.kind
@@ -115,9 +114,9 @@ def _work(order: wire.Order, source: int, answers: int, share: Share) -> None:
 
 
 def main() -> None:
-    """Serve one load."""
-    harden_process()
+    """Serve one load. The process is hardened already."""
     source, answers = int(sys.argv[1]), int(sys.argv[2])
+    _tell(answers, wire.READY)
     try:
         order = msgspec.msgpack.decode(wire.receive(source).body, type=wire.Order)
     except wire.PipeBrokenError:
@@ -144,7 +143,3 @@ def _tell(answers: int, kind: int, position: int = 0, body: bytes = b"") -> None
         wire.send(answers, kind, position, body)
     except wire.PipeBrokenError:  # nobody is there to hear it; the next read ends this process
         return
-
-
-if __name__ == "__main__":
-    main()

@@ -21,6 +21,7 @@ from strongroom.model import (
     QueueEntry,
     RequestContext,
     Scope,
+    StoreOverview,
     StoreStats,
 )
 
@@ -39,6 +40,10 @@ class StoreOperations(Operations):
     def stats(self, namespaces: Sequence[str] = ("*",)) -> StoreStats:
         """Counts over the namespaces that the caller may see."""
         return self._run("stats", lambda call: _admin.stats(call, namespaces))
+
+    def overview(self, namespaces: Sequence[str] = ("*",)) -> StoreOverview:
+        """``whoami``, ``stats`` and ``namespaces`` in one operation, for surfaces that tell it at once."""
+        return self._run("stats", lambda call: _admin.overview(call, namespaces))
 
     def namespaces(self) -> Sequence[NamespaceInfo]:
         """The namespaces that the caller may see, by name."""

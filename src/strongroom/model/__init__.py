@@ -24,6 +24,7 @@ from strongroom.model.memory import (
     QueueEntry,
     QueueStats,
     SearchMode,
+    StoreOverview,
     StoreStats,
 )
 from strongroom.model.namespace import (
@@ -113,6 +114,7 @@ __all__ = [
     "SqlDescription",
     "SqlResult",
     "State",
+    "StoreOverview",
     "StoreStats",
     "TokenInfo",
     "check_namespace",

@@ -10,6 +10,9 @@ from types import MappingProxyType
 from typing import Any, Literal, cast
 from uuid import UUID
 
+from strongroom.model.namespace import NamespaceInfo
+from strongroom.model.principal import Principal
+
 JsonValue = Any  # a JSON value: str, int, float, bool, None, list or dict[str, ...] of them
 
 SearchMode = Literal["hybrid", "semantic", "keyword"]
@@ -318,3 +321,12 @@ class StoreStats:
     dead: int
     namespaces: int
     unavailable: int = 0  # of these namespaces: not counted, because their keys cannot be had now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreOverview:
+    """Who the caller is, and what is in the namespaces that it may see: their sum, and each by name."""
+
+    caller: Principal
+    stats: StoreStats
+    namespaces: tuple[NamespaceInfo, ...]

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from mcp_types import Tool, ToolAnnotations
 from pydantic import BaseModel
 
-from strongroom.model import NamespacePattern
 from strongroom.servers.mcp import _models as m
 from strongroom.servers.wire import hits_out
 
@@ -78,20 +77,18 @@ def _delete(session: Session, a: m.DeleteArguments) -> object:
 
 
 def _stats(session: Session, a: m.StatsArguments) -> object:
-    counts = session.stats(a.namespaces)
-    patterns = [NamespacePattern.parse(p) for p in a.namespaces]
-    names = [n for n in session.namespaces() if any(p.matches(n.name) for p in patterns)]
-    caller = session.whoami()
+    found = session.overview(a.namespaces)
+    counts = found.stats
     return {
-        "scope": caller.scope,
-        "grants": [g.text for g in caller.grants],
+        "scope": found.caller.scope,
+        "grants": [g.text for g in found.caller.grants],
         "memories": counts.memories,
         "embedded": counts.embedded,
         "pending": counts.pending,
         "dead": counts.dead,
         "namespaces": [
             {"name": n.name, "memories": n.memories, "embedded": n.embedded, "pending": n.pending}
-            for n in names
+            for n in found.namespaces
         ],
     }
 
