@@ -69,7 +69,7 @@ class SqliteLedger(Waves):
                 if writer.readonly("main"):
                     raise StorageReadOnlyError()
         except BaseException:
-            writer.close(True)
+            self._drop_writer()
             raise
 
     @classmethod
@@ -366,9 +366,7 @@ class SqliteLedger(Waves):
         self._group.close()
         self._checkpointer.close()
         self._pool.close()
-        if self._writer is not None:
-            self._writer.close(True)
-            self._writer = None
+        self._drop_writer()  # what it cannot copy into the file stays in the log
 
     def __enter__(self) -> SqliteLedger:
         return self
