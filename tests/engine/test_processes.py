@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.engine.conftest import OpenRoom
 
-from strongroom.engine import Room
+from strongroom.engine import Room, _turn
 
 NS = "company_a/support"
 
@@ -134,3 +134,53 @@ def test_a_program_that_does_not_close_its_store_ends_without_a_word_of_ours(
     assert "nanobind" not in complained and "strongroom/engine" not in complained
     (memory,) = open_room(worker=False).list(namespaces=[NS]).memories
     assert memory.access_count == 1
+
+
+MAKER = """
+import pathlib, sys, time, strongroom
+from tests.support.word_model import WordModel
+directory, gate = sys.argv[1], pathlib.Path(sys.argv[2])
+with strongroom.open(directory, provider=WordModel(), worker=False) as room:
+    print("ready", flush=True)
+    while not gate.exists():
+        time.sleep(0.0005)
+    for i in range(12):
+        room.store("first", namespace=f"team/{i}")
+"""
+
+
+def test_processes_that_make_the_same_namespaces_leave_no_keys_that_nothing_uses(
+    data: Path, tmp_path: Path, open_room: OpenRoom
+) -> None:
+    """Three processes make the same twelve by storing into them: the keyring has the keys of twelve."""
+    children = [spawn(MAKER, data, tmp_path / "gate") for _ in range(3)]
+    for child in children:
+        assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    (tmp_path / "gate").touch()
+    for child in children:
+        _, complained = child.communicate(timeout=60)
+        assert child.returncode == 0, complained
+    room = open_room(worker=False)
+    made = room.engine.ledger.namespaces()
+    assert len(made) == 13  # and that of the system
+    assert [k.ns for k in room.engine.vault.keyring.list_namespaces()] == made
+    assert room.stats().memories == 36
+    assert room.check(read_data=True).ok
+
+
+@pytest.mark.parametrize("in_the_way", ["directory", "held"])
+def test_a_namespace_is_made_although_nobody_can_wait_for_his_turn(
+    data: Path, open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch, in_the_way: str
+) -> None:
+    """The lock cannot be opened, or is held for good: the ledger decides who was first, as without it."""
+    room = open_room(worker=False)
+    lock = data / "namespace.lock"
+    if in_the_way == "directory":
+        lock.mkdir()
+        room.create_namespace("team/1")
+    else:
+        monkeypatch.setattr(_turn, "_PLACES", 1)  # every name is at the same place
+        monkeypatch.setattr(_turn, "WAIT_S", 0.05)
+        with _turn.turn(lock, bytes(8)):
+            room.create_namespace("team/1")
+    assert [n.name for n in room.namespaces()] == ["team/1"]

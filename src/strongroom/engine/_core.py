@@ -154,7 +154,7 @@ class Engine:
         self.vault.bind_rows(ledger.get)
         self.heads = heads
         heads.bind(self.vault)
-        self.registry = Registry(ledger, self.vault, self.heads)
+        self.registry = Registry(ledger, self.vault, self.heads, directory / "namespace.lock")
         self.registry.verify()
         self.telemetry = make_telemetry(config.telemetry, str(ledger.store_id))
         self.doors = Doors(self)

@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import RLock
 from typing import Final, TypeAlias
 
@@ -20,6 +21,7 @@ from strongroom.access import encode as encode_credential
 from strongroom.crypto import SecretKey
 from strongroom.engine._identities import Identities
 from strongroom.engine._payload import ModelPayload, NamespacePayload, decode_as, encode
+from strongroom.engine._turn import turn
 from strongroom.engine._vault import SYSTEM_NS, SYSTEM_TENANT, Heads, Vault
 from strongroom.errors import ConflictError, DuplicateMemoryError, KeyMovedError, TamperedError
 from strongroom.ledger import Ledger, Put, WriteBatch, element_of, root_of_head
@@ -74,8 +76,10 @@ class NewNamespace:
 class Registry:
     """Names, models and API keys, kept in step with the ledger."""
 
-    def __init__(self, ledger: Ledger, vault: Vault, heads: Heads) -> None:
+    def __init__(self, ledger: Ledger, vault: Vault, heads: Heads, lock: Path) -> None:
+        """``lock``: the file where processes that make the same namespace wait for each other."""
         self._ledger = ledger
+        self._lock_path = lock
         self._vault = vault
         self._heads = heads
         self._lock = RLock()
@@ -230,7 +234,8 @@ class Registry:
         ``commit``, here and below: what commits it for the caller; the ledger's own when there is none.
         """
         name = new.name
-        with self._lock:
+        root = root_of_head(self._ledger.head(SYSTEM_NS)[1])
+        with self._lock, turn(self._lock_path, row_id(self._vault, root, NAMESPACE_NAME, name)):
             self.refresh()
             found = self._by_name.get(name)
             if found is not None:
