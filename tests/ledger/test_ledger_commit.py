@@ -20,6 +20,7 @@ from strongroom.errors import (
     VersionConflictError,
 )
 from strongroom.ledger import OutdatedError, Put, QueueItem, SqliteLedger, WriteBatch, element, element_of
+from strongroom.ledger._apply import Transaction
 from strongroom.model import QueueStats
 
 ID = b"a" * 16
@@ -54,6 +55,25 @@ def test_a_batch_is_refused_when_what_it_relies_on_has_changed(ledger: SqliteLed
             ledger.commit(WriteBatch(puts=[memory(1, b"c" * 16)], relies_on=stale, audit=[b"entry"]))
     assert ledger.get(1, b"c" * 16) is None and ledger.audit_count() == 0
     ledger.commit(WriteBatch(puts=[memory(1, b"c" * 16)], relies_on=4))
+    assert_whole(ledger)
+
+
+def test_a_setting_that_changes_between_two_batches_of_one_transaction_is_noticed(
+    ledger: SqliteLedger,
+) -> None:
+    """What one batch of a group found to stand is looked at again once another has changed namespace 0."""
+    ledger.commit(WriteBatch(puts=[Put(0, ID, 16, 1, 1, 1, LIVE, 0, bytes(80))]))
+    connection = ledger._writer_connection()
+    connection.execute("BEGIN IMMEDIATE")
+    transaction = Transaction(connection, ledger._hooks)
+    transaction.run(WriteBatch(puts=[memory(1, ID)], settings={1}))
+    transaction.run(WriteBatch(puts=[memory(1, OTHER)], settings={1}))
+    transaction.run(WriteBatch(puts=[Put(0, ID, 16, 2, 2, 1, LIVE, 0, bytes(80), 1)]))
+    with pytest.raises(OutdatedError):
+        transaction.run(WriteBatch(puts=[memory(1, b"c" * 16)], settings={1}))
+    transaction.run(WriteBatch(puts=[memory(1, b"d" * 16)], settings={2}))
+    transaction.finish()
+    connection.execute("COMMIT")
     assert_whole(ledger)
 
 

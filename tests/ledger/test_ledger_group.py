@@ -382,3 +382,106 @@ def test_a_leader_that_is_interrupted_at_any_step_wakes_who_waits() -> None:
         if not was_interrupted:
             break
     assert 10 < step < 399
+
+
+class FourCallers:
+    """One leads alone; three stand behind it and are written and woken together, one after the other."""
+
+    def __init__(self) -> None:
+        self.group: GroupCommit[str] = GroupCommit(self.write)
+        self.inside, self.over = threading.Event(), threading.Event()
+        self.outcome: dict[str, object] = {}
+
+    def write(self, take: Take[str]) -> None:
+        tickets = take(1)
+        if tickets[0].work == "leads":
+            self.inside.set()
+            while len(self.group._line) < 3 and not self.over.is_set():
+                threading.Event().wait(0.0005)
+        else:
+            tickets += take(9)
+        for ticket in tickets:
+            ticket.settle(ticket.work)
+
+    def call(self, name: str, behind: int) -> None:
+        """Submit when so many stand in line, or the one that is interrupted is over."""
+        while len(self.group._line) < behind and not self.over.is_set():
+            threading.Event().wait(0.0005)
+        try:
+            self.outcome[name] = self.group.submit(name)
+        except InternalError as e:
+            self.outcome[name] = e
+
+
+def test_a_caller_that_is_interrupted_in_the_middle_of_the_chain_keeps_nobody_asleep() -> None:
+    """Each caller of a group wakes the next: one that goes away at any step hands the waking on."""
+    for step in range(1, 400):
+        four = FourCallers()
+        threads = [
+            threading.Thread(target=four.call, args=given, daemon=True)
+            for given in (("leads", 0), ("before", 0), ("behind", 2))
+        ]
+        threads[0].start()
+        assert four.inside.wait(30)
+        threads[1].start()
+        while not four.group._line:
+            threading.Event().wait(0.0005)
+        threads[2].start()
+        was_interrupted = interrupted_at(step, _group.__file__, partial(four.group.submit, "middle"))
+        four.over.set()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive(), f"asleep for ever after step {step}"
+        assert four.outcome["leads"] == "leads"
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(four.group.submit, "later").result(30) == "later"
+        if not was_interrupted:
+            break
+    assert 5 < step < 399
+
+
+def test_a_caller_that_went_away_while_it_was_being_written_is_left_out_of_the_chain() -> None:
+    """A signal in a caller whose work is with the leader: who stands behind it is woken all the same."""
+    main = threading.main_thread().ident
+    assert main == threading.get_ident()
+
+    class Knocking(FourCallers):
+        def write(self, take: Take[str]) -> None:
+            tickets = take(1)
+            if tickets[0].work == "leads":
+                self.inside.set()
+                while len(self.group._line) < 3:
+                    threading.Event().wait(0.0005)
+            else:
+                tickets += take(9)
+                assert [t.work for t in tickets] == ["before", "middle", "behind"]
+                signal.pthread_kill(main, signal.SIGUSR1)
+                assert self.over.wait(30)
+            for ticket in tickets:
+                ticket.settle(ticket.work)
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    four = Knocking()
+    threads = [
+        threading.Thread(target=four.call, args=given, daemon=True)
+        for given in (("leads", 0), ("before", 0), ("behind", 2))
+    ]
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        threads[0].start()
+        assert four.inside.wait(30)
+        threads[1].start()
+        while not four.group._line:
+            threading.Event().wait(0.0005)
+        threads[2].start()
+        with pytest.raises(KeyboardInterrupt):
+            four.group.submit("middle")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    four.over.set()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert four.outcome == {"leads": "leads", "before": "before", "behind": "behind"}

@@ -88,6 +88,7 @@ class Transaction:
         self._system_seq: int | None = None  # as it was before this transaction
         self._closings: dict[int, int] = {}  # whether any key of a namespace was closed
         self._later: dict[str, list[Values]] = {}  # rows that only add, of several batches
+        self._standing: set[int] = set()  # rows of namespace 0 that were found to stand
         self._changes_later = 0  # that were made by writing those
 
     def space(self, ns: int) -> Space | None:
@@ -120,6 +121,14 @@ class Transaction:
         self.catch_up()
         return bool(self.connection.execute(_SYSTEM_CHANGED, (relies_on,)).get)
 
+    def _require_standing(self, settings: set[int]) -> None:
+        if _SYSTEM_NS in self._spaces:  # rows of it may have come in this transaction
+            self._standing.clear()
+        for seq in settings - self._standing:
+            if not self.connection.execute(_STANDS, (seq,)).get:
+                raise OutdatedError
+            self._standing.add(seq)
+
     def apply(self, batch: WriteBatch) -> list[int]:
         """Check and write one batch.
 
@@ -144,8 +153,7 @@ class Transaction:
             plan.enqueue(item)
         if batch.relies_on is not None and self._is_outdated(batch.relies_on):
             raise OutdatedError
-        if not all(self.connection.execute(_STANDS, (seq,)).get for seq in batch.settings):
-            raise OutdatedError
+        self._require_standing(batch.settings)
         for node in batch.audit_nodes:
             plan.emit(AUDIT_NODE, node)
         self._execute(plan.operations)

@@ -3,6 +3,9 @@
 A caller puts its ticket into the line. If nobody leads, it leads: it takes what stands in line, has
 it written in one transaction, wakes the callers of those tickets with their results, and hands the
 lead to the first who came meanwhile. A single writer never changes threads.
+
+The callers of a group are woken as a chain: the leader wakes the first, each wakes the next. Only one
+thread runs Python at a time, and all at once would wait for it together (docs/performance-history.md).
 """
 
 from __future__ import annotations
@@ -10,6 +13,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from itertools import pairwise
 from typing import Generic, TypeVar, cast
 
 from strongroom.errors import ClosedError, InternalError
@@ -23,9 +28,10 @@ class Ticket(Generic[W]):
     ``action``: something to do between the groups, on the caller's own thread, instead of work.
     """
 
-    __slots__ = ("action", "error", "gate", "is_released", "leads", "result", "settled", "taken", "work")
+    __slots__ = ("action", "error", "gate", "is_gone", "leads", "next", "result", "settled", "taken", "work")
 
     gate: threading.Lock | None  # made when the caller has to wait
+    next: Ticket[W] | None  # who is to be woken after this one
 
     def __init__(self, work: W, action: Callable[[], None] | None = None) -> None:
         self.work = work
@@ -34,9 +40,10 @@ class Ticket(Generic[W]):
         self.error: BaseException | None = None
         self.settled = False
         self.leads = False
-        self.is_released = False
+        self.is_gone = False  # the caller was interrupted: nobody waits at the gate any more
         self.taken: list[Ticket[W]] = []  # by this one while it led
         self.gate = None
+        self.next = None
 
     def settle(self, result: object) -> None:
         self.result = result
@@ -100,6 +107,7 @@ class GroupCommit(Generic[W]):
                     self._led = ticket.leads = True
             if gate is not None:
                 gate.acquire()
+                _wake_next(ticket)
             if not ticket.settled:
                 self._lead(ticket)
         except BaseException:  # an interrupted caller must neither stay in line nor keep the lead
@@ -136,20 +144,20 @@ class GroupCommit(Generic[W]):
             self._release(leader)
 
     def _release(self, leader: Ticket[W]) -> None:
-        """Wake those whose tickets were taken. May be repeated, so that no interrupt leaves one asleep."""
-        if leader.settled and len(leader.taken) == 1 and leader.taken[0] is leader:
-            leader.taken.clear()  # nobody waits for it
+        """Wake those whose tickets were taken, and who is next. May be repeated, after an interrupt."""
+        taken = leader.taken
+        if leader.settled and len(taken) == 1 and taken[0] is leader:
+            taken.clear()  # nobody waits for it
             return
-        for ticket in leader.taken:
-            with self._mutex:
-                if ticket.is_released:
-                    continue
-                if not ticket.settled:
+        with self._mutex:
+            for ticket in taken:
+                if not ticket.settled and ticket.error is None:
                     ticket.fail(InternalError("the write was interrupted; its outcome is unknown"))
-                ticket.is_released = True
-                if ticket.gate is not None and ticket is not leader:
-                    ticket.gate.release()
-        leader.taken.clear()  # it holds the leader itself
+            waiting = [t for t in taken if t is not leader and t.gate is not None and not t.is_gone]
+            for ticket, following in pairwise((leader, *waiting)):
+                ticket.next = following
+            taken.clear()  # it holds the leader itself
+        _wake_next(leader)
 
     def _pass_on(self, leader: Ticket[W]) -> None:
         with self._mutex:
@@ -171,10 +179,11 @@ class GroupCommit(Generic[W]):
 
     def _abandon(self, ticket: Ticket[W]) -> None:
         with self._mutex:
+            ticket.is_gone = True
             if ticket in self._line:
                 self._line.remove(ticket)
         self._pass_on(ticket)
-        self._release(ticket)
+        self._release(ticket)  # and who comes after it in a chain
 
     def close(self) -> None:
         """Refuse what comes from now on, and wait until the callers in line are served."""
@@ -182,3 +191,12 @@ class GroupCommit(Generic[W]):
             self._closed = True
             while self._led:
                 self._idle.wait()
+
+
+def _wake_next(ticket: Ticket[W]) -> None:
+    """May be repeated: an interrupt in between must not leave the next one asleep."""
+    following = ticket.next
+    if following is not None and following.gate is not None:
+        with suppress(RuntimeError):  # it is open already
+            following.gate.release()
+        ticket.next = None
