@@ -12,6 +12,7 @@ import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from strongroom.embedding._bert_graph import HIDDEN, TOKENS_MAX, build_graph, pa
 from strongroom.embedding._graph_cache import CachedGraph, GraphCache, cache_base
 from strongroom.embedding._known_vectors import KNOWN_DISTANCE_MAX, KNOWN_TEXTS, known_distance
 from strongroom.embedding._mini_lm import FINGERPRINT, MiniLM
-from strongroom.embedding._provider import FloatMatrix
+from strongroom.embedding._provider import FloatMatrix, squared
 from strongroom.embedding._runtime import onnx_runtime
 from strongroom.embedding._weights import ModelFiles, find_model_files
 from strongroom.errors import (
@@ -198,7 +199,7 @@ def _run(session: Any, encoded: Sequence[Sequence[int]]) -> FloatMatrix:
         vectors: NDArray[np.float32] = session.run(None, {"ids": ids, "mask": mask})[0]
     except runtime_errors() as e:
         raise EmbeddingUnavailableError(f"the local embedding model failed ({type(e).__name__})") from None
-    if not np.isfinite(vectors).all():
+    if not isfinite(squared(vectors)):  # rows of norm 1: their squares do not overflow
         raise EmbeddingRejectedError("the model gave a vector that is not finite")
     return vectors
 

@@ -62,10 +62,18 @@ def embed_checked(provider: EmbeddingProvider, texts: Sequence[str]) -> FloatMat
     else:
         if vectors.shape != shape or vectors.dtype != np.float32:
             raise EmbeddingError("the model gave something else than one float32 row per text")
+        if len(vectors) == 1 and abs(squared(vectors) - 1.0) < _NORM_NEAR:  # false for NaN as well
+            return vectors
         with np.errstate(over="ignore", under="ignore", invalid="ignore"):
             norms = np.einsum("ij,ij->i", vectors, vectors)
         return vectors if np.all(np.abs(norms - 1.0) < _NORM_NEAR) else unit_rows(vectors)
     raise EmbeddingError(f"the embedding model failed ({failure})")
+
+
+def squared(vectors: FloatMatrix) -> float:
+    """The sum of the squares of all components; not finite when one of them is not."""
+    flat = vectors.ravel()
+    return float(flat.dot(flat))
 
 
 def unit_rows(vectors: FloatMatrix) -> FloatMatrix:

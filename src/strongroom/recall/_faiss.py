@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,13 +32,20 @@ def nearest(
 
     ``bitmap``: bit r of the packed bits set, id r allowed; None: all.
     """
-    parameters = faiss.SearchParametersIVF(nprobe=probes)
-    if bitmap is not None:
+    if bitmap is None:
+        parameters = _of_probes(probes)
+    else:
         selector = faiss.IDSelectorBitmap(bitmap)
-        parameters.sel = selector
+        parameters = faiss.SearchParametersIVF(nprobe=probes, sel=selector)
     scores, found = index.search(query.reshape(1, -1), k, params=parameters)
     have = found[0] >= 0
     return found[0][have], scores[0][have]
+
+
+@lru_cache(maxsize=64)
+def _of_probes(probes: int) -> Any:
+    """FAISS only reads them, so threads may share them."""
+    return faiss.SearchParametersIVF(nprobe=probes)
 
 
 def one_thread() -> AbstractContextManager[None]:

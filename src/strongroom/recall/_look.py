@@ -28,21 +28,21 @@ def look(
     lists: InvertedLists, reach: Reach, query: Rows, k: int, size: int, bitmap: NDArray[np.uint8] | None
 ) -> tuple[Rids, Rows]:
     """The best of all rows, or of those that ``bitmap`` allows: ``size``, more or less."""
-    probes = lists.lists
+    probes, rows = lists.lists, lists.rows
     if lists.is_trained and k * 8 < size:
-        share = min(1.0, size / lists.rows)
-        probes, again = reach.look(k, share, lists.rows / lists.lists)
+        share = min(1.0, size / rows)
+        probes, again = reach.look(k, share, rows / lists.lists)
         if again and lists.codes is not None:
             found = sketched(lists, query, k, (probes, again), bitmap)
             if found is not None:
                 return found
-    fetch = min(k + TIES_ROWS, lists.rows)
+    fetch = min(k + TIES_ROWS, rows)
     while True:
         rids, scores = lists.search(query, fetch, probes, bitmap)
         if len(rids) < k and probes < lists.lists:
             probes *= 4
-        elif fetch == len(rids) < lists.rows and scores[k - 1] == scores[-1]:
-            fetch = min(fetch * 4, lists.rows)
+        elif fetch == len(rids) < rows and scores[k - 1] == scores[-1]:
+            fetch = min(fetch * 4, rows)
         else:
             return best(lists.scores(query, rids), rids, k)
 

@@ -242,22 +242,22 @@ class VectorLane:
         query = self._checked(query)
         self.tend()
         with self._lock.read, one_thread():
-            parts = [(lists, reach) for lists, reach in self._parts() if lists.rows]
+            parts = [(lists, reach, rows) for lists, reach in self._parts() if (rows := lists.rows)]
             if self._lists.is_trained:  # filtered ones too: where a question lies has nothing to do with that
                 self._questions.append(query)
             if k <= 0 or not parts:
                 return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
             if allowed is None:
-                return _best_of([look(lists, reach, query, k, lists.rows, None) for lists, reach in parts], k)
+                return _best_of([look(lists, reach, query, k, rows, None) for lists, reach, rows in parts], k)
             is_mask = allowed.dtype == np.bool_
             size = int(np.count_nonzero(allowed)) if is_mask else len(allowed)
             if size <= NARROW_ROWS:
                 rids = np.flatnonzero(allowed) if is_mask else allowed.astype(np.int64, copy=False)
-                return _best_of([among(lists, query, k, rids[lists.has(rids)]) for lists, _ in parts], k)
+                return _best_of([among(lists, query, k, rids[lists.has(rids)]) for lists, _, _ in parts], k)
             mask = allowed if is_mask else _mask(allowed.astype(np.int64, copy=False))
             bits = np.packbits(mask, bitorder="little")
-            rows = sum(lists.rows for lists, _ in parts)
-            found = [look(each, reach, query, k, size * each.rows // rows, bits) for each, reach in parts]
+            every = sum(rows for _, _, rows in parts)
+            found = [look(each, reach, query, k, size * rows // every, bits) for each, reach, rows in parts]
             return _best_of(found, k)
 
     def _checked(self, query: Rows) -> Rows:
