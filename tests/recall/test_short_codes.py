@@ -20,7 +20,7 @@ from strongroom.recall._codes import ShortCodes
 from strongroom.recall._faiss import faiss
 from strongroom.recall._ivf import InvertedLists, decoded
 from strongroom.recall._look import sketched as read_codes
-from strongroom.recall._reach import FAR, REAL_MIN, Reach, Samples, first_reach
+from strongroom.recall._reach import FAR, REAL_MIN, SAMPLES_MAX, Reach, Samples, first_reach
 from strongroom.recall.vectors import VectorLane
 
 D = 32
@@ -229,6 +229,27 @@ def test_the_cheapest_way_is_taken() -> None:
     assert few.reach(1_000, 100_000, first_reach(1_000)).again == first_reach(1_000, codes=True).again
 
 
+def test_the_last_neighbours_are_not_bought_at_any_price() -> None:
+    """Where a few neighbours lie so far out that finding them is dear, they are left, but never more than
+    1.3 % of them; among fewer vectors, where it is not dear, they are found."""
+    rng = np.random.default_rng(11)
+    ranks = rng.integers(0, 40, (SAMPLES_MAX, 800))
+    marks = rng.integers(0, 300, (SAMPLES_MAX, 800))
+    far = rng.random((SAMPLES_MAX, 800)) < 0.010  # more than are left where it is not dear
+    ranks[far] = 900
+    for rows, dear in ((200_000, False), (10_000_000, True)):
+        samples = Samples(first_reach(1_000, codes=True))
+        samples.add(ranks, marks)
+        learnt = samples.reach(1_000, rows, Reach((1_000,) * 4))
+        assert (learnt.coded[0] > 900) is not dear
+        probes, again = learnt.coded[0], learnt.again[0]
+        assert np.mean((ranks[:, :10] < probes) & (marks[:, :10] < again)) > 0.985
+    ranks[rng.random((SAMPLES_MAX, 800)) < 0.02] = 900  # these cannot be left, whatever they cost
+    samples = Samples(first_reach(1_000, codes=True))
+    samples.add(ranks, marks)
+    assert samples.reach(1_000, 10_000_000, Reach((1_000,) * 4)).coded[0] > 900
+
+
 def test_a_filter_makes_fewer_rows_be_looked_at() -> None:
     """Of the rows that come first by codes the allowed ones count, but never fewer than unfiltered."""
     reach = Reach((100, 200, 300, 400), (100, 200, 300, 400), (100, 400, 1_200, 4_000))
@@ -238,6 +259,7 @@ def test_a_filter_makes_fewer_rows_be_looked_at() -> None:
     assert reach.look(50, 0.5, 1_000)[1] >= 400
     assert 110 <= reach.look(10, 0.5, 1_000)[1] <= 130  # half of what the best 20 of all take, and some more
     assert reach.look(10, 0.01, 50)[1] == 0  # to pass over a row costs no more than to read its code
+    assert reach.look(10, 0.001, 2_441)[1] == 0 < reach.look(10, 0.05, 2_441)[1]
 
 
 def test_a_small_store_looks_at_enough_rows() -> None:

@@ -6,7 +6,8 @@ taken that finds the wanted share. Questions in words lie between the clusters o
 need more lists than vectors drawn like the stored ones; so only real questions count. Where short codes put
 a true neighbour among all rows says how many rows have to be looked at after them. Of all pairs (lists, rows)
 that find the wanted share, and of the lists that find it when the rows themselves are read, the one is taken
-that costs least: vectors whose short codes say little are searched without them. As long as there
+that costs least: vectors whose short codes say little are searched without them. Where that is dear (at ten
+million) a little less is wanted. As long as there
 are few, points half-way between two stored vectors stand for them, which can ask for more lists than a
 fixed share of all, or than was learnt before (a snapshot says), never for fewer.
 """
@@ -25,6 +26,8 @@ from strongroom.recall._ivf import InvertedLists, Rids, Rows
 
 RECALL_WANTED = 0.993  # of the true ten, fifty ... over the sampled questions; others find a little less
 # ... of SAMPLES_MAX of them. Of fewer, some of the hard ones are missing by chance, and more is wanted.
+RECALL_ENOUGH = (0.991, 0.989, 0.987)  # where the wanted share costs more than DEAR, the first that does not
+DEAR = 200_000.0  # short codes read: 3 ms, of which the last hundredth of neighbours would be a good part
 DEPTHS = (10, 50, 200, 800)
 SAMPLES_MAX = 192  # the newest questions whose truth is known
 REAL_MIN = (
@@ -40,6 +43,7 @@ FIRST_AGAIN = (400, 1_000, 2_400, 5_600)  # rows to look at, before questions we
 ROW_COST = 3.0  # of reading a row, in short codes read (16 ns)
 PASSED_COST, ALLOWED_COST = 1.1, 5.9  # with a filter: of each row, and of one that is allowed besides
 AGAIN_COST = 30.0  # of looking at a row after its short code
+CODED_SHARE_MIN = 0.02  # of rows allowed: with fewer, to pass over rows takes less than to read their codes
 PASS_COST = 4_000.0  # of looking at rows after short codes at all
 _NEVER = (0,) * len(DEPTHS)
 _AGAIN = tuple(int(1.3**power) for power in range(13, 35))  # 30 to 7,475: how many are thought of
@@ -81,7 +85,7 @@ class Reach:
         depth = k / share
         plain = self.probes(depth)
         first, last = max(0, min(bisect_left(DEPTHS, k), len(DEPTHS) - 1) - 1), bisect_left(DEPTHS, depth)
-        if not all(self.again[first : last + 1]):
+        if share < CODED_SHARE_MIN or not all(self.again[first : last + 1]):
             return plain, 0
         # Of the rows before the last wanted one by their codes so many are allowed, give or take.
         among = share * _read_off(self.again, depth)
@@ -167,10 +171,11 @@ class Samples:
             return replace(self._floor, recall=None)  # so few would tell how far all have to look
         seen = np.stack(self._seen)
         ranks, marks = seen[:, 0], seen[:, 1]
-        share = 1.0 - (1.0 - RECALL_WANTED) * sqrt(len(seen) / SAMPLES_MAX)
+        wanted = (RECALL_WANTED, *RECALL_ENOUGH)
+        shares = [1.0 - (1.0 - share) * sqrt(len(seen) / SAMPLES_MAX) for share in wanted]
         per_list = max(1.0, rows / lists)
         least = min(lists, max(PROBES_MIN, int(ROWS_MIN / per_list)))
-        found = [_cheapest(ranks[:, :depth], marks[:, :depth], share, per_list) for depth in DEPTHS]
+        found = [_payable(ranks[:, :depth], marks[:, :depth], shares, per_list) for depth in DEPTHS]
         curve, coded, again = (np.maximum.accumulate(values) for values in zip(*found, strict=True))
         possible = np.array([bool(rows) for _, _, rows in found])
         curve, coded = np.clip(curve, least, lists), np.clip(coded, least, lists)
@@ -184,6 +189,19 @@ class Samples:
         probes, looked_at = used.look(DEPTHS[0], 1.0, per_list)
         ten = (ranks[:, : DEPTHS[0]] < probes) & (marks[:, : DEPTHS[0]] < (looked_at or FAR + 1))
         return replace(made, recall=float(np.mean(ten)))
+
+
+def _payable(
+    ranks: NDArray[np.int32], marks: NDArray[np.int32], shares: list[float], per_list: float
+) -> tuple[int, int, int]:
+    """As ``_cheapest``, by short codes for the first of ``shares`` that does not cost more than ``DEAR``, or
+    the last."""
+    plain, probes, again = _cheapest(ranks, marks, shares[0], per_list)
+    for share in shares[1:]:
+        if again and probes * per_list + again * AGAIN_COST <= DEAR:
+            break
+        _, probes, again = _cheapest(ranks, marks, share, per_list)
+    return plain, probes, again
 
 
 def _cheapest(
