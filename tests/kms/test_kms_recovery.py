@@ -26,10 +26,12 @@ from strongroom.cli._main import cli
 from strongroom.config import Config, EmbeddingConfig, edit_settings, load_config, parse_config
 from strongroom.crypto import SecretKey
 from strongroom.crypto.danger import expose
+from strongroom.engine.session import Session
 from strongroom.errors import (
     ConfigurationError,
     KeystoreFormatError,
     KmsDeniedError,
+    StorageFullError,
     UnwrapError,
 )
 from strongroom.keyring import Keyring
@@ -207,6 +209,23 @@ def test_a_store_whose_kms_is_lost_is_opened_again(data: str, vault: VaultServic
     assert run("--data", data, "escrow", "status")["ok"]
     actions = [e.action for e in strongroom.open(data, worker=False).audit(limit=100)]
     assert "recover" in actions
+
+
+def test_a_recovery_key_that_was_made_and_not_added_says_how_to_go_on(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full behind the key file: the command that the hint names wraps what is left to it."""
+
+    def full(*_: object) -> None:
+        raise StorageFullError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Session, "escrow_add", full)
+        error = run("--data", data, "escrow", "init", offline(tmp_path), status=10)["error"]
+    assert error["code"] == "storage_full" and offline(tmp_path) in error["message"]
+    made = run("--data", data, *error["hint"].partition("strongroom ")[2].split())
+    assert made["covered"] == made["keys"] == 4
+    assert run("--data", data, "escrow", "test", "--recovery-key", offline(tmp_path))["ok"]
 
 
 def test_recovery_to_another_service(data: str, vault: VaultService, tmp_path: Path) -> None:

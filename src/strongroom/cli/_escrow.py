@@ -12,7 +12,7 @@ from strongroom.cli._app import App
 from strongroom.cli._errors import FINDINGS
 from strongroom.cli._kms import keys_settings, kms_options
 from strongroom.cli._params import Command, Group, pass_app
-from strongroom.errors import ConflictError, InvalidInputError
+from strongroom.errors import ConflictError, InvalidInputError, StrongroomError
 
 if TYPE_CHECKING:
     from strongroom.engine import EscrowStatus
@@ -58,7 +58,11 @@ def init(app: App, file: str, passphrase_file: str | None, print_only: bool) -> 
             out.write(f"{text}\n")
             out.note(f"{uri}: keep {file} offline")
         return 0
-    return _add(app, text, {"file": file, "key_uri": uri, "public": text})
+    try:
+        return _add(app, text, {"file": file, "key_uri": uri, "public": text})
+    except StrongroomError as e:
+        told = f"the recovery key is in {file}, and not every key is wrapped to it: {e.message}"
+        raise type(e)(told, hint=f"when that is mended: strongroom escrow add {text}") from None
 
 
 @escrow.command("add")
