@@ -42,7 +42,9 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     mount = tmp_path / "disk"
     mount.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=4096k", "none", str(mount)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=4096k,nr_inodes=400", "none", str(mount)],
+        capture_output=True,
+        check=False,
     )
     if done.returncode:
         pytest.skip("mounting a file system needs root")
@@ -107,6 +109,25 @@ def test_a_full_disk_loses_nothing_and_everything_goes_on_when_there_is_room(sma
     with strongroom.open(small_disk / "d", provider=WordModel()) as room:
         assert {i: room.get(i, namespace=NS).content for i in kept} == kept
         assert room.stats().embedded == len(kept) + 2
+        assert room.check(read_data=True).ok
+
+
+def test_a_disk_without_room_for_one_more_file_is_full(small_disk: Path) -> None:
+    """The logs of the databases cannot be made: a full disk, not a lack of rights, for ledger and keyring."""
+    strongroom.init(small_disk / "d", config=CONFIG)
+    for spare in range(3):
+        filler = small_disk / "filler"
+        filler.mkdir()
+        with contextlib.suppress(OSError):
+            for number in range(100_000):
+                (filler / str(number)).touch()
+        for number in range(spare):
+            (filler / str(number)).unlink()
+        with pytest.raises(StorageFullError), strongroom.open(small_disk / "d", provider=WordModel()) as room:
+            room.store("no room", namespace=NS)
+        subprocess.run(["rm", "-r", str(filler)], check=True)
+    with strongroom.open(small_disk / "d", provider=WordModel()) as room:
+        room.store("works", namespace=NS)
         assert room.check(read_data=True).ok
 
 

@@ -22,6 +22,7 @@ class StorageReadOnlyError(StorageError):
     """The directory or file cannot be written."""
 
     code = "storage_read_only"
+    default_hint = "see who owns it, which mode it has, and how its file system is mounted"
 
 
 class StorageBusyError(StorageError):

@@ -42,6 +42,8 @@ def _typed(error: apsw.Error, path: Path) -> StorageError | ConflictError | Inte
     match error:
         case apsw.FullError():
             return StorageFullError()
+        case apsw.CantOpenError() if _disk_is_full(path):  # of files: the log could not be made
+            return StorageFullError()
         case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError() | apsw.AuthError():
             return StorageReadOnlyError(f"{path.name} or its directory cannot be written")
         case apsw.BusyError() | apsw.LockedError():

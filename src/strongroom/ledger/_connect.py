@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -44,6 +45,8 @@ _SIMPLE: list[tuple[type[apsw.Error], type[StorageError]]] = [
 
 def translate(error: apsw.Error, connection: apsw.Connection | None = None) -> StorageError | ClosedError:
     """The error of the tree for an error of the library; it carries no text of the library."""
+    if isinstance(error, apsw.CantOpenError) and (own_error := _no_more_files(connection)):
+        return own_error
     for foreign, own in _SIMPLE:
         if isinstance(error, foreign):
             return own()
@@ -75,6 +78,20 @@ def _errno(error: apsw.Error, connection: apsw.Connection | None) -> int:
         return connection.system_errno
     except apsw.Error:
         return 0
+
+
+def _no_more_files(connection: apsw.Connection | None) -> StorageError | None:
+    """Why a log could not be made, when neither rights nor the mount are to blame: SQLite does not tell."""
+    try:
+        os.close(os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+    except OSError as e:  # this process may open no more
+        return from_os_error(e)
+    try:
+        found = os.statvfs(Path(connection.filename).parent) if connection is not None else None
+    except (OSError, apsw.Error):
+        return None
+    is_full = found is not None and (found.f_bavail == 0 or (found.f_favail == 0 and found.f_files > 0))
+    return StorageFullError() if is_full else None
 
 
 @contextmanager
