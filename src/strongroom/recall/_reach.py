@@ -26,7 +26,7 @@ from strongroom.recall._ivf import InvertedLists, Rids, Rows
 
 RECALL_WANTED = 0.993  # of the true ten, fifty ... over the sampled questions; others find a little less
 # ... of SAMPLES_MAX of them. Of fewer, some of the hard ones are missing by chance, and more is wanted.
-RECALL_ENOUGH = (0.991, 0.989, 0.987)  # where the wanted share costs more than DEAR, the first that does not
+RECALL_ENOUGH = (0.991, 0.989, 0.987)  # of the true ten, where more costs more than DEAR
 DEAR = 200_000.0  # short codes read: 3 ms, of which the last hundredth of neighbours would be a good part
 DEPTHS = (10, 50, 200, 800)
 SAMPLES_MAX = 192  # the newest questions whose truth is known
@@ -175,7 +175,13 @@ class Samples:
         shares = [1.0 - (1.0 - share) * sqrt(len(seen) / SAMPLES_MAX) for share in wanted]
         per_list = max(1.0, rows / lists)
         least = min(lists, max(PROBES_MIN, int(ROWS_MIN / per_list)))
-        found = [_payable(ranks[:, :depth], marks[:, :depth], shares, per_list) for depth in DEPTHS]
+        ten = ranks[:, : DEPTHS[0]], marks[:, : DEPTHS[0]]
+        payable = _payable(*ten, shares, per_list)
+        found = [
+            _cheapest(ranks[:, :depth], marks[:, :depth], shares[0], per_list)[:1]
+            + _cheapest(ranks[:, :depth], marks[:, :depth], payable, per_list)[1:]
+            for depth in DEPTHS
+        ]
         curve, coded, again = (np.maximum.accumulate(values) for values in zip(*found, strict=True))
         possible = np.array([bool(rows) for _, _, rows in found])
         curve, coded = np.clip(curve, least, lists), np.clip(coded, least, lists)
@@ -187,21 +193,22 @@ class Samples:
         if not self.are_real:
             return made
         probes, looked_at = used.look(DEPTHS[0], 1.0, per_list)
-        ten = (ranks[:, : DEPTHS[0]] < probes) & (marks[:, : DEPTHS[0]] < (looked_at or FAR + 1))
-        return replace(made, recall=float(np.mean(ten)))
+        inside = (ten[0] < probes) & (ten[1] < (looked_at or FAR + 1))
+        return replace(made, recall=float(np.mean(inside)))
 
 
 def _payable(
     ranks: NDArray[np.int32], marks: NDArray[np.int32], shares: list[float], per_list: float
-) -> tuple[int, int, int]:
-    """As ``_cheapest``, by short codes for the first of ``shares`` that does not cost more than ``DEAR``, or
-    the last."""
-    plain, probes, again = _cheapest(ranks, marks, shares[0], per_list)
-    for share in shares[1:]:
-        if again and probes * per_list + again * AGAIN_COST <= DEAR:
-            break
-        _, probes, again = _cheapest(ranks, marks, share, per_list)
-    return plain, probes, again
+) -> float:
+    """The first of ``shares`` of the true ten that can be found for no more than ``DEAR``, or the last."""
+    for share in shares[:-1]:
+        plain, probes, again = _cheapest(ranks, marks, share, per_list)
+        cost = plain * per_list * ROW_COST
+        if again:
+            cost = min(cost, probes * per_list + again * AGAIN_COST)
+        if cost <= DEAR:
+            return share
+    return shares[-1]
 
 
 def _cheapest(
