@@ -520,3 +520,17 @@ def test_an_update_is_a_new_row(table: ColumnarTable) -> None:
     table.append([(1, replace(old, tags=("b",), version=2), 2)])
     assert rids(table, Filter(tags_all=["a"])) == []
     assert rids(table, Filter(where="version = 2 AND 'b' IN tags")) == [1]
+
+
+def test_a_connection_that_rests_keeps_nothing_of_what_others_drop(store: ColumnarStore) -> None:
+    """Results of which one row was read, on several of them: none holds its transaction open as it rests."""
+    with store.cursor() as one, store.cursor() as two:
+        for cursor in (one, two):
+            assert cursor.execute("SELECT range FROM range(9)").fetchone() == (0,)
+    with store.own_cursor() as own:
+        own.execute("SELECT range FROM range(9)").fetchone()
+    for number in range(60):
+        store.table(1, f"team/{number}").drop()
+    with store.cursor() as cursor:
+        kept = "SELECT sum(memory_usage_bytes) FROM duckdb_memory() WHERE tag = 'TRANSACTION'"
+        assert cursor.execute(kept).fetchall() == [(0,)]

@@ -75,6 +75,7 @@ class Cursors:
         except duckdb.Error as e:
             raise self._translated(e) from None
         finally:
+            _end_result(cursor)
             self._idle.append(cursor)
             if self.closed:
                 self._close_idle()
@@ -92,6 +93,7 @@ class Cursors:
         except duckdb.Error as e:
             raise self._translated(e) from None
         finally:
+            _end_result(cursor)
             self._own.put(cursor)
             if self.closed:
                 self._close_idle()
@@ -131,3 +133,10 @@ class Cursors:
         with suppress(Empty):
             while True:
                 self._own.get_nowait().close()
+
+
+def _end_result(cursor: Any) -> None:
+    """Let go of a result that was not read to its end: its transaction stays open as long as the connection
+    rests, and the engine keeps every older version of what others change and drop meanwhile."""
+    with suppress(duckdb.Error):
+        cursor.execute("")
