@@ -1,4 +1,4 @@
-"""``script/soak``: mixed load with kills, the fuzzer, the corpus at every surface. Exit status 1: a hole."""
+"""``script/soak``: mixed load with kills, races, the fuzzer, all attacks everywhere. Status 1: a hole."""
 
 from __future__ import annotations
 
@@ -86,27 +86,38 @@ def mixed(rows: int, minutes: float, seed: int) -> int:
     return subprocess.run([*command, "--seed", str(seed)], check=False).returncode
 
 
+def same_things(minutes: float, seed: int) -> int:
+    """Processes that make the same things at the same time; its own report, its status."""
+    command = [sys.executable, "-m", "bench.soak.same", "--minutes", str(minutes), "--seed", str(seed)]
+    return subprocess.run(command, check=False).returncode
+
+
 MIXED = "mixed-load"
+SAME = "same-things"
+ALONE = (MIXED, SAME)
 SOAKS = {"isolation-fuzz": fuzz, "isolation-surfaces": attack, "wire-fuzz": wire}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="script/soak", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*SOAKS, MIXED)))
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join((*SOAKS, *ALONE)))
     parser.add_argument("--minutes", type=float, default=1.0, help="for each (default 1)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rows", type=int, default=20_000, help=f"memories of {MIXED} (default 20000)")
     parser.add_argument("--list", action="store_true", help="show what there is")
     given = parser.parse_args(arguments)
     if given.list:
-        print("\n".join((*SOAKS, MIXED)))
+        print("\n".join((*SOAKS, *ALONE)))
         return 0
-    if unknown := set(given.names) - {*SOAKS, MIXED}:
+    if unknown := set(given.names) - {*SOAKS, *ALONE}:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
     holes = 0
-    if MIXED in given.names or not given.names:
+    wanted = given.names or [*SOAKS, *ALONE]
+    if MIXED in wanted:
         holes += mixed(given.rows, given.minutes, given.seed) != 0
-        given.names = [name for name in given.names or SOAKS if name != MIXED]
+    if SAME in wanted:
+        holes += same_things(given.minutes, given.seed) != 0
+    given.names = [name for name in wanted if name not in ALONE]
     return 1 if holes + _on_twins(given) else 0
 
 
