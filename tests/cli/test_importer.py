@@ -290,6 +290,29 @@ def test_bad_lines_are_left_out_and_listed_without_content_when_that_is_asked(
         load(room, source, bad_lines=report, restart=True)
 
 
+def test_a_list_of_bad_lines_that_finds_no_space_ends_the_import_before_it_is_recorded_as_done(
+    room: Room, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A typed error; repeated with another list the import tells the bad line, and stores the others once."""
+    lines = [{"content": f"memory number {n}", "namespace": NS, "embedding": [1, 2, 3, 4]} for n in range(9)]
+    lines[4]["kind"] = 7
+    source.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    opened = Path.open
+
+    def full(path: Path, mode: str = "r", *rest: Any, **options: Any) -> Any:
+        if path.name == "full":
+            path, mode = Path("/dev/full"), "w"
+        return opened(path, mode, *rest, **options)
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(StorageFullError):
+        load(room, source, bad_lines=source.with_name("full"))
+    done = load(room, source, bad_lines=source.with_name("bad"))
+    assert (done.skipped, done.lines) == (1, 9)
+    assert json.loads(source.with_name("bad").read_text())["line"] == 5
+    assert Counter(m.content for m in everything(room)) == once(9) - Counter({"memory number 4": 1})
+
+
 def test_what_only_the_store_can_tell_names_the_line_too(room: Room, source: Path) -> None:
     wrong = json.dumps({"content": SECRET, "namespace": NS, "embedding": [1, 2]}) + "\n"
     source.write_text(lines(2) + wrong + lines(2, 2))
@@ -520,6 +543,7 @@ def test_the_record_lies_with_the_keys_and_not_with_the_data(run: Run, data: Pat
     before = {p.name for p in data.iterdir()}
     run("import", str(source), "--wait")
     assert {p.name for p in data.iterdir()} - before <= {
+        "namespace.lock",
         "worker.lock",
         "live",
         "ledger.db-wal",

@@ -8,12 +8,13 @@ batch are those of the first time, so that the store refuses them and nothing is
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple, Protocol
@@ -27,6 +28,7 @@ from strongroom.errors import (
     LimitExceededError,
     MemoryNotFoundError,
     StorageError,
+    StorageFullError,
     StrongroomError,
 )
 from strongroom.lifecycle._import_lines import LineContext, at_line, parse_line
@@ -346,8 +348,8 @@ class Importer:
         self._report.skipped += 1
         try:
             self._bad.write(json.dumps({"line": number, **error.as_dict()}) + "\n")
-        except OSError:
-            raise StorageError("the list of skipped lines cannot be written") from None
+        except OSError as e:
+            raise _bad_lines_error(e) from None
 
 
 def _without_item(error: StrongroomError, number: int) -> StrongroomError:
@@ -390,10 +392,23 @@ def _opened(source: Path) -> IO[bytes]:
         raise InvalidInputError(f"the file cannot be read: {e.strerror}") from None
 
 
-def _new_text_file(path: Path) -> IO[str]:
+@contextmanager
+def _new_text_file(path: Path) -> Iterator[IO[str]]:
+    """A file of which each line is written out at once: what an import has done is recorded behind it."""
     try:
-        return path.open("x", encoding="utf-8")
+        file = path.open("x", encoding="utf-8", buffering=1)
     except FileExistsError:
         raise ConflictError("the file for the skipped lines exists already") from None
     except OSError as e:
-        raise StorageError(f"the list of skipped lines cannot be written: {e.strerror}") from None
+        raise _bad_lines_error(e) from None
+    try:
+        yield file
+    finally:
+        with suppress(OSError):  # of a line that could not be written: told already
+            file.close()
+
+
+def _bad_lines_error(error: OSError) -> StorageError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError("the list of skipped lines cannot be written: the disk is full")
+    return StorageError(f"the list of skipped lines cannot be written: {error.strerror}")
