@@ -153,6 +153,8 @@ class ServerConfig:
     )
     client_crl: str = ""  # their revocation lists, PEM or DER; relative to the keys directory
     workers_max: int = 16  # threads that run engine operations
+    incoming_bytes_max: int = 512 * 1024 * 1024  # bodies of requests over HTTP, all at once
+    unsent_bytes_max: int = 256 * 1024 * 1024  # answers over HTTP that clients have not taken, all at once
     metrics_namespace_labels: bool = False
     scrub_freed_memory: bool = True  # with a namespace sealed in memory: restart as a process that does
 

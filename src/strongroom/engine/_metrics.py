@@ -87,6 +87,12 @@ class Metrics:
         self.tls_refused = Counter(
             "strongroom_tls_refused", "TLS handshakes that failed", ["surface"], registry=self.registry
         )
+        self.http_dropped = Counter(
+            "strongroom_http_dropped",
+            "HTTP connections closed for their client's sake, and bodies refused, by reason",
+            ["reason"],
+            registry=self.registry,
+        )
 
     def _make_recall(self) -> None:
         hits = Counter("strongroom_recall_hits", "Returned hits by lane", ["lane"], registry=self.registry)

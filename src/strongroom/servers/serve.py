@@ -25,8 +25,10 @@ from strongroom.config import Config, keys_directory
 from strongroom.errors import ConfigurationError, InternalError
 from strongroom.servers.http import (
     LOOP,
+    Backlog,
     Connection,
     Guard,
+    Incoming,
     Log,
     WorkerPool,
     capture_library_logs,
@@ -104,6 +106,9 @@ def build_application(
         request_bytes_max=config.limits.request_bytes_max,
         log=log,
         arrival=lambda address: engine.doors.watch.arrival("https", address),
+        incoming=Incoming(
+            config.server.incoming_bytes_max, lambda: engine.metrics.http_dropped.labels("incoming").inc()
+        ),
         metadata=bool(config.oidc.issuer),
     )
 
@@ -165,7 +170,7 @@ def run_server(
             application = build_application(
                 engine, config, log=log, metrics_on_loopback=metrics_on_loopback, pgwire=wire
             )
-            server = _Server(_uvicorn_config(engine, application, context))
+            server = _Server(_uvicorn_config(engine, config, application, context))
             log.info(
                 "serving", port=bound.getsockname()[1], pgwire_port=wire[1].getsockname()[1] if wire else None
             )
@@ -219,7 +224,7 @@ class ServerThread:
         self.url = f"https://{host}:{self.port}"
         if application is None:
             application = build_application(engine, config, log=log, metrics_on_loopback=metrics_on_loopback)
-        self._server = _Server(_uvicorn_config(engine, application, context))
+        self._server = _Server(_uvicorn_config(engine, config, application, context))
         self._thread = threading.Thread(target=self._run, name="strongroom-server", daemon=True)
 
     def _run(self) -> None:
@@ -302,7 +307,9 @@ def _bind(host: str, port: int) -> socket.socket:
     return bound
 
 
-def _uvicorn_config(engine: Engine, application: Any, context: ssl.SSLContext) -> uvicorn.Config:
+def _uvicorn_config(
+    engine: Engine, config: Config, application: Any, context: ssl.SSLContext
+) -> uvicorn.Config:
     def seen(connection: Connection) -> None:
         engine.metrics.tls_connections.labels("https", connection.group or "unknown").inc()
 
@@ -318,9 +325,12 @@ def _uvicorn_config(engine: Engine, application: Any, context: ssl.SSLContext) -
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_DRAIN_S,
         loop=LOOP,  # asyncio: the loop that our TLS is tried on
+        # h11: unlike httptools it bounds the head of a request, before any sign-in
         http=connection_protocol(
-            seen
-        ),  # h11: unlike httptools it bounds the head of a request, before any sign-in
+            seen,
+            backlog=Backlog(config.server.unsent_bytes_max),
+            dropped=lambda reason: engine.metrics.http_dropped.labels(reason).inc(),
+        ),
         h11_max_incomplete_event_size=_HEAD_BYTES_MAX,
         ws="none",
         ssl_context_factory=lambda *_: context,

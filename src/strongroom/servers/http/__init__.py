@@ -1,5 +1,6 @@
 """What every surface over HTTP shares: the guard in front, the worker threads, errors, logs."""
 
+from strongroom.servers.http._backlog import Backlog, Incoming
 from strongroom.servers.http._connection import Connection, connection_of, connection_protocol, context_of
 from strongroom.servers.http._errors import HTTP_STATUS, error_response, http_status, public_error
 from strongroom.servers.http._guard import MCP_PATH, METADATA_PATH, Guard, bearer_text, request_id_of
@@ -14,8 +15,10 @@ __all__ = [
     "LOOP",
     "MCP_PATH",
     "METADATA_PATH",
+    "Backlog",
     "Connection",
     "Guard",
+    "Incoming",
     "Log",
     "PatientProtocol",
     "Presented",

@@ -10,6 +10,7 @@ from typing import Any, Final
 from strongroom.errors import InvalidInputError
 from strongroom.identity import PeerCertificate, read_peer
 from strongroom.model import RequestContext
+from strongroom.servers.http._backlog import Backlog
 from strongroom.servers.http._patience import PatientProtocol
 from strongroom.servers.tls import negotiated_group
 
@@ -44,9 +45,16 @@ class ConnectionProtocol(PatientProtocol):
             self.seen(connection)
 
 
-def connection_protocol(seen: Callable[[Connection], None]) -> type[ConnectionProtocol]:
-    """The protocol class of a server that wants to see each connection."""
-    return type("Connections", (ConnectionProtocol,), {"seen": staticmethod(seen)})
+def connection_protocol(
+    seen: Callable[[Connection], None],
+    *,
+    backlog: Backlog | None = None,
+    dropped: Callable[[str], None] | None = None,
+) -> type[ConnectionProtocol]:
+    """The protocol class of a server that wants to see each connection, and to be told why one was closed."""
+    told = None if dropped is None else staticmethod(dropped)
+    own = {"seen": staticmethod(seen), "backlog": backlog, "dropped": told}
+    return type("Connections", (ConnectionProtocol,), own)
 
 
 def _connection(tls: Any) -> Connection:

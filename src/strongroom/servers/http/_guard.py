@@ -21,6 +21,7 @@ from strongroom.errors import (
     LimitExceededError,
     StrongroomError,
 )
+from strongroom.servers.http._backlog import Incoming
 from strongroom.servers.http._errors import error_response
 from strongroom.servers.http._logs import Log
 
@@ -64,8 +65,8 @@ def request_id_of(scope: Scope) -> str:
 class Guard:
     """See the module's text. ``allowed_hosts`` are without port; ``allowed_origins`` are whole origins.
 
-    ``arrival`` counts the requests of an address and raises LimitExceededError. ``metadata``: refusals of
-    credentials name the metadata of the protected resource.
+    ``arrival`` counts the requests of an address and raises LimitExceededError. ``incoming``: bodies of all
+    requests. ``metadata``: refusals of credentials name the metadata of the protected resource.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Guard:
         request_bytes_max: int,
         log: Log,
         arrival: Callable[[str], None] | None = None,
+        incoming: Incoming | None = None,
         metadata: bool = False,
     ) -> None:
         self._app = app
@@ -85,6 +87,7 @@ class Guard:
         self._bytes_max = request_bytes_max
         self.log = log
         self._arrival = arrival
+        self.incoming = incoming
         self.metadata = metadata
 
     def arrived(self, scope: Scope) -> None:
@@ -158,7 +161,7 @@ class _Request:
         self._scope = scope
         self._receive = receive
         self._send = send
-        self._read = 0
+        self._read = self._taken = 0
         self._status = 0
         given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
         fits = _REQUEST_ID.fullmatch(given) is not None
@@ -180,6 +183,9 @@ class _Request:
         except Exception as e:  # noqa: BLE001  # the outermost boundary: by type, without the text
             self._guard.log.error("unexpected_error", type=type(e).__name__, request_id=self._id.decode())
             await self._answer(InternalError())
+        finally:
+            if self._guard.incoming is not None:
+                self._guard.incoming.give_back(self._taken)
         if scope["path"] in _PROBES and self._status == 200:
             return
         route = scope.get("route")
@@ -195,9 +201,13 @@ class _Request:
     async def receive(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
-            self._read += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._read += size
             if self._read > self._guard.bytes_max:
                 raise self._guard.too_large()
+            if self._guard.incoming is not None:
+                self._guard.incoming.take(size, self._taken)
+                self._taken += size
         return message
 
     async def send(self, message: Message) -> None:

@@ -8,16 +8,19 @@ connection that waits for its client is closed after a time, and the longest sil
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from strongroom.servers.http._backlog import Backlog
 from strongroom.servers.http._gather import Gathering
 
 __all__ = ["LOOP", "PatientLoop", "PatientProtocol"]
 
 LOOP: Final = f"{__name__}:PatientLoop"  # as uvicorn takes it
 
+_TLS_READ_BYTES: Final = 32 * 1024  # for each connection; asyncio's are 256 KiB
 _HANDSHAKE_S: Final = 10.0
 _LOOK_S: Final = 5.0
 _SILENT_S: Final = 90.0  # before a request: more than an idle connection is kept alive
@@ -37,6 +40,16 @@ class PatientLoop(asyncio.SelectorEventLoop):
             options.setdefault("ssl_handshake_timeout", _HANDSHAKE_S)
         return await super().create_server(*arguments, **options)
 
+    def _make_ssl_transport(self, *arguments: Any, **options: Any) -> Any:
+        """asyncio's, with less memory: it fills its buffer with zeros for whoever connects."""
+        transport = super()._make_ssl_transport(*arguments, **options)  # type: ignore[misc]
+        protocol = getattr(transport, "_ssl_protocol", None)
+        if protocol is not None and getattr(protocol, "max_size", 0) > _TLS_READ_BYTES:
+            protocol.max_size = _TLS_READ_BYTES
+            protocol._ssl_buffer = bytearray(_TLS_READ_BYTES)
+            protocol._ssl_buffer_view = memoryview(protocol._ssl_buffer)
+        return transport
+
 
 class PatientProtocol(H11Protocol):
     """HTTP/1.1 of uvicorn, with limits on the client's time, and an answer in one write."""
@@ -48,6 +61,8 @@ class PatientProtocol(H11Protocol):
     _moved = 0.0  # ... and when they last became other ones
     _timer: asyncio.TimerHandle | None = None
     _gathering: Gathering
+    backlog: Backlog | None = None  # of all connections of a server
+    dropped: Callable[[str], None] | None = None  # is told why one was closed
 
     # -- what happens ---------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -62,7 +77,14 @@ class PatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        if self.backlog is not None:
+            self.backlog.forget(self)
         super().connection_lost(exc)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self.backlog is not None:
+            self.backlog.note(self)
 
     def data_received(self, data: bytes) -> None:
         if not self._begun:
@@ -72,6 +94,8 @@ class PatientProtocol(H11Protocol):
 
     def on_response_complete(self) -> None:
         self._gathering.flush()  # before what has to be done for the next request
+        if self.backlog is not None and self.unsent_bytes():
+            self.backlog.note(self)
         self._wait()
         super().on_response_complete()
 
@@ -87,26 +111,36 @@ class PatientProtocol(H11Protocol):
             return True
         return bool(cycle.more_body) and not self.flow.read_paused
 
-    def _buffered(self) -> int:
+    def drop(self, reason: str) -> None:
+        """Close it at once; ``reason`` is a word for the metric."""
+        if self.dropped is not None:
+            self.dropped(reason)
+        self.transport.abort()
+
+    def unsent_bytes(self) -> int:
         """Bytes that wait to be sent; those of TLS wait in the transport below."""
         below = getattr(getattr(self.transport, "_ssl_protocol", None), "_transport", None)
         lower = 0 if below is None else int(below.get_write_buffer_size())
         return int(self.transport.get_write_buffer_size()) + lower
 
-    def _is_late(self, now: float) -> bool:
-        unsent = self._buffered()
+    def _late(self, now: float) -> str:
+        """Why the client has had time enough; "" when it has not."""
+        unsent = self.unsent_bytes()
         if unsent:
             if unsent != self._unsent:
                 self._unsent, self._moved = unsent, now
-            return now - self._moved > _STALLED_S
+            return "untaken" if now - self._moved > _STALLED_S else ""
         self._unsent = 0
         if not self.is_waiting or self.transport.is_closing():
-            return False
-        return now - self._since > (_REQUEST_S + self._came / _BYTES_PER_S if self._begun else _SILENT_S)
+            return ""
+        if self._begun:
+            return "slow" if now - self._since > _REQUEST_S + self._came / _BYTES_PER_S else ""
+        return "silent" if now - self._since > _SILENT_S else ""
 
     def _look(self) -> None:
-        if self._is_late(self.loop.time()):
-            self.transport.abort()
+        late = self._late(self.loop.time())
+        if late:
+            self.drop(late)
         else:
             self._timer = self.loop.call_later(_LOOK_S, self._look)
 
@@ -116,4 +150,4 @@ class PatientProtocol(H11Protocol):
         ]
         others.sort(key=lambda c: c._since)
         for connection in others[:count]:
-            connection.transport.abort()
+            connection.drop("crowded")

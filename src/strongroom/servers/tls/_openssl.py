@@ -16,6 +16,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -106,9 +107,12 @@ class TlsObject:
             return b"" if buffer is None else 0
 
     def write(self, data: Any) -> int:
-        """Take plain bytes; how many."""
-        piece = bytes(memoryview(data)[:_RECORD_BYTES])
-        return self._call(lambda: self._connection.send(piece)) if piece else 0
+        """Take plain bytes, all of them: asyncio copies what is left each time, which for an answer of many
+        records would be the answer as often as it has records. How many they were."""
+        view = memoryview(data)
+        for start in range(0, len(view), _RECORD_BYTES):
+            self._call(partial(self._connection.send, bytes(view[start : start + _RECORD_BYTES])))
+        return len(view)
 
     def unwrap(self) -> None:
         """Say close_notify and wait for the peer's.
