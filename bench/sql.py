@@ -23,7 +23,7 @@ from uuid import UUID
 import numpy as np
 import psycopg
 
-from bench import _postgres
+from bench import _postgres, _wire_floor
 from bench import _stores as stores
 from bench._child import Child, State
 from bench._harness import Options, Row, Spread, Timed, load_average, machine, note, table
@@ -403,14 +403,18 @@ def _front_end(m: Measuring) -> list[Row]:
 
 def _pgbench(m: Measuring) -> list[Row]:
     script = m.options.work / "lookup.sql"
-    wire, real, ratios, entry = [], [], [], Timed()
+    wire, real, least, ratios, entry = [], [], [], [], Timed()
     files = Path(m.served.certificate), Path(m.served.private_key)
-    with _postgres.running(m.options.work, files, m.served.ids, m.options.rows) as info:
-        for dsn in (info, m.served.dsn()):
+    with (
+        _postgres.running(m.options.work, files, m.served.ids, m.options.rows) as info,
+        _wire_floor.floor(*files) as nothing,
+    ):
+        for dsn in (info, m.served.dsn(), nothing):
             _postgres.pgbench(dsn, script, m.served.ids, 10)
         for _ in range(m.options.repeats):
             real.append(_postgres.pgbench(info, script, m.served.ids, _PGBENCH_RUNS))
             wire.append(_postgres.pgbench(m.served.dsn(), script, m.served.ids, _PGBENCH_RUNS))
+            least.append(_postgres.pgbench(nothing, script, m.served.ids, _PGBENCH_RUNS))
             ratios.append(wire[-1] / real[-1])
             entry.repeats.append(m.child.call(_audit_alone, 300))
     return [
@@ -420,8 +424,9 @@ def _pgbench(m: Measuring) -> list[Row]:
             "within 3x",
             Spread.of(ratios).median <= 3,
             f"ours {Spread.of(wire).show(1e3, 3)} ms a statement (audited durably), PostgreSQL"
-            f" {Spread.of(real).show(1e3, 3)} ms; a durable audit entry alone {entry.show()}",
-            {"ours": wire, "postgres": real, "entry": entry.data()},
+            f" {Spread.of(real).show(1e3, 3)} ms; a durable audit entry alone {entry.show()}; an asyncio"
+            f" server that answers and does nothing {Spread.of(least).show(1e3, 3)} ms",
+            {"ours": wire, "postgres": real, "entry": entry.data(), "nothing": least},
         )
     ]
 
