@@ -203,6 +203,34 @@ def test_ctrl_c_in_a_process_that_reads_its_input_ends_with_130(data: Path) -> N
         assert b"Traceback" not in child.stderr.read()
 
 
+def test_a_second_ctrl_c_ends_a_process_that_does_not_come_to_its_end() -> None:
+    """Closing that waits for ever is left, without a word; what is durable is durable."""
+    script = (
+        "import threading\n"
+        "from strongroom.cli import _main\n"
+        "def work():\n"
+        "    try: print('ready', flush=True); threading.Event().wait()\n"
+        "    finally: print('closing', flush=True); lock = threading.Lock(); lock.acquire(); lock.acquire()\n"
+        "_main.cli.main = work\n"
+        "_main.main()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", script],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as child:
+        assert child.stdout is not None and child.stderr is not None
+        for told in (b"ready\n", b"closing\n"):
+            assert child.stdout.readline() == told
+            child.send_signal(signal.SIGINT)
+        try:
+            assert child.wait(30) == -signal.SIGINT
+        finally:
+            child.kill()
+        assert child.stderr.read() == b""
+
+
 def _wait_until_reading(pid: int) -> None:
     """Until the process sleeps in a read from its stdin, a pipe."""
     for _ in range(2000):
