@@ -87,7 +87,7 @@ def collapse(block: int) -> bool:
 
 
 class LargePages:
-    """Sees to it that what searches read lies in large pages. ``held`` tells of the bytes that do."""
+    """Sees to it that what searches read lies in large pages; ``told`` hears of it after each round."""
 
     def __init__(self, told: Callable[[int], object], *, wanted: bool = True) -> None:
         self._told = told
