@@ -16,6 +16,7 @@ from uuid import RFC_4122, UUID, uuid5
 
 import pytest
 from tests.cli.conftest import Run
+from tests.support.listed import memories_of
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig, LimitsConfig
@@ -55,19 +56,8 @@ def load(room: Any, source: Path, **options: Any) -> ImportReport:
     return Importer(room, source.with_name("state"), **options).run(source)
 
 
-def everything(room: Room) -> list[Memory]:
-    out: list[Memory] = []
-    cursor = None
-    while True:
-        page = room.list(namespaces=["*"], limit=1000, cursor=cursor)
-        out += page.memories
-        if page.next_cursor is None:
-            return out
-        cursor = page.next_cursor
-
-
 def numbers(room: Room) -> Counter[str]:
-    return Counter(m.content for m in everything(room))
+    return Counter(m.content for m in memories_of(room))
 
 
 def once(count: int) -> Counter[str]:
@@ -139,7 +129,7 @@ def test_an_import_with_workers_that_is_interrupted_goes_on(
 
     with pytest.raises(Cut):
         load(room, source, workers=2, progress=cut)
-    stored = len(everything(room))
+    stored = len(memories_of(room))
     assert 100 <= stored < 6000 and stored % 100 == 0
     report = load(room, source, workers=2)
     assert report.before + report.stored + report.duplicates == 6000 and report.before >= 100
@@ -201,7 +191,7 @@ def test_a_conversation_becomes_one_memory_per_message_in_order(room: Room, sour
     }  # fmt: skip
     source.write_text(json.dumps(row))
     assert load(room, source, namespace=NS).stored == 3
-    found = sorted(everything(room), key=lambda m: m.metadata["turn"])
+    found = sorted(memories_of(room), key=lambda m: m.metadata["turn"])
     assert [(m.content, m.metadata["role"]) for m in found] == [
         ("first", "user"), ("second", "assistant"), ("third", "user")
     ]  # fmt: skip
@@ -271,7 +261,7 @@ def test_a_bad_line_is_named_by_number_and_key_before_anything_is_stored(
     assert caught.value.message.startswith("line 4: ")
     assert part in caught.value.message
     assert SECRET not in caught.value.message + (caught.value.hint or "")
-    assert everything(room) == []
+    assert memories_of(room) == []
 
 
 def test_bad_lines_are_left_out_and_listed_without_content_when_that_is_asked(
@@ -310,7 +300,7 @@ def test_a_list_of_bad_lines_that_finds_no_space_ends_the_import_before_it_is_re
     done = load(room, source, bad_lines=source.with_name("bad"))
     assert (done.skipped, done.lines) == (1, 9)
     assert json.loads(source.with_name("bad").read_text())["line"] == 5
-    assert Counter(m.content for m in everything(room)) == once(9) - Counter({"memory number 4": 1})
+    assert Counter(m.content for m in memories_of(room)) == once(9) - Counter({"memory number 4": 1})
 
 
 def test_what_only_the_store_can_tell_names_the_line_too(room: Room, source: Path) -> None:
@@ -331,7 +321,7 @@ def test_a_line_beyond_the_limit_is_refused_and_not_read_whole(room: Room, sourc
     for options in ({}, {"bad_lines": source.with_name("bad")}):
         with pytest.raises(InvalidInputError, match="line 2: it is too long"):
             load(room, source, limits=limits, **options)  # type: ignore[arg-type]
-    assert everything(room) == []
+    assert memories_of(room) == []
 
 
 # -- once and only once -----------------------------------------------------------------------------
@@ -360,7 +350,7 @@ def test_relative_ages_count_from_the_beginning_of_the_first_run(
     with pytest.raises(Cut):
         load(Cutting(room, 1, after=False), source)
     load(room, source)
-    at = {int(m.content.split()[-1]): m.created_at for m in everything(room)}
+    at = {int(m.content.split()[-1]): m.created_at for m in memories_of(room)}
     assert {(at[0] - at[n]).total_seconds() for n in range(30)} == {float(n) for n in range(30)}
 
 
@@ -454,7 +444,7 @@ def test_what_a_listing_prints_is_imported_into_another_store(
     assert load(room, source).stored == 2
     own = [name for name in Memory.__slots__ if name not in OF_THE_STORE]
     with strongroom.open(data) as first:
-        before, after = everything(first), everything(room)
+        before, after = memories_of(first), memories_of(room)
         assert [[getattr(m, n) for n in own] for m in after] == [[getattr(m, n) for n in own] for m in before]
         assert before[-1].version == 2 and after[-1].version == 1
 
@@ -467,7 +457,7 @@ def test_a_redacted_memory_is_not_imported_as_an_empty_one(room: Room, source: P
     source.write_text(json.dumps({"content": "", "namespace": NS, "redacted": True}) + "\n")
     with pytest.raises(InvalidInputError, match="line 1: the memory is redacted"):
         load(room, source)
-    assert not everything(room)
+    assert not memories_of(room)
 
 
 def test_ids_do_not_depend_on_the_content(room: Room, source: Path) -> None:
@@ -475,7 +465,7 @@ def test_ids_do_not_depend_on_the_content(room: Room, source: Path) -> None:
     source.write_text(lines(3))
     load(room, source)
     load(room, source, restart=True)
-    assert len({m.memory_id for m in everything(room)}) == 6
+    assert len({m.memory_id for m in memories_of(room)}) == 6
 
 
 def test_two_processes_do_not_import_one_file_at_the_same_time(room: Room, source: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from uuid import UUID
 import apsw
 import pytest
 from tests.engine.conftest import OpenRoom
+from tests.support.faults import no_space_at_fsync
 from tests.support.word_model import WordModel
 
 import strongroom
@@ -143,28 +143,15 @@ def test_an_init_that_ran_out_of_space_can_be_repeated(small_disk: Path, kib: in
         assert room.check(read_data=True).ok
 
 
-def test_an_init_that_cannot_make_its_last_step_durable_can_be_repeated(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_init_that_cannot_make_its_last_step_durable_can_be_repeated(tmp_path: Path) -> None:
     """Whichever fsync of ours finds no space, the last one included: nothing is left that is in the way."""
-    fsync = os.fsync
     for at in range(100):
-        left = [at]
-
-        def full(descriptor: int, left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise OSError(errno.ENOSPC, "no space")
-            fsync(descriptor)
-
-        monkeypatch.setattr(os, "fsync", full)
         try:
-            strongroom.init(tmp_path / "d", config=CONFIG)
+            with no_space_at_fsync(at):
+                strongroom.init(tmp_path / "d", config=CONFIG)
             break
         except StorageFullError:
             assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == []
-        finally:
-            monkeypatch.setattr(os, "fsync", fsync)
     assert at > 5
     with strongroom.open(tmp_path / "d", provider=WordModel()) as room:
         room.store("works", namespace=NS)

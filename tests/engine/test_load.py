@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 from tests.engine.conftest import OpenRoom
+from tests.support.listed import memories_of
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig
@@ -97,14 +98,7 @@ def stored(room: Room) -> list[int]:
         entry = room.engine.registry.get(name)
         if entry is None:
             continue
-        by_id = {}
-        cursor = None
-        while True:
-            page = room.list(namespaces=[name], limit=500, cursor=cursor)
-            by_id.update({m.memory_id.bytes: m for m in page.memories})
-            cursor = page.next_cursor
-            if cursor is None:
-                break
+        by_id = {m.memory_id.bytes: m for m in memories_of(room, name)}
         rows = [r for r in room.engine.ledger.iter_changes(entry.ns) if r.field == Field.MEMORY]
         numbers = [int(by_id[r.memory_id].content.removeprefix("item ")) for r in rows]
         assert numbers == sorted(numbers)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from tests.engine.conftest import OpenRoom
+from tests.support.listed import memories_of
 
 from strongroom.engine import Room, _turn
 
@@ -80,14 +81,7 @@ def test_no_acknowledged_memory_is_lost_when_writers_are_killed(data: Path, open
             acknowledged |= {line for line in out.splitlines() if len(line) == 36}
         round_no += 1
     room = open_room()
-    seen: dict[str, str] = {}
-    cursor = None
-    while True:
-        page = room.list(namespaces=[NS], limit=1000, cursor=cursor)
-        seen.update((str(m.memory_id), m.content) for m in page.memories)
-        cursor = page.next_cursor
-        if cursor is None:
-            break
+    seen = {str(m.memory_id): m.content for m in memories_of(room, NS)}
     assert len(acknowledged) >= 28, "the writers never came to write"
     assert acknowledged <= set(seen)
     assert all(" wrote " in content for content in seen.values())

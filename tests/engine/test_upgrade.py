@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 from tests.rotation.disk import Disk, copy_store, faulty_disk
+from tests.support.listed import memories_of
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig, LedgerConfig
@@ -85,15 +86,7 @@ def downgrade(path: Path) -> None:
 def assert_whole(directory: Path, kept: dict[str, str]) -> None:
     """Every memory of before, nothing that a check finds, and an audit log that covers all of it."""
     with strongroom.open(directory, worker=False) as room:
-        found: dict[str, str] = {}
-        cursor = None
-        while True:
-            page = room.list(namespaces=[NS], limit=500, cursor=cursor)
-            found.update((str(m.memory_id), m.content) for m in page.memories)
-            cursor = page.next_cursor
-            if cursor is None:
-                break
-        assert found == kept
+        assert {str(m.memory_id): m.content for m in memories_of(room, NS)} == kept
         report = room.check(read_data=True)
         assert report.ok, report.findings
         assert report.audit_entries >= COUNT

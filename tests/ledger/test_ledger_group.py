@@ -412,21 +412,26 @@ class FourCallers:
         except InternalError as e:
             self.outcome[name] = e
 
+    def begin(self) -> list[threading.Thread]:
+        """All but the one in the middle, whom the caller's own thread is to be."""
+        threads = [
+            threading.Thread(target=self.call, args=given, daemon=True)
+            for given in (("leads", 0), ("before", 0), ("behind", 2))
+        ]
+        threads[0].start()
+        assert self.inside.wait(30)
+        threads[1].start()
+        while not self.group._line:
+            threading.Event().wait(0.0005)
+        threads[2].start()
+        return threads
+
 
 def test_a_caller_that_is_interrupted_in_the_middle_of_the_chain_keeps_nobody_asleep() -> None:
     """Each caller of a group wakes the next: one that goes away at any step hands the waking on."""
     for step in range(1, 400):
         four = FourCallers()
-        threads = [
-            threading.Thread(target=four.call, args=given, daemon=True)
-            for given in (("leads", 0), ("before", 0), ("behind", 2))
-        ]
-        threads[0].start()
-        assert four.inside.wait(30)
-        threads[1].start()
-        while not four.group._line:
-            threading.Event().wait(0.0005)
-        threads[2].start()
+        threads = four.begin()
         was_interrupted = interrupted_at(step, _group.__file__, partial(four.group.submit, "middle"))
         four.over.set()
         for thread in threads:
@@ -464,18 +469,9 @@ def test_a_caller_that_went_away_while_it_was_being_written_is_left_out_of_the_c
         raise KeyboardInterrupt
 
     four = Knocking()
-    threads = [
-        threading.Thread(target=four.call, args=given, daemon=True)
-        for given in (("leads", 0), ("before", 0), ("behind", 2))
-    ]
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        threads[0].start()
-        assert four.inside.wait(30)
-        threads[1].start()
-        while not four.group._line:
-            threading.Event().wait(0.0005)
-        threads[2].start()
+        threads = four.begin()
         with pytest.raises(KeyboardInterrupt):
             four.group.submit("middle")
     finally:

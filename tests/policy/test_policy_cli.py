@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from tests.support.faults import no_space_at_fsync
 
 import strongroom
 from strongroom.cli._main import cli
@@ -39,24 +39,12 @@ def test_init_check_test_and_enable(data: Path) -> None:
     assert run(data, "policy", "init").exit_code != 0  # nothing is written over
 
 
-def test_an_init_that_ran_out_of_space_leaves_nothing_and_can_be_repeated(
-    data: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_init_that_ran_out_of_space_leaves_nothing_and_can_be_repeated(data: Path) -> None:
     """The disk is full when the n-th file or name is to be durable: all is as before, or in force."""
     before = {p: p.read_bytes() for p in data.glob("*.toml")}
-    fsync = os.fsync
     for at in range(100):
-        left = [at]
-
-        def full(descriptor: int, left: list[int] = left) -> None:
-            left[0] -= 1
-            if left[0] < 0:
-                raise OSError(errno.ENOSPC, "no space")
-            fsync(descriptor)
-
-        monkeypatch.setattr(os, "fsync", full)
-        done = run(data, "policy", "init", "--enable")
-        monkeypatch.setattr(os, "fsync", fsync)
+        with no_space_at_fsync(at):
+            done = run(data, "policy", "init", "--enable")
         if done.exit_code == 0:
             break
         assert "(storage_full)" in done.output and "hint: " in done.output

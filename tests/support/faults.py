@@ -1,6 +1,12 @@
-"""A disk that fails at a chosen step: a file system layer for SQLite."""
+"""A disk that fails at a chosen step: a file system layer for SQLite, and our own fsyncs."""
 
 from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from unittest import mock
 
 import apsw
 
@@ -50,3 +56,19 @@ class FaultVfs(apsw.VFS):
 
     def xOpen(self, name: object, flags: list[int]) -> apsw.VFSFile:  # type: ignore[override]
         return _FaultFile(self._base, name, flags, self._countdown)
+
+
+@contextmanager
+def no_space_at_fsync(at: int) -> Iterator[None]:
+    """``at`` calls of ``os.fsync`` go well in the ``with`` block; the ones after that find no space."""
+    fsync, left = os.fsync, at
+
+    def full(descriptor: int) -> None:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError(errno.ENOSPC, "no space")
+        fsync(descriptor)
+
+    with mock.patch.object(os, "fsync", full):
+        yield
