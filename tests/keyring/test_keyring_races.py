@@ -23,7 +23,7 @@ def rotate_namespace_key(keyring: Keyring, ns: int) -> None:
     keyring.begin_version(ns, NOTE)
     while keyring.rewrap_data_keys(ns):
         pass
-    keyring.end_versions(ns, NOTE)
+    keyring.end_versions([ns], NOTE)
 
 
 def new_subject(keyring: Keyring, ns: int) -> None:
@@ -131,12 +131,12 @@ def test_the_end_of_a_namespace_key_is_finished_by_a_repetition(
     with monkeypatch.context() as patch:
         patch.setattr(here._book, "compact", busy)
         with pytest.raises(StorageBusyError):
-            here.end_versions(ns, NOTE)
+            here.end_versions([ns], NOTE)
     assert wrapped in keys.raw()
     again = keys.open()
     assert again.versions_left(ns) and again.check() == []
     again.rewrap_namespace(ns)
-    assert again.end_versions(ns, NOTE) == 1
+    assert again.end_versions([ns], NOTE) == 1
     assert wrapped not in keys.raw()
     assert not again.versions_left(ns) and again.check() == []
     states = [r.state for r in again.list_namespaces() if r.ns == ns]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -15,8 +16,10 @@ from tests.servers.served import make_store
 from tests.support.word_model import WordModel
 
 import strongroom
+from strongroom.client._tls import client_context
 from strongroom.engine import Engine
 from strongroom.errors import ConfigurationError
+from strongroom.servers import serve
 from strongroom.servers.serve import ServerThread, run_server, server_files
 
 SERVE = """
@@ -94,6 +97,27 @@ def test_a_signal_stops_the_server_and_every_acknowledged_memory_is_there(store,
             page = room.list(namespaces=["a/b"], limit=500, cursor=page.next_cursor if page else None)
             found |= {str(m.memory_id) for m in page.memories}
     assert len(acknowledged) > 5 and set(acknowledged) <= found
+
+
+def test_an_idle_connection_does_not_keep_a_server_from_stopping(store, monkeypatch):
+    """A pool keeps its connection and never looks at it: what it says to the end of TLS is not waited for."""
+    directory, key, ca = store
+    monkeypatch.setattr(asyncio.constants, "SSL_SHUTDOWN_TIMEOUT", 3_600)
+    monkeypatch.setattr(serve, "_DRAIN_S", 3_600)
+    engine = Engine.open(directory, provider=WordModel(64))
+    certificate, private_key = server_files(directory, engine.config)
+    server = ServerThread(engine, engine.config, certificate=certificate, private_key=private_key)
+    with server:
+        request = f"GET /v1/whoami HTTP/1.1\r\nhost: 127.0.0.1\r\nauthorization: Bearer {key}\r\n\r\n"
+        plain = socket.create_connection(("127.0.0.1", server.port))
+        with client_context(ca).wrap_socket(plain, server_hostname="127.0.0.1") as idle:
+            idle.sendall(request.encode())
+            assert idle.recv(65_536).startswith(b"HTTP/1.1 200")
+            stopping = threading.Thread(target=server.stop, daemon=True)
+            stopping.start()
+            stopping.join(60)
+            assert not stopping.is_alive()
+    engine.close()
 
 
 def test_an_address_in_use_or_no_address_is_a_typed_error(store):

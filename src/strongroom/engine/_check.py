@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from strongroom.engine._audit_check import TreeCheck
 from strongroom.engine._call import Call
 from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._unused_keys import unused_findings
 from strongroom.engine._vault import SYSTEM_NS, HeadSum
 from strongroom.errors import InvalidInputError, StrongroomError, UnwrapError
 from strongroom.keyring import KeyState
@@ -78,6 +79,29 @@ class _Borrowed:
         }
 
 
+class _Told:
+    """How far a check is, in rows: those of each namespace count once for the rows and once for the index."""
+
+    def __init__(
+        self, engine: Engine, spaces: Sequence[int], tell: Callable[[int, int], None] | None
+    ) -> None:
+        self._rows = {ns: engine.ledger.head(ns)[0] for ns in spaces}  # about: numbers of changes
+        self._total = sum(2 * rows for ns, rows in self._rows.items() if ns != SYSTEM_NS)
+        self._total += self._rows.get(SYSTEM_NS, 0)
+        self._before = 0
+        self._tell = tell
+
+    def rows(self, done: int) -> None:
+        """So many rows of the namespace that is being read."""
+        if self._tell is not None:
+            self._tell(min(self._before + done, self._total), self._total)
+
+    def done(self, ns: int) -> None:
+        """A namespace was read, or compared with its index."""
+        self._before += self._rows.get(ns, 0)
+        self.rows(0)
+
+
 def check(
     call: Call,
     read_data: bool,
@@ -97,12 +121,16 @@ def check(
     targets += [
         NamespaceUnderCheck(e.ns, e.model_no, engine.models.embeds(e)) for e in engine.registry.entries()
     ]
+    findings += unused_findings(engine)
+    told = _Told(engine, [target.ns for target in targets], progress)
     for target in targets:
         with engine.ledger.snapshot() as reader:
-            findings += check_namespace_rows(reader, target, borrowed, depth, counts, progress)
+            findings += check_namespace_rows(reader, target, borrowed, depth, counts, told.rows)
+        told.done(target.ns)
     audited = _check_audit(engine, depth, findings)
     for entry in engine.registry.entries():
         findings += _compare(engine, entry)
+        told.done(entry.ns)
     findings += engine.indexes.snapshots.check(read_data)
     call.count = counts.rows
     return CheckReport(

@@ -167,7 +167,9 @@ def _namespace(work: _Work, ns: int) -> None:
     open_waves = engine.ledger.waves(ns)
     if work.kind != KeyKind.DATA and not open_waves:
         started = perf_counter()
-        done = _rewrap.renew_namespace_key(engine, ns, work.note, compromised=True, anew=True)
+        with _rewrap.ending_versions(engine, work.note) as begun:
+            begun.append(ns)
+            done = _rewrap.renew_namespace_key(engine, ns, work.note, compromised=True, anew=True)
         work.did("new namespace key, data keys wrapped anew", ns, done.keys, started)
     # before the wave, which destroys what nothing needs
     if not open_waves and (_new_roots.is_between(engine, ns) or _root_exposed(work, ns)):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from strongroom.engine._rotation import _chosen, _note, name_of
+from strongroom.engine._unused_keys import unused_keys
 from strongroom.engine._vault import SYSTEM_NS
-from strongroom.errors import ConfigurationError, InvalidInputError
+from strongroom.errors import ConfigurationError, InvalidInputError, KeyManagementError, StrongroomError
 from strongroom.model import Action, Rewrapped, RotationKind
 
 if TYPE_CHECKING:
@@ -19,8 +21,8 @@ if TYPE_CHECKING:
 def rotate_master(call: Call, patterns: Sequence[str], to: Sequence[str], reason: str) -> list[Rewrapped]:
     """Have the master key's present version (or the providers ``to``) wrap namespace keys anew.
 
-    Namespaces are done one after the other; what was done stays done when one fails. With the system
-    namespace goes the integrity key of the keyring, so that nothing is left under the former master key.
+    Namespaces are done one after the other, those after one that fails as well. With the system namespace
+    goes the integrity key of the keyring, so that nothing is left under the former master key.
 
     Raises:
         KeyManagementError: a key management service refuses or does not answer. InvalidInputError: no such
@@ -29,19 +31,48 @@ def rotate_master(call: Call, patterns: Sequence[str], to: Sequence[str], reason
     if isinstance(to, str):
         raise InvalidInputError("providers are named in a list")
     call.reason = "rotate master" + (f": {reason}" if reason else "")
-    spaces = _chosen(call, patterns)
+    spaces = _wrapped(call, patterns)
     if to:
         call.require(Action.ADMINISTER, None)  # whose keys are where is not for one tenant to say
-    out: list[Rewrapped] = []
-    for ns in spaces:
-        call.refresh_principal()
+
+    def rewrap(ns: int) -> Rewrapped:
         try:
-            out.append(rewrap_master(call.engine, ns, tuple(to), _note(call, reason)))
+            return rewrap_master(call.engine, ns, tuple(to), _note(call, reason))
         except ConfigurationError as e:
             if not to:
                 raise
             raise InvalidInputError(e.message, hint=e.hint) from None
+
+    return _each(call, spaces, rewrap)
+
+
+def _wrapped(call: Call, patterns: Sequence[str]) -> list[int]:
+    """As ``_chosen``; with all namespaces also those of which there are keys alone, so that no wrap is left
+    behind under a master key that is about to go."""
+    spaces = _chosen(call, patterns)
+    return sorted({*spaces, *unused_keys(call.engine)}) if "*" in patterns else spaces
+
+
+def _each(call: Call, spaces: Sequence[int], act: Callable[[int], Rewrapped]) -> list[Rewrapped]:
+    """One namespace after the other. Where the service of one tenant fails the others are done all the same.
+
+    Raises:
+        KeyManagementError, ConfigurationError: the first of those that failed, when the last was tried.
+    """
+    out: list[Rewrapped] = []
+    failed: list[KeyManagementError | ConfigurationError] = []
+    for ns in spaces:
+        call.refresh_principal()
+        try:
+            out.append(act(ns))
+        except (KeyManagementError, ConfigurationError) as e:
+            failed.append(e)
         call.count = len(out)
+    if failed:
+        first, text = failed[0], failed[0].message.rstrip(".")
+        if len(spaces) > 1:
+            text += f" ({len(failed)} of {len(spaces)} namespaces were left, the others are done)"
+        raise type(first)(text, hint=first.hint)
     return out
 
 
@@ -63,26 +94,46 @@ def rotate_namespace(call: Call, patterns: Sequence[str], reason: str) -> list[R
         KeyManagementError: a key management service refuses or does not answer.
     """
     call.reason = "rotate namespace" + (f": {reason}" if reason else "")
-    spaces = _chosen(call, patterns)
-    out: list[Rewrapped] = []
-    for ns in spaces:
-        call.refresh_principal()
-        out.append(renew_namespace_key(call.engine, ns, _note(call, reason)))
-        call.count += out[-1].keys
+    spaces, note = _wrapped(call, patterns), _note(call, reason)
+    with ending_versions(call.engine, note) as begun:
+
+        def renew(ns: int) -> Rewrapped:
+            begun.append(ns)
+            return renew_namespace_key(call.engine, ns, note)
+
+        out = _each(call, spaces, renew)
+    call.count = sum(done.keys for done in out)
     return out
+
+
+@contextmanager
+def ending_versions(engine: Engine, note: KeyNote) -> Iterator[list[int]]:
+    """Collect namespaces whose keys are renewed, and destroy what their keys were before at the end.
+
+    That writes the file of the keyring anew, so once for all, also when one of them fails. Killed before,
+    both versions stay, the older one opens nothing that is needed, and the next rotation ends it.
+    """
+    begun: list[int] = []
+    try:
+        yield begun
+    except BaseException:
+        with suppress(StrongroomError):  # what went wrong is told; what is left here, the next rotation ends
+            engine.vault.keyring.end_versions(begun, note)
+        raise
+    engine.vault.keyring.end_versions(begun, note)
 
 
 def renew_namespace_key(
     engine: Engine, ns: int, note: KeyNote, *, compromised: bool = False, anew: bool = False
 ) -> Rewrapped:
-    """One namespace; goes on with a rotation that was interrupted, when there is one and not ``anew``."""
+    """One namespace, inside ``ending_versions``; goes on with a rotation that was interrupted, when there is
+    one and not ``anew``."""
     keyring = engine.vault.keyring
     if anew or not keyring.versions_left(ns):
         keyring.begin_version(ns, note, compromised=compromised)
     keys = 0
     while count := keyring.rewrap_data_keys(ns):
         keys += count
-    keyring.end_versions(ns, note)
     return _told(engine, ns, RotationKind.NAMESPACE, keys)
 
 

@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from strongroom.engine import _rewrap
+from strongroom.engine._unused_keys import unused_keys
 from strongroom.errors import ConflictError, StrongroomError
 from strongroom.keyring import ROOT, KeyNote, KeyState
 
@@ -14,20 +15,31 @@ if TYPE_CHECKING:
     from strongroom.lifecycle.rotation import Waves
 
 AUTOMATIC: Final = KeyNote("rotation", "by policy")
+_AGE_OF_NAMESPACE_KEY: Final = KeyNote("rotation", "by policy: age of the namespace key")
 
 
 def apply(engine: Engine, waves: Waves) -> None:
     """Rotate what is due. One namespace that fails does not keep the others from theirs."""
     engine.registry.refresh()
-    for ns in engine.ledger.namespaces():
-        try:
-            _master(engine, ns)
-            _namespace(engine, ns)
+    try:
+        with _rewrap.ending_versions(engine, _AGE_OF_NAMESPACE_KEY) as begun:
+            unused = set(unused_keys(engine))  # they are kept in step: no wrap stays under an old master key
+            for ns in sorted({*engine.ledger.namespaces(), *unused}):
+                _apply_to(engine, ns, None if ns in unused else waves, begun)
+    except StrongroomError as e:  # every namespace was looked at: what is left of it is ended next time
+        engine.log.warning("rotation_interrupted", code=e.code)
+
+
+def _apply_to(engine: Engine, ns: int, waves: Waves | None, begun: list[int]) -> None:
+    try:
+        _master(engine, ns)
+        _namespace(engine, ns, begun)
+        if waves is not None:
             _data(engine, ns, waves)
-        except ConflictError:
-            continue  # one is on its way
-        except StrongroomError as e:
-            engine.log.warning("rotation_not_begun", ns=ns, code=e.code)
+    except ConflictError:
+        return  # one is on its way
+    except StrongroomError as e:
+        engine.log.warning("rotation_not_begun", ns=ns, code=e.code)
 
 
 def _is_due(engine: Engine, made: datetime, days: int) -> bool:
@@ -41,12 +53,13 @@ def _master(engine: Engine, ns: int) -> None:
         _rewrap.rewrap_master(engine, ns, (), KeyNote("rotation", "by policy: age of the wraps"))
 
 
-def _namespace(engine: Engine, ns: int) -> None:
+def _namespace(engine: Engine, ns: int, begun: list[int]) -> None:
     keyring = engine.vault.keyring
     active = [r for r in keyring.list_namespaces(ns) if r.state == KeyState.ACTIVE]
     due = any(_is_due(engine, r.created_at, engine.config.rotation.namespace_days) for r in active)
     if due or keyring.versions_left(ns):
-        _rewrap.renew_namespace_key(engine, ns, KeyNote("rotation", "by policy: age of the namespace key"))
+        begun.append(ns)
+        _rewrap.renew_namespace_key(engine, ns, _AGE_OF_NAMESPACE_KEY)
 
 
 def _data(engine: Engine, ns: int, waves: Waves) -> None:

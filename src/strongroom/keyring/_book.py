@@ -54,6 +54,7 @@ from strongroom.kms import DEFAULT, KmsDirectory, KmsKeyInfo
 from strongroom.kms.files import require_private_file
 
 _SUM_MODULUS: Final = 1 << 256
+_MANY: Final = 10_000
 _DATA_COLUMNS: Final = "key_id, ns, subject, epoch, state, namespace_version, created_us, wrapped, mac"
 _NAMESPACE_COLUMNS: Final = "ns, version, state, master_version, created_us, tenant, wrapped, mac"
 
@@ -251,6 +252,11 @@ class Book:
         """The versions of a namespace key that wrap data keys."""
         sql = "SELECT DISTINCT namespace_version FROM data_keys WHERE ns = ?1 AND state <> 5"
         return {version for (version,) in self.rows(sql, (ns,))}
+
+    def has_many(self, ns: int) -> bool:
+        """Whether a namespace has more data keys than one would like to sort again and again."""
+        sql = "SELECT count(*) FROM (SELECT 1 FROM data_keys WHERE ns = ?1 LIMIT ?2)"
+        return int(self.rows(sql, (ns, _MANY))[0][0]) == _MANY
 
     def namespace_row(self, ns: int, version: int | None) -> NamespaceRow | None:
         """One version of a namespace key, or its newest; verified.

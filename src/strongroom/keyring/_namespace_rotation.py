@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from collections.abc import Iterator, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from strongroom.crypto import SecretKey, unwrap_key, wrap_key
 from strongroom.keyring._book import Book
@@ -12,6 +13,8 @@ from strongroom.keyring._rotating import record_event
 from strongroom.keyring._rows import DataRow, KeyState, NamespaceRow, altered, unknown_namespace
 
 KEYS_PER_STEP: Final = 2_000
+NAMESPACES_PER_STEP: Final = 500
+_T = TypeVar("_T")
 
 
 class _Pass(NamedTuple):
@@ -20,14 +23,15 @@ class _Pass(NamedTuple):
     version: int
     after: int
     in_use: set[int]
+    by: str  # "ns": rows are found by an index, and sorted; "+ns": by key id, among those of all namespaces
 
 
 class NamespaceRotating:
     """The part of ``Keyring`` that rotates namespace keys.
 
-    ``begin_version``, then ``rewrap_data_keys`` until it gives 0, then ``end_versions``. Each is one
-    transaction and may be repeated; at every moment each data key is wrapped by exactly one version that
-    is not destroyed.
+    ``begin_version``, then ``rewrap_data_keys`` until it gives 0, then ``end_versions``, for many namespaces
+    at once, as it writes the file anew. Each is one transaction or a few and may be repeated; at every moment
+    each data key is wrapped by exactly one version that is not destroyed.
     """
 
     _book: Book
@@ -75,7 +79,7 @@ class NamespaceRotating:
         version, kek = self._cache.namespaces.newest(ns)
         known = self._passes.get(ns)
         if known is None or known.version != version:
-            known = _Pass(version, 0, self._book.versions_in_use(ns))
+            known = self._from_the_first(ns, version)
         count, through = self._rewrap_after(ns, known, kek)
         if count:
             self._passes[ns] = known._replace(after=through)
@@ -83,16 +87,20 @@ class NamespaceRotating:
         self._passes.pop(ns, None)
         if known.after == 0:
             return 0
-        again = _Pass(version, 0, self._book.versions_in_use(ns))  # what came below the place meanwhile
+        again = self._from_the_first(ns, version)  # what came below the place meanwhile
         return self._rewrap_after(ns, again, kek)[0]
+
+    def _from_the_first(self, ns: int, version: int) -> _Pass:
+        return _Pass(version, 0, self._book.versions_in_use(ns), "+ns" if self._book.has_many(ns) else "ns")
 
     def _rewrap_after(self, ns: int, known: _Pass, kek: SecretKey) -> tuple[int, int]:
         """How many keys were wrapped, and the last of them. The place saves reading what is done again."""
         book, spaces, version = self._book, self._cache.namespaces, known.version
         keks = {older: spaces.key(ns, older) for older in known.in_use if older < version}
         with book.write() as change:
-            rows = book.data_rows_where(  # +ns: by key id, and not all of the namespace sorted at each step
-                "+ns = ?1 AND key_id > ?2 AND namespace_version < ?3 AND state <> 5 ORDER BY key_id LIMIT ?4",
+            rows = book.data_rows_where(
+                f"{known.by} = ?1 AND key_id > ?2 AND namespace_version < ?3 AND state <> 5 "
+                "ORDER BY key_id LIMIT ?4",
                 (ns, known.after, version, KEYS_PER_STEP),
             )
             pairs: list[tuple[DataRow, DataRow]] = []
@@ -111,39 +119,52 @@ class NamespaceRotating:
             self._cache.moved(change)
         return len(pairs), rows[-1].key_id if rows else known.after
 
-    def end_versions(self, ns: int, note: KeyNote) -> int:
-        """Destroy the versions of a namespace key that wrap no data key any more; how many.
+    def end_versions(self, spaces: Sequence[int], note: KeyNote) -> int:
+        """Destroy the versions of namespace keys that wrap no data key any more; how many.
 
-        Their wraps are removed, the file is written anew, so that no old wrapped form stays in it, and only
-        then are they called destroyed: so whatever comes between, a repetition finishes it.
+        Their wraps are removed, the file is written anew once for all of them, so that no old wrapped form
+        stays in it, and only then are they called destroyed: so whatever comes between, a repetition
+        finishes it.
 
         Raises:
             StorageBusyError: another process kept the file from being written anew; repeat it.
             UnwrapError, StorageError, ClosedError.
         """
         self._cache.fresh(at_once=True)
-        book = self._book
-        newest = book.namespace_row(ns, None)
+        rows: list[NamespaceRow] = []
+        for some in _steps(spaces):
+            with self._book.write() as change:
+                for ns in some:
+                    unused = self._unused(ns)
+                    for row in unused:
+                        change.remove_wraps(ns, row.version)
+                    rows += unused
+        if rows:
+            self._book.compact()
+        return sum(self._destroyed(some, note) for some in _steps(rows))
+
+    def _unused(self, ns: int) -> list[NamespaceRow]:
+        newest = self._book.namespace_row(ns, None)
         if newest is None:
             raise unknown_namespace()
+        in_use = self._book.versions_in_use(ns)
+        return [row for row in self._older(ns, newest.version) if row.version not in in_use]
+
+    def _destroyed(self, rows: Sequence[NamespaceRow], note: KeyNote) -> int:
+        book = self._book
         with book.write() as change:
-            in_use = self._book.versions_in_use(ns)
-            rows = [row for row in self._older(ns, newest.version) if row.version not in in_use]
+            ended: dict[int, list[int]] = {}
             for row in rows:
-                change.remove_wraps(ns, row.version)
-        if not rows:
-            return 0
-        book.compact()
-        with book.write() as change:
-            rows = [row for row in self._older(ns, newest.version) if row in rows]  # another one's are done
-            for row in rows:
-                change.replace_namespace(row, row._replace(state=int(KeyState.DESTROYED)))
-            if rows:
-                record_event(book, change, "namespace", "destroyed", ns, [r.version for r in rows], note)
-        for row in rows:
-            self._cache.namespaces.drop(ns, row.version)
+                if book.namespace_row(row.ns, row.version) == row:  # else another process did it
+                    change.replace_namespace(row, row._replace(state=int(KeyState.DESTROYED)))
+                    ended.setdefault(row.ns, []).append(row.version)
+            for ns, versions in ended.items():
+                record_event(book, change, "namespace", "destroyed", ns, versions, note)
+        for ns, versions in ended.items():
+            for version in versions:
+                self._cache.namespaces.drop(ns, version)
         self._cache.moved(change)
-        return len(rows)
+        return sum(len(versions) for versions in ended.values())
 
     def versions_left(self, ns: int) -> bool:
         """Whether an older version is not destroyed yet: a rotation that was not ended."""
@@ -159,3 +180,7 @@ class NamespaceRotating:
         )
         rows = [self._book.namespace_row(ns, version) for (version,) in found]
         return [row for row in rows if row is not None]
+
+
+def _steps(items: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    return (items[at : at + NAMESPACES_PER_STEP] for at in range(0, len(items), NAMESPACES_PER_STEP))

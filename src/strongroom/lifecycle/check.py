@@ -16,7 +16,7 @@ from strongroom.errors import KeyManagementError, StrongroomError
 from strongroom.ledger import LedgerReader, element_of
 from strongroom.model import Field, Finding, SealedRecord, Severity, State
 
-Progress = Callable[[int, int], None]  # rows done, rows there are (about)
+Progress = Callable[[int], None]  # rows of this namespace that were read
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +124,7 @@ def _check_rows(
     contents: dict[bytes, int] = {}
     vectors: dict[bytes, tuple[int, int]] = {}
     destroyed = borrowed.destroyed(ns)
-    shredded = 0
+    shredded, before = 0, counts.rows
     for row in reader.iter_changes(ns):
         counts.rows += 1
         summed.add(element_of(row))
@@ -144,8 +144,8 @@ def _check_rows(
         if row.field == Field.VECTOR and row.state == State.LIVE:
             vectors[row.memory_id] = (row.content_version, row.model)
             counts.vectors += 1
-        if progress is not None and counts.rows % 1000 == 0:
-            progress(counts.rows, seq)
+        if progress is not None and (counts.rows - before) % 1000 == 0:
+            progress(counts.rows - before)
     if total is not None and not summed.matches(total):
         yield Finding(
             Severity.ERROR,

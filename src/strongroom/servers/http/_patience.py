@@ -27,6 +27,7 @@ _SILENT_S: Final = 90.0  # before a request: more than an idle connection is kep
 _REQUEST_S: Final = 30.0  # for a request to come in whole ...
 _BYTES_PER_S: Final = 4_096.0  # ... and one second more for so many bytes of it
 _STALLED_S: Final = 60.0  # for an answer that the client does not take
+_GOODBYE_S: Final = 1.0  # for an idle client to end its side when the server stops; TLS would give it 30
 _CROWDED: Final = 0.75  # of the connections
 _LEAVING: Final = 1 / 32  # of them: how many make room at once
 
@@ -110,6 +111,12 @@ class PatientProtocol(H11Protocol):
         if cycle is None or cycle.response_complete:
             return True
         return bool(cycle.more_body) and not self.flow.read_paused
+
+    def shutdown(self) -> None:
+        """As uvicorn's; an idle client that is told of the end and says nothing does not keep the server."""
+        super().shutdown()
+        if self.transport.is_closing() and not self.unsent_bytes():
+            self.loop.call_later(_GOODBYE_S, self.transport.abort)
 
     def drop(self, reason: str) -> None:
         """Close it at once; ``reason`` is a word for the metric."""
