@@ -424,3 +424,21 @@ def test_an_input_that_is_closed_has_ended(data: Path, run: Run, what: str, stat
     done = listed(data, "<&-", what)
     assert "internal" not in done.stderr and "Traceback" not in done.stderr
     assert done.returncode == status, done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        (["init", "room"], "strongroom --data DIR init"),
+        (["init", "--data", "room"], "strongroom --data DIR init"),
+        (["keys", "create", "--url", "https://127.0.0.1"], "strongroom --url URL keys create"),
+        (["search", "words", "--nothing"], "strongroom search --help"),
+        (["--nothing"], "strongroom --help"),
+    ],
+)
+def test_an_option_in_the_wrong_place_is_told_where_it_stands(args: list[str], shown: str) -> None:
+    """A global option after its command, and a directory given to init, end in a hint that can be typed."""
+    result = CliRunner().invoke(cli, args, prog_name="strongroom")
+    assert result.exit_code == EXIT_STATUS["invalid_input"]
+    assert shown in result.stderr
+    assert "Traceback" not in result.stderr

@@ -118,8 +118,22 @@ def _fail(error: StrongroomError, app: App) -> int:
 
 
 def _usage_hint(error: click.UsageError) -> str:
-    path = error.ctx.command_path if error.ctx is not None else _PROGRAM
-    return f"see: {path} --help"
+    context = error.ctx
+    if context is None or context.parent is None:
+        return f"see: {_PROGRAM} --help"
+    if isinstance(error, click.NoSuchOption):
+        misplaced = next((p for p in cli.params if error.option_name in p.opts), None)
+        if misplaced is not None:
+            return _before_the_command(misplaced, context)
+    elif context.command is _store.init:
+        return _before_the_command(next(p for p in cli.params if p.name == "data"), context)
+    return f"see: {context.command_path} --help"
+
+
+def _before_the_command(option: click.Parameter, context: click.Context) -> str:
+    command = context.command_path.removeprefix(context.find_root().command_path).strip()
+    shown = " ".join(filter(None, (option.opts[0], option.metavar)))
+    return f"{option.opts[0]} stands before the command: {_PROGRAM} {shown} {command}"
 
 
 def _forget_stdout() -> None:
