@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,35 @@ def test_one_tenants_service_affects_that_tenant_alone(two: Two, room: Room, how
     for use in uses(room, ACME):
         use()
     assert room.stats().unavailable == 0
+
+
+def test_nobody_waits_for_the_service_of_a_tenant_whose_namespace_is_being_made(
+    two: Two, tmp_path: Path
+) -> None:
+    """It has been asked and says nothing: others make namespaces and keys and see what is new meanwhile."""
+    strongroom.init(tmp_path / "data", config=two.config(timeout_ms=60_000))
+    asked, answer = threading.Event(), threading.Event()
+
+    def silent() -> None:
+        asked.set()
+        answer.wait(60)
+
+    with strongroom.open(tmp_path / "data", worker=False) as room:
+        two.acme.faults.next = silent  # type: ignore[method-assign]
+        making = threading.Thread(target=lambda: room.create_namespace("company_0/new"))
+        making.start()
+        try:
+            assert asked.wait(30)
+            room.store("x", namespace="company_7/new", embedding=VECTOR)
+            info, _ = room.keys_create("k", "read-only", ["company_7/*"])
+            assert info.key_id in {k.key_id for k in room.keys_list()}
+            assert {n.name for n in room.namespaces()} == {"company_7/new"}
+        finally:
+            is_waiting = making.is_alive()
+            answer.set()
+            making.join()
+        assert is_waiting
+        assert {n.name for n in room.namespaces()} == {"company_0/new", "company_7/new"}
 
 
 def test_one_tenants_service_does_not_hold_up_the_embedding_of_others(two: Two, room: Room) -> None:

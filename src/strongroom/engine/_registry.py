@@ -235,26 +235,32 @@ class Registry:
         """
         name = new.name
         root = root_of_head(self._ledger.head(SYSTEM_NS)[1])
-        with self._lock, turn(self._lock_path, row_id(self._vault, root, NAMESPACE_NAME, name)):
+        with turn(self._lock_path, row_id(self._vault, root, NAMESPACE_NAME, name)):
             self.refresh()
             found = self._by_name.get(name)
             if found is not None:
                 if new.secret is not None:
                     raise ConflictError("the namespace exists")
                 return found
+            # Without the lock: a service that is slow for one tenant keeps nobody else from the registry.
             ns = self._vault.keyring.create_namespace(tenant_of(name), names=new.kms, secret=new.secret)
+            return self._commit_namespace(ns, new, now_us, audit, commit)
+
+    def _commit_namespace(
+        self, ns: int, new: NewNamespace, now_us: int, audit: list[bytes], commit: Commit | None
+    ) -> NamespaceEntry:
+        name = new.name
+        payload = NamespacePayload(ns, name, now_us, new.model, new.model_no, new.language, new.sealed)
+        batch = WriteBatch(new_namespaces=[ns], audit=audit)
+        with self._lock:
             self._heads.know(ns, tenant_of(name))
-            payload = NamespacePayload(ns, name, now_us, new.model, new.model_no, new.language, new.sealed)
-            batch = WriteBatch(new_namespaces=[ns], audit=audit)
-            with suppress(DuplicateMemoryError):  # another process was first: theirs counts
+            with suppress(DuplicateMemoryError):  # somebody else was first: theirs counts
                 self._commit_named(NAMESPACE_NAME, name, Field.NAMESPACE, 1, encode(payload), batch, commit)
             self.refresh()
             entry = self._by_name[name]
-            if new.secret is not None and entry.ns != ns:
-                raise ConflictError(
-                    "the namespace exists"
-                )  # with a key of its own: not the one that was brought
-            return entry
+        if new.secret is not None and entry.ns != ns:  # with a key of its own: not the one that was brought
+            raise ConflictError("the namespace exists")
+        return entry
 
     def change_namespace(
         self,
