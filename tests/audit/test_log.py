@@ -19,7 +19,7 @@ from strongroom import audit
 from strongroom.audit import verify
 from strongroom.config import AuditConfig, load_config, to_toml
 from strongroom.engine import Room
-from strongroom.engine._audit_log import AuditLog
+from strongroom.engine._audit_log import AuditLog, TreeHead
 from strongroom.errors import (
     AccessDeniedError,
     ConfigurationError,
@@ -162,6 +162,30 @@ def test_a_big_backlog_is_integrated_in_steps(open_room: OpenRoom, monkeypatch: 
         room.store(f"memory {i}", namespace=NS)
     assert verify.verify_export(exported(room), keys_of(room)).size > 50
     assert room.check(read_data=True).ok
+
+
+def test_integration_ends_beside_a_writer_that_goes_on(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes in what was there when it began; beside a busy writer it once made a transaction for each."""
+    log, steps = room.engine.audit_log, 0
+    grow = log._grow
+    for i in range(5):
+        room.store(f"memory {i}", namespace=NS)
+    log.integrate()
+    room.store("one more", namespace=NS)
+    before = room.engine.ledger.audit_count()
+
+    def one_more(head: TreeHead) -> TreeHead | None:
+        nonlocal steps
+        steps += 1
+        grown = grow(head)
+        if steps < 50:
+            room.store(f"meanwhile {steps}", namespace=NS)
+        return grown
+
+    monkeypatch.setattr(log, "_grow", one_more)
+    assert log.integrate().size == before
+    assert steps == 1
+    assert log.integrate().size == before + 1
 
 
 def test_only_administrators_may_look(room: Room) -> None:

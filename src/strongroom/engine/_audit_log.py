@@ -196,19 +196,23 @@ class AuditLog:
 
     # -- integration --------------------------------------------------------------------------------------
     def integrate(self) -> TreeHead:
-        """Take every committed entry into the tree; what is integrated afterwards.
+        """Take every entry that is committed by now into the tree; what is integrated afterwards.
+
+        Those that come meanwhile are for the next time: beside writers that go on there is always one more.
 
         Raises:
             TamperedError: entries that were integrated are gone or are others now.
         """
-        lost = 0
+        lost, wanted = 0, -1
         while True:
             with self._lock:  # for one step at a time: others want to know the head
                 head = self._read_head()
                 count = self._engine.ledger.audit_count()
                 if count < head.size:
                     raise TamperedError(_LOST)
-                if head.size == count or lost == _TRIES:
+                if wanted < 0:
+                    wanted = count
+                if head.size >= wanted or lost == _TRIES:
                     self._engine.metrics.audit_size.set(head.size)
                     return head
                 if self._grow(head) is None:
