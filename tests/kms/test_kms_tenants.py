@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import threading
@@ -12,7 +13,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from tests.kms.test_kms_store import VECTOR, clocked, fill, settle
-from tests.kms.vault_service import VaultService
+from tests.kms.vault_service import VaultService, _Refused
 
 import strongroom
 from strongroom.cli._main import cli
@@ -22,6 +23,7 @@ from strongroom.engine._pending import EngineQueue
 from strongroom.errors import (
     AccessDeniedError,
     ConfigurationError,
+    KeyManagementError,
     KmsDeniedError,
     KmsKeyDisabledError,
     KmsUnavailableError,
@@ -89,7 +91,7 @@ def test_a_pattern_brings_a_namespace_to_its_tenants_service(two: Two, room: Roo
     assert status[OTHER].providers == ("default",)
     assert two.acme.endpoint in status[ACME].master_keys[0]
     assert two.own.endpoint in status[OTHER].master_keys[0]
-    assert two.acme.faults.requests == 1
+    assert two.acme.faults.requests == 2  # wrapped, and unwrapped again
     assert room.check(read_data=True).ok
 
 
@@ -164,6 +166,36 @@ def test_nobody_waits_for_the_service_of_a_tenant_whose_namespace_is_being_made(
             making.join()
         assert is_waiting
         assert {n.name for n in room.namespaces()} == {"company_0/new", "company_7/new"}
+
+
+@pytest.mark.parametrize("how", ["another key", "no unwrapping"])
+@pytest.mark.parametrize("act", ["new namespace", "rotation"])
+def test_nothing_is_sealed_under_a_key_that_its_service_does_not_give_back(
+    two: Two, room: Room, tmp_path: Path, how: str, act: str
+) -> None:
+    """A service that wraps what it was not given, or may wrap alone: refused at once, and nothing is lost."""
+    real = two.acme._transit
+
+    def bad(operation: str, name: str, body: dict[str, Any]) -> dict[str, Any]:
+        if how == "another key" and operation == "encrypt":
+            body = body | {"plaintext": base64.b64encode(bytes(32)).decode()}
+        if how == "no unwrapping" and operation == "decrypt":
+            raise _Refused(403, "permission denied")
+        return real(operation, name, body)
+
+    two.acme._transit = bad  # type: ignore[method-assign]
+    error = KmsDeniedError if how == "no unwrapping" else KeyManagementError
+    with pytest.raises(error):
+        if act == "rotation":
+            room.rotate_namespace(namespaces=[ACME])
+        else:
+            room.store("x", namespace="company_0/new", embedding=VECTOR)
+    two.acme._transit = real  # type: ignore[method-assign]
+    room.close()
+    with strongroom.open(tmp_path / "data", worker=False) as again:
+        assert len(again.list(namespaces=[ACME]).memories) == 20
+        assert {n.name for n in again.namespaces()} == {ACME, OTHER}
+        assert again.check(read_data=True).ok
 
 
 def test_one_tenants_service_does_not_hold_up_the_embedding_of_others(two: Two, room: Room) -> None:

@@ -23,7 +23,7 @@ from strongroom.errors import (
 )
 from strongroom.keyring._book import Book
 from strongroom.keyring._leases import Group, Leases, LeaseState
-from strongroom.keyring._masters import Wrap, names_of, unwrap_first, wrap_all
+from strongroom.keyring._masters import Wrap, names_of, prove, unwrap_first, wrap_all
 from strongroom.keyring._rows import (
     KeyState,
     NamespaceKeyRecord,
@@ -158,6 +158,8 @@ class NamespaceKeys:
     ) -> FreshKey:
         """A new namespace key under the named providers and the recovery recipients; not yet written.
 
+        Each wrap was unwrapped once and compared.
+
         ``version``: of the namespace key; ``secret``: key material from outside, random without it.
 
         Raises:
@@ -167,6 +169,7 @@ class NamespaceKeys:
         secret = SecretKey.generate() if secret is None else secret
         context = kms_context(self._book.store_id, tenant, ns, version, _PURPOSE)
         wraps = wrap_all(self._kms, names, secret, context, registered=self._book.masters().values())
+        prove(self._kms, wraps, secret, context)  # before anything is sealed under it that nobody could open
         sealed = seal(self._book.tenant_key, 0, _tenant_context(ns, version), tenant.encode())
         row = NamespaceRow(ns, version, int(KeyState.ACTIVE), 0, now_us, sealed, b"")
         return FreshKey(row.authenticated(self._book.row_key), wraps, tenant, secret, asked_at)
