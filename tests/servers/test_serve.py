@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
+from contextlib import closing
 
+import psycopg
 import pytest
 from tests.servers.served import make_store
 from tests.support.word_model import WordModel
@@ -21,6 +25,7 @@ from strongroom.engine import Engine
 from strongroom.errors import ConfigurationError
 from strongroom.servers import serve
 from strongroom.servers.serve import ServerThread, run_server, server_files
+from strongroom.servers.tls import renew_server_certificate
 
 SERVE = """
 import sys
@@ -47,7 +52,7 @@ def start(directory):
     for line in process.stderr:
         event = json.loads(line)
         if event["event"] == "serving":
-            return process, event["port"]
+            return process, event["port"], event["pgwire_port"]
     raise AssertionError("the server did not start")
 
 
@@ -65,7 +70,7 @@ def store(tmp_path):
 def test_a_signal_stops_the_server_and_every_acknowledged_memory_is_there(store, number):
     """Writers are at work when the signal comes: what was acknowledged is kept, and the exit is clean."""
     directory, key, ca = store
-    process, port = start(directory)
+    process, port, _ = start(directory)
     acknowledged: list[str] = []
     started = threading.Event()
 
@@ -158,3 +163,52 @@ def test_the_port_is_free_again_after_a_stop(store):
             port = server.port
     finally:
         engine.close()
+
+
+def shown(port, alpn):
+    """The certificate of the server, as somebody who connects now gets it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols([alpn])
+    with socket.create_connection(("127.0.0.1", port)) as plain, context.wrap_socket(plain) as tls:
+        return tls.getpeercert(binary_form=True)
+
+
+def until(process, *events):
+    """Read the log up to the first line with one of these events."""
+    for line in process.stderr:
+        if (event := json.loads(line)["event"]) in events:
+            return event
+    raise AssertionError("the server has ended")
+
+
+def test_a_hangup_changes_the_certificate_and_cuts_nobody_off(store):
+    """REST and the wire show the new one, SCRAM binds to it; one that does not fit leaves that of before."""
+    directory, key, ca = store
+    process, port, wire = start(directory)
+    try:
+        before = shown(port, "http/1.1")
+
+        with closing(
+            http.client.HTTPSConnection("127.0.0.1", port, context=client_context(ca))
+        ) as open_before:
+            open_before.connect()
+            renew_server_certificate(ca.parent, ["127.0.0.1", "localhost"])
+            process.send_signal(signal.SIGHUP)
+            assert until(process, "certificate_renewed", "certificate_not_renewed") == "certificate_renewed"
+            after = shown(port, "http/1.1")
+            assert after != before and shown(wire, "postgresql") == after
+            headers = {"authorization": f"Bearer {key}"}
+            open_before.request("GET", "/v1/whoami", headers=headers)
+            assert open_before.getresponse().status == 200
+        named = f"host=localhost hostaddr=127.0.0.1 port={wire} user={key[8:20]} password={key}"
+        how = f"sslmode=verify-full sslrootcert={ca} channel_binding=require dbname=strongroom"
+        with psycopg.connect(f"{named} {how}") as c:
+            assert c.execute("select 1").fetchone() == (1,)
+        (ca.parent / "server.key").write_text("no key\n")
+        process.send_signal(signal.SIGHUP)
+        assert until(process, "certificate_renewed", "certificate_not_renewed") == "certificate_not_renewed"
+        assert shown(port, "http/1.1") == after and shown(wire, "postgresql") == after
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)

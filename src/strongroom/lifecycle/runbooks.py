@@ -281,7 +281,7 @@ def expired_certificate(directory: Path, *, dry_run: bool, now: datetime | None 
 
     def renew() -> str:
         renew_server_certificate(path.parent, hosts, clock=lambda: when)
-        return f"until {certificate_info(path).not_after:%Y-%m-%d}; restart the server"
+        return f"until {certificate_info(path).not_after:%Y-%m-%d}; send the server SIGHUP"
 
     book.attempt(what, renew)
     return book

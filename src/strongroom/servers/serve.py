@@ -9,11 +9,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import socket
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -38,7 +39,7 @@ from strongroom.servers.http import (
 from strongroom.servers.mcp import McpEndpoint
 from strongroom.servers.pgwire import PgwireServer
 from strongroom.servers.rest import create_app
-from strongroom.servers.tls import CERTIFICATE_MODES, server_context
+from strongroom.servers.tls import CERTIFICATE_MODES, renew_certificate, server_context
 
 if TYPE_CHECKING:
     from strongroom.engine import Engine
@@ -145,6 +146,8 @@ def run_server(
 ) -> None:
     """Serve until SIGTERM or SIGINT; then stop accepting, finish what runs, and close the engine.
 
+    At SIGHUP whoever connects from then on is served with the certificate that the files hold.
+
     ``port`` 0 takes free ports, for the Postgres wire too unless ``pg_port`` says otherwise.
 
     Raises:
@@ -171,6 +174,18 @@ def run_server(
                 engine, config, log=log, metrics_on_loopback=metrics_on_loopback, pgwire=wire
             )
             server = _Server(_uvicorn_config(engine, config, application, context))
+
+            def renew() -> None:
+                try:
+                    renew_certificate(context, certificate, private_key)
+                    if wire is not None:
+                        wire[0].renew(certificate, private_key)
+                except ConfigurationError as e:
+                    log.error("certificate_not_renewed", code=e.code, reason=e.message)
+                else:
+                    log.info("certificate_renewed")
+
+            server.on_hangup = renew
             log.info(
                 "serving", port=bound.getsockname()[1], pgwire_port=wire[1].getsockname()[1] if wire else None
             )
@@ -184,7 +199,17 @@ def run_server(
 
 
 class _Server(uvicorn.Server):
-    """Stops at SIGTERM and SIGINT without raising them again, so that the engine is closed afterwards."""
+    """Stops at SIGTERM and SIGINT without raising them again, so that the engine is closed afterwards.
+
+    At SIGHUP it goes on, with ``on_hangup`` called by the event loop.
+    """
+
+    on_hangup: Callable[[], None] | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self.on_hangup is not None and threading.current_thread() is threading.main_thread():
+            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.on_hangup)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from collections import Counter as Tally
+from dataclasses import replace
 from pathlib import Path
 from socket import socket
 from typing import TYPE_CHECKING, Final
@@ -18,6 +19,7 @@ from strongroom.servers.pgwire._contract import Authenticator, Door
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._metrics import WireMetrics
 from strongroom.servers.pgwire._tls import end_point_binding, make_context
+from strongroom.servers.tls import renew_certificate
 
 if TYPE_CHECKING:
     from strongroom.engine import Engine
@@ -71,6 +73,16 @@ class PgwireServer:
         self._server: asyncio.Server | None = None
         self._looking: asyncio.Task[None] | None = None
         self.stopping = False
+
+    def renew(self, certificate: Path, private_key: Path) -> None:
+        """Serve whoever connects from now on with the certificate that the files hold now.
+
+        Raises:
+            ConfigurationError: it cannot be used; the one of before is served on.
+        """
+        binding = end_point_binding(certificate)
+        renew_certificate(self.context, certificate, private_key)
+        self.door = replace(self.door, binding=binding)
 
     def arrived(self, address: str) -> bool:
         """False: too many connections come from there."""

@@ -5,6 +5,7 @@ from strongroom.servers.tls._context import (
     CERTIFICATE_MODES,
     POST_QUANTUM_MODES,
     negotiated_group,
+    renew_certificate,
     server_context,
 )
 from strongroom.servers.tls._openssl import HYBRID, hybrid_known
@@ -17,6 +18,7 @@ __all__ = [
     "create_local_ca",
     "hybrid_known",
     "negotiated_group",
+    "renew_certificate",
     "renew_server_certificate",
     "server_context",
 ]

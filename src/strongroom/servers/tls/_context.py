@@ -10,7 +10,13 @@ from typing import Any, Final
 from strongroom.errors import ConfigurationError
 from strongroom.servers.tls._openssl import CLASSICAL, HYBRID, OpenSslContext, hybrid_known
 
-__all__ = ["CERTIFICATE_MODES", "POST_QUANTUM_MODES", "negotiated_group", "server_context"]
+__all__ = [
+    "CERTIFICATE_MODES",
+    "POST_QUANTUM_MODES",
+    "negotiated_group",
+    "renew_certificate",
+    "server_context",
+]
 
 POST_QUANTUM_MODES: Final = ("off", "prefer", "require")
 CERTIFICATE_MODES: Final = ("off", "optional", "required")
@@ -90,6 +96,24 @@ def server_context(
     except (OSError, ssl.SSLError):
         raise ConfigurationError("certificate and private key of the server cannot be loaded") from None
     return context
+
+
+def renew_certificate(context: ssl.SSLContext, certificate: Path, private_key: Path) -> None:
+    """Serve whoever connects from now on with what the files hold now; connections that stand go on.
+
+    Raises:
+        ConfigurationError: a file is missing, unreadable, mismatched, or the key is open to others. The
+            certificate of before is served on.
+    """
+    _check_private_key(private_key)
+    try:
+        if isinstance(context, OpenSslContext):
+            context.renew(certificate, private_key)
+        else:  # tried elsewhere first: a pair that does not fit would stay in one that is in use
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, private_key)
+            context.load_cert_chain(certificate, private_key)
+    except (OSError, ssl.SSLError):
+        raise ConfigurationError("certificate and private key of the server cannot be loaded") from None
 
 
 def negotiated_group(tls: Any) -> str | None:

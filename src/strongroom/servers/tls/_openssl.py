@@ -247,7 +247,16 @@ class OpenSslContext(ssl.SSLContext):
         self.num_tickets = 0
         self.hybrid_required = hybrid_required
         self._on_refused = on_refused
-        self.openssl = self._made(certificate, private_key, alpn, client_ca, certificate_required)
+        self._alpn, self._client_ca, self._required = tuple(alpn), client_ca, certificate_required
+        self.renew(certificate, private_key)
+
+    def renew(self, certificate: Path, private_key: Path) -> None:
+        """Let handshakes that begin from now on use what the files hold, those of the authorities too.
+
+        Raises:
+            ssl.SSLError, OSError: a file cannot be used; all is as it was.
+        """
+        self.openssl = self._made(certificate, private_key, self._alpn, self._client_ca, self._required)
 
     def _made(
         self, certificate: Path, private_key: Path, alpn: Sequence[str], ca: Path | None, required: bool
