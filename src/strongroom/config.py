@@ -188,6 +188,7 @@ class PgwireConfig:
     statements_max: int = 1_000  # prepared, of one connection
     portals_max: int = 100  # of one connection
     held_bytes_max: int = 128 * 1024 * 1024  # by the statements, portals and cursors of one connection, about
+    all_held_bytes_max: int = 1024 * 1024 * 1024  # the same of all connections together, answers included
     drain_ms: int = 10_000  # for what runs when the server stops
 
 

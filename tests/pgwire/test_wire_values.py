@@ -17,6 +17,7 @@ from strongroom.config import PgwireConfig
 from strongroom.errors import UnauthenticatedError
 from strongroom.model import IN_PROCESS, SqlCancel, SqlColumn, SqlDescription
 from strongroom.servers.pgwire import _messages as m
+from strongroom.servers.pgwire._budget import Budget, Share
 from strongroom.servers.pgwire._catalog import Catalog
 from strongroom.servers.pgwire._contract import Door
 from strongroom.servers.pgwire._decode import decode
@@ -286,7 +287,8 @@ def converse(data: list[bytes]) -> None:
     drive(StartUp(m.Inbox(), door).run(), data)
     inbox = m.Inbox()
     started = Started(engine, "x", {}, 1, b"1234")  # type: ignore[arg-type]
-    talk = Conversation(inbox, started, config, lambda s: Queries(engine, CATALOG, s, "x", 1))  # type: ignore[arg-type]
+    share = Share(Budget(2**30), "x", lambda: None)
+    talk = Conversation(inbox, started, config, lambda s: Queries(engine, CATALOG, s, "x", 1), share)  # type: ignore[arg-type]
     drive(talk.run(), data)
     assert len(inbox) <= 4_200 + sum(map(len, data[-1:]))
 

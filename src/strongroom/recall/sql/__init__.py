@@ -6,9 +6,10 @@ from strongroom.recall.sql.front import Front
 from strongroom.recall.sql.functions import RELATIONS
 from strongroom.recall.sql.plan import Plan
 from strongroom.recall.sql.request import Answer, Member, Open, Place, Request
-from strongroom.recall.sql.run import SqlEngine
+from strongroom.recall.sql.run import SqlEngine, stream
 from strongroom.recall.sql.scope import Score, Text
 from strongroom.recall.sql.scoring import Scorer, hybrid_scorers, keyword_scorers, semantic_scorers
+from strongroom.recall.sql.turns import Turns
 from strongroom.recall.sql.walk import Offer
 
 __all__ = [
@@ -26,9 +27,11 @@ __all__ = [
     "Scorer",
     "SqlEngine",
     "Text",
+    "Turns",
     "hybrid_scorers",
     "keyword_scorers",
     "parameter_types",
     "sample",
     "semantic_scorers",
+    "stream",
 ]

@@ -30,6 +30,7 @@ from strongroom.recall.sql.bounded import template_text
 from strongroom.recall.sql.direct import find_direct
 from strongroom.recall.sql.plan import Names, Plan, Variant, find_top, rewrite, verify
 from strongroom.recall.sql.tree import Tree
+from strongroom.recall.sql.turns import Turns
 from strongroom.recall.sql.walk import Offer, Walk
 
 __all__ = ["Front"]
@@ -87,6 +88,8 @@ class Front:
         self._templates: dict[tuple[str, int], Tree] = {}
         self._offers: list[Offer] = []  # kept, so that the number of one is never that of another
         self._lock = threading.Lock()
+        self._writing = threading.Lock()
+        self._turns = Turns()
 
     def plan(self, statement: str, offer: Offer, caller: str = "") -> Plan:
         """The plan of a statement, known to its caller from then on.
@@ -102,14 +105,18 @@ class Front:
             if known is not None:
                 self._known.move_to_end(key)
         if known is None:
-            try:
-                known = self._check(statement, offer)
-            except (SqlError, LimitExceededError) as e:
-                known = e
-            self._keep(key, known, offer)
+            with self._turns.of(caller):
+                known = self._known.get(key) or self._checked(statement, offer)
+                self._keep(key, known, offer)
         if isinstance(known, StrongroomError):
             raise _again(known)
         return known
+
+    def _checked(self, statement: str, offer: Offer) -> Plan | StrongroomError:
+        try:
+            return self._check(statement, offer)
+        except (SqlError, LimitExceededError) as e:
+            return e
 
     def _keep(self, key: tuple[int, str, str], value: Plan | StrongroomError, offer: Offer) -> None:
         if len(key[2]) > self._limits.sql_bytes_max:
@@ -211,7 +218,7 @@ class Front:
         """
         made = plan.variants.get((form, expiring))
         if made is None:
-            with self._lock:
+            with self._writing:
                 node = rewrite(plan, self.names, form, expiring=expiring)
                 document = json.dumps({"error": False, "statements": [{"node": node}]})
             text, again = self._write(document)

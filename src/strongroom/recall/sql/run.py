@@ -44,7 +44,7 @@ from strongroom.recall.sql.views import check_barriers, view_statements
 
 _Nearest = list[tuple[int, int]]  # (number of the member, rid)
 
-__all__ = ["Answer", "Member", "Request", "SqlEngine"]
+__all__ = ["Answer", "Member", "Request", "SqlEngine", "stream"]
 
 GROUPS_MAX: Final = 64  # groups of callers whose cursors are kept
 IDLE_MAX: Final = 4  # cursors kept for each
@@ -197,8 +197,8 @@ class SqlEngine:
         rows = size = 0
         if request.plan.explain:
             return _explained(cursor.sql(variant.text, params=values), how)
-        columns, stream = _stream(cursor, variant.text, values)
-        with stream as reader:  # closed, or the cursor stays busy
+        columns, opened = stream(cursor, variant.text, values)
+        with opened as reader:  # closed, or the cursor stays busy
             schema = reader.schema
             for batch in reader:
                 rows += batch.num_rows
@@ -381,7 +381,7 @@ class SqlEngine:
         self._grammar.close()
 
 
-def _stream(cursor: Any, text: str, values: dict[str, Any]) -> tuple[tuple[SqlColumn, ...], Any]:
+def stream(cursor: Any, text: str, values: dict[str, Any] | list[Any]) -> tuple[tuple[SqlColumn, ...], Any]:
     """Columns and a reader of one statement.
 
     ``sql`` binds a statement twice, once for the names and once to run it, which is a third of the time of a

@@ -15,9 +15,9 @@ from typing import Any
 from strongroom.servers.pgwire._channel import Channel
 from strongroom.servers.pgwire._effects import Effect, Steps
 from strongroom.servers.pgwire._errors import PgError
-from strongroom.servers.pgwire._plan import Cursor, Portal, Prepared, plan_statement
+from strongroom.servers.pgwire._holdings import Holdings
+from strongroom.servers.pgwire._plan import Portal, Prepared, plan_statement
 from strongroom.servers.pgwire._queries import Queries
-from strongroom.servers.pgwire._rows import Source
 from strongroom.servers.pgwire._scan import Statement, Token, name_of, split
 from strongroom.servers.pgwire._types import array_of, duckdb_of, named
 
@@ -33,46 +33,25 @@ class _Execute:
 class ByName(Channel, ABC):
     """The part of a conversation that prepares and executes by statement."""
 
-    _statements: dict[str, Prepared]
-    _portals: dict[str, Portal]
-    _cursors: dict[str, Cursor]
-    _held_max: int
+    _held: Holdings
     _queries: Queries
-    _statements_max: int
 
     @abstractmethod
     def _describe(self, prepared: Prepared) -> Steps[None]:
         """Fill in what a statement takes and gives."""
 
-    def _require_room(self, more: int = 0) -> None:
-        """Raises: PgError: 53400: the connection holds too much; ``more``: bytes that are to come."""
-        held: list[Prepared | Portal | Source] = [*self._statements.values(), *self._portals.values()]
-        held += [c.source for c in self._cursors.values()]
-        if more + sum(h.size for h in held) > self._held_max:
-            raise PgError(
-                "53400",
-                "the statements, portals and cursors of the connection hold too much",
-                hint="close those that are not needed, or fetch to the end",
-            )
-
     def _prepare(self, statement: Statement) -> Steps[str]:
         """Carry out PREPARE; the command's tag."""
         name, prepared = _parse_prepare(statement)
-        if name in self._statements:
+        if name in self._held.statements:
             raise PgError("42P05", "prepared statement already exists")
-        if len(self._statements) >= self._statements_max:
-            raise PgError("53400", "too many prepared statements")
-        self._require_room(prepared.size)
         yield from self._describe(prepared)
-        self._statements[name] = prepared
+        self._held.add_statement(name, prepared)
         return "PREPARE"
 
     def _named(self, prepared: Prepared) -> Prepared:
         """The statement that an EXECUTE names."""
-        try:
-            return self._statements[_parse_execute(prepared.statement).name]
-        except KeyError:
-            raise PgError("26000", "prepared statement does not exist") from None
+        return self._held.statement(_parse_execute(prepared.statement).name)
 
     def _becomes_named(self, portal: Portal) -> Generator[Effect, Any, None]:
         """Let the portal of an EXECUTE carry the statement that it names, with values for it."""

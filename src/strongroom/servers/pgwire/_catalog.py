@@ -18,11 +18,13 @@ from functools import partial
 from typing import Any, Final
 
 import duckdb
+import pyarrow as pa
 
 from strongroom.engine import SqlExtension
 from strongroom.errors import ClosedError
 from strongroom.model import SqlCancel
-from strongroom.recall.sql import Offer
+from strongroom.model.sql_values import to_rows
+from strongroom.recall.sql import Offer, stream
 from strongroom.recall.sql.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from strongroom.recall.sql.outputs import SCHEMAS
 from strongroom.servers.pgwire._catalog_data import (
@@ -43,10 +45,11 @@ from strongroom.servers.pgwire._settings import SERVER_VERSION, Settings
 __all__ = ["Catalog", "CatalogSession", "Reply"]
 
 _ROWS_MAX: Final = 100_000
+_ANSWER_BYTES_MAX: Final = 16 * 1024 * 1024  # in Arrow's form
 _BYTES_MAX: Final = 64 * 1024
 _TIME_LIMIT_MS: Final = 10_000
 _CHECKED_LENGTH_MAX: Final = 4_096
-_CHECKED_MAX: Final = 2_048
+_CHECKED_MAX: Final = 256
 _LOCKDOWN: Final = (
     "memory_limit = '256MB'",
     "threads = 1",
@@ -182,11 +185,11 @@ _CODES: Final[tuple[tuple[type[duckdb.Error], str], ...]] = (
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """``columns``: names and the engine's types. ``rows``: how many there are."""
+    """``columns``: names and the engine's types. ``size``: bytes of the rows."""
 
     columns: Sequence[tuple[str, str]]
     fetch: Callable[[int], Sequence[Row]]
-    rows: int
+    size: int
 
 
 class Catalog:
@@ -305,9 +308,9 @@ class CatalogSession:
             cursor.execute(f"PREPARE described AS {text}")
             found = cursor.execute(
                 "SELECT parameter_types FROM duckdb_prepared_statements() WHERE name = 'described'"
-            ).fetchone()
+            ).fetchall()
             cursor.execute("DEALLOCATE described")
-            inferred = [str(t) for t in (found[0] if found else None) or ()]
+            inferred = [str(t) for t in (found[0][0] if found else None) or ()]
             values = [_sample(t if t != "UNKNOWN" else i) for t, i in zip(types, inferred, strict=False)]
             shown = cursor.execute(f"DESCRIBE {text}", values or None).fetchall()
         except duckdb.Error as e:
@@ -319,26 +322,25 @@ class CatalogSession:
         cursor = self._ready(text)
         cancel.watch(cursor.interrupt)
         try:
-            found = cursor.execute(text, list(values) or None)
-            columns = [(str(d[0]), str(d[1])) for d in found.description or ()]
-            rows: list[Row] = found.fetchmany(_ROWS_MAX + 1)
+            found, reader = stream(cursor, text, list(values))
+            columns = [(c.name, c.type) for c in found]
+            table = _bounded(reader)
         except duckdb.Error as e:
             if cancel.cancelled:
                 raise PgError("57014", "canceling statement due to user request") from None
             raise _translated(e) from None
         finally:
             cancel.watch(None)
-        if len(rows) > _ROWS_MAX:
-            raise PgError("54000", "the answer has too many rows")
+        types = tuple(kind for _, kind in columns)
         at = 0
 
         def fetch(count: int) -> Sequence[Row]:
             nonlocal at
-            out = rows[at : at + count]
+            out = to_rows(table, at, min(count, table.num_rows - at), types)
             at += len(out)
             return out
 
-        return Reply(columns, fetch, len(rows))
+        return Reply(columns, fetch, table.nbytes)
 
     def extension(self) -> SqlExtension:
         """The relations of the catalogue as this connection sees them, beside memories."""
@@ -396,6 +398,19 @@ _SETTINGS_TABLE: Final = """CREATE TEMP TABLE pg_settings (name VARCHAR, setting
     pending_restart BOOLEAN DEFAULT false)"""
 
 
+def _bounded(reader: Any) -> Any:
+    """The rows as one table. Raises: PgError: 54000: too many, or too large."""
+    batches, rows, size = [], 0, 0
+    with reader:
+        for batch in reader:
+            rows += batch.num_rows
+            size += batch.nbytes
+            if rows > _ROWS_MAX or size > _ANSWER_BYTES_MAX:
+                raise PgError("54000", "the answer about the catalogue is too large")
+            batches.append(batch)
+        return pa.Table.from_batches(batches, schema=reader.schema)
+
+
 def _sample(kind: str) -> Any:
     if kind in ("TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"):
         return 0
@@ -414,7 +429,7 @@ def _translated(error: duckdb.Error) -> PgError:
 def _check(cursor: Any, text: str) -> None:
     """Raises: PgError: not exactly one SELECT over what is here."""
     try:
-        raw = cursor.execute("SELECT json_serialize_sql(CAST($1 AS VARCHAR))", [text]).fetchone()[0]
+        raw = cursor.execute("SELECT json_serialize_sql(CAST($1 AS VARCHAR))", [text]).fetchall()[0][0]
     except duckdb.Error:
         raise PgError("42601", "syntax error") from None
     tree = json.loads(raw)

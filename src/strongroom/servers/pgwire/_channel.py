@@ -73,12 +73,14 @@ class Channel:
             self._reason = reason
             current.cancel()
 
-    def _work(self, cancel: SqlCancel, run: Callable[[], T]) -> Generator[Effect, Any, T]:
+    def _work(
+        self, cancel: SqlCancel, run: Callable[[], T], *, encodes: bool = False
+    ) -> Generator[Effect, Any, T]:
         self._current = cancel
         self._reason = "user request"
         limit = self._settings.statement_timeout_ms
         try:
-            result: T = yield Work(run, limit)
+            result: T = yield Work(run, limit, encodes)
         except StrongroomError as e:
             if cancel.cancelled:
                 raise PgError("57014", f"canceling statement due to {self._reason}") from None

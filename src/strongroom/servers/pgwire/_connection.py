@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from strongroom.errors import thread_started
 from strongroom.servers.http import CALLER
 from strongroom.servers.pgwire import _messages as m
+from strongroom.servers.pgwire._budget import Share
 from strongroom.servers.pgwire._effects import Effect, Receive, Send, StartTls, TlsInfo, Work, drive
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._line import Line
@@ -102,6 +103,10 @@ class Connection(asyncio.Protocol):
         elif self.transport is not None:  # nobody has signed in here
             self.transport.abort()
 
+    def _give_way(self) -> None:
+        if self.line is not None:
+            self.line.give_way()
+
     def abort(self) -> None:
         if self.line is not None:
             self.line.abort()
@@ -141,6 +146,8 @@ class Connection(asyncio.Protocol):
         server, pipe = self._server, self._pipe
         if pipe is None:
             raise PgError("XX000", "internal error", fatal=True)  # cannot be: nobody signs in without TLS
+        caller = self.caller or ""
+        share = Share(server.budget, caller, self._give_way)
         conversation = Conversation(
             self._inbox,
             started,
@@ -148,6 +155,7 @@ class Connection(asyncio.Protocol):
             lambda settings: Queries(
                 started.session, server.door.catalog, settings, started.user, started.process_id
             ),
+            share,
             statement_bytes_max=server.statement_bytes_max,
         )
         fd = await self._socket_alone()
@@ -161,6 +169,8 @@ class Connection(asyncio.Protocol):
             server.log,
             conversation.cancel,
             request_id,
+            share,
+            server.turns.of(caller),
         )
         self._conversation = conversation
         self._raw.clear()
@@ -172,7 +182,10 @@ class Connection(asyncio.Protocol):
         if not thread_started(threading.Thread(target=work, name=name, daemon=True)):
             self.line.turn_away(PgError("53300", "sorry, too many clients already", fatal=True))
             return
-        await ended
+        try:
+            await ended
+        finally:
+            server.budget.leave(share)
 
     async def _socket_alone(self) -> int:
         """Part with the event loop: all that was written is out, nothing more is read; a file descriptor."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal, InvalidOperation
 from typing import Any, Final
@@ -17,11 +17,12 @@ from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._messages import utf8
 from strongroom.servers.pgwire._types import element_of, type_of
 
-__all__ = ["decode"]
+__all__ = ["decode", "decode_all"]
 
 _EPOCH: Final = datetime(2000, 1, 1)  # noqa: DTZ001  # of PostgreSQL, in UTC
 _EPOCH_DAY: Final = date(2000, 1, 1).toordinal()
 _ARRAY_ITEMS_MAX: Final = 100_000
+_ITEMS_MAX: Final = 1_000_000  # of all arrays of a statement; [limits] sql_value_parts_max has that too
 _DIGITS_MAX: Final = 4_000
 _SPACE: Final = " \t\n\r\v\f"
 _UNITS: Final = {
@@ -32,6 +33,26 @@ _UNITS: Final = {
 _INTERVAL_PART = re.compile(
     r"\s*([+-]?\d+(?:\.\d+)?)\s*([a-z]+)|\s*([+-]?)(\d+):(\d\d)(?::(\d\d(?:\.\d{1,6})?))?"
 )
+
+
+def decode_all(
+    raws: Sequence[bytes | None], oids: Sequence[int], formats: Sequence[int]
+) -> tuple[tuple[Any, ...], int]:
+    """All parameters of a statement, and how many elements its arrays have.
+
+    Raises:
+        PgError: as ``decode``; 54000: too many elements, before more of them are made.
+    """
+    values: list[Any] = []
+    items = 0
+    for raw, oid, form in zip(raws, oids, formats, strict=True):
+        value = None if raw is None else decode(raw, oid, form == 1)
+        values.append(value)
+        if isinstance(value, list):
+            items += len(value)
+            if items > _ITEMS_MAX:
+                raise PgError("54000", "the array parameters have too many elements")
+    return tuple(values), items
 
 
 def decode(raw: bytes, oid: int, binary: bool) -> Any:

@@ -37,10 +37,14 @@ class StartTls:
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Run a blocking function elsewhere. ``time_limit_ms``: cancel it after that; 0: no limit."""
+    """Run a blocking function elsewhere. ``time_limit_ms``: cancel it after that; 0: no limit.
+
+    ``encodes``: it does nothing but write rows down, which keeps the interpreter busy.
+    """
 
     run: Callable[[], Any]
     time_limit_ms: int = 0
+    encodes: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,12 +14,14 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final
 
 from strongroom.config import PgwireConfig
 from strongroom.errors import require_thread
 from strongroom.servers.http import Log, WorkerPool
 from strongroom.servers.pgwire import _messages as m
+from strongroom.servers.pgwire._budget import Share
 from strongroom.servers.pgwire._effects import (
     Effect,
     IdleTimeoutError,
@@ -56,6 +58,9 @@ class Line:
     Args:
         fd: the socket; it is owned from here on.
         first: bytes that were read from it and not decrypted yet.
+        share: what the connection holds.
+        turn: of its caller, held while its messages are read and answers are written down, but not while
+            it waits or works.
     """
 
     def __init__(
@@ -69,6 +74,8 @@ class Line:
         log: Log,
         cancel: Callable[[str], None],
         request_id: str | None,
+        share: Share,
+        turn: threading.Lock,
     ) -> None:
         self._socket = socket.socket(fileno=fd)
         self._writer = self._socket.dup()  # a limit of its own, without a system call for each change
@@ -82,9 +89,11 @@ class Line:
         self._log = log
         self._cancel = cancel
         self._request_id = request_id
+        self._share = share
+        self._turn = turn
         self._closing = threading.Lock()  # whoever shuts a socket down must not meet the number of another
         self._closed = False
-        self._shut_down = self._aborted = False
+        self._shut_down = self._aborted = self._sending = False
         self._working_since: float | None = None
 
     # -- from other threads -------------------------------------------------------------------------------
@@ -104,6 +113,11 @@ class Line:
             if not self._closed:
                 self._socket.shutdown(how)
 
+    def give_way(self) -> None:
+        """End, because others need what the connection holds while its client does not come."""
+        self._metrics.refused.labels("held").inc()
+        self._end(socket.SHUT_RDWR if self._sending else socket.SHUT_RD)
+
     def look(self, working_s: float) -> None:
         """Cancel what has been under way for so long when its client has hung up."""
         since = self._working_since
@@ -122,7 +136,8 @@ class Line:
     def run(self, steps: Steps[None]) -> None:
         """Carry out a conversation to its end, and close the socket."""
         try:
-            drive_here(steps, self._carry_out)
+            with self._turn:
+                drive_here(steps, self._carry_out)
         except PgError as e:
             self._refuse(e)
         except (_GoneError, OSError):  # ssl.SSLError is one
@@ -139,10 +154,19 @@ class Line:
         self._close()
 
     def _carry_out(self, effect: Effect) -> Any:
-        if isinstance(effect, Send):
-            return self._send(effect.data)
-        if isinstance(effect, Receive):
-            return self._receive()
+        self._turn.release()
+        try:
+            return self._carried_out(effect)
+        finally:
+            self._turn.acquire()
+
+    def _carried_out(self, effect: Effect) -> Any:
+        if isinstance(effect, Send | Receive):
+            self._share.wait()
+            try:
+                return self._send(effect.data) if isinstance(effect, Send) else self._receive()
+            finally:
+                self._share.work()
         if isinstance(effect, StartTls) or self._aborted:
             raise _GoneError  # TLS has begun already; what was aborted between two statements begins no other
         return self._work(effect)
@@ -151,11 +175,17 @@ class Line:
         limit = _Limit(self._cancel, effect.time_limit_ms) if effect.time_limit_ms else None
         self._working_since = time.monotonic()
         try:
-            return self._workers.run_here(effect.run)
+            return self._workers.run_here(
+                partial(self._in_turn, effect.run) if effect.encodes else effect.run
+            )
         finally:
             self._working_since = None
             if limit is not None:
                 limit.over()
+
+    def _in_turn(self, run: Callable[[], Any]) -> Any:
+        with self._turn:
+            return run()
 
     # -- bytes --------------------------------------------------------------------------------------------
     def _receive(self) -> bytes:
@@ -167,6 +197,7 @@ class Line:
         while True:
             if self._shut_down:
                 raise ShutdownError
+            self._share.check()
             if self._idle_s and time.monotonic() - began > self._idle_s:  # bytes that make no message
                 raise IdleTimeoutError
             try:
@@ -178,6 +209,7 @@ class Line:
             if not data:
                 if self._shut_down:
                     raise ShutdownError
+                self._share.check()
                 return b""
             if plain := self._decrypted(data):
                 return plain
@@ -200,11 +232,14 @@ class Line:
         out = self._pipe.outgoing()
         if not out:
             return
+        self._sending = True
         try:
             self._writer.sendall(out)
         except TimeoutError:
             self._metrics.refused.labels("send_timeout").inc()
             raise _GoneError from None
+        finally:
+            self._sending = False
 
     def _refuse(self, error: PgError) -> None:
         self._metrics.refused.labels(error.sqlstate).inc()

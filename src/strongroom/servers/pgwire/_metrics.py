@@ -14,6 +14,11 @@ class WireMetrics:
         self.connections = Gauge(
             "strongroom_pgwire_connections", "Signed-in connections of the Postgres wire", registry=registry
         )
+        self.held = Gauge(
+            "strongroom_pgwire_held_bytes",
+            "What all connections of the Postgres wire hold: statements, portals, answers not fetched",
+            registry=registry,
+        )
         self.refused = Counter(
             "strongroom_pgwire_ended",
             "Connections ended by the server, by SQLSTATE or reason",

@@ -18,6 +18,7 @@ __all__ = ["Cursor", "Fetch", "Portal", "Prepared", "parse_declare", "parse_fetc
 _ALL: Final = 2**62
 
 _CHARACTER_BYTES: Final = 100
+_TYPE_BYTES: Final = 40
 
 
 @dataclass(slots=True)
@@ -38,7 +39,7 @@ class Prepared:
     @property
     def size(self) -> int:
         """Bytes that it holds, about: every character can be a word of its own."""
-        return _CHARACTER_BYTES * len(self.statement.text)
+        return _CHARACTER_BYTES * len(self.statement.text) + _TYPE_BYTES * len(self.declared)
 
 
 def plan(sql: str, declared: Sequence[int] = ()) -> Prepared:

@@ -30,7 +30,6 @@ _UNKNOWN: Final = "UNKNOWN"
 _KNOWN_MAX: Final = 128  # statements that a connection remembers in the form that the engine gets ...
 _KNOWN_LENGTH_MAX: Final = 4_096  # ... up to this length
 _TEXT: Final = 25
-_CATALOG_ROW_BYTES: Final = 1_000  # about, of an answer of the catalogue
 _PARAMETERS_MAX: Final = 65_535
 _CATALOG_TYPES: Final = {1016: 1028}  # lists of object ids, which drivers know without asking further
 _LISTS: Final = frozenset({1005, 1016})
@@ -104,10 +103,8 @@ class Queries:
         if ready.catalog:
             self._session.whoami()
             reply: Reply = self._catalog.run(ready.text, values, cancel)
-            size = reply.rows * _CATALOG_ROW_BYTES
-            return Source(
-                self._columns(statement, ready, reply.columns), reply.fetch, size, self._looks(None)
-            )
+            shown = self._columns(statement, ready, reply.columns)
+            return Source(shown, reply.fetch, reply.size, self._looks(None))
         self._session.sql_extension = self._extension(ready)
         result = self._session.sql(ready.text, values, cancel=cancel)
         for notice in result.notices:

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Final
 
 from strongroom.config import Config, PgwireConfig, keys_directory
 from strongroom.errors import ConfigurationError, LimitExceededError
+from strongroom.recall.sql import Turns
 from strongroom.servers.http import Log, WorkerPool
+from strongroom.servers.pgwire._budget import Budget
 from strongroom.servers.pgwire._catalog import Catalog
 from strongroom.servers.pgwire._connection import Connection
 from strongroom.servers.pgwire._contract import Authenticator, Door
@@ -68,6 +70,9 @@ class PgwireServer:
             on_refused=lambda reason: engine.doors.watch.handshake("pgwire", reason),
         )
         self.door = Door(engine, self.config, end_point_binding(certificate), self, Catalog())
+        self.budget = Budget(self.config.all_held_bytes_max)
+        self.metrics.held.set_function(lambda: self.budget.bytes)
+        self.turns = Turns()
         self._connections: dict[Connection, None] = {}  # as they came
         self._callers: Tally[str] = Tally()
         self._server: asyncio.Server | None = None

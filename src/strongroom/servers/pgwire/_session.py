@@ -15,12 +15,14 @@ from typing import Final
 from strongroom.config import PgwireConfig
 from strongroom.model import SqlCancel
 from strongroom.servers.pgwire import _messages as m
+from strongroom.servers.pgwire._budget import Share
 from strongroom.servers.pgwire._by_name import ByName
 from strongroom.servers.pgwire._commands import Answer, check_allowed, run_command, show_columns
 from strongroom.servers.pgwire._copy import CopyWriter, inner_query, parse_copy, query_inside
-from strongroom.servers.pgwire._decode import decode
+from strongroom.servers.pgwire._decode import decode_all
 from strongroom.servers.pgwire._effects import IdleTimeoutError, Receive, ShutdownError, Steps
 from strongroom.servers.pgwire._errors import PgError
+from strongroom.servers.pgwire._holdings import Holdings
 from strongroom.servers.pgwire._plan import (
     Cursor,
     Portal,
@@ -38,6 +40,7 @@ from strongroom.servers.pgwire._startup import Started
 
 _ALL: Final = 2**62
 _STATEMENTS_PER_QUERY_MAX: Final = 1_000
+_ITEM_BYTES: Final = 100  # of an element of an array parameter, about
 _QUERY_STATEMENTS: Final = 16  # of the greatest length, in one message of the simple protocol
 
 
@@ -50,6 +53,7 @@ class Conversation(ByName):
         started: Started,
         config: PgwireConfig,
         make_queries: Callable[[Settings], Queries],
+        share: Share,
         *,
         statement_bytes_max: int = 64 * 1024,
     ) -> None:
@@ -57,12 +61,9 @@ class Conversation(ByName):
         self._inbox = inbox
         self._started = started
         self._config = config
-        self._statements_max, self._held_max = config.statements_max, config.held_bytes_max
+        self._held = Holdings(config, share)
         self._queries = make_queries(self._settings)
         self._queries.set_config = self._transaction.set_config
-        self._statements: dict[str, Prepared] = {}
-        self._portals: dict[str, Portal] = {}
-        self._cursors: dict[str, Cursor] = {}
         self._skipping = False
         self._turn = 0  # how often the client has been waited for
 
@@ -84,7 +85,7 @@ class Conversation(ByName):
                 "57P01", "terminating connection due to administrator command", fatal=True
             ) from None
         finally:
-            self._close_portals(holding=True)
+            self._held.close_portals(holding=True)
             self._queries.close()
 
     def _greet(self) -> None:
@@ -110,13 +111,15 @@ class Conversation(ByName):
             if not data:
                 return None
             self._inbox.feed(data)
+            self._held.loose(len(self._inbox))
         return found
 
     def _handle(self, kind: int, payload: bytes) -> Steps[None]:
         if kind == ord("S"):
             self._skipping = False
             if self._transaction.status == b"I":
-                self._close_portals()
+                self._held.close_portals()
+            self._held.rest()
             self._put(m.ready(self._transaction.status))
             yield from self._flush()
         if kind == ord("S") or self._skipping:
@@ -136,6 +139,7 @@ class Conversation(ByName):
             self._failed(e)
             if kind == ord("Q"):
                 self._skipping = False
+                self._held.rest()
                 self._put(m.ready(self._transaction.status))
             yield from self._flush()  # at once, as PostgreSQL: some clients send Flush instead of Sync
 
@@ -154,8 +158,8 @@ class Conversation(ByName):
 
     # -- simple protocol --------------------------------------------------------------------------------
     def _simple(self, sql: str) -> Steps[None]:
-        self._statements.pop("", None)
-        self._drop_portal("")
+        self._held.drop_statement("")
+        self._held.drop_portal("")
         self._measure(sql, _QUERY_STATEMENTS)
         found = split(sql)
         if len(found) > _STATEMENTS_PER_QUERY_MAX:
@@ -171,46 +175,27 @@ class Conversation(ByName):
                 if e.position is not None:
                     e.position += statement.start
                 raise
+        self._held.rest()
         self._put(m.ready(self._transaction.status))
         yield from self._flush()
 
     # -- extended protocol ------------------------------------------------------------------------------
     def _on_parse(self, payload: bytes) -> Steps[None]:
         message = m.parse_parse(payload)
-        if message.name and message.name in self._statements:
-            raise PgError("42P05", "prepared statement already exists")
-        if len(self._statements) >= self._config.statements_max:
-            raise PgError("53400", "too many prepared statements")
         self._measure(message.sql)
         prepared = plan(message.sql, message.types)
-        self._require_room(prepared.size)
         if prepared.kind != "empty":
             check_allowed(self._transaction, prepared.statement)
-        self._statements[message.name] = prepared
+        self._held.add_statement(message.name, prepared)
         self._put(m.PARSE_COMPLETE)
         yield from ()
 
-    def _statement(self, name: str) -> Prepared:
-        try:
-            return self._statements[name]
-        except KeyError:
-            raise PgError("26000", "prepared statement does not exist") from None
-
-    def _portal(self, name: str) -> Portal:
-        try:
-            return self._portals[name]
-        except KeyError:
-            raise PgError("34000", "portal does not exist") from None
-
     def _on_bind(self, payload: bytes) -> Steps[None]:
         message = m.parse_bind(payload)
-        prepared = self._statement(message.statement)
+        prepared = self._held.statement(message.statement)
         if prepared.kind != "empty":
             check_allowed(self._transaction, prepared.statement)
-        if message.portal and message.portal in self._portals:
-            raise PgError("42P03", "cursor already exists")
-        if len(self._portals) >= self._config.portals_max:
-            raise PgError("53400", "too many portals")
+        self._held.check_portal(message.portal)
         if prepared.types is None and message.values:
             if all(prepared.declared) and len(prepared.declared) == len(message.values):
                 prepared.types = prepared.declared
@@ -223,14 +208,13 @@ class Conversation(ByName):
                 f"bind message supplies {len(message.values)} parameters, but prepared statement requires"
                 f" {len(types)}",
             )
-        self._require_room(len(payload))
+        self._held.room(len(payload))
         formats = formats_for(message.formats, len(types))
-        values = tuple(
-            None if raw is None else decode(raw, oid, form == 1)
-            for raw, oid, form in zip(message.values, types, formats, strict=True)
-        )
-        self._drop_portal(message.portal)
-        self._portals[message.portal] = Portal(prepared, values, message.result_formats, given=len(payload))
+        values, items = decode_all(message.values, types, formats)
+        given = len(payload) + _ITEM_BYTES * items
+        self._held.room(given)
+        self._held.drop_portal(message.portal)
+        self._held.portals[message.portal] = Portal(prepared, values, message.result_formats, given=given)
         self._put(m.BIND_COMPLETE)
 
     def _describe(self, prepared: Prepared) -> Steps[None]:
@@ -243,7 +227,7 @@ class Conversation(ByName):
             prepared.columns = show_columns(statement)
         elif prepared.kind == "fetch":
             fetch = parse_fetch(statement)
-            prepared.columns = None if fetch.move else self._cursor(fetch.name).source.columns
+            prepared.columns = None if fetch.move else self._held.cursor(fetch.name).source.columns
         elif prepared.kind == "execute":
             named = self._named(prepared)
             yield from self._describe(named)
@@ -260,17 +244,17 @@ class Conversation(ByName):
     def _on_describe(self, payload: bytes) -> Steps[None]:
         of_statement, name = m.parse_target(payload)
         if not of_statement:
-            if name in self._cursors:
-                columns = self._cursors[name].source.columns
+            if name in self._held.cursors:
+                columns = self._held.cursors[name].source.columns
                 self._put(m.row_description([c.described() for c in columns], (0,) * len(columns)))
                 return
-            portal = self._portal(name)
+            portal = self._held.portal(name)
             self._check(portal.prepared)
             yield from self._becomes_named(portal)
             yield from self._open(portal)
             self._put_columns(portal)
             return
-        prepared = self._statement(name)
+        prepared = self._held.statement(name)
         self._check(prepared)
         yield from self._describe(prepared)
         self._put(m.parameter_description(prepared.types or ()))
@@ -289,15 +273,15 @@ class Conversation(ByName):
 
     def _on_execute(self, payload: bytes) -> Steps[None]:
         name, limit = m.parse_execute(payload)
-        yield from self._execute(self._portal(name), limit, describe=False)
+        yield from self._execute(self._held.portal(name), limit, describe=False)
 
     def _on_close(self, payload: bytes) -> Steps[None]:
         of_statement, name = m.parse_target(payload)
         if of_statement:
-            self._statements.pop(name, None)
+            self._held.drop_statement(name)
         else:
-            self._drop_portal(name)
-            self._drop_cursor(name)
+            self._held.drop_portal(name)
+            self._held.drop_cursor(name)
         self._put(m.CLOSE_COMPLETE)
         yield from ()
 
@@ -320,7 +304,7 @@ class Conversation(ByName):
             return
         if prepared.kind == "fetch":
             fetch = parse_fetch(prepared.statement)
-            cursor = self._cursor(fetch.name)
+            cursor = self._held.cursor(fetch.name)
             portal.cancel = cursor.cancel
             portal.source = cursor.source.first(fetch.count)
             if not fetch.move:
@@ -331,7 +315,7 @@ class Conversation(ByName):
             source = self._queries.open(prepared.statement, portal.values, portal.cancel)
             encoder = self._shape(portal, source)
             portal.source = source
-            self._require_room()
+            self._held.run(portal)
             return deque(encoder.pull(source, CHUNK_ROWS))
 
         portal.turn = self._turn
@@ -383,7 +367,9 @@ class Conversation(ByName):
             if not portal.waiting:
                 if source.exhausted:
                     break
-                portal.waiting = yield from self._work(portal.cancel, partial(portal.pull, most - sent))
+                portal.waiting = yield from self._work(
+                    portal.cancel, partial(portal.pull, most - sent), encodes=True
+                )
                 continue
             row = portal.waiting.popleft()
             sent += 1
@@ -411,56 +397,29 @@ class Conversation(ByName):
 
     def _after(self, answer: Answer, portal: Portal) -> None:
         if answer.close_portals == "":
-            self._close_portals(keep=portal, holding=answer.tag in ("CLOSE CURSOR ALL", "DISCARD ALL"))
+            self._held.close_portals(keep=portal, holding=answer.tag in ("CLOSE CURSOR ALL", "DISCARD ALL"))
         elif answer.close_portals is not None:
-            self._cursor(answer.close_portals)
-            self._drop_cursor(answer.close_portals)
+            self._held.cursor(answer.close_portals)
+            self._held.drop_cursor(answer.close_portals)
         if answer.deallocate == "":
-            self._statements.clear()
+            self._held.drop_statements()
         elif answer.deallocate is not None:
-            self._statement(answer.deallocate)
-            del self._statements[answer.deallocate]
+            self._held.statement(answer.deallocate)
+            self._held.drop_statement(answer.deallocate)
 
     # -- cursors ----------------------------------------------------------------------------------------
-    def _cursor(self, name: str) -> Cursor:
-        try:
-            return self._cursors[name]
-        except KeyError:
-            raise PgError("34000", "cursor does not exist") from None
-
     def _declare(self, portal: Portal) -> Steps[None]:
         declared = parse_declare(portal.prepared.statement)
         if not declared.holds and self._transaction.status == b"I":
             raise PgError("25P01", "DECLARE CURSOR can only be used in transaction blocks")
-        if declared.name in self._cursors:
-            raise PgError("42P03", "cursor already exists")
-        if len(self._cursors) >= self._config.portals_max:
-            raise PgError("53400", "too many cursors")
+        self._held.check_cursor(declared.name)
         cancel = portal.cancel
         source = yield from self._work(
             cancel, lambda: self._queries.open(declared.query, portal.values, cancel)
         )
         source.opened_for_later()
-        self._require_room(source.size)
-        self._cursors[declared.name] = Cursor(source, declared.holds, cancel)
+        self._held.add_cursor(declared.name, Cursor(source, declared.holds, cancel))
         self._complete("DECLARE CURSOR")
-
-    def _drop_cursor(self, name: str) -> None:
-        cursor = self._cursors.pop(name, None)
-        if cursor is not None:
-            cursor.source.close()
-
-    def _drop_portal(self, name: str) -> None:
-        portal = self._portals.pop(name, None)
-        if portal is not None:
-            portal.close()
-
-    def _close_portals(self, *, keep: Portal | None = None, holding: bool = False) -> None:
-        """At the end of a transaction: all portals, and the cursors without hold."""
-        for name in [n for n, p in self._portals.items() if p is not keep]:
-            self._drop_portal(name)
-        for name in [n for n, c in self._cursors.items() if holding or not c.holds]:
-            self._drop_cursor(name)
 
     # -- COPY -------------------------------------------------------------------------------------------
     def _copy(self, portal: Portal) -> Steps[None]:
@@ -472,12 +431,13 @@ class Conversation(ByName):
             return source, CopyWriter(copy, source.columns)
 
         source, writer = yield from self._work(cancel, begin)
+        self._held.run(source)
         self._put(m.copy_out(int(writer.binary), len(source.columns)))
         for part in writer.begin():
             self._put(m.copy_data(part))
         count = 0
         while not source.exhausted:
-            lines = yield from self._work(cancel, lambda: writer.pull(source))
+            lines = yield from self._work(cancel, lambda: writer.pull(source), encodes=True)
             count += len(lines)
             for line in lines:
                 self._put(m.copy_data(line))
