@@ -148,9 +148,7 @@ class ServerConfig:
     private_key: str = "tls/server.key"
     post_quantum: str = "prefer"  # key exchange by X25519MLKEM768: off, prefer or require; [pgwire] too
     client_certificate: str = "off"  # off, optional or required: REST and MCP
-    client_ca: str = (
-        "tls/client-ca.pem"  # authorities for certificates of clients; relative to the keys directory
-    )
+    client_ca: str = "tls/client-ca.pem"  # authorities of clients' certificates; relative as well
     client_crl: str = ""  # their revocation lists, PEM or DER; relative to the keys directory
     workers_max: int = 16  # threads that run engine operations
     incoming_bytes_max: int = 512 * 1024 * 1024  # bodies of requests over HTTP, all at once

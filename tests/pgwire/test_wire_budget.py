@@ -113,8 +113,11 @@ def test_who_takes_no_answer_makes_room_for_another(narrow: Wired) -> None:
         deadline = time.monotonic() + 10
         while held(narrow) < 4_500_000 and time.monotonic() < deadline:
             time.sleep(0.01)
-        other.send(message(b"Q", text(LARGE)))
-        assert other.until(b"Z")[-2][0] == b"C"
+        while True:  # until the buffers between server and client are full, it is at work
+            other.send(message(b"Q", text(LARGE)))
+            if other.until(b"Z")[-2][0] == b"C":
+                break
+            assert time.monotonic() < deadline
         greedy.read()  # whatever was on its way, up to the end of the connection
 
 

@@ -22,7 +22,7 @@ from tests.pgwire.wired import Wired, wired
 
 from strongroom.config import PgwireConfig
 from strongroom.errors import ConfigurationError, UnauthenticatedError, all_errors
-from strongroom.servers.pgwire import SQLSTATE
+from strongroom.servers.pgwire import SQLSTATE, _server
 from strongroom.servers.pgwire._server import _checked
 from strongroom.servers.pgwire._tls import end_point_binding
 
@@ -366,3 +366,23 @@ def test_strangers_who_say_nothing_keep_nobody_from_signing_in(tmp_path: Path) -
         finally:
             for raw in silent:
                 raw.socket.close()
+
+
+@pytest.mark.parametrize("enough", [60.0, 0.0])
+def test_who_is_signing_in_stays_while_others_say_nothing_unless_it_takes_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: float
+) -> None:
+    """Silent newcomers push each other out, not the older one whose TLS is done; after its time, that too."""
+    monkeypatch.setattr(_server, "_SIGN_IN_S", enough)
+    with wired(tmp_path / "data", starting_max=4) as wire, Raw(wire.port) as raw:
+        raw.start_tls(tls(wire.ca))
+        silent = [Raw(wire.port) for _ in range(12)]
+        try:
+            assert silent[0].read() == b""
+            if enough:
+                assert kinds(raw.sign_in(wire.admin_key))[-1] == "Z"
+            else:
+                assert raw.read() == b""
+        finally:
+            for other in silent:
+                other.socket.close()

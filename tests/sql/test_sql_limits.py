@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+import duckdb
 import pytest
 from tests.sql.conftest import OpenRoom, drafts
 
@@ -24,7 +25,7 @@ from strongroom.errors import (
     StrongroomError,
 )
 from strongroom.model import SqlCancel
-from strongroom.recall.sql import bounded, front
+from strongroom.recall.sql import batches, bounded, front, stream
 
 SLOW = "SELECT count(*) FROM range(100000000) a(i), range(100000) b(j) WHERE (a.i * b.j) % 7 = 3"
 
@@ -54,6 +55,24 @@ def test_a_statement_over_a_limit_is_refused_whole(
     room = open_room(LimitsConfig(**limits))
     with pytest.raises((LimitExceededError, SqlSyntaxError)):
         room.sql(statement)
+
+
+def test_an_error_far_down_a_large_answer_is_the_one_that_it_would_be_in_its_first_row(room: Any) -> None:
+    """Behind the first ten thousand rows Arrow has one class for all errors of the engine: it was `internal`."""
+    late = "SELECT CASE WHEN i = {} THEN CAST('a' || i AS INTEGER) ELSE i END FROM range(60000) AS t(i)"
+    for row in (5, 50_000):
+        with pytest.raises(SqlDataError) as refused:
+            room.sql(late.format(row))
+        assert refused.value.sqlstate == "22P02"
+
+
+def test_a_large_answer_that_is_interrupted_half_way_fails_as_an_interrupted_one() -> None:
+    """What cancels or times out while rows stream is a timeout, and nothing unknown."""
+    with duckdb.connect(":memory:") as db:
+        _, opened = stream(db, "SELECT i FROM range(3000000) AS t(i)", {})
+        with opened as reader, pytest.raises(duckdb.InterruptException):
+            for _ in batches(reader):
+                db.interrupt()
 
 
 def test_long_chains_of_common_table_expressions_and_many_branches_are_within_the_limits(room: Any) -> None:

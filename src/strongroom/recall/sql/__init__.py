@@ -1,6 +1,7 @@
 """SQL over memories: one checked SELECT, over the caller's own namespaces, with functions of meaning."""
 
 from strongroom.recall.sql.describe import parameter_types, sample
+from strongroom.recall.sql.faults import batches
 from strongroom.recall.sql.few import FewRows
 from strongroom.recall.sql.front import Front
 from strongroom.recall.sql.functions import RELATIONS
@@ -28,6 +29,7 @@ __all__ = [
     "SqlEngine",
     "Text",
     "Turns",
+    "batches",
     "hybrid_scorers",
     "keyword_scorers",
     "parameter_types",

@@ -6,6 +6,7 @@ A name gets into a message only when it stands in the caller's own statement.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import duckdb
@@ -24,7 +25,7 @@ from strongroom.errors import (
 )
 from strongroom.recall.sql.bounded import TOO_LONG
 
-__all__ = ["translate"]
+__all__ = ["batches", "translate"]
 
 _RULES: Final[tuple[tuple[re.Pattern[str], type[SqlError], str, str], ...]] = tuple(
     (re.compile(pattern, re.IGNORECASE | re.DOTALL), cls, sqlstate, message)
@@ -59,6 +60,35 @@ _STATES: Final = {
     "InvalidInputException": ("22023", "an operation does not fit a value"),
     "NotImplementedException": ("0A000", "this operation is not supported"),
 }
+
+
+_BY_TEXT: Final[dict[str, type[duckdb.Error]]] = {
+    "INTERRUPT Error": duckdb.InterruptException,
+    "Conversion Error": duckdb.ConversionException,
+    "Invalid Input Error": duckdb.InvalidInputException,
+    "Not implemented Error": duckdb.NotImplementedException,
+    "Out of Memory Error": duckdb.OutOfMemoryException,
+    "Out of Range Error": duckdb.OutOfRangeException,
+}
+
+
+def batches(reader: Any) -> Iterator[Any]:
+    """The batches of an Arrow reader of the engine, which fails as the engine does.
+
+    Behind the first rows of a large answer Arrow passes every error on as OSError, with the engine's text.
+
+    Raises:
+        duckdb.Error: as if the engine itself had raised it.
+    """
+    while True:
+        try:
+            batch = reader.read_next_batch()
+        except StopIteration:
+            return
+        except OSError as e:
+            text = str(e)
+            raise _BY_TEXT.get(text.partition(":")[0], duckdb.Error)(text) from None
+        yield batch
 
 
 def translate(error: duckdb.Error, statement: str, *, closed: bool = False) -> StrongroomError:

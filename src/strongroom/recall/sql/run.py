@@ -33,7 +33,7 @@ from strongroom.recall.sql.binding import narrowed, number_of, rows_condition
 from strongroom.recall.sql.bounded import require_short
 from strongroom.recall.sql.describe import sample
 from strongroom.recall.sql.direct_run import PlanMasks, Pool, answer_directly
-from strongroom.recall.sql.faults import translate
+from strongroom.recall.sql.faults import batches, translate
 from strongroom.recall.sql.front import Front
 from strongroom.recall.sql.grammar import Grammar
 from strongroom.recall.sql.plan import Learned, Variant, handles, narrowings
@@ -193,14 +193,14 @@ class SqlEngine:
         self, cursor: Any, request: Request, variant: Variant, parameters: dict[str, Any], how: str
     ) -> Answer:
         values = {name: parameters[name] for name in variant.parameters}
-        batches = []
+        parts = []
         rows = size = 0
         if request.plan.explain:
             return _explained(cursor.sql(variant.text, params=values), how)
         columns, opened = stream(cursor, variant.text, values)
         with opened as reader:  # closed, or the cursor stays busy
             schema = reader.schema
-            for batch in reader:
+            for batch in batches(reader):
                 rows += batch.num_rows
                 size += batch.nbytes
                 if rows > request.rows_max:
@@ -212,8 +212,8 @@ class SqlEngine:
                     raise LimitExceededError(
                         "the answer is too large", hint=f"at most {self._limits.sql_result_bytes_max} bytes"
                     )
-                batches.append(batch)
-        return Answer(columns, pa.Table.from_batches(batches, schema=schema), how)
+                parts.append(batch)
+        return Answer(columns, pa.Table.from_batches(parts, schema=schema), how)
 
     def describe(self, request: Request, types: Sequence[str]) -> tuple[SqlColumn, ...]:
         """The columns of a plan, without running it; ``types`` of its parameters as ``sample`` knows them."""

@@ -24,7 +24,7 @@ from strongroom.engine import SqlExtension
 from strongroom.errors import ClosedError
 from strongroom.model import SqlCancel
 from strongroom.model.sql_values import to_rows
-from strongroom.recall.sql import Offer, stream
+from strongroom.recall.sql import Offer, batches, stream
 from strongroom.recall.sql.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from strongroom.recall.sql.outputs import SCHEMAS
 from strongroom.servers.pgwire._catalog_data import (
@@ -400,15 +400,15 @@ _SETTINGS_TABLE: Final = """CREATE TEMP TABLE pg_settings (name VARCHAR, setting
 
 def _bounded(reader: Any) -> Any:
     """The rows as one table. Raises: PgError: 54000: too many, or too large."""
-    batches, rows, size = [], 0, 0
+    parts, rows, size = [], 0, 0
     with reader:
-        for batch in reader:
+        for batch in batches(reader):
             rows += batch.num_rows
             size += batch.nbytes
             if rows > _ROWS_MAX or size > _ANSWER_BYTES_MAX:
                 raise PgError("54000", "the answer about the catalogue is too large")
-            batches.append(batch)
-        return pa.Table.from_batches(batches, schema=reader.schema)
+            parts.append(batch)
+        return pa.Table.from_batches(parts, schema=reader.schema)
 
 
 def _sample(kind: str) -> Any:

@@ -6,6 +6,7 @@ import asyncio
 import os
 import ssl
 import threading
+import time
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
@@ -53,6 +54,8 @@ class Connection(asyncio.Protocol):
         self.task: asyncio.Task[None] | None = None
         self.started: Started | None = None
         self.caller: str | None = None
+        self.source, self.since = "", 0.0
+        self.step = 0  # of signing in: TLS has begun, is done
 
     # -- asyncio.Protocol -------------------------------------------------------------------------------
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -60,6 +63,7 @@ class Connection(asyncio.Protocol):
         if self._server.stopping or not self._server.arrived(self._source()):
             self.transport.abort()
             return
+        self.source, self.since = self._source(), time.monotonic()
         self._server.enter(self)
         self.task = asyncio.get_running_loop().create_task(self._live())
 
@@ -320,6 +324,7 @@ class Connection(asyncio.Protocol):
 
     async def _handshake(self, first: bytes) -> TlsInfo | None:
         pipe = self._pipe = TlsPipe(self._server.context)
+        self.step = 1
         data = first
         while True:
             if not data:
@@ -337,6 +342,7 @@ class Connection(asyncio.Protocol):
             self._push()
             if done:
                 break
+        self.step = 2
         self._server.tls_seen(pipe.group())
         return TlsInfo(pipe.version() or "", pipe.selected_alpn(), pipe.peer_certificate(), pipe.group())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import time
 from collections import Counter as Tally
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +32,7 @@ __all__ = ["PgwireServer"]
 _AUTHENTICATIONS: Final = ("scram", "password", "both")
 _CERTIFICATES: Final = ("off", "optional", "required")
 _CLOSE_S: Final = 2.0
+_SIGN_IN_S: Final = 1.0  # is enough for whoever means to
 _LOOK_S: Final = 0.5  # a statement that runs for so long is worth a look whether its client is still there
 
 
@@ -142,15 +144,21 @@ class PgwireServer:
 
     # -- the list of connections ------------------------------------------------------------------------
     def enter(self, connection: Connection) -> None:
-        """Take a connection in; where too many have not signed in, the one that has tried longest must go.
+        """Take a connection in; where too many have not signed in, one of them must go.
 
-        So strangers who say nothing keep nobody out: signing in takes less time than they need to come again.
+        That is one of the source that has most of them: such as have had time enough first, then the one that
+        has said least, then the oldest. So strangers who say nothing, or begin and stop, keep nobody out.
         """
         starting = [c for c in self._connections if c.caller is None]
         if len(starting) >= self.config.starting_max:
             self.metrics.refused.labels("starting").inc()
-            self.leave(starting[0])
-            starting[0].abort()
+            sources = Tally(c.source for c in starting)
+            most = max(sources.values())
+            late = time.monotonic() - _SIGN_IN_S
+            those = [c for c in starting if sources[c.source] == most]
+            victim = min(those, key=lambda c: (c.since > late, c.step if c.since > late else 0))
+            self.leave(victim)
+            victim.abort()
         self._connections[connection] = None
 
     def leave(self, connection: Connection) -> None:
