@@ -68,7 +68,11 @@ class DataKey:
         if context.ns != self.ns:
             raise InvalidInputError("a key seals only for its own namespace")
         self._guard.admit_sealing(self, 1)
-        return seal(secret_of(self), self.key_id, context, plaintext, self._suite)
+        try:
+            return seal(secret_of(self), self.key_id, context, plaintext, self._suite)
+        except KeyStateError:  # as in ``open_admitted``
+            self._guard.admit_sealing(self, 1)
+            return seal(secret_of(self), self.key_id, context, plaintext, self._suite)
 
     def seal_rows(
         self, tenant: str, schema: int, rows: Sequence[tuple[bytes, int, int, bytes]]
@@ -88,7 +92,11 @@ class DataKey:
             for memory_id, field, version, plaintext in rows
         ]
         self._guard.admit_sealing(self, len(items))
-        return seal_many(secret_of(self), self.key_id, items, self._suite)
+        try:
+            return seal_many(secret_of(self), self.key_id, items, self._suite)
+        except KeyStateError:  # as in ``open_admitted``
+            self._guard.admit_sealing(self, len(items))
+            return seal_many(secret_of(self), self.key_id, items, self._suite)
 
     def open(self, context: SealContext, sealed: bytes) -> bytes:
         """The plaintext of ``sealed``.
@@ -153,7 +161,13 @@ def open_admitted(key: DataKey, context: SealContext, sealed: bytes) -> bytes:
     """``key.open`` for the keyring itself, which has just admitted the key."""
     if context.ns != key.ns:
         raise DecryptionError
-    return open_sealed(secret_of(key), context, sealed)
+    try:
+        return open_sealed(secret_of(key), context, sealed)
+    except KeyStateError:
+        # Given up since it was admitted, at the end of a lease: not a key that is gone. Asking again gives
+        # it back, or tells what the key management service says.
+        key._guard.admit_opening(key)
+        return open_sealed(secret_of(key), context, sealed)
 
 
 def open_row_admitted(key: DataKey, tenant: str, schema: int, row: SealedRecord) -> bytes:
@@ -161,7 +175,11 @@ def open_row_admitted(key: DataKey, tenant: str, schema: int, row: SealedRecord)
     if row.ns != key.ns:
         raise DecryptionError
     bound = encoded(tenant, row.ns, row.memory_id, row.field, row.version, schema)
-    return open_encoded(secret_of(key), bound, row.sealed)
+    try:
+        return open_encoded(secret_of(key), bound, row.sealed)
+    except KeyStateError:  # as in ``open_admitted``
+        key._guard.admit_opening(key)
+        return open_encoded(secret_of(key), bound, row.sealed)
 
 
 def forget_handle(key: DataKey) -> None:
