@@ -481,3 +481,87 @@ def test_a_caller_that_went_away_while_it_was_being_written_is_left_out_of_the_c
         thread.join(30)
         assert not thread.is_alive()
     assert four.outcome == {"leads": "leads", "before": "before", "behind": "behind"}
+
+
+def test_the_last_of_a_chain_hands_the_lead_on_wherever_it_is_interrupted() -> None:
+    """The lead goes down the chain: whoever has it and goes away leaves it to those who stand in line."""
+    for step in range(1, 400):
+        four = FourCallers()
+        threads = [
+            threading.Thread(target=four.call, args=given, daemon=True)
+            for given in (("leads", 0), ("before", 0), ("between", 1))
+        ]
+        threads[0].start()
+        assert four.inside.wait(30)
+        for behind, thread in enumerate(threads[1:]):
+            thread.start()
+            while len(four.group._line) <= behind:
+                threading.Event().wait(0.0005)
+        was_interrupted = interrupted_at(step, _group.__file__, partial(four.group.submit, "last"))
+        four.over.set()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive(), f"asleep for ever after step {step}"
+        later = threading.Thread(target=four.call, args=("later", 0), daemon=True)
+        later.start()
+        later.join(30)
+        assert four.outcome.get("later") == "later", f"nobody has the lead after step {step}"
+        four.group.close()
+        if not was_interrupted:
+            break
+    assert 5 < step < 399
+
+
+def test_the_next_group_begins_when_the_last_of_the_one_before_is_awake(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Who was woken first and comes back at once stands in line until then, and is written with the others."""
+    groups: list[list[str]] = []
+    inside, late = threading.Event(), threading.Event()
+
+    def write(take: Take[str]) -> None:
+        inside.set()
+        tickets = take(1)
+        if tickets[0].work == "leads":
+            while len(group._line) < 3:
+                threading.Event().wait(0.0005)
+        else:
+            tickets += take(9)
+        groups.append([t.work for t in tickets])
+        for ticket in tickets:
+            ticket.settle(None)
+
+    def wake_next(ticket: _group.Ticket[str]) -> None:
+        if ticket.work == "middle":  # which is to wake the last one
+            while [t.work for t in group._line] != ["back", "new"] and not late.wait(0.0005):
+                pass
+        wake(ticket)
+
+    wake = _group._wake_next
+    monkeypatch.setattr(_group, "_wake_next", wake_next)
+    group: GroupCommit[str] = GroupCommit(write)
+
+    def first() -> None:
+        group.submit("first")
+        group.submit("back")
+
+    with ThreadPoolExecutor(5) as pool:
+        futures: list[Future[object]] = [pool.submit(group.submit, "leads")]
+        assert inside.wait(30)
+        for n, call in enumerate([first, partial(group.submit, "middle"), partial(group.submit, "last")]):
+            futures.append(pool.submit(call))
+            while len(group._line) <= n:
+                threading.Event().wait(0.0005)
+
+        def another() -> None:
+            while [t.work for t in group._line] != ["back"] and not late.wait(0.0005):
+                pass
+            group.submit("new")
+
+        futures.append(pool.submit(another))
+        timer = threading.Timer(5, late.set)  # if somebody was given the lead before
+        timer.start()
+        for future in futures:
+            future.result(60)
+        timer.cancel()
+    assert groups == [["leads"], ["first", "middle", "last"], ["back", "new"]]

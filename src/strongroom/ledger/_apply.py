@@ -12,6 +12,7 @@ from collections.abc import Callable
 import apsw
 
 from strongroom.errors import (
+    InternalError,
     InvalidInputError,
     KeyMovedError,
     NamespaceNotFoundError,
@@ -138,6 +139,8 @@ class Transaction:
             HalfWrittenError: writing failed halfway; the whole transaction has to be rolled back.
             apsw.Error: the storage failed.
         """
+        if batch.filling is not None:
+            raise InternalError("a batch was to be written before it was complete")
         self._require_roots(batch.roots)
         plan = Plan(self)
         for ns in batch.new_namespaces:

@@ -1,11 +1,13 @@
 """Group commit without a thread of its own: whoever comes first leads, the others are woken.
 
 A caller puts its ticket into the line. If nobody leads, it leads: it takes what stands in line, has
-it written in one transaction, wakes the callers of those tickets with their results, and hands the
-lead to the first who came meanwhile. A single writer never changes threads.
+it written in one transaction, and wakes the callers of those tickets with their results. A single
+writer never changes threads.
 
 The callers of a group are woken as a chain: the leader wakes the first, each wakes the next. Only one
-thread runs Python at a time, and all at once would wait for it together (docs/performance-history.md).
+thread runs Python at a time, and all at once would wait for it together. The last one hands the lead to
+the first who stands in line by then: whoever has come back for more meanwhile is in the next group too,
+and its leader does not wait for Python among those who are just being woken (docs/adr/0024-one-group.md).
 """
 
 from __future__ import annotations
@@ -110,6 +112,8 @@ class GroupCommit(Generic[W]):
                 _wake_next(ticket)
             if not ticket.settled:
                 self._lead(ticket)
+            elif ticket.leads:  # as the last of its group
+                self._pass_on(ticket)
         except BaseException:  # an interrupted caller must neither stay in line nor keep the lead
             self._abandon(ticket)
             raise
@@ -140,16 +144,19 @@ class GroupCommit(Generic[W]):
         try:
             self._write(take)
         finally:
-            self._pass_on(leader)
             self._release(leader)
+            self._pass_on(leader)  # unless somebody was woken, and will
 
     def _release(self, leader: Ticket[W]) -> None:
-        """Wake those whose tickets were taken, and who is next. May be repeated, after an interrupt."""
+        """Wake those whose tickets were taken; the last of them has the lead. May be repeated, after an
+        interrupt."""
         taken = leader.taken
         if leader.settled and len(taken) == 1 and taken[0] is leader:
             taken.clear()  # nobody waits for it
             return
         with self._mutex:
+            if self._line and taken and taken[-1] is self._line[0]:
+                taken.pop()  # an interrupt came while it was being taken: it stays in line
             for ticket in taken:
                 if not ticket.settled and ticket.error is None:
                     ticket.fail(InternalError("the write was interrupted; its outcome is unknown"))
@@ -157,15 +164,15 @@ class GroupCommit(Generic[W]):
             for ticket, following in pairwise((leader, *waiting)):
                 ticket.next = following
             taken.clear()  # it holds the leader itself
+            if waiting and leader.leads:
+                waiting[-1].leads, leader.leads = True, False
         _wake_next(leader)
 
     def _pass_on(self, leader: Ticket[W]) -> None:
         with self._mutex:
             if not leader.leads:
                 return
-            line, taken = self._line, leader.taken
-            if line and taken and taken[-1] is line[0]:
-                taken.pop()  # an interrupt came while it was being taken: it stays in line
+            line = self._line
             if line and line[0] is leader:
                 line.popleft()
             leader.leads = False
@@ -175,15 +182,16 @@ class GroupCommit(Generic[W]):
                     line[0].gate.release()
             else:
                 self._led = False
-                self._idle.notify_all()
+                if self._closed:  # else nobody waits for it
+                    self._idle.notify_all()
 
     def _abandon(self, ticket: Ticket[W]) -> None:
         with self._mutex:
             ticket.is_gone = True
             if ticket in self._line:
                 self._line.remove(ticket)
+        self._release(ticket)  # those it has taken, and who comes after it in a chain
         self._pass_on(ticket)
-        self._release(ticket)  # and who comes after it in a chain
 
     def close(self) -> None:
         """Refuse what comes from now on, and wait until the callers in line are served."""

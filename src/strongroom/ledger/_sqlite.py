@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from threading import get_ident
 from types import TracebackType
-from typing import TypeVar
+from typing import TypeVar, cast
 from uuid import UUID
 
 import apsw
@@ -30,7 +30,7 @@ from strongroom.ledger._heads import ResetHead
 from strongroom.ledger._queue import mark, requeue
 from strongroom.ledger._rebase import Rebase, Renamed, Rows, SealedOf
 from strongroom.ledger._schema import FILE_NAME, create_file, require_own_logs, store_id_of, verify_file
-from strongroom.ledger._types import LedgerHooks, QueueItem, QueueRow, RowHeader, WriteBatch
+from strongroom.ledger._types import Filling, LedgerHooks, QueueItem, QueueRow, RowHeader, WriteBatch
 from strongroom.ledger._wave_store import Waves
 from strongroom.model import Field, Finding, QueueStats, SealedRecord
 
@@ -151,8 +151,15 @@ class SqliteLedger(Waves):
         return self._group.submit(Rebase(ns, make))  # type: ignore[return-value]
 
     def _write(self, take: Take[Work]) -> None:
-        """Write what stands in line as one transaction; one by one when they cannot go together."""
-        tickets = take(self._config.group_items_max)
+        """Write what stands in line as one transaction; one by one when they cannot go together.
+
+        What their batches lack is made first, for all of them, those included who come while it is made.
+        """
+        limit = self._config.group_items_max
+        tickets = more = take(limit)
+        while _fill(more) and len(tickets) < limit:
+            more = take(limit - len(tickets))
+            tickets = tickets + more
         if not self._together(tickets, take):
             for ticket in tickets:
                 if not ticket.settled:
@@ -195,7 +202,10 @@ class SqliteLedger(Waves):
         done: list[tuple[Ticket[Work], object]] = []
         start = 0
         while start < len(tickets):
+            _fill(tickets[start:])
             for ticket in tickets[start:]:
+                if ticket.settled:
+                    continue
                 try:
                     done.append((ticket, transaction.run(ticket.work)))
                 except (apsw.Error, HalfWrittenError):
@@ -381,6 +391,20 @@ class SqliteLedger(Waves):
         if cache_kib is None:
             return connect(self._path, busy_timeout_ms=timeout_ms, vfs=self._vfs)
         return connect(self._path, busy_timeout_ms=timeout_ms, vfs=self._vfs, cache_kib=cache_kib)
+
+
+def _fill(tickets: list[Ticket[Work]]) -> bool:
+    """Have those batches completed that lack something, one that cannot be fails; whether there were any."""
+    waiting = [t for t in tickets if isinstance(t.work, WriteBatch) and t.work.filling is not None]
+    if not waiting:
+        return False
+    batches = [cast(WriteBatch, t.work) for t in waiting]
+    errors = cast(Filling, batches[0].filling).fill(batches)
+    for ticket, batch, error in zip(waiting, batches, errors, strict=True):
+        batch.filling = None
+        if error is not None:
+            ticket.fail(error)
+    return True
 
 
 def _fail_all(tickets: list[Ticket[Work]], error: StrongroomError) -> None:

@@ -72,6 +72,18 @@ class AuditNode(NamedTuple):
     hash: bytes
 
 
+class Filling(Protocol):
+    """What a batch lacks until its turn comes; whoever leads a group has it made for all of them at once."""
+
+    def fill(self, batches: Sequence[WriteBatch]) -> Sequence[Exception | None]:
+        """Complete batches whose fillings are all of this one's class; why one of them cannot be, or None.
+
+        Called on the thread of whichever caller leads the group, once for a batch; inside the transaction
+        when its caller came late. It must not call the ledger, nor wait for anybody who does.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class WriteBatch:
     """All or nothing. Applied in this order: namespaces, puts, dequeue, enqueue, audit, audit_nodes.
@@ -83,6 +95,7 @@ class WriteBatch:
     only when its version matches. ``enqueue`` replaces the item of an older version, and does nothing
     when the memory is not live with that content. ``roots``: under which purpose root the ids of rows of a
     namespace were made, where they are made by a keyed hash; KeyMovedError when its head hangs on another.
+    ``filling``: what is still missing; it has been put in when the batch is written or refused.
     """
 
     puts: list[Put] = field(default_factory=list)
@@ -94,6 +107,7 @@ class WriteBatch:
     roots: dict[int, int] = field(default_factory=dict)
     relies_on: int | None = None
     settings: set[int] = field(default_factory=set)
+    filling: Filling | None = field(default=None, repr=False)
 
     @property
     def is_audit_alone(self) -> bool:
