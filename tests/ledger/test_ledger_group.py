@@ -515,7 +515,7 @@ def test_the_last_of_a_chain_hands_the_lead_on_wherever_it_is_interrupted() -> N
 def test_the_next_group_begins_when_the_last_of_the_one_before_is_awake(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Who was woken first and comes back at once stands in line until then, and is written with the others."""
+    """Who was woken first and comes back at once stands in line until then, to be written with the others."""
     groups: list[list[str]] = []
     inside, late = threading.Event(), threading.Event()
 

@@ -206,6 +206,9 @@ def test_a_row_that_was_written_in_the_transaction_that_closes_its_key_moves_too
     run = Transaction.run
 
     def hold(batch: WriteBatch) -> object:
+        if batch.filling is not None:
+            assert batch.filling.fill([batch]) == [None]
+            batch.filling = None
         held.append(batch)
         raise StorageBusyError
 

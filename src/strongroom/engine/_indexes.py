@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import count
-from threading import Lock, RLock
+from threading import Lock
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -22,6 +23,7 @@ from strongroom.engine._keeper import Keeper
 from strongroom.engine._large_pages import LargePages
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._residency import Residency
+from strongroom.engine._slot import Slot
 from strongroom.engine._snapshots import Restored
 from strongroom.errors import (
     IntegrityError,
@@ -32,6 +34,7 @@ from strongroom.errors import (
     StorageError,
     StrongroomError,
     TamperedError,
+    failure_of,
 )
 from strongroom.ledger import QueueItem, WriteBatch, element_of
 from strongroom.model import Field, Filter, Memory, SealedRecord, State
@@ -49,21 +52,10 @@ if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
 _Item = TypeVar("_Item")
-_PENDING_MAX = 4096
+_PENDING_BACKGROUND = 1024  # changes that wait before a thread takes them in, beside whoever writes
+_PENDING_MAX = 4096  # and before whoever writes does it, unless that would be to wait
 _APPLY_ROWS = 4096
 _QUEUE_PAGE = 5000
-
-
-class _Slot:
-    """One namespace: its index once loaded, what settings it was built with, and offered changes."""
-
-    def __init__(self) -> None:
-        self.lock = RLock()
-        self.index: NamespaceIndex | None = None
-        self.built_for: tuple[int, str, bool, int] | None = None
-        self.entry: NamespaceEntry | None = None  # that it was last asked for
-        self.tampered = False  # found in the background: every question is refused
-        self.pending: dict[int, Change] = {}  # filled without the lock: iterate over copies only
 
 
 class Indexes:
@@ -80,7 +72,7 @@ class Indexes:
             self._columnar, engine.config.limits, match_min=engine.config.recall.semantic_match_min
         )
         self._lock = Lock()
-        self._slots: dict[int, _Slot] = {}
+        self._slots: dict[int, Slot] = {}
         self._keeper = Keeper(engine, self)
         self.snapshots = self._keeper.snapshots
         self.tend, self.load_ahead = self._keeper.tend, self._keeper.load_ahead
@@ -91,11 +83,11 @@ class Indexes:
         wanted = engine.config.recall.large_pages
         self._large_pages = LargePages(engine.metrics.large_page_bytes.set, wanted=wanted)
 
-    def _slot(self, ns: int) -> _Slot:
+    def _slot(self, ns: int) -> Slot:
         slot = self._slots.get(ns)
         if slot is None:
             with self._lock:
-                slot = self._slots.setdefault(ns, _Slot())
+                slot = self._slots.setdefault(ns, Slot())
         return slot
 
     def is_loaded(self, ns: int) -> bool:
@@ -114,17 +106,34 @@ class Indexes:
         if slot is not None:
             self._offer(slot, slot.pending, change)
 
-    def _offer(self, slot: _Slot, pending: dict[int, Change], change: Change) -> None:
+    def _offer(self, slot: Slot, pending: dict[int, Change], change: Change) -> None:
         """``pending`` is the slot's from before the index was looked at that the change was made for."""
         if slot.index is None:
             return  # the load will read it
         pending[change.seq] = change
-        if len(slot.pending) > _PENDING_MAX:
-            with slot.lock:
-                if slot.index is not None:
-                    self._take_offered(slot)
-                if len(slot.pending) > _PENDING_MAX:  # a gap of another process: the ledger has them all
-                    slot.pending = {}
+        waiting = len(slot.pending)
+        if waiting > _PENDING_MAX and slot.lock.acquire(blocking=False):
+            try:
+                self._take_in(slot)
+            finally:
+                slot.lock.release()
+        elif waiting > 4 * _PENDING_MAX:  # whoever holds the lock does not come to an end
+            slot.pending = {}
+        elif waiting > _PENDING_BACKGROUND:
+            slot.beside(partial(self._take_beside, slot))
+
+    def _take_beside(self, slot: Slot) -> None:
+        with slot.lock:
+            failure = failure_of(partial(self._take_in, slot))
+        if failure:  # whoever asks reads the ledger, and is told
+            self._engine.log.warning("changes_not_taken_in", code=failure)
+
+    def _take_in(self, slot: Slot) -> None:
+        """Take in much that was offered, so that a search finds little to do. Needs the slot's lock."""
+        if slot.index is not None:
+            self._take_offered(slot)
+        if len(slot.pending) > _PENDING_MAX:  # a gap of another process: the ledger has them all
+            slot.pending = {}
 
     def offer_memory(self, entry: NamespaceEntry, memory: Memory, seq: int, content_version: int) -> None:
         """``offer`` a memory that is new or changed."""
@@ -180,7 +189,7 @@ class Indexes:
         root = self._engine.vault.keyring.root(entry.ns)
         return entry.model_no, entry.language, entry.sealed, root
 
-    def _fits(self, slot: _Slot, entry: NamespaceEntry) -> bool:
+    def _fits(self, slot: Slot, entry: NamespaceEntry) -> bool:
         """Whether the index was built for the namespace's present settings and is whole."""
         if slot.index is None or slot.built_for != self._settings(entry):
             return False
@@ -285,7 +294,7 @@ class Indexes:
         self._engine.log.error("namespace_tampered", ns=ns)
 
     @staticmethod
-    def _unload(slot: _Slot) -> None:
+    def _unload(slot: Slot) -> None:
         """Needs the slot's lock."""
         index, slot.index, slot.built_for, slot.pending = slot.index, None, None, {}
         if index is not None:
@@ -299,11 +308,12 @@ class Indexes:
         for slot in list(self._slots.values()):
             with slot.lock:
                 self._unload(slot)
+            slot.wait()
         self.sql.close()
         self._columnar.close()
 
     # -- keeping up -------------------------------------------------------------------------------------
-    def _take_offered(self, slot: _Slot) -> None:
+    def _take_offered(self, slot: Slot) -> None:
         index = slot.index
         assert index is not None
         seq = index.watermark
@@ -315,7 +325,7 @@ class Indexes:
         if seq > index.watermark:
             self._apply(index, changes, seq)
 
-    def _read_gap(self, slot: _Slot, entry: NamespaceEntry) -> None:
+    def _read_gap(self, slot: Slot, entry: NamespaceEntry) -> None:
         index = slot.index
         assert index is not None
         while rows := self._engine.ledger.changes(entry.ns, index.watermark, _APPLY_ROWS):
