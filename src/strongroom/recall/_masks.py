@@ -9,18 +9,14 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from strongroom.model import Filter
-from strongroom.model.rows import ALL, Rows
+from strongroom.model.rows import Rows
 
-if TYPE_CHECKING:
-    from strongroom.recall.index import NamespaceIndex
-
-__all__ = ["Masks", "passing"]
+__all__ = ["Masks"]
 
 CONDITIONS_MAX: Final = 64  # of one namespace that are kept
 
@@ -52,15 +48,3 @@ class Masks:
             while len(self._kept) > CONDITIONS_MAX:
                 self._kept.popitem(last=False)
         return mask
-
-
-def passing(index: NamespaceIndex, filter: Filter, now_us: int, rows: Rows) -> NDArray[np.bool_] | None:
-    """A mask of one's own of what passes; None: the table has to be asked for just these rows."""
-    if rows == ALL:
-        return index.table.mask(filter, now_us=now_us)
-    if filter.is_empty:
-        return index.mask(rows).copy()
-    if filter.where is not None:  # an expression of the caller meets none but its rows
-        return None
-    mask = index.table.mask(filter, now_us=now_us)
-    return None if mask is None else mask[: index.end] & index.mask(rows)[: len(mask)]

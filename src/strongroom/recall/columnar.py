@@ -274,19 +274,35 @@ class ColumnarTable(RowQuestions):
         Raises:
             InvalidFilterError, OperationTimeoutError, LimitExceededError, ClosedError.
         """
-        compiled = compile_filter(
-            filter, self._store.checker, namespace=self._namespace, now_us=now_us, may_expire=False
-        )
-        if compiled.needs_counters or (compiled.where is not None and compiled.where.uses_clock):
+        compiled = self._lasting(filter, now_us)
+        if compiled is None:
             return None
 
         def ask(first: int) -> NDArray[np.int64]:
             compiled.conditions.insert(0, f"rid >= {int(first)}")
             return self._rids(compiled)
 
+        return self._kept.mask(key_of(compiled), self._buffer.rid_last + 1, ask)
+
+    def mask_key(self, filter: Filter, *, now_us: int) -> bytes | None:
+        """The same for two filters only when ``mask`` is the same, as long as no row comes; None: as there.
+
+        Raises:
+            InvalidFilterError, ClosedError.
+        """
+        compiled = self._lasting(filter, now_us)
+        return None if compiled is None else key_of(compiled)
+
+    def _lasting(self, filter: Filter, now_us: int) -> Compiled | None:
+        """A filter, unless it looks at what changes without a new row."""
+        compiled = compile_filter(
+            filter, self._store.checker, namespace=self._namespace, now_us=now_us, may_expire=False
+        )
+        if compiled.needs_counters or (compiled.where is not None and compiled.where.uses_clock):
+            return None
         if self._dropped:
             raise ClosedError("the namespace was dropped")
-        return self._kept.mask(key_of(compiled), self._buffer.rid_last + 1, ask)
+        return compiled
 
     def _rids(self, compiled: Compiled, rows: Rows = ALL) -> NDArray[np.int64]:
         return self._query(

@@ -19,11 +19,12 @@ from strongroom.errors import IntegrityError, InternalError, InvalidInputError, 
 from strongroom.model import Filter, Memory
 from strongroom.model.rows import ALL, NONE, WHOLE, Reach, Rows
 from strongroom.recall._allocator import Leavings
+from strongroom.recall._allowed import Allowed, Permits
 from strongroom.recall._blocks import Again, BlockReader, ByteSource
 from strongroom.recall._columns import to_us
 from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
 from strongroom.recall._items import ListItem
-from strongroom.recall._masks import Masks, passing
+from strongroom.recall._masks import Masks
 from strongroom.recall._newest import page_of
 from strongroom.recall._roster import Pending, Roster, rids_of
 from strongroom.recall._settings import MemoryTable, RecallSettings
@@ -37,8 +38,6 @@ from strongroom.recall.vectors import VectorLane
 PENDING_BACKGROUND = 512  # changes that wait before the background takes them over
 PENDING_MAX = 8_192  # changes that wait before ``apply`` itself takes them over
 NEVER_US = np.iinfo(np.int64).max
-FEW_ROWS = 3_000  # allowed sets up to this size are given as rids
-Allowed = NDArray[np.int64] | NDArray[np.bool_] | None
 _serials = count()
 _log = logging.getLogger(__name__)
 
@@ -83,6 +82,7 @@ class NamespaceIndex:
         self._expires_first: int = NEVER_US  # no row expires before
         self.end = 0  # every row in the lanes has a lower rid
         self.masks = Masks(table.permitted)
+        self._permits = Permits()
         self._leavings = Leavings()
         self._failed = self.loading = False  # while it is loading no lists are made of the part that is there
         self._task = BackgroundTask("strongroom-recall")
@@ -184,6 +184,7 @@ class NamespaceIndex:
         self.table.check_usable()
 
     def _take_over(self, pending: Pending) -> None:
+        self._permits.note(pending)
         if pending.rows:
             self._add_rows(pending.rows, pending.terms)
         if pending.moves and self.vectors is not None:
@@ -411,14 +412,13 @@ class NamespaceIndex:
         expired = now_us >= self._expires_first
         if filter.is_empty and rows == ALL:
             return self._alive & (self._expires > now_us) if expired else None
-        mask = passing(self, filter, now_us, rows)
-        if mask is None:
-            return self.table.select(filter, now_us=now_us, rows=rows)
+        return self._permits.of(self, filter, now_us, rows, expired)
+
+    def living(self, mask: NDArray[np.bool_], now_us: int | None) -> NDArray[np.bool_]:
+        """Of a mask by rid the rows that are there and, when a time is given, have not expired by then."""
         mask = mask[: len(self._alive)]
-        mask &= self._alive[: len(mask)]
-        if expired:
-            mask &= self._expires[: len(mask)] > now_us
-        return np.flatnonzero(mask) if np.count_nonzero(mask) <= FEW_ROWS else mask
+        alive = mask & self._alive[: len(mask)]
+        return alive if now_us is None else alive & (self._expires[: len(mask)] > now_us)
 
     def chosen(self, filter: Filter, now_us: int, reach: Reach = WHOLE) -> NDArray[np.int64]:
         """The sorted rids that a question may see.

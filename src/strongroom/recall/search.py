@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from strongroom.errors import InvalidInputError, InvalidVectorError
 from strongroom.model import Filter, HitExplanation, SearchMode
 from strongroom.model.rows import WHOLE, Reach
+from strongroom.recall._allowed import Allowed
 from strongroom.recall._beside import Beside
 from strongroom.recall._bm25 import Question
 from strongroom.recall._held import reading
@@ -25,7 +26,7 @@ from strongroom.recall._items import ListItem
 from strongroom.recall._statistics import shared_statistics
 from strongroom.recall._unit import check_vector
 from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
-from strongroom.recall.index import Allowed, NamespaceIndex
+from strongroom.recall.index import NamespaceIndex
 
 DAY_US = 86_400_000_000
 Key = tuple[int, int]  # position of the index, rid

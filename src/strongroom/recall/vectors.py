@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from strongroom.errors import InvalidVectorError
 from strongroom.recall._allocator import give_back
+from strongroom.recall._allowed import Packed
 from strongroom.recall._blocks import BlockReader
 from strongroom.recall._faiss import at_most, faiss, one_thread
 from strongroom.recall._frozen_lists import FrozenTogether
@@ -87,6 +88,7 @@ class VectorLane:
         self._move: Move | None = None  # the vectors that are still in other lists
         self._old_reach = first_reach(PLAIN_LISTS)  # ... and how far to look in those
         self._building = False
+        self._packed = Packed()
         self._reach = first_reach(PLAIN_LISTS)
         self._samples = Samples(self._reach)
         self._questions: deque[Rows] = deque(maxlen=QUESTIONS_MAX)
@@ -249,13 +251,11 @@ class VectorLane:
                 return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
             if allowed is None:
                 return _best_of([look(lists, reach, query, k, rows, None) for lists, reach, rows in parts], k)
-            is_mask = allowed.dtype == np.bool_
-            size = int(np.count_nonzero(allowed)) if is_mask else len(allowed)
-            if size <= NARROW_ROWS:
+            size, bits = self._packed.of(allowed, NARROW_ROWS)
+            if bits is None:
+                is_mask = allowed.dtype == np.bool_
                 rids = np.flatnonzero(allowed) if is_mask else allowed.astype(np.int64, copy=False)
                 return _best_of([among(lists, query, k, rids[lists.has(rids)]) for lists, _, _ in parts], k)
-            mask = allowed if is_mask else _mask(allowed.astype(np.int64, copy=False))
-            bits = np.packbits(mask, bitorder="little")
             every = sum(rows for _, _, rows in parts)
             found = [look(each, reach, query, k, size * rows // every, bits) for each, reach, rows in parts]
             return _best_of(found, k)
@@ -474,9 +474,3 @@ def _best_of(found: list[tuple[Rids, Rows]], k: int) -> tuple[Rids, Rows]:
     return best(
         np.concatenate([scores for _, scores in found]), np.concatenate([rids for rids, _ in found]), k
     )
-
-
-def _mask(rids: Rids) -> NDArray[np.bool_]:
-    mask = np.zeros(int(rids.max(initial=-1)) + 1, dtype=np.bool_)
-    mask[rids] = True
-    return mask
