@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.engine.conftest import OpenRoom
+from tests.engine.test_processes import spawn
 
 from strongroom.engine import Room, _write
 from strongroom.engine._core import Engine
@@ -244,3 +247,63 @@ def test_a_batch_that_lacks_something_is_never_written(warm: Room) -> None:
     transaction = Transaction(ledger._writer_connection(), ledger._hooks)
     with pytest.raises(InternalError):
         transaction.apply(WriteBatch(filling=Careless()))
+
+
+EIGHT = """
+import os, sys, threading, strongroom
+from strongroom.errors import InternalError
+from tests.support.word_model import WordModel
+room, stop = strongroom.open(sys.argv[1], provider=WordModel(), worker=False), threading.Event()
+
+def work(k):
+    number = 0
+    while not stop.is_set():
+        number += 1
+        try:
+            m = room.store(f"text {k} {number}", namespace="company_a/support", subject=f"user:{k}")
+        except InternalError:  # whoever led was interrupted
+            continue
+        os.write(1, f"{m.memory_id}\\n".encode())
+
+threads = [threading.Thread(target=work, args=(k,)) for k in range(1, 8)]
+for thread in threads:
+    thread.start()
+try:
+    work(0)
+except KeyboardInterrupt:
+    stop.set()
+for thread in threads:
+    thread.join()
+room.close()
+print("closed", flush=True)
+"""
+
+
+def test_what_eight_threads_were_told_is_there_after_kills_and_interrupts(
+    data: Path, open_room: OpenRoom
+) -> None:
+    """Twice killed and twice interrupted in the middle of groups; the others of a group go on."""
+    told: set[str] = set()
+    for number in range(4):
+        kill = number % 2 == 0
+        child = spawn(EIGHT, data)
+        assert child.stdout is not None
+        told.add(child.stdout.readline().strip())
+        time.sleep(0.1 + 0.1 * number)
+        child.send_signal(signal.SIGKILL if kill else signal.SIGINT)
+        out, err = child.communicate(timeout=60)
+        lines = out.splitlines()
+        assert kill or (child.returncode == 0 and lines[-1] == "closed"), err[-2000:]
+        told |= {line for line in lines if len(line) == 36}
+    assert len(told) > 100
+    room = open_room(worker=False)
+    there: set[str] = set()
+    cursor = None
+    while True:
+        page = room.list(namespaces=[NS], limit=1000, cursor=cursor)
+        there |= {str(m.memory_id) for m in page.memories}
+        cursor = page.next_cursor
+        if cursor is None:
+            break
+    assert told <= there
+    assert room.check(read_data=True).ok
