@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -539,6 +539,7 @@ def test_the_next_group_begins_when_the_last_of_the_one_before_is_awake(
 
     wake = _group._wake_next
     monkeypatch.setattr(_group, "_wake_next", wake_next)
+    monkeypatch.setattr(_group, "_CARRIED_S", 60)
     group: GroupCommit[str] = GroupCommit(write)
 
     def first() -> None:
@@ -548,7 +549,8 @@ def test_the_next_group_begins_when_the_last_of_the_one_before_is_awake(
     with ThreadPoolExecutor(5) as pool:
         futures: list[Future[object]] = [pool.submit(group.submit, "leads")]
         assert inside.wait(30)
-        for n, call in enumerate([first, partial(group.submit, "middle"), partial(group.submit, "last")]):
+        calls: list[Callable[[], object]] = [first, *(partial(group.submit, n) for n in ("middle", "last"))]
+        for n, call in enumerate(calls):
             futures.append(pool.submit(call))
             while len(group._line) <= n:
                 threading.Event().wait(0.0005)
@@ -565,3 +567,54 @@ def test_the_next_group_begins_when_the_last_of_the_one_before_is_awake(
             future.result(60)
         timer.cancel()
     assert groups == [["leads"], ["first", "middle", "last"], ["back", "new"]]
+
+
+def test_who_comes_while_a_chain_does_not_end_is_written_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The last of a group gets no processor: after a moment somebody else leads, and nobody leads twice."""
+    groups: list[list[str]] = []
+    inside, others = threading.Event(), threading.Event()
+    at_once: list[int] = []
+
+    def write(take: Take[str]) -> None:
+        at_once.append(1)
+        assert len(at_once) == 1
+        inside.set()
+        tickets = take(1)
+        if tickets[0].work == "leads":
+            while len(group._line) < 3:
+                threading.Event().wait(0.0005)
+        else:
+            tickets += take(9)
+        groups.append([t.work for t in tickets])
+        for ticket in tickets:
+            ticket.settle(None)
+        at_once.clear()
+
+    def wake_next(ticket: _group.Ticket[str]) -> None:
+        if ticket.work == "middle":  # which is to wake the last one
+            assert others.wait(30)
+        wake(ticket)
+
+    wake = _group._wake_next
+    monkeypatch.setattr(_group, "_wake_next", wake_next)
+    group: GroupCommit[str] = GroupCommit(write)
+    with ThreadPoolExecutor(4) as pool:
+        chain = [pool.submit(group.submit, "leads")]
+        assert inside.wait(30)
+        for n, name in enumerate(("first", "middle", "last")):
+            chain.append(pool.submit(group.submit, name))
+            while len(group._line) <= n:
+                threading.Event().wait(0.0005)
+        chain[1].result(30)
+        try:
+            for n in range(5):
+                pool.submit(group.submit, f"back {n}").result(30)
+        finally:
+            others.set()
+        for future in chain:
+            future.result(30)
+    assert groups == [["leads"], ["first", "middle", "last"], *([f"back {n}"] for n in range(5))]
+    group.submit("more")
+    group.close()

@@ -8,6 +8,7 @@ The callers of a group are woken as a chain: the leader wakes the first, each wa
 thread runs Python at a time, and all at once would wait for it together. The last one hands the lead to
 the first who stands in line by then: whoever has come back for more meanwhile is in the next group too,
 and its leader does not wait for Python among those who are just being woken (docs/adr/0024-one-group.md).
+Where that takes long, on a busy machine or in a long chain, who comes meanwhile does not wait for it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from typing import Generic, TypeVar, cast
 from strongroom.errors import ClosedError, InternalError
 
 W = TypeVar("W")
+
+_CARRIED_S = 0.002  # how long the lead may be on its way down a chain while somebody waits for it
 
 
 class Ticket(Generic[W]):
@@ -73,6 +76,8 @@ class GroupCommit(Generic[W]):
         self._line: deque[Ticket[W]] = deque()
         self._led = False
         self._closed = False
+        self._carrier: Ticket[W] | None = None  # has the lead as the last of a chain, and sleeps perhaps
+        self._is_watched = False  # somebody looks after that
 
     def submit(self, work: W) -> object:
         """Have ``work`` written, by this thread or another; returns its result or raises its error."""
@@ -100,15 +105,23 @@ class GroupCommit(Generic[W]):
             with self._mutex:
                 if self._closed:
                     raise ClosedError()
-                gate = None
+                gate, watches = None, False
                 if self._led:
                     gate = ticket.gate = threading.Lock()
                     gate.acquire()
+                    if self._carrier is not None and not self._is_watched:
+                        self._is_watched = watches = True
                 self._line.append(ticket)
                 if gate is None:
                     self._led = ticket.leads = True
             if gate is not None:
-                gate.acquire()
+                if not watches:
+                    gate.acquire()
+                elif not gate.acquire(timeout=_CARRIED_S):
+                    carrier = self._carrier
+                    if carrier is not None:
+                        self._pass_on(carrier)
+                    gate.acquire()
                 _wake_next(ticket)
             if not ticket.settled:
                 self._lead(ticket)
@@ -166,6 +179,7 @@ class GroupCommit(Generic[W]):
             taken.clear()  # it holds the leader itself
             if waiting and leader.leads:
                 waiting[-1].leads, leader.leads = True, False
+                self._carrier, self._is_watched = waiting[-1], False
         _wake_next(leader)
 
     def _pass_on(self, leader: Ticket[W]) -> None:
@@ -175,6 +189,7 @@ class GroupCommit(Generic[W]):
             line = self._line
             if line and line[0] is leader:
                 line.popleft()
+            self._carrier = None
             leader.leads = False
             if line:
                 line[0].leads = True
