@@ -8,7 +8,7 @@ with strongroom.open(path) as room:
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # as type checkers read it, without the time to import typing
 
 __version__ = "0.1.0"
 
@@ -30,6 +30,8 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from strongroom.client import aconnect, connect
     from strongroom.engine import aopen
     from strongroom.engine import init_store as init

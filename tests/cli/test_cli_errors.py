@@ -179,8 +179,9 @@ def test_ctrl_c_ends_with_130_and_without_an_error(monkeypatch: pytest.MonkeyPat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(App, "session", interrupted)
-    answer = command("stats", status=130)
-    assert answer.err == ""
+    assert command("stats", status=130).err == "interrupted\n"
+    told = json.loads(command("--json", "stats", status=130).err)
+    assert told == {"error": {"code": "interrupted", "message": "interrupted"}}
 
 
 def test_ctrl_c_in_a_process_that_reads_its_input_ends_with_130(data: Path) -> None:
@@ -200,7 +201,54 @@ def test_ctrl_c_in_a_process_that_reads_its_input_ends_with_130(data: Path) -> N
         _wait_until_reading(child.pid)
         child.send_signal(signal.SIGINT)
         assert child.wait(60) == 130
-        assert b"Traceback" not in child.stderr.read()
+        assert child.stderr.read() == b"interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "import strongroom.cli as c; c.at_once = (lambda f: lambda: (f(), now()))(c.at_once)",
+        "import strongroom.cli._app as a; a.App = (lambda f: lambda **k: (now(), f(**k)))(a.App)\n"
+        "import strongroom.cli._main as m; m.App = a.App",
+        "import strongroom.cli._main as m; m.harden_process = now",
+        "import strongroom.cli._main as m; m.by_the_system = now",
+    ],
+    ids=["while modules are imported", "before the command", "while the process is hardened", "at its end"],
+)
+def test_ctrl_c_at_any_moment_ends_in_one_line_and_130(moment: str) -> None:
+    """From the first import to the very end: no traceback, the line, the status."""
+    start = (
+        "import os, signal, sys\n"
+        "def now(*_): os.kill(os.getpid(), signal.SIGINT)\n"
+        f"{moment}\n"
+        "sys.argv = ['strongroom', 'doctor', '--help']\n"
+        "from strongroom.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", start],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, b"interrupted\n")
+
+
+def test_a_command_that_was_started_to_ignore_ctrl_c_ignores_it() -> None:
+    """As nohup and shells start them in the background."""
+    start = (
+        "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "import strongroom.cli._main as m\n"
+        "m.harden_process = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.argv = ['strongroom', '--version']\n"
+        "from strongroom.cli import main; main()"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", start], capture_output=True, timeout=60, env=env, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_a_second_ctrl_c_ends_a_process_that_does_not_come_to_its_end() -> None:

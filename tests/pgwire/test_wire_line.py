@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 import threading
 import time
@@ -9,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.pgwire.raw import Raw, kinds, message, startup, text, tls
+from tests.pgwire.raw import Raw, kinds, message, sqlstate, startup, text, tls
 from tests.pgwire.wired import Wired, wired
 
 from strongroom.servers.pgwire import _line
@@ -286,3 +288,28 @@ def test_what_a_looked_up_row_holds_is_told_without_a_table(
             found = c.execute("SELECT content FROM memories WHERE memory_id = %s", [memory.memory_id])
             assert found.fetchone() == (memory.content,)
     assert not made
+
+
+@pytest.mark.parametrize("where", ["os.dup", "socket.socket.dup"])
+def test_who_comes_when_there_are_no_descriptors_left_is_told_53300(
+    own: Wired, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Signed in, but the process may open no more files: a refusal that clients know; the next gets in."""
+
+    def full(*_: object) -> int:
+        monkeypatch.undo()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with Raw(own.port) as raw:
+        raw.start_tls(tls(own.ca))
+        raw.send(startup(user="anybody", database="strongroom"))
+        raw.one()
+        monkeypatch.setattr(where, full)
+        raw.send(message(b"p", text(own.admin_key)))
+        kind, body = raw.one()
+        assert (kind, sqlstate(body)) == (b"E", "53300")
+        assert raw.read() == b""
+    with Raw(own.port) as raw:
+        raw.start_tls(tls(own.ca))
+        assert kinds(raw.sign_in(own.admin_key))[-1] == "Z"
+    assert not any(line["event"] == "unexpected_error" for line in own.log_lines())

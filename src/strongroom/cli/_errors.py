@@ -14,7 +14,6 @@ from strongroom.cli._text import printable
 from strongroom.errors import InternalError, StrongroomError
 
 FINDINGS: Final = 1  # check and doctor found something
-INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 
 # Exit status by error code. Every code of strongroom.errors stands here, and nothing else; a test sees to it.

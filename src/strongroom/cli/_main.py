@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +33,8 @@ from strongroom.cli import (
     _store,
 )
 from strongroom.cli._app import App
-from strongroom.cli._errors import BROKEN_PIPE, INTERRUPTED, UNEXPECTED_HINT, exit_status, show_error
+from strongroom.cli._errors import BROKEN_PIPE, UNEXPECTED_HINT, exit_status, show_error
+from strongroom.cli._interrupt import INTERRUPTED, LINE, by_exception, by_the_system
 from strongroom.cli._params import Group
 from strongroom.errors import (
     ConfigurationError,
@@ -77,7 +77,7 @@ class Root(Group):
         except click.exceptions.Exit as e:
             return e.exit_code
         except (click.Abort, KeyboardInterrupt):
-            return INTERRUPTED
+            return _interrupted(as_json=app.as_json)
         except BrokenPipeError:
             _forget_stdout()
             return BROKEN_PIPE
@@ -115,6 +115,19 @@ def _fail(error: StrongroomError, app: App) -> int:
         _forget_stdout()
     show_error(error, as_json=app.as_json)
     return exit_status(error)
+
+
+def _interrupted(*, as_json: bool) -> int:
+    """Say so, in one line."""
+    line = LINE.decode()
+    if as_json:
+        line = '{"error": {"code": "interrupted", "message": "interrupted"}}\n'
+    try:
+        sys.stderr.write(line)
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return INTERRUPTED
+    return INTERRUPTED
 
 
 def _usage_hint(error: click.UsageError) -> str:
@@ -244,16 +257,14 @@ def _open_standard_streams() -> None:
         sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - for the whole process
 
 
-def _interrupted(*_: object) -> None:
-    """Ctrl-C closes what is open; a second one ends the process at once, wherever it waits."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """The entry point of the installed command. Nothing that it starts can be dumped (docs/memory.md)."""
-    _open_standard_streams()
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _interrupted)
-    harden_process()
-    cli.main()
+    try:
+        _open_standard_streams()
+        by_exception()
+        harden_process()
+        cli.main()
+    except KeyboardInterrupt:  # beside the command
+        sys.exit(_interrupted(as_json=False))
+    finally:
+        by_the_system()

@@ -162,20 +162,26 @@ class Connection(asyncio.Protocol):
             share,
             statement_bytes_max=server.statement_bytes_max,
         )
-        fd = await self._socket_alone()
-        self.line = Line(
-            fd,
-            pipe,
-            bytes(self._raw),
-            server.config,
-            server.workers,
-            server.metrics,
-            server.log,
-            conversation.cancel,
-            request_id,
-            share,
-            server.turns.of(caller),
-        )
+        await self._quiet()
+        fd = self._descriptor()
+        try:
+            self.line = Line(
+                fd,
+                pipe,
+                bytes(self._raw),
+                server.config,
+                server.workers,
+                server.metrics,
+                server.log,
+                conversation.cancel,
+                request_id,
+                share,
+                server.turns.of(caller),
+            )
+        except OSError:
+            os.close(fd)
+            raise _crowded() from None
+        self._part()
         self._conversation = conversation
         self._raw.clear()
         if server.stopping:
@@ -184,25 +190,40 @@ class Connection(asyncio.Protocol):
         work = partial(copy_context().run, self._on_line, self.line, conversation, ended)
         name = f"strongroom-pgwire-{started.process_id}"
         if not thread_started(threading.Thread(target=work, name=name, daemon=True)):
-            self.line.turn_away(PgError("53300", "sorry, too many clients already", fatal=True))
+            self.line.turn_away(_crowded())
             return
         try:
             await ended
         finally:
             server.budget.leave(share)
 
-    async def _socket_alone(self) -> int:
-        """Part with the event loop: all that was written is out, nothing more is read; a file descriptor."""
+    async def _quiet(self) -> None:
+        """All that was written is out, and nothing more is read."""
         transport = self.transport
         if transport is None or transport.is_closing():
             raise _GoneError
         transport.pause_reading()
         transport.set_write_buffer_limits(0)
         await self._drain()
-        fd = os.dup(transport.get_extra_info("socket").fileno())
-        self.transport = None
-        transport.abort()  # closes its own descriptor and leaves the connection as it is
-        return fd
+
+    def _descriptor(self) -> int:
+        """A descriptor of the socket beside that of the event loop.
+
+        Raises:
+            PgError: 53300: the process may have no more of them.
+        """
+        if self.transport is None:
+            raise _GoneError
+        try:
+            return os.dup(self.transport.get_extra_info("socket").fileno())
+        except OSError:
+            raise _crowded() from None
+
+    def _part(self) -> None:
+        """Part with the event loop, which closes its own descriptor and leaves the connection as it is."""
+        transport, self.transport = self.transport, None
+        if transport is not None:
+            transport.abort()
 
     @staticmethod
     def _on_line(line: Line, conversation: Conversation, ended: asyncio.Future[None]) -> None:
@@ -360,3 +381,7 @@ class Connection(asyncio.Protocol):
 def _settle(future: asyncio.Future[None]) -> None:
     if not future.done():
         future.set_result(None)
+
+
+def _crowded() -> PgError:
+    return PgError("53300", "sorry, too many clients already", fatal=True)

@@ -56,7 +56,7 @@ class Line:
     thread; ``run`` is the thread.
 
     Args:
-        fd: the socket; it is owned from here on.
+        fd: the socket; it is owned from here on, unless OSError is raised: no descriptor is left.
         first: bytes that were read from it and not decrypted yet.
         share: what the connection holds.
         turn: of its caller, held while its messages are read and answers are written down, but not while
@@ -78,7 +78,11 @@ class Line:
         turn: threading.Lock,
     ) -> None:
         self._socket = socket.socket(fileno=fd)
-        self._writer = self._socket.dup()  # a limit of its own, without a system call for each change
+        try:
+            self._writer = self._socket.dup()  # a limit of its own, without a system call for each change
+        except OSError:
+            self._socket.detach()
+            raise
         self._idle_s = config.idle_timeout_ms / 1000
         self._socket.settimeout(self._idle_s or _LONG_S)
         self._writer.settimeout(config.send_timeout_ms / 1000 or _LONG_S)

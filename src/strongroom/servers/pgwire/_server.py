@@ -123,7 +123,8 @@ class PgwireServer:
                     connection.line.look(_LOOK_S)
 
     async def stop(self) -> None:
-        """Take no more, let what runs finish for ``drain_ms``, then cancel it and close."""
+        """Take no more, let what runs finish for ``drain_ms``, then cancel it, and close whoever still has
+        not gone."""
         self.stopping = True
         if self._server is not None:
             self._server.close()
@@ -132,6 +133,10 @@ class PgwireServer:
         tasks = [c.task for c in self._connections if c.task is not None]
         if tasks:
             _, left = await asyncio.wait(tasks, timeout=self.config.drain_ms / 1000)
+            if left:  # whoever reads is told
+                for connection in list(self._connections):
+                    connection.cancel("administrator command")
+                _, left = await asyncio.wait(left, timeout=_CLOSE_S)
             for connection in list(self._connections):
                 connection.abort()
             if left:
