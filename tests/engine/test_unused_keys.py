@@ -82,9 +82,11 @@ def test_progress_of_a_check_goes_from_nothing_to_all(tmp_path: Path) -> None:
             room.store_many(
                 [{"content": "x", "namespace": name, "embedding": [1.0, 0, 0, 0]} for _ in range(count)]
             )
+        for number in range(20):
+            room.create_namespace(f"empty/{number}")
         told: list[tuple[int, int]] = []
         assert room.check(progress=lambda done, total: told.append((done, total))).ok
     done = [d for d, _ in told]
     assert {total for _, total in told} == {done[-1]} and done == sorted(done)
     assert done[-1] >= 4 * (1500 + 3 + 1200)  # a memory and a vector each, read twice
-    assert len(set(done)) >= 4 + 3 + 4  # each namespace twice, and every thousand rows
+    assert len(set(done)) >= 2 * 23 + 2 + 2  # each namespace twice, empty ones too, and every thousand rows

@@ -80,12 +80,15 @@ class _Borrowed:
 
 
 class _Told:
-    """How far a check is, in rows: those of each namespace count once for the rows and once for the index."""
+    """How far a check is, in rows: those of each namespace count once for the rows and once for the index.
+
+    The namespace itself counts as a row, so that it goes on where there are many and little in them.
+    """
 
     def __init__(
         self, engine: Engine, spaces: Sequence[int], tell: Callable[[int, int], None] | None
     ) -> None:
-        self._rows = {ns: engine.ledger.head(ns)[0] for ns in spaces}  # about: numbers of changes
+        self._rows = {ns: engine.ledger.head(ns)[0] + 1 for ns in spaces}  # about: numbers of changes
         self._total = sum(2 * rows for ns, rows in self._rows.items() if ns != SYSTEM_NS)
         self._total += self._rows.get(SYSTEM_NS, 0)
         self._before = 0

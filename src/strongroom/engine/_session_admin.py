@@ -224,7 +224,8 @@ class StoreOperations(Operations):
         """Compare rows, heads, vectors, queue and projection; with ``read_data`` open every sealed row.
 
         ``subset`` = (n, t) opens part n of t; ``progress`` is called with (rows done, rows to do), about:
-        each row counts twice, when it is read and when its namespace is compared with its index.
+        each row counts twice, when it is read and when its namespace is compared with its index, and each
+        namespace as one row.
         """
         return self._run("check", lambda call: _check.check(call, read_data, subset, progress))
 
