@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,20 @@ import pytest
 from tests.engine.conftest import OpenRoom, save_snapshot
 from tests.rotation.rotated import NOTE, NS, assert_all_there, fill, keys_in_use, ns_of, rows_under, states
 
-from strongroom.crypto import AES_256_GCM, CHACHA20_POLY1305, sealed_header
+from strongroom.crypto import (
+    AES_256_GCM,
+    CHACHA20_POLY1305,
+    ResealJob,
+    SecretKey,
+    _record,
+    reseal_many,
+    sealed_header,
+)
 from strongroom.engine import Room
 from strongroom.errors import (
     AccessDeniedError,
     ConflictError,
+    InternalError,
     InvalidInputError,
     KeyMovedError,
     NotFoundError,
@@ -43,6 +53,40 @@ def test_every_record_goes_to_a_new_key_and_the_old_ones_end(room: Room) -> None
     assert done.state == RotationState.FINALISED and room.rotation_status() == []
     root = room.engine.vault.keyring.key_ids_of(ns_of(room), b"")[0]
     assert {k for k in before if states(room)[k] != KeyState.DESTROYED} <= {root}
+    assert_all_there(room, wanted)
+
+
+@pytest.mark.parametrize("wrong", ["does not open", "opens to something else"])
+def test_a_record_that_was_sealed_anew_and_does_not_open_to_what_it_was_is_not_kept(
+    room: Room, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """A fault of the machine while sealing: the wave stops, no row of the batch changes, later it goes on."""
+    wanted = fill(room)
+    before = keys_in_use(room)
+    count = rows_under(room, before)
+    real = _record._sealed
+
+    def faulty(key: SecretKey, key_id: int, bound: bytes, plaintext: bytes, suite: int, salt: bytes) -> bytes:
+        if wrong == "does not open":
+            made = real(key, key_id, bound, plaintext, suite, salt)
+            return made[:-1] + bytes([made[-1] ^ 1])
+        return real(key, key_id, bound, plaintext[:-1] + bytes([plaintext[-1] ^ 1]), suite, salt)
+
+    def resealed(jobs: Sequence[ResealJob]) -> list[bytes | None]:
+        with pytest.MonkeyPatch.context() as only_here:
+            only_here.setattr(_record, "_sealed", faulty)
+            return reseal_many(jobs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_rotating, "reseal_many", resealed)
+        waves = room.engine.rotations.waves
+        number = waves.begin(ns_of(room), "data", NOTE)
+        with pytest.raises(InternalError):
+            waves.work(number, NOTE)
+    assert rows_under(room, before) == count
+    assert_all_there(room, wanted)
+    (done,) = room.rotation_work([number])
+    assert done.state == RotationState.MOVED and not keys_in_use(room) & before
     assert_all_there(room, wanted)
 
 
