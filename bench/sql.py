@@ -27,6 +27,7 @@ from bench import _postgres, _wire_floor
 from bench import _stores as stores
 from bench._child import Child, State
 from bench._harness import Options, Row, Spread, Timed, load_average, machine, note, table
+from strongroom.engine._large_pages import collapse, may_be_asked_for, own_blocks
 from strongroom.recall.vectors import SAMPLE_QUESTIONS
 
 LOOKUP: Final = "SELECT content FROM memories WHERE memory_id = $1"
@@ -201,6 +202,9 @@ def _fill_bare(state: State) -> None:
     bare.register("arriving", rows)
     bare.execute("CREATE TABLE memories AS SELECT * FROM arriving")
     bare.unregister("arriving")
+    if may_be_asked_for():  # the engine asks for its own tables some time after it has loaded them
+        for block in own_blocks():
+            collapse(block)
 
 
 def _ask_bare(state: State, statement: str, count: int) -> list[float]:
