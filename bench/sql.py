@@ -190,7 +190,7 @@ def _found(state: State, statement: str, parameters: Sequence[Sequence[Any]]) ->
 
 
 def _fill_bare(state: State) -> None:
-    """The columns of the statements in a plain table of a plain engine."""
+    """The columns of the statements in a plain table of a plain engine, compressed as ours are."""
     import duckdb
 
     engine = state["engine"]
@@ -199,8 +199,11 @@ def _fill_bare(state: State) -> None:
     with closing(engine.indexes._columnar.sql_cursor()) as cursor:
         rows = cursor.sql(f"SELECT kind, agent_id, importance FROM {table}").to_arrow_table()
     bare = state["bare"] = duckdb.connect(":memory:", config={"threads": "2"})
+    bare.execute("ATTACH ':memory:' AS plain (COMPRESS)")
+    bare.execute("USE plain")
     bare.register("arriving", rows)
     bare.execute("CREATE TABLE memories AS SELECT * FROM arriving")
+    bare.execute("CHECKPOINT plain")
     bare.unregister("arriving")
     if may_be_asked_for():  # the engine asks for its own tables some time after it has loaded them
         for block in own_blocks():
