@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig, KeysConfig, RotationConfig, load_config, to_toml
-from strongroom.engine import Room
+from strongroom.engine import Room, _rotation_policy
 from strongroom.errors import StorageFullError
 from strongroom.governance import store_id_of
 from strongroom.kms import create_key_file
@@ -55,6 +57,40 @@ def test_check_tells_of_keys_without_a_namespace_and_calls_nothing_wrong(room: R
     assert finding.message.startswith("keys of 2 namespaces")
     room.store("x", namespace="company_b/one")  # makes keys anew: the ones before stay unused
     assert room.check().findings == (finding,)
+
+
+def altered(room: Room, path: Path, *, used: bool) -> int:
+    """The row of a namespace key, changed behind the keyring's back; the namespace's number."""
+    there = set(room.engine.ledger.namespaces())
+    ns = max(n for n in room.engine.vault.keyring.namespaces_with_keys() if (n in there) is used)
+    with closing(sqlite3.connect(path / "data.keys" / "keyring.db")) as thief, thief:
+        thief.execute("UPDATE namespace_keys SET created_us = created_us + 1 WHERE ns = ?", (ns,))
+    return ns
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_check_reports_an_altered_key_row_instead_of_failing_over_it(
+    room: Room, tmp_path: Path, used: bool
+) -> None:
+    """Of a namespace that is there, or of keys that nothing uses: everything else is checked as well."""
+    ns = altered(room, tmp_path, used=used)
+    in_two_minutes(room)
+    found = {(f.code, f.where) for f in room.check().findings}
+    assert ("unwrap_failed", f"key of namespace {ns}, version 1") in found
+    assert ("keys_unused", "keyring") in found
+
+
+def test_an_altered_row_of_unused_keys_keeps_no_namespace_from_its_rotation(
+    room: Room, tmp_path: Path
+) -> None:
+    """By age: the namespace that is there gets a new key all the same."""
+    ns = altered(room, tmp_path, used=False)
+    engine = room.engine
+    late = engine.now() + timedelta(days=2000)
+    engine.now = lambda: late  # type: ignore[method-assign]
+    _rotation_policy.apply(engine, engine.rotations.waves)
+    (there,) = {n.ns for n in engine.registry.entries()} - {ns}
+    assert max(r.version for r in engine.vault.keyring.list_namespaces(there)) == 2
 
 
 def test_no_wrap_stays_under_a_master_key_that_everything_was_moved_from(room: Room, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def apply(engine: Engine, waves: Waves) -> None:
             unused = set(unused_keys(engine))  # they are kept in step: no wrap stays under an old master key
             for ns in sorted({*engine.ledger.namespaces(), *unused}):
                 _apply_to(engine, ns, None if ns in unused else waves, begun)
-    except StrongroomError as e:  # every namespace was looked at: what is left of it is ended next time
+    except StrongroomError as e:  # its file could not be read, or written anew: the next turn goes on
         engine.log.warning("rotation_interrupted", code=e.code)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
+from strongroom.errors import UnwrapError
 from strongroom.keyring import KeyState
 from strongroom.model import Finding, Severity
 
@@ -18,12 +19,26 @@ _BEING_MADE: Final = timedelta(minutes=1)  # younger ones may be those of a name
 def unused_keys(engine: Engine) -> dict[int, bool]:
     """Namespaces that have keys and are not in the ledger: number -> whether for longer than a minute.
 
+    One whose row was altered counts as young: it is the keyring's own check that tells of it.
+
     Raises:
-        UnwrapError, StorageError, ClosedError.
+        StorageError, ClosedError.
     """
-    records = [r for r in engine.vault.keyring.list_namespaces() if r.state == KeyState.ACTIVE]
-    there, now = set(engine.ledger.namespaces()), engine.now()
-    return {r.ns: now - r.created_at > _BEING_MADE for r in records if r.ns not in there}
+    keyring, now = engine.vault.keyring, engine.now()
+    known = keyring.namespaces_with_keys()
+    there = set(engine.ledger.namespaces())
+    found: dict[int, bool] = {}
+    for ns in known:
+        if ns in there:
+            continue
+        try:
+            active = [r for r in keyring.list_namespaces(ns) if r.state == KeyState.ACTIVE]
+        except UnwrapError:
+            found[ns] = False
+            continue
+        if active:
+            found[ns] = now - active[-1].created_at > _BEING_MADE
+    return found
 
 
 def unused_findings(engine: Engine) -> Sequence[Finding]:

@@ -166,6 +166,15 @@ class NamespaceRotating:
         self._cache.moved(change)
         return sum(len(versions) for versions in ended.values())
 
+    def namespaces_with_keys(self) -> list[int]:
+        """The numbers of all namespaces that have a key. No row is verified for it.
+
+        Raises:
+            StorageError, ClosedError.
+        """
+        self._cache.fresh()
+        return [ns for (ns,) in self._book.rows("SELECT DISTINCT ns FROM namespace_keys ORDER BY ns", ())]
+
     def versions_left(self, ns: int) -> bool:
         """Whether an older version is not destroyed yet: a rotation that was not ended."""
         self._cache.fresh()
