@@ -512,6 +512,19 @@ def test_the_last_of_a_chain_hands_the_lead_on_wherever_it_is_interrupted() -> N
     assert 5 < step < 399
 
 
+def write_after_three(group: GroupCommit[str], groups: list[list[str]], take: Take[str]) -> None:
+    """The caller "leads" is written alone, once three stand behind it; else whoever stands in line."""
+    tickets = take(1)
+    if tickets[0].work == "leads":
+        while len(group._line) < 3:
+            threading.Event().wait(0.0005)
+    else:
+        tickets += take(9)
+    groups.append([t.work for t in tickets])
+    for ticket in tickets:
+        ticket.settle(None)
+
+
 def test_the_next_group_begins_when_the_last_of_the_one_before_is_awake(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -521,15 +534,7 @@ def test_the_next_group_begins_when_the_last_of_the_one_before_is_awake(
 
     def write(take: Take[str]) -> None:
         inside.set()
-        tickets = take(1)
-        if tickets[0].work == "leads":
-            while len(group._line) < 3:
-                threading.Event().wait(0.0005)
-        else:
-            tickets += take(9)
-        groups.append([t.work for t in tickets])
-        for ticket in tickets:
-            ticket.settle(None)
+        write_after_three(group, groups, take)
 
     def wake_next(ticket: _group.Ticket[str]) -> None:
         if ticket.work == "middle":  # which is to wake the last one
@@ -581,15 +586,7 @@ def test_who_comes_while_a_chain_does_not_end_is_written_all_the_same(
         at_once.append(1)
         assert len(at_once) == 1
         inside.set()
-        tickets = take(1)
-        if tickets[0].work == "leads":
-            while len(group._line) < 3:
-                threading.Event().wait(0.0005)
-        else:
-            tickets += take(9)
-        groups.append([t.work for t in tickets])
-        for ticket in tickets:
-            ticket.settle(None)
+        write_after_three(group, groups, take)
         at_once.clear()
 
     def wake_next(ticket: _group.Ticket[str]) -> None:

@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -122,11 +123,9 @@ def _interrupted(*, as_json: bool) -> int:
     line = LINE.decode()
     if as_json:
         line = '{"error": {"code": "interrupted", "message": "interrupted"}}\n'
-    try:
+    with suppress(OSError, ValueError):  # nobody is there to be told
         sys.stderr.write(line)
         sys.stderr.flush()
-    except (OSError, ValueError):
-        return INTERRUPTED
     return INTERRUPTED
 
 
