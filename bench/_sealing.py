@@ -39,12 +39,11 @@ def _checksum(self: Any, data: bytes) -> bytes:
 def switch_off() -> None:
     """Seal nothing from here on in this process."""
     from strongroom.crypto import SecretKey
-    from strongroom.engine import _vault
-    from strongroom.keyring import _handles
+    from strongroom.keyring import _handles, _purposes
 
     both = {"seal": _seal, "open_sealed": _open}
     handles = {**both, "seal_many": _seal_many, "open_encoded": _open}
-    for module, functions in ((_vault, both), (_handles, handles)):
+    for module, functions in ((_purposes, both), (_handles, handles)):
         for name, replacement in functions.items():
             if not hasattr(module, name):
                 raise RuntimeError(

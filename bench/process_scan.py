@@ -150,7 +150,7 @@ def secrets_of(directory: Path, key_text: str, memories: int) -> Secrets:
             "master key, derived": expose(SecretKey.from_bytes(master).derive("kms-local-wrap")),
             "namespace key": expose(namespace_key),
             "data key": expose(data._secret),  # type: ignore[attr-defined]
-            "purpose key": expose(engine.vault.purpose_key(entry.ns, "blind-index")),
+            "purpose key": expose(engine.vault.purpose_key(entry.ns, "blind-index")._secret),  # type: ignore[arg-type]
         }
         for name in list(named):
             named[f"{name}, as HMAC state"] = hmac_state(named[name])

@@ -11,9 +11,11 @@ from uuid import UUID
 import apsw
 
 from strongroom.crypto import SealContext, SecretKey
+from strongroom.errors import StrongroomError
 from strongroom.keyring import Keyring
 from strongroom.kms import KmsKeyInfo, LocalKeystore
 
+CACHE_S = 1_000.0
 STORE = UUID("7a1c3f0e-0000-4000-8000-000000000001")
 
 
@@ -92,3 +94,41 @@ def flipped(data: bytes, at: int) -> bytes:
 
 def random_subjects(n: int) -> list[bytes]:
     return [os.urandom(32) for _ in range(n)]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 5_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Switch:
+    """Makes the KMS of the tests fail."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.error: type[StrongroomError] | None = None
+        self.calls = 0
+        self.purposes: list[str] = []
+        self._inner = keys.kms.inner
+        keys.kms.inner = self  # type: ignore[assignment]
+
+    def describe(self) -> object:
+        return self._inner.describe()
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def _fail(self) -> None:
+        self.calls += 1
+        if self.error is not None:
+            raise self.error
+
+    def wrap(self, key: SecretKey, context: Mapping[str, str]) -> bytes:
+        self._fail()
+        return self._inner.wrap(key, context)
+
+    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> SecretKey:
+        self._fail()
+        return self._inner.unwrap(wrapped, context)

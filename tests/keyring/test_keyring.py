@@ -105,12 +105,12 @@ def test_purpose_keys(keys: Keys) -> None:
     """A purpose key is the same over restarts and rotation, and differs by namespace and label."""
     ring = keys.create()
     a, b = ring.create_namespace("a"), ring.create_namespace("b")
-    one = expose(ring.purpose_key(a, "head"))
-    assert len({one, expose(ring.purpose_key(a, "subject")), expose(ring.purpose_key(b, "head"))}) == 3
+    one = ring.purpose_key(a, "head").mac(b"")
+    assert len({one, ring.purpose_key(a, "subject").mac(b""), ring.purpose_key(b, "head").mac(b"")}) == 3
     ring.rotate_data_key(a, None)
-    assert expose(ring.purpose_key(a, "head")) == one
+    assert ring.purpose_key(a, "head").mac(b"") == one
     ring.close()
-    assert expose(keys.open().purpose_key(a, "head")) == one
+    assert keys.open().purpose_key(a, "head").mac(b"") == one
 
 
 def test_data_keys_makes_and_finds_many(keys: Keys) -> None:

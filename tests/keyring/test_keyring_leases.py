@@ -8,69 +8,12 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from tests.keyring.keyring_tools import Keys, context
+from tests.keyring.keyring_tools import CACHE_S, Clock, Keys, Switch, context
 
 from strongroom.crypto import SecretKey
 from strongroom.errors import KeyMemoryError, KmsKeyDisabledError, KmsUnavailableError, StrongroomError
-from strongroom.keyring import DataKey, Keyring, KeyState, LeaseState
-from strongroom.keyring._cache import KeyCache
+from strongroom.keyring import Keyring, LeaseState
 from strongroom.keyring._leases import Leases
-from strongroom.model import SealedRecord, State
-
-CACHE_S = 1_000.0
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 5_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class Switch:
-    """Makes the KMS of the tests fail."""
-
-    def __init__(self, keys: Keys) -> None:
-        self.error: type[StrongroomError] | None = None
-        self.calls = 0
-        self.purposes: list[str] = []
-        self._inner = keys.kms.inner
-        keys.kms.inner = self  # type: ignore[assignment]
-
-    def describe(self) -> object:
-        return self._inner.describe()
-
-    def close(self) -> None:
-        self._inner.close()
-
-    def _fail(self) -> None:
-        self.calls += 1
-        if self.error is not None:
-            raise self.error
-
-    def wrap(self, key: SecretKey, context: Mapping[str, str]) -> bytes:
-        self._fail()
-        return self._inner.wrap(key, context)
-
-    def unwrap(self, wrapped: bytes, context: Mapping[str, str]) -> SecretKey:
-        self._fail()
-        return self._inner.unwrap(wrapped, context)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def kms(keys: Keys) -> Switch:
-    return Switch(keys)
-
-
-@pytest.fixture
-def ring(keys: Keys, kms: Switch, clock: Clock) -> Keyring:
-    return keys.create(cache_s=CACHE_S, clock=clock, recheck_ms=0)
 
 
 def until(done: Callable[[], bool]) -> None:
@@ -414,46 +357,3 @@ def test_ten_thousand_leases_of_one_group_are_begun_each_in_one_step() -> None:
         leases.begin(ns, float(ns) / 1_000, (7,))
     assert drawn == 20_000
     assert all(leases.fresh(ns, CACHE_S * 0.125) for ns in range(10_000))
-
-
-@pytest.mark.parametrize("use", ["open", "open_record", "open_rows", "seal", "seal_rows"])
-@pytest.mark.parametrize("outage", [False, True])
-def test_a_key_that_is_given_up_between_look_and_use_is_not_taken_for_one_that_is_gone(
-    ring: Keyring, kms: Switch, clock: Clock, monkeypatch: pytest.MonkeyPatch, use: str, outage: bool
-) -> None:
-    """The lease ends in just that moment: the KMS is asked, and its answer counts, not "key_state"."""
-    ns = ring.create_namespace("company_a")
-    key = ring.data_key(ns, None, create=True)
-    sealed = key.seal(context(ns), b"kept")
-    row = SealedRecord(
-        ns=ns, memory_id=bytes(16), field=0, seq=1, version=1, content_version=1, key_id=key.key_id,
-        state=State.LIVE, model=0, sealed=sealed,
-    )  # fmt: skip
-    real, spaces = KeyCache.admit, ring._cache.namespaces
-
-    def ended(cache: KeyCache, key: DataKey, allowed: frozenset[KeyState]) -> None:
-        real(cache, key, allowed)
-        monkeypatch.setattr(KeyCache, "admit", real)
-        if outage:
-            kms.error = KmsUnavailableError
-        spaces._forget(ns)
-
-    def opened() -> object:
-        found: list[bytes] = []
-        ring.open_rows("company_a", 1, [row], found)
-        return found
-
-    uses: dict[str, Callable[[], object]] = {
-        "open": lambda: key.open(context(ns), sealed),
-        "open_record": lambda: ring.open_record(key.key_id, context(ns), sealed),
-        "open_rows": opened,
-        "seal": lambda: key.seal(context(ns), b"x"),
-        "seal_rows": lambda: key.seal_rows("company_a", 1, [(bytes(16), 0, 1, b"x")]),
-    }
-    monkeypatch.setattr(KeyCache, "admit", ended)
-    if outage:
-        with pytest.raises(KmsUnavailableError):
-            uses[use]()
-    else:
-        assert uses[use]()
-    assert KeyCache.admit is real

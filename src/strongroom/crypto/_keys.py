@@ -139,6 +139,11 @@ class SecretKey:
             if ARENA.holds(self._key_slot):  # the slot itself is given back when nobody can use it any more
                 ARENA.view(self._key_slot)[:] = bytes(KEY_SLOT_BYTES)
 
+    @property
+    def wiped(self) -> bool:
+        """Whether ``wipe`` was called."""
+        return self._wiped
+
     def __repr__(self) -> str:
         return "<SecretKey>"
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from strongroom.config import keys_directory
-from strongroom.crypto import SecretKey, unwrap_key, wrap_key
+from strongroom.crypto import AES_256_GCM, SecretKey
 from strongroom.engine._call import Call
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import ConflictError, InvalidInputError, KeystoreMissingError, NotFoundError
+from strongroom.keyring import PurposeKey
 from strongroom.kms import ImportRequest, check_value, open_material
 from strongroom.kms.files import create_private_directory, create_private_file, read_private_file
 from strongroom.model import Action, NamespaceInfo, check_namespace
@@ -41,7 +42,7 @@ def begin(call: Call, name: str) -> str:
     text = request.text()
     directory = _directory(engine)
     create_private_directory(directory)
-    sealed = wrap_key(_kek(engine), seed, text.encode())
+    sealed = _kek(engine).wrap(seed, text.encode(), AES_256_GCM)
     seed.wipe()
     create_private_file(directory / request.import_id, sealed + text.encode())
     return text
@@ -64,7 +65,7 @@ def open_request(call: Call, import_id: str, wrapped: str) -> tuple[ImportReques
     except KeystoreMissingError:
         raise NotFoundError("there is no such import, or it was used already") from None
     sealed, text = raw[:106], raw[106:]
-    seed = unwrap_key(_kek(engine), sealed, text)
+    seed = _kek(engine).unwrap(sealed, text)
     request = ImportRequest.parse(text.decode())
     if engine.now_us() >= request.expires_us:
         close_request(engine, import_id)
@@ -123,5 +124,5 @@ def _directory(engine: Engine) -> Path:
     return keys_directory(engine.directory, engine.config) / _PLACE
 
 
-def _kek(engine: Engine) -> SecretKey:
+def _kek(engine: Engine) -> PurposeKey:
     return engine.vault.purpose_key(SYSTEM_NS, "key-import")

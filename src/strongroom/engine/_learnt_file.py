@@ -18,9 +18,10 @@ from typing import Final
 
 import msgspec
 
-from strongroom.crypto import WRAPPED_BYTES, OpenStream, SealStream, SecretKey, unwrap_key, wrap_key
+from strongroom.crypto import WRAPPED_BYTES, OpenStream, SealStream, SecretKey
 from strongroom.engine import _snapshot_file as form
 from strongroom.errors import IntegrityError
+from strongroom.keyring import PurposeKey
 from strongroom.recall import Learnt
 
 SUFFIX: Final = ".learnt"
@@ -44,7 +45,7 @@ def _head(header: form.Header) -> bytes:
     return MAGIC + header.encode()[len(MAGIC) :]
 
 
-def write(path: Path, header: form.Header, tenant: str, kek: SecretKey, suite: int, learnt: Learnt) -> None:
+def write(path: Path, header: form.Header, tenant: str, kek: PurposeKey, suite: int, learnt: Learnt) -> None:
     """Put it beside the snapshot with this header, under a fresh random key; whole or not at all.
 
     Raises:
@@ -54,7 +55,7 @@ def write(path: Path, header: form.Header, tenant: str, kek: SecretKey, suite: i
     context = form.context_of(raw, tenant)
     key = SecretKey.generate()
     out = io.BytesIO()
-    out.write(raw + wrap_key(kek, key, context, suite))
+    out.write(raw + kek.wrap(key, context, suite))
     with SealStream(key, out, context, suite=suite) as stream:
         stream.write(msgspec.msgpack.encode(_Inside(learnt.lists, learnt.curve, learnt.coded, learnt.again)))
     draft = path.with_name(f".{path.name}.draft")
@@ -70,7 +71,7 @@ def write(path: Path, header: form.Header, tenant: str, kek: SecretKey, suite: i
         raise
 
 
-def read(path: Path, header: form.Header, tenant: str, kek: SecretKey) -> Learnt:
+def read(path: Path, header: form.Header, tenant: str, kek: PurposeKey) -> Learnt:
     """What was learnt since the snapshot with this header was written.
 
     Raises:
@@ -81,7 +82,7 @@ def read(path: Path, header: form.Header, tenant: str, kek: SecretKey) -> Learnt
         if raw != _head(header) or len(wrapped) != WRAPPED_BYTES:
             raise IntegrityError("what was learnt belongs to another snapshot")
         context = form.context_of(raw, tenant)
-        stream = OpenStream(unwrap_key(kek, wrapped, context), file, context, suite=wrapped[1])
+        stream = OpenStream(kek.unwrap(wrapped, context), file, context, suite=wrapped[1])
         data = stream.read(_BYTES_MAX)
         if stream.read(1):
             raise IntegrityError("what was learnt is too long")

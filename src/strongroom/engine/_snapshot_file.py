@@ -28,8 +28,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from strongroom.crypto import WRAPPED_BYTES, OpenStream, SealStream, SecretKey, unwrap_key, wrap_key
+from strongroom.crypto import WRAPPED_BYTES, OpenStream, SealStream, SecretKey
 from strongroom.errors import DecryptionError, IntegrityError, UnwrapError
+from strongroom.keyring import PurposeKey
 
 MAGIC: Final = b"SRSNAP\0\1"
 HEADER_BYTES: Final = 48
@@ -100,7 +101,7 @@ def context_of(header: bytes, tenant: str) -> bytes:
 
 
 def begin(
-    sink: SnapshotSink, header: Header, tenant: str, kek: SecretKey, suite: int, description: Description
+    sink: SnapshotSink, header: Header, tenant: str, kek: PurposeKey, suite: int, description: Description
 ) -> SealStream:
     """Write header and description under a fresh random key; the stream for what follows.
 
@@ -111,7 +112,7 @@ def begin(
     context = context_of(raw, tenant)
     key = SecretKey.generate()
     sink.write(raw)
-    sink.write(wrap_key(kek, key, context, suite))
+    sink.write(kek.wrap(key, context, suite))
     stream = SealStream(key, sink, context, suite=suite)
     described = msgspec.msgpack.encode(description)
     stream.write(_LENGTH.pack(len(described)) + described)
@@ -169,7 +170,7 @@ def _opened(path: Path, flags: int) -> int:
     return descriptor
 
 
-def open_stream(file: OpenedFile, raw: bytes, tenant: str, kek: SecretKey) -> OpenStream:
+def open_stream(file: OpenedFile, raw: bytes, tenant: str, kek: PurposeKey) -> OpenStream:
     """The stream behind a header that was read.
 
     Raises:
@@ -178,7 +179,7 @@ def open_stream(file: OpenedFile, raw: bytes, tenant: str, kek: SecretKey) -> Op
     wrapped = file.read(WRAPPED_BYTES)
     context = context_of(raw, tenant)
     try:
-        key = unwrap_key(kek, wrapped, context)
+        key = kek.unwrap(wrapped, context)
     except UnwrapError:
         raise DecryptionError from None
     return OpenStream(key, file, context, suite=wrapped[1])

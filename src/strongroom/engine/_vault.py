@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
 from typing import TypeVar
 
-from strongroom.crypto import AES_256_GCM, SealContext, SecretKey, open_sealed, seal, sealed_header
+from strongroom.crypto import AES_256_GCM, SealContext, sealed_header
 from strongroom.engine._payload import PAYLOAD_SCHEMA
 from strongroom.errors import InternalError, KeyMovedError, KeyStateError, TamperedError
-from strongroom.keyring import DataKey, Keyring
+from strongroom.keyring import DataKey, Keyring, PurposeKey
 from strongroom.ledger import RebaseRow, Renamed, root_of_head
 from strongroom.ledger import element as element_at
 from strongroom.model import Field, SealedRecord
@@ -130,7 +130,7 @@ class Vault:
             except KeyStateError:
                 opened.append(self.open(tenant, rows[len(opened)]))  # perhaps it was sealed anew meanwhile
 
-    def purpose_key(self, ns: int, label: str, root: int | None = None) -> SecretKey:
+    def purpose_key(self, ns: int, label: str, root: int | None = None) -> PurposeKey:
         return self._keyring.purpose_key(ns, label, root=root)
 
     # -- audit --------------------------------------------------------------------------------
@@ -159,11 +159,12 @@ class Vault:
 
     def seal_token(self, token_id: str, plaintext: bytes) -> bytes:
         """Seal what a short-lived token says (spec/token.md)."""
-        return seal(self.purpose_key(SYSTEM_NS, "token"), 0, _token_context(token_id), plaintext, AES_256_GCM)
+        key = self.purpose_key(SYSTEM_NS, "token")
+        return key.seal(0, _token_context(token_id), plaintext, AES_256_GCM)
 
     def open_token(self, token_id: str, sealed: bytes) -> bytes:
         """Raises: DecryptionError: this store has not made it."""
-        return open_sealed(self.purpose_key(SYSTEM_NS, "token"), _token_context(token_id), sealed)
+        return self.purpose_key(SYSTEM_NS, "token").open(_token_context(token_id), sealed)
 
     def open_audit(self, seq: int, sealed: bytes) -> bytes:
         context = SealContext(SYSTEM_TENANT, SYSTEM_NS, _NO_ID, _AUDIT_FIELD, seq, PAYLOAD_SCHEMA)
@@ -236,8 +237,8 @@ class Heads:
         total %= _MODULUS
         return self._seal(ns, root, sealing_key, seq_after, total)
 
-    def _seal(self, ns: int, root: int, sealing_key: SecretKey, seq: int, total: int) -> bytes:
-        sealed = seal(sealing_key, root, self._context(ns, seq), total.to_bytes(32), AES_256_GCM)
+    def _seal(self, ns: int, root: int, sealing_key: PurposeKey, seq: int, total: int) -> bytes:
+        sealed = sealing_key.seal(root, self._context(ns, seq), total.to_bytes(32), AES_256_GCM)
         self._cache[ns] = (sealed, seq, total)
         return sealed
 
@@ -250,7 +251,7 @@ class Heads:
         key = self._vault.purpose_key(ns, "head-seal", root_of_head(head)) if head else None
         return self._sum_in(ns, head, seq, key)
 
-    def _sum_in(self, ns: int, head: bytes | None, seq: int, sealing_key: SecretKey | None) -> int:
+    def _sum_in(self, ns: int, head: bytes | None, seq: int, sealing_key: PurposeKey | None) -> int:
         if not head or sealing_key is None:
             if seq != 0:
                 raise TamperedError("the head of a namespace is missing")
@@ -258,7 +259,7 @@ class Heads:
         known = self._cache.get(ns)
         if known is not None and known[:2] == (head, seq):
             return known[2]
-        opened = open_sealed(sealing_key, self._context(ns, seq), head)
+        opened = sealing_key.open(self._context(ns, seq), head)
         total = int.from_bytes(opened)
         self._cache[ns] = (head, seq, total)
         return total
@@ -308,7 +309,7 @@ class Heads:
 class HeadSum:
     """The multiset hash of the rows seen so far."""
 
-    def __init__(self, key: SecretKey) -> None:
+    def __init__(self, key: PurposeKey) -> None:
         self._mac = key.mac
         self._total = 0
 

@@ -8,6 +8,7 @@ from strongroom.keyring._handles import DataKey
 from strongroom.keyring._keyring import Keyring
 from strongroom.keyring._leases import LeaseState
 from strongroom.keyring._namespaces import NamespaceKeyHealth
+from strongroom.keyring._purposes import PurposeKey
 from strongroom.keyring._roots import NewRoot
 from strongroom.keyring._rotating import ResealResult
 from strongroom.keyring._rows import FORMER, ROOT, KeyRecord, KeyState, NamespaceKeyRecord, WrapRecord
@@ -27,6 +28,7 @@ __all__ = [
     "NamespaceKeyHealth",
     "NamespaceKeyRecord",
     "NewRoot",
+    "PurposeKey",
     "ResealResult",
     "WrapRecord",
     "fold_log",

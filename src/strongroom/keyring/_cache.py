@@ -30,6 +30,7 @@ from strongroom.keyring._handles import (
     revive_handle,
 )
 from strongroom.keyring._namespaces import NamespaceKeys
+from strongroom.keyring._purposes import PurposeHandles
 from strongroom.keyring._rows import (
     ERASED,
     FORMER,
@@ -83,7 +84,7 @@ class KeyCache:
         self.generation = book.head()[1]
         self.keys: dict[int, DataKey] = {}
         self.active: dict[tuple[int, bytes], DataKey] = {}
-        self.purpose: dict[tuple[int, int, str], SecretKey] = {}  # namespace, root, label
+        self.purpose = PurposeHandles()
         self.roots: dict[int, tuple[list[int], list[int]]] = {}  # by namespace: see ``roots_of``
         self.pairs: dict[tuple[int, int, int], dict[int, tuple[DataKey, DataKey] | None]] = {}
         self.suites: dict[int, _Suites] = {}  # by namespace
@@ -99,11 +100,9 @@ class KeyCache:
         self.namespaces.close()
         for handle in list(self.keys.values()):
             forget_handle(handle)
-        for secret in list(self.purpose.values()):
-            secret.wipe()
+        self.purpose.forget(None)
         self.keys.clear()
         self.active.clear()
-        self.purpose.clear()
         self.pairs.clear()
 
     def _lapse(self, ns: int) -> None:
@@ -111,10 +110,7 @@ class KeyCache:
         for handle in list(self.keys.values()):
             if handle.ns == ns:
                 forget_handle(handle)
-        for place in [p for p in list(self.purpose) if p[0] == ns]:
-            secret = self.purpose.pop(place, None)
-            if secret is not None:
-                secret.wipe()
+        self.purpose.forget(ns)
 
     def admit_sealing(self, key: DataKey, uses: int) -> None:
         """Called by a handle before it seals: state, then so many uses."""
@@ -147,7 +143,7 @@ class KeyCache:
         """Somebody changed states: nothing that was looked up before is taken for granted."""
         self.generation = generation
         self.active.clear()
-        self.purpose.clear()
+        self.purpose.doubt()
         self.roots.clear()
         self.suites.clear()
         self.pairs.clear()
@@ -222,12 +218,19 @@ class KeyCache:
     def _secret(self, row: DataRow) -> tuple[DataRow, SecretKey]:
         """The key in a row; in the row as it is now, when the namespace key was rotated since it was read."""
         try:
-            return row, self._unwrap(self.namespaces.key(row.ns, row.namespace_version), row)
+            return row, self._unwrapped(row)
         except KeyManagementError:
             now = self.row(row.key_id)
             if now.namespace_version == row.namespace_version or now.state == KeyState.DESTROYED:
                 raise
-        return now, self._unwrap(self.namespaces.key(now.ns, now.namespace_version), now)
+        return now, self._unwrapped(now)
+
+    def _unwrapped(self, row: DataRow) -> SecretKey:
+        kek = self.namespaces.key(row.ns, row.namespace_version)
+        try:
+            return self._unwrap(kek, row)
+        except KeyStateError:  # the namespace key was given up since, at the end of a lease: asked for again
+            return self._unwrap(self.namespaces.key(row.ns, row.namespace_version), row)
 
     def _unwrap(self, kek: SecretKey, row: DataRow) -> SecretKey:
         try:
@@ -271,7 +274,8 @@ class KeyCache:
 
         The KMS is never asked under the file's lock, so the version is looked up before ``act`` begins its
         transaction. When another one has become the newest meanwhile, ``new_rows`` says so, and ``act`` runs
-        again.
+        again; as it does when the key was given up meanwhile, at the end of its lease. What ``act`` had
+        begun to write was not written then.
 
         Raises:
             StorageBusyError: other processes rotate the namespace key all the time. What ``act`` raises.
@@ -282,6 +286,9 @@ class KeyCache:
                 return act(version, kek)
             except _NotNewestError:
                 self.namespaces.renew()
+            except KeyStateError:
+                if not kek.wiped:
+                    raise
         raise StorageBusyError("other processes rotate the key of this namespace all the time")
 
     def obtain(

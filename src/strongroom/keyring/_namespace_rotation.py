@@ -76,7 +76,9 @@ class NamespaceRotating:
             UnwrapError, StorageError, ClosedError, and what the KMS raises.
         """
         self._cache.fresh(at_once=True)
-        version, kek = self._cache.namespaces.newest(ns)
+        return self._cache.with_newest(ns, lambda version, kek: self._rewrap_some(ns, version, kek))
+
+    def _rewrap_some(self, ns: int, version: int, kek: SecretKey) -> int:
         known = self._passes.get(ns)
         if known is None or known.version != version:
             known = self._from_the_first(ns, version)

@@ -13,6 +13,7 @@ so that a new root needs no names to blind anew what the keyring holds: ``mac(k_
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from strongroom.crypto import SecretKey, unwrap_key, wrap_key
@@ -22,6 +23,7 @@ from strongroom.keyring._cache import OPENING, KeyCache
 from strongroom.keyring._change import Change
 from strongroom.keyring._epochs import KeyNote
 from strongroom.keyring._handles import secret_of
+from strongroom.keyring._purposes import Place, PurposeKey, purpose_secret
 from strongroom.keyring._rotating import record_event
 from strongroom.keyring._rows import (
     FORMER,
@@ -67,7 +69,7 @@ class PurposeRoots:
         """
         return self._root_row(ns, self.root(ns) if root is None else root).key_id
 
-    def purpose_key(self, ns: int, label: str, *, root: int | None = None) -> SecretKey:
+    def purpose_key(self, ns: int, label: str, *, root: int | None = None) -> PurposeKey:
         """A key for one purpose, derived from the purpose root: the same one until another root is made.
 
         It does not change when the namespace's own key is rotated; it is gone when its root is destroyed.
@@ -79,7 +81,7 @@ class PurposeRoots:
         """
         return self.purpose_keys(ns, label, root=root)[0]
 
-    def purpose_keys(self, ns: int, *labels: str, root: int | None = None) -> list[SecretKey]:
+    def purpose_keys(self, ns: int, *labels: str, root: int | None = None) -> list[PurposeKey]:
         """``purpose_key`` for several labels of one namespace.
 
         Raises:
@@ -89,8 +91,8 @@ class PurposeRoots:
         cache.fresh()
         cache.namespaces.admit(ns)
         number = cache.root_of(ns) if root is None else root
-        known = cache.purpose
-        return [known.get((ns, number, label)) or self._derive(ns, number, label) for label in labels]
+        known = cache.purpose.settled
+        return [known.get((ns, number, label)) or self._derive((ns, number, label)) for label in labels]
 
     def blinded(self, ns: int, subject: bytes, *, root: int | None = None) -> tuple[bytes, int]:
         """The 32 bytes by which the keyring knows a data subject, and the number of the root they hang on.
@@ -101,11 +103,17 @@ class PurposeRoots:
         cache = self._cache
         cache.fresh()
         number = cache.root_of(ns) if root is None else root
-        for key in self._chain(ns, number):
-            subject = key.mac(subject)
-        return subject, number
+        blind = subject
+        try:
+            for key in self._chain(ns, number):
+                blind = key.mac(blind)
+        except KeyStateError:  # given up since it was admitted, as in ``open_admitted``: from the beginning
+            blind = subject
+            for key in self._chain(ns, number):
+                blind = key.mac(blind)
+        return blind, number
 
-    def _chain(self, ns: int, root: int) -> list[SecretKey]:
+    def _chain(self, ns: int, root: int) -> Sequence[SecretKey | PurposeKey]:
         """The keys that blind a subject under a root, the first one first."""
         roots, formers = self._cache.roots_of(ns)
         if root and root not in roots:  # somebody who has read a head knows of it before this process does
@@ -126,15 +134,27 @@ class PurposeRoots:
         self._cache.admit(key, OPENING)
         return secret_of(key)
 
-    def _derive(self, ns: int, root: int, label: str) -> SecretKey:
+    def _derive(self, place: Place) -> PurposeKey:
+        ns, root, label = place
         if not label:
             raise InvalidInputError("a purpose key needs a label")
         self._cache.namespaces.newest(ns)
         row = self._root_row(ns, root)
         own = self._cache.keys.get(row.key_id) or self._cache.unwrapped(row)
         self._cache.admit(own, OPENING)
-        found = self._cache.purpose[(ns, root, label)] = secret_of(own).derive(f"purpose:{label}")
-        return found
+        try:
+            secret = secret_of(own).derive(f"purpose:{label}")
+        except KeyStateError:  # as in ``open_admitted``
+            self._cache.admit(own, OPENING)
+            secret = secret_of(own).derive(f"purpose:{label}")
+        with self._book.lock:
+            return self._cache.purpose.put(place, secret, self)
+
+    def derive_again(self, key: PurposeKey) -> None:
+        """Called by a handle whose bytes were given up: they come back, or what stands in the way is told."""
+        self._cache.fresh()
+        self._cache.namespaces.admit(key.place[0])
+        self._derive(key.place)
 
     def _root_row(self, ns: int, root: int) -> DataRow:
         where, what = ("subject = ?2 AND epoch = 1", OWN) if root == 0 else ("key_id = ?2", root)
@@ -161,7 +181,7 @@ class PurposeRoots:
         book, cache = self._book, self._cache
         before = cache.root_of(ns)
         former_root = self._root_row(ns, before)
-        former = self.purpose_key(ns, _SUBJECT, root=before)
+        former = purpose_secret(self.purpose_key(ns, _SUBJECT, root=before))
         used = book.versions_in_use(ns) - {version}
         keks = {older: cache.namespaces.key(ns, older) for older in used}
         keks[version] = kek

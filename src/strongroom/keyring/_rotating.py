@@ -363,6 +363,14 @@ class Rotating:
             what the KMS raises: nothing is to be kept.
         """
         self._cache.fresh()
+        try:
+            return self._reseal(ns, tenant, schema, rows, low, high)
+        except KeyStateError:  # given up since it was admitted, as in ``open_admitted``; nothing was kept
+            return self._reseal(ns, tenant, schema, rows, low, high)
+
+    def _reseal(
+        self, ns: int, tenant: str, schema: int, rows: Sequence[RowToReseal], low: int, high: int
+    ) -> ResealResult:
         out = ResealResult()
         pairs = self._pairs((ns, low, high), {row.key_id for row in rows if low <= row.key_id <= high})
         counts: dict[int, int] = {}
