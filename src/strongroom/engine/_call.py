@@ -17,6 +17,7 @@ from strongroom import audit
 from strongroom.engine._decide import decide
 from strongroom.errors import (
     AccessDeniedError,
+    ClosedError,
     DuplicateMemoryError,
     InternalError,
     KeyMovedError,
@@ -288,8 +289,9 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
 
 
 def _repeated(call: Call, work: Callable[[Call], T]) -> T:
-    """Do the work and see to its entry; again when a key was rotated, or the registry or what the caller may
-    do changed, and nothing was written yet."""
+    """Do the work and see to its entry; again when a key was rotated, an index dropped, or the registry or
+    what the caller may do changed, and nothing was written yet."""
+    changed: KeyMovedError | OutdatedError | ClosedError
     for _ in range(_TRIES):
         try:
             result = work(call)
@@ -302,6 +304,12 @@ def _repeated(call: Call, work: Callable[[Call], T]) -> T:
             if call.written or not call.repeatable:
                 break
             call.begin_again(e)
+        except ClosedError as e:  # of an index that was dropped while it was asked: it is built again
+            call.engine.ensure_open()
+            if call.written or not call.repeatable:
+                raise
+            changed = e
+            call.forget_subjects()
     if isinstance(changed, KeyMovedError):
         raise changed
     raise StorageBusyError("what the operation relies on changes all the time")

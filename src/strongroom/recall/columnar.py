@@ -401,9 +401,21 @@ class ColumnarTable(RowQuestions):
 
     @property
     def facets(self) -> Facets:
-        """The everyday filters, as of the last change."""
+        """The everyday filters, as of the last change.
+
+        Raises:
+            ClosedError: the table was dropped: what it has now says nothing of the memories that there are.
+        """
         self._restoring.wait()
-        return self._facets
+        facets = self._facets
+        if self._dropped:  # looked at last: ``drop`` says so before it puts an empty one there
+            raise ClosedError("the namespace was dropped")
+        return facets
+
+    @property
+    def is_dropped(self) -> bool:
+        """Whether ``drop`` was called: an error of a statement that reads the table means nothing then."""
+        return self._dropped
 
     def importance(self, rids: NDArray[np.int64]) -> NDArray[np.float64]:
         """The importance of rows that are there, shape (len(rids),)."""

@@ -23,7 +23,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from strongroom.config import LimitsConfig
-from strongroom.errors import InternalError, LimitExceededError, OperationTimeoutError, SqlSyntaxError
+from strongroom.errors import (
+    ClosedError,
+    InternalError,
+    LimitExceededError,
+    OperationTimeoutError,
+    SqlSyntaxError,
+)
 from strongroom.model import SqlColumn
 from strongroom.recall._held import reading
 from strongroom.recall._watchdog import Watchdog
@@ -324,8 +330,22 @@ class SqlEngine:
     # -- cursors ----------------------------------------------------------------------------------------
     @contextmanager
     def _cursor(self, request: Request) -> Iterator[Any]:
-        """A cursor with the views of the request's members, watched and open to ``cancel``."""
+        """A cursor with the views of the request's members, watched and open to ``cancel``.
+
+        Raises:
+            ClosedError: the table of a member was dropped. What ``translate`` makes of the engine's errors.
+        """
         group = self._group(request.members)
+        try:
+            with self._lent(group, request) as cursor:
+                yield cursor
+        except duckdb.Error as e:
+            if any(m.table.is_dropped for m in request.members):
+                raise ClosedError("the namespace was dropped") from None
+            raise translate(e, request.statement, closed=self._store.closed) from None
+
+    @contextmanager
+    def _lent(self, group: _Group, request: Request) -> Iterator[Any]:
         try:
             cursor = group.idle.pop()
         except IndexError:
@@ -338,8 +358,6 @@ class SqlEngine:
                     raise OperationTimeoutError("the statement was cancelled")
             with self._watchdog.watch(cursor, cancel):
                 yield cursor
-        except duckdb.Error as e:
-            raise translate(e, request.statement, closed=self._store.closed) from None
         finally:
             if cancel is not None:
                 cancel.watch(None)
