@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
@@ -68,3 +70,70 @@ def test_a_kept_mask_follows_rows_that_come_go_and_expire(monkeypatch: pytest.Mo
             assert int(np.count_nonzero(anew.passing)) == facets.count(conditions, now_us)
         wrong = facets.mask(asked[0], now_us, kept[1])  # of other conditions: not believed
         assert np.array_equal(wrong.passing, kept[0].passing)
+        back_us = now_us - 20 * 60_000_000  # the clock is put back: rows that had expired live again
+        for number, conditions in enumerate(asked):
+            again = facets.mask(conditions, back_us, kept[number])
+            assert np.array_equal(again.passing, facets.mask(conditions, back_us).passing), (step, number)
+
+
+def test_a_mask_of_rows_that_stand_as_they_were_is_the_same_array() -> None:
+    """Nothing came, went or expired: the very array, which nobody can change; after any of these another."""
+    random = Random(3)
+    facets = Facets()
+    rows = [memory(random) for _ in range(50)]
+    facets.append([to_row(i, m, 1) for i, m in enumerate(rows) if m.expires_at is None])
+    conditions = (OneOf("kind", ("fact",)),)
+    first = facets.mask(conditions, 0)
+    assert facets.mask(conditions, 10**15, first) is first
+    with pytest.raises(ValueError, match="read-only"):
+        first.passing[0] = True
+    there = [i for i, m in enumerate(rows) if m.expires_at is None]
+    facets.remove([next(i for i in there if rows[i].kind == "fact")])
+    second = facets.mask(conditions, 0, first)
+    assert int(second.passing.sum()) == int(first.passing.sum()) - 1
+    assert facets.mask(conditions, 0, second) is second
+    facets.append([to_row(60, memory(random), 1)])
+    third = facets.mask(conditions, 0, second)
+    assert third is not second and len(third.passing) == 61
+
+
+def test_groups_are_those_of_a_look_at_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows come, go and expire; counts and sums by no, one and two columns, with conditions and without."""
+    monkeypatch.setattr(_facets, "BLOCK_ROWS", 64)
+    random = Random(11)
+    facets = Facets()
+    there: dict[int, Memory] = {}
+    for step in range(60):
+        start = step * 20
+        made = {start + i: memory(random) for i in range(20)}
+        facets.append([to_row(rid, m, 1) for rid, m in made.items()])
+        there |= made
+        for rid in random.sample(sorted(there), 7 if step > 20 else 0):
+            facets.remove([rid])
+            del there[rid]
+        now = START + timedelta(minutes=step * 40)
+        living = [m for m in there.values() if m.expires_at is None or m.expires_at > now]
+        for columns in ((), ("agent_id",), ("kind", "agent_id")):
+            for conditions, passes in (
+                ((), lambda m: True),
+                ((OneOf("kind", ("goal",)), Compare("importance", "<", 0.5)),
+                 lambda m: m.kind == "goal" and m.importance < 0.5),
+                ((OneOf("agent_id", ("nobody",)),), lambda m: False),
+            ):  # fmt: skip
+                key = lambda m, columns=columns: tuple(getattr(m, c) for c in columns)  # noqa: E731
+                chosen = [m for m in living if passes(m)]
+                found = facets.groups(columns, conditions, to_us(now), adding=True)
+                assert found is not None
+                assert {g.texts: g.rows for g in found} == dict(Counter(map(key, chosen)))
+                for group in found:
+                    total = sum(m.importance for m in chosen if key(m) == group.texts)
+                    assert group.importance == pytest.approx(total)
+
+
+def test_columns_that_could_make_very_many_groups_are_not_counted_here() -> None:
+    random = Random(1)
+    facets = Facets()
+    facets.append([to_row(i, replace(memory(random), session_id=f"s{i}"), 1) for i in range(600)])
+    assert facets.groups(["kind"], (), 0, adding=False) is not None
+    assert facets.groups(["session_id"], (), 0, adding=False) is not None
+    assert facets.groups(["session_id", "kind"], (), 0, adding=False) is None

@@ -16,7 +16,7 @@ from tests.sql.conftest import OWN, OpenRoom, drafts
 
 from strongroom.engine import Room
 from strongroom.engine.session import Session
-from strongroom.errors import StrongroomError, TamperedError
+from strongroom.errors import SqlDataError, SqlSyntaxError, StrongroomError, TamperedError
 from strongroom.model import SqlResult
 from strongroom.model.sql_values import to_rows
 from strongroom.recall.sql import FewRows, SqlEngine, direct_run
@@ -180,7 +180,7 @@ OTHERS = [
     ("SELECT count(*) FROM memories WHERE importance > $1", [float("nan")]),
     ("SELECT count(*) FROM memories WHERE importance > 0.12345678901234567", []),
     ("SELECT count(*) FROM memories WHERE kind = 'fact' LIMIT 0", []),
-    ("SELECT count(*) FROM memories GROUP BY kind", []),
+    ("SELECT count(*) FROM memories GROUP BY importance", []),
     ("SELECT updated_at AS created_at FROM memories ORDER BY created_at DESC LIMIT 3", []),
     ("SELECT content FROM memories ORDER BY created_at LIMIT 3", []),
     ("SELECT DISTINCT kind FROM memories ORDER BY created_at DESC LIMIT 3", []),
@@ -231,6 +231,7 @@ class Nowhere(tzinfo):
 
 _ANY = "SELECT count(*) FROM memories WHERE "
 _NEWEST = "SELECT content FROM memories ORDER BY created_at DESC LIMIT $1"
+_DIGITS = "9" * 5000  # more than Python makes a number of
 EDGES: list[tuple[str, list[Any], list[Any]]] = [
     # a statement, parameters that teach it its columns, parameters from the edge
     (_ANY + "kind = $1", ["fact"], ["\ud800"]),
@@ -266,6 +267,8 @@ EDGES: list[tuple[str, list[Any], list[Any]]] = [
     (_NEWEST, [3], [None]),
     (_NEWEST, [3], ["3"]),
     (_NEWEST, [3], [2.5]),
+    (_NEWEST, [3], []),
+    (_NEWEST + " OFFSET $2", [3, 1], [3]),
     (_NEWEST + " OFFSET $2", [3, 1], [3, -1]),
     (_NEWEST + " OFFSET $2", [3, 1], [3, 2**63 - 1]),
     (_NEWEST + " OFFSET $2", [3, 1], [2**62, 2**62]),
@@ -297,6 +300,24 @@ def test_parameters_from_the_edges_of_their_types_are_answered_as_the_general_wa
     caller.sql(statement, plain)
     assert plan_of(caller, statement).learned is not None
     assert answer() == general
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        f"SELECT content FROM memories ORDER BY created_at DESC LIMIT {_DIGITS}",
+        f"SELECT content FROM memories ORDER BY created_at DESC LIMIT 1 OFFSET {_DIGITS}",
+        f"SELECT semantic_rank(content, 'x') FROM memories ORDER BY {_DIGITS} DESC LIMIT 3",
+        f"SELECT semantic_rank(content, 'x') AS s FROM memories ORDER BY s DESC LIMIT {_DIGITS}",
+        f"SELECT kind, count(*) FROM memories GROUP BY {_DIGITS}",
+        f"SELECT kind, count(*) FROM memories GROUP BY kind ORDER BY {_DIGITS} LIMIT 1",
+        f"SELECT kind, count(*) FROM memories GROUP BY kind LIMIT {_DIGITS}",
+    ],
+)
+def test_a_place_or_a_limit_of_5000_digits_is_a_typed_error(caller: Session, statement: str) -> None:
+    for _ in range(2):
+        with pytest.raises((SqlSyntaxError, SqlDataError)):
+            caller.sql(statement)
 
 
 def test_what_is_written_changed_deleted_or_expired_shows_in_the_next_direct_answer(

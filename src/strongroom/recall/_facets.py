@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -19,12 +20,13 @@ from numpy.typing import NDArray
 
 from strongroom.recall._columns import TABLE_COLUMNS, Row
 
-__all__ = ["CODED", "Compare", "Condition", "Facets", "KeptMask", "OneOf"]
+__all__ = ["CODED", "Compare", "Condition", "Facets", "Group", "KeptMask", "OneOf"]
 
 CODED: Final = ("kind", "sensitivity", "agent_id", "subject", "session_id")
 BLOCK_ROWS: Final = 65_536
 NEVER_US: Final = np.iinfo(np.int64).max
 _CODES_MAX: Final = 65_535
+GROUPS_MAX: Final = 1024  # that could be: more make more objects here than the columnar engine takes time
 _PLACES: Final = {
     name: TABLE_COLUMNS.index(name) for name in (*CODED, "rid", "created_at", "expires_at", "importance")
 }
@@ -62,13 +64,24 @@ Condition = OneOf | Compare
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KeptMask:
-    """``matching``: rows that fulfil ``conditions``, some of which may be gone since; ``passing``: those that
-    are there at the moment that was asked about. Both by rid."""
+    """``passing``: by rid, the rows that fulfil ``conditions``, were there and had not expired at ``now_us``;
+    not to be changed. ``removals``: how often rows had been taken away by then."""
 
     era: object
     conditions: tuple[Condition, ...]
-    matching: Mask
     passing: Mask
+    removals: int
+    now_us: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """Rows with the same ``texts``, one for each column asked about: how many, and their importance added up
+    (0.0 where it was not asked for)."""
+
+    texts: tuple[str | None, ...]
+    rows: int
+    importance: float
 
 
 class Facets:
@@ -85,6 +98,7 @@ class Facets:
         self._expires_first: int = NEVER_US
         self._end = 0
         self._era = object()  # another one when rows come before rows that are there
+        self._removals = 0
 
     # -- changes ------------------------------------------------------------------------------------
     def append(self, rows: Sequence[Row]) -> None:
@@ -177,6 +191,7 @@ class Facets:
         """Rows that are gone; a rid that is not there is no error."""
         index = np.asarray(rids, dtype=np.int64)
         self._held[index[(index >= 0) & (index < self._end)]] = False
+        self._removals += 1
 
     # -- questions ----------------------------------------------------------------------------------
     def covers(self, conditions: Sequence[Condition]) -> bool:
@@ -191,22 +206,68 @@ class Facets:
         return sum(int(np.count_nonzero(self._mask(tests, block))) for block in self._blocks())
 
     def mask(self, conditions: Sequence[Condition], now_us: int, kept: KeptMask | None = None) -> KeptMask:
-        """Which rows fulfil all of them and have not expired, as ``passing``; the rest is to be kept for the
-        next time: of rows that it knows only those that are gone or have expired are looked at again."""
-        known = 0
-        matching = np.zeros(self._end, dtype=np.bool_)
+        """Which rows fulfil all of them and have not expired; to be kept for the next time. Of rows that
+        ``kept`` knows only those are looked at again that may be gone or have expired since, and where there
+        are none of those, nor new ones, it is the answer."""
+        known, is_same = 0, False
         if kept is not None and kept.era is self._era and kept.conditions == tuple(conditions):
-            known = min(len(kept.matching), self._end)
-            matching[:known] = kept.matching[:known]
+            if kept.now_us <= now_us or kept.now_us < self._expires_first:  # else rows may live again
+                known = min(len(kept.passing), self._end)
+            is_same = known == self._end and kept.removals == self._removals
+        if kept is not None and is_same and now_us < self._expires_first:
+            return kept
+        passing = np.zeros(self._end, dtype=np.bool_)
+        if kept is not None and known:
+            passing[:known] = kept.passing[:known]
         tests = self._tests(conditions, None)
         if tests is not None:
             for start in range(known, self._end, BLOCK_ROWS):
                 block = slice(start, min(start + BLOCK_ROWS, self._end))
-                matching[block] = self._mask(tests, block)
-        passing = matching & self._held[: self._end]
+                passing[block] = self._mask(tests, block)
+        if not is_same:
+            passing &= self._held[: self._end]
         if now_us >= self._expires_first:
             passing &= self._expires[: self._end] > now_us
-        return KeptMask(self._era, tuple(conditions), matching, passing)
+        passing.flags.writeable = False
+        return KeptMask(self._era, tuple(conditions), passing, self._removals, now_us)
+
+    def groups(
+        self, columns: Sequence[str], conditions: Sequence[Condition], now_us: int, *, adding: bool
+    ) -> list[Group] | None:
+        """The rows that fulfil all of them and have not expired, by their texts in ``columns`` of ``CODED``,
+        in no order; ``adding``: their importance, block by block. None: there could be too many groups."""
+        if not all(column in self._codes for column in columns):
+            return None
+        texts = [list(self._known[column]) for column in columns]
+        size = prod(map(len, texts))
+        if size > GROUPS_MAX:
+            return None
+        rows, importance = np.zeros(size, dtype=np.int64), np.zeros(size, dtype=np.float64)
+        tests = self._tests(conditions, now_us)
+        for block in self._blocks() if tests is not None else ():
+            mask = self._mask(tests or (), block)
+            chosen = slice(None) if mask.all() else mask
+            numbers = self._numbers(columns, block)[chosen]
+            rows += np.bincount(numbers, minlength=size)
+            if adding:
+                importance += np.bincount(numbers, self._importance[block][chosen], minlength=size)
+        there = np.flatnonzero(rows)
+        rest, named = there, list[list[str | None]]()
+        for names in reversed(texts):
+            rest, places = np.divmod(rest, len(names))
+            named.insert(0, [names[place] for place in places.tolist()])
+        keys = zip(*named, strict=True) if named else [()] * len(there)
+        return list(map(Group, keys, rows[there].tolist(), importance[there].tolist()))
+
+    def _numbers(self, columns: Sequence[str], block: slice) -> NDArray[np.intp]:
+        """The number of the group of each row of a block: its codes as the digits of one number."""
+        if not columns:
+            return np.zeros(len(self._held[block]), dtype=np.intp)
+        numbers = self._codes[columns[0]][block].astype(np.intp)
+        for column in columns[1:]:
+            numbers *= len(self._known[column])
+            numbers += self._codes[column][block]
+        return numbers
 
     def newest(
         self, conditions: Sequence[Condition], count: int, now_us: int

@@ -42,9 +42,11 @@ def check_scans(nodes: Any, allowed: frozenset[str]) -> None:
 
 
 def number_of(value: int | Text, parameters: Sequence[Any]) -> int:
+    """A whole number of a statement; -1: the parameter is something else, or was not given."""
     if isinstance(value, int):
         return value
-    given = parameters[int(str(value.parameter)) - 1]
+    number = int(str(value.parameter))
+    given = parameters[number - 1] if number <= len(parameters) else None
     return given if type(given) is int else -1
 
 

@@ -6,6 +6,8 @@ comparisons of ``importance`` with numbers and of ``created_at`` with times. The
 
 - ``memory_id = id``, with other comparisons beside it or none;
 - ``count(*)``;
+- ``GROUP BY`` some of those five columns and ``namespace``, with ``count(*)`` and ``sum`` and ``avg`` of
+  ``importance``, in an order of what is selected and with a limit, or without (``grouped``);
 - ``ORDER BY created_at DESC LIMIT k [OFFSET o]``;
 - ``ORDER BY semantic_rank(...) DESC LIMIT k [OFFSET o]``.
 
@@ -20,12 +22,14 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Literal, cast
 from uuid import UUID
 
 from strongroom.recall._columns import to_us
 from strongroom.recall._facets import CODED, Compare, Condition, OneOf, Operator
 from strongroom.recall.sql.functions import RELATIONS
+from strongroom.recall.sql.grouped import Groups, find_groups, is_count
 from strongroom.recall.sql.plan import TopK, count_of
 from strongroom.recall.sql.scope import Base, Text
 from strongroom.recall.sql.tree import Tree
@@ -36,10 +40,7 @@ __all__ = ["Direct", "find_direct", "memory_id_of", "resolved"]
 _NODE: Final = frozenset(
     {"type", "modifiers", "cte_map", "select_list", "from_table", "where_clause", "aggregate_handling"}
 )
-_COUNT: Final = frozenset(
-    {"class", "type", "alias", "query_location", "query_location_length", "function_name", "order_bys",
-     "qualified_name"}
-)  # fmt: skip
+_GROUPING: Final = frozenset({"group_expressions", "group_sets"})
 _SHOWN: Final = frozenset(RELATIONS["memories"]) - {"access_count", "last_accessed_at"}
 _TESTS: Final[Mapping[str, Operator]] = {
     "COMPARE_EQUAL": "=",
@@ -69,12 +70,13 @@ class Test:
 class Direct:
     """A statement of one of the forms. ``columns``: names of columns; None: the score of ``top``."""
 
-    kind: Literal["id", "count", "newest", "top"]
+    kind: Literal["id", "count", "newest", "top", "groups"]
     columns: tuple[str | None, ...] = ()
     tests: tuple[Test, ...] = ()
     memory_id: Operand | None = None
     limit: int | Text | None = None
     offset: int | Text = 0
+    groups: Groups | None = None
 
 
 def find_direct(node: Tree, walk: Walk, top: TopK | None) -> Direct | None:
@@ -83,7 +85,8 @@ def find_direct(node: Tree, walk: Walk, top: TopK | None) -> Direct | None:
     base = walk.bases[0] if len(walk.bases) == 1 else None
     if base is None or base.node is not source or base.relation != "memories" or walk.used:
         return None
-    if node.get("type") != "SELECT_NODE" or not node.keys() <= _NODE or node.get("cte_map", {}).get("map"):
+    known = node.keys() <= _NODE | _GROUPING
+    if node.get("type") != "SELECT_NODE" or not known or node.get("cte_map", {}).get("map"):
         return None
     if (
         node.get("aggregate_handling") != "STANDARD_HANDLING"
@@ -103,6 +106,9 @@ def _form(
     node: Tree, walk: Walk, base: Base, top: TopK | None, tests: tuple[Test, ...], memory_id: Operand | None
 ) -> Direct | None:
     items, modifiers = node["select_list"], {m["type"]: m for m in node.get("modifiers", [])}
+    if _GROUPING & node.keys():
+        groups = None if memory_id is not None else find_groups(node, partial(_column, base=base))
+        return None if groups is None else Direct("groups", (), tests, groups=groups)
     if _is_count(items):
         return Direct("count", (), tests) if not modifiers and memory_id is None else None
     columns = _columns(items, walk, base, top)
@@ -129,7 +135,7 @@ def _form(
 
 
 def _is_count(items: Sequence[Tree]) -> bool:
-    return len(items) == 1 and items[0].get("function_name") == "count_star" and items[0].keys() <= _COUNT
+    return len(items) == 1 and is_count(items[0])
 
 
 def _shadows(items: Sequence[Tree]) -> bool:

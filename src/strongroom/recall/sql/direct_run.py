@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
@@ -26,6 +26,7 @@ from strongroom.recall._held import reading
 from strongroom.recall.sql.binding import number_of
 from strongroom.recall.sql.direct import Direct, memory_id_of, resolved
 from strongroom.recall.sql.few import few_rows
+from strongroom.recall.sql.grouped import answer_grouped
 from strongroom.recall.sql.plan import Learned, Plan
 from strongroom.recall.sql.request import Answer, Member, Place, Request
 
@@ -60,16 +61,17 @@ class PlanMasks:
     def passing(
         self, plan: Plan, number: int, facets: Facets, conditions: Sequence[Condition], now_us: int
     ) -> NDArray[np.bool_]:
-        """A mask by rid for one member of a request, which is locked for reading."""
+        """A mask by rid for one member of a request, which is locked for reading; not to be changed. As long
+        as no row comes, goes or expires it is the same array, so that the vector lane knows it again."""
         with self._lock:
             kept = self._kept.get((plan, number))
         made = facets.mask(conditions, now_us, kept)
         with self._lock:
-            self._kept[plan, number] = replace(made, passing=made.passing[:0])
+            self._kept[plan, number] = made
             self._kept.move_to_end((plan, number))
-            size = sum(k.matching.nbytes for k in self._kept.values())
+            size = sum(k.passing.nbytes for k in self._kept.values())
             while size > MASK_BYTES_MAX or len(self._kept) > MASKS_MAX:
-                size -= self._kept.popitem(last=False)[1].matching.nbytes
+                size -= self._kept.popitem(last=False)[1].passing.nbytes
         return made.passing
 
 
@@ -96,6 +98,8 @@ def answer_directly(request: Request, rows_max: int, search: Search, masks: Plan
     conditions = resolved(direct, request.parameters)
     if conditions is None or not all(m.table.facets.covers(conditions) for m in request.members):
         return None
+    if direct.groups is not None:
+        return answer_grouped(direct.groups, request, learned, conditions)
     if direct.kind == "count":
         with reading([m.index for m in request.members]):
             total = sum(m.table.facets.count(conditions, request.now_us) for m in request.members)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "KEYS", "Learned", "Names", "Plan", "TopK", "Variant", "count_of", "find_top", "rewrite", "verify",
+    "whole_number",
 ]  # fmt: skip
 
 KEYS: Final[Mapping[str, str]] = {
@@ -33,6 +34,7 @@ KEYS: Final[Mapping[str, str]] = {
     "session_id": "session_key",
 }
 """Columns that have a hidden key beside them, with its name in a namespace's table."""
+_DIGITS_MAX: Final = 18
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,12 +234,11 @@ def _ranked(orders: list[Tree], items: list[Tree], walk: Walk, base: Base) -> Sc
     if order.get("type") != "DESCENDING" or order.get("null_order") not in ("ORDER_DEFAULT", "NULLS LAST"):
         return None
     key = order["expression"]
-    literal = key.get("literal", {})
-    if literal.get("kind") == "INTEGER" and literal.get("text", "").isdigit():
-        place = int(literal["text"]) - 1
-        if not 0 <= place < len(items) or any(i.get("class") == "STAR" for i in items[: place + 1]):
+    place = whole_number(key)
+    if place is not None:
+        if not 0 < place <= len(items) or any(i.get("class") == "STAR" for i in items[:place]):
             return None
-        key = items[place]
+        key = items[place - 1]
     elif key.get("class") == "COLUMN_REF" and len(key["column_names"]) == 1 and id(key) not in walk.ranks:
         named = [i for i in items if str(i.get("alias", "")).lower() == key["column_names"][0].lower()]
         if len(named) != 1 or key["column_names"][0].lower() in RELATIONS["memories"]:
@@ -248,12 +249,16 @@ def _ranked(orders: list[Tree], items: list[Tree], walk: Walk, base: Base) -> Sc
 
 
 def count_of(node: Any) -> int | Text | None:
-    literal = node.get("literal", {}) if isinstance(node, dict) else {}
-    if literal.get("kind") == "INTEGER" and literal.get("text", "").isdigit():
-        return int(literal["text"])
     if isinstance(node, dict) and node.get("class") == "PARAMETER":
         return Text(parameter=str(node["identifier"])[1:])
-    return None
+    return whole_number(node)
+
+
+def whole_number(node: Any) -> int | None:
+    """A number written with as many digits as a place or a limit may need; of others the engine tells."""
+    literal = node.get("literal", {}) if isinstance(node, dict) else {}
+    text = str(literal.get("text", "")) if literal.get("kind") == "INTEGER" else ""
+    return int(text) if text.isdigit() and len(text) <= _DIGITS_MAX else None
 
 
 def _folds(node: Any) -> bool:
