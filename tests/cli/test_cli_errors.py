@@ -279,6 +279,36 @@ def test_a_second_ctrl_c_ends_a_process_that_does_not_come_to_its_end() -> None:
         assert child.stderr.read() == b""
 
 
+def _closing_for_ever(presses: str) -> tuple[int, bytes]:
+    script = (
+        "import ctypes, os, signal, threading\n"
+        "from strongroom.cli import _interrupt, _main\n"
+        "_interrupt.CLOSING_S_MAX = 0.5\n"
+        "kill = ctypes.PyDLL(None).kill\n"  # no step of the interpreter between two of them
+        "def work():\n"
+        f"    try: {presses}; threading.Event().wait()\n"
+        "    finally: lock = threading.Lock(); lock.acquire(); lock.acquire()\n"
+        "_main.cli.main = work\n"
+        "_main.main()\n"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, env=env, timeout=60, check=False
+    )
+    return done.returncode, done.stderr
+
+
+def test_two_ctrl_c_in_one_moment_are_two() -> None:
+    """Python looks at signals now and then, and takes those of one kind for one: none is lost."""
+    twice = "list(map(kill, [os.getpid()] * 2, [signal.SIGINT] * 2))"
+    assert _closing_for_ever(twice) == (-signal.SIGINT, b"")
+
+
+def test_closing_after_one_ctrl_c_has_its_bound() -> None:
+    """A lock that nobody gives back keeps no command for ever."""
+    assert _closing_for_ever("kill(os.getpid(), signal.SIGINT)") == (130, b"interrupted\n")
+
+
 def _wait_until_reading(pid: int) -> None:
     """Until the process sleeps in a read from its stdin, a pipe."""
     for _ in range(2000):

@@ -35,7 +35,7 @@ from strongroom.cli import (
 )
 from strongroom.cli._app import App
 from strongroom.cli._errors import BROKEN_PIPE, UNEXPECTED_HINT, exit_status, show_error
-from strongroom.cli._interrupt import INTERRUPTED, LINE, by_exception, by_the_system
+from strongroom.cli._interrupt import INTERRUPTED, LINE, SERVER, by_exception, by_the_system, no_server
 from strongroom.cli._params import Group
 from strongroom.errors import (
     ConfigurationError,
@@ -226,6 +226,8 @@ def cli(
     app.data, app.url, app.ca, app.api_key_file = data, url, ca, api_key_file
     app.certificate, app.private_key = certificate, private_key
     app.purpose, app.reason = purpose, reason
+    if context.invoked_subcommand != SERVER:
+        no_server()
     app.as_json = app.as_json or as_json
     app.debug = app.debug or debug
     app.data_given = context.get_parameter_source("data") is ParameterSource.COMMANDLINE

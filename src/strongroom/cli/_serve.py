@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hmac
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from strongroom.cli._app import App
+from strongroom.cli._interrupt import STOPPED, Stopped, server_by_exception, server_stops
 from strongroom.cli._params import Command, pass_app
 from strongroom.errors import ConfigurationError, InvalidInputError
 from strongroom.pages import restart_scrubbing
@@ -41,6 +43,28 @@ def serve(
     app: App, host: str | None, port: int | None, pg_port: int | None, metrics_on_loopback: bool
 ) -> None:
     """Serve REST, MCP and the Postgres wire over TLS 1.3 until SIGTERM or Ctrl-C."""
+    reached: list[str] = []
+    try:
+        server_by_exception()
+        _serve(app, reached, host=host, port=port, pg_port=pg_port, metrics_on_loopback=metrics_on_loopback)
+    except (Stopped, Exception):
+        if not Stopped.came:
+            raise
+        if not reached:  # else it has said so itself
+            sys.stderr.write(STOPPED.decode())
+    finally:
+        server_stops()
+
+
+def _serve(
+    app: App,
+    reached: list[str],
+    *,
+    host: str | None,
+    port: int | None,
+    pg_port: int | None,
+    metrics_on_loopback: bool,
+) -> None:
     directory = app.directory()
     from strongroom.engine import Engine
     from strongroom.servers.serve import run_server, server_files
@@ -53,6 +77,7 @@ def serve(
     try:
         _make_certificates(directory, engine)
         certificate, private_key = server_files(directory, engine.config)
+        reached.append("server")
         run_server(
             engine,
             engine.config,

@@ -13,9 +13,10 @@ import asyncio
 import signal
 import socket
 import ssl
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -156,7 +157,9 @@ def run_server(
     """
     log = make_log(config.log)
     capture_library_logs(log)
+    signals = _Signals()
     try:
+        signals.begin()
         context = _https_context(engine, config, certificate, private_key)
         with ExitStack() as stack:
             chosen = config.server.port if port is None else port
@@ -174,6 +177,7 @@ def run_server(
                 engine, config, log=log, metrics_on_loopback=metrics_on_loopback, pgwire=wire
             )
             server = _Server(_uvicorn_config(engine, config, application, context))
+            server.signals = signals
 
             def renew() -> None:
                 try:
@@ -195,21 +199,74 @@ def run_server(
             raise InternalError("the server did not start")
     finally:
         engine.close()
-        log.info("stopped")
+        if not isinstance(sys.exc_info()[1], KeyboardInterrupt):  # who says "interrupted" says it all
+            log.info("stopped")
+        signals.end()
+
+
+class _Signals:
+    """SIGHUP, from before certificates are read until the server has stopped: never the end of the process.
+
+    What comes before the server is up is answered when it is: the files may have been read before. At the
+    end handlers are what they were.
+    """
+
+    def __init__(self) -> None:
+        self._ours = threading.current_thread() is threading.main_thread()
+        self._before: dict[signal.Signals, Any] = {}
+        self._answer: Callable[[], None] | None = None
+        self._came = False
+
+    def begin(self) -> None:
+        if self._ours:
+            self._before[signal.SIGTERM] = signal.getsignal(signal.SIGTERM)
+            self._before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._heard)
+
+    def answered_by(self, answer: Callable[[], None]) -> None:
+        """The server is up."""
+        self._answer = answer
+        if self._came:
+            answer()
+
+    def end(self) -> None:
+        for number, handler in self._before.items():
+            if handler is not None:
+                signal.signal(number, handler)
+
+    def _heard(self, *_: object) -> None:
+        self._came = True
+        if self._answer is not None:
+            self._answer()
 
 
 class _Server(uvicorn.Server):
     """Stops at SIGTERM and SIGINT without raising them again, so that the engine is closed afterwards.
 
-    At SIGHUP it goes on, with ``on_hangup`` called by the event loop.
+    At SIGHUP it goes on, with ``on_hangup`` called by the event loop. A further SIGTERM while it stops
+    changes nothing; a second SIGINT waits for nobody any more.
     """
 
     on_hangup: Callable[[], None] | None = None
+    signals: _Signals | None = None
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """``serve`` in an event loop of its own; from before there is one, signals are for it."""
+        with self.capture_signals():
+            super().run(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.on_hangup is not None and threading.current_thread() is threading.main_thread():
-            asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, self.on_hangup)
+        if self.started and self.should_exit:  # told meanwhile: nobody else would end what has begun
+            await self.shutdown(sockets)
+            return
+        if self.signals is not None and self.on_hangup is not None:
+            loop, renew = asyncio.get_running_loop(), self.on_hangup
+
+            def answer() -> None:
+                with suppress(RuntimeError):  # it has stopped meanwhile
+                    loop.call_soon_threadsafe(renew)
+
+            self.signals.answered_by(answer)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -220,6 +277,8 @@ class _Server(uvicorn.Server):
         try:
             yield
         finally:
+            if self.should_exit:  # told already; the engine is to be closed in peace
+                before[signal.SIGTERM] = signal.SIG_IGN
             for number, handler in before.items():
                 signal.signal(number, handler)
 
