@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine.conftest import OpenRoom
@@ -15,7 +16,8 @@ from tests.rotation.rotated import NS, assert_all_there, fill, keys_in_use, ns_o
 
 import strongroom
 from strongroom.config import Config, KeysConfig, keys_directory, load_config, to_toml
-from strongroom.engine import Room, add_recovery_key, prove_recovery
+from strongroom.engine import Room, _respond_master, add_recovery_key, prove_recovery
+from strongroom.engine._respond_master import standing
 from strongroom.errors import (
     AccessDeniedError,
     ConflictError,
@@ -24,12 +26,14 @@ from strongroom.errors import (
     KmsDeniedError,
     KmsRegionError,
     KmsUnavailableError,
+    StorageBusyError,
     TamperedError,
     UnauthenticatedError,
     UnwrapError,
 )
 from strongroom.identity import create_local_ca
 from strongroom.keyring import KeyState
+from strongroom.keyring._book import Book
 from strongroom.kms import LocalKeystore, RecoveryKey, create_key_file
 from strongroom.lifecycle import runbooks
 from strongroom.lifecycle.response import verify_report
@@ -453,6 +457,86 @@ def test_a_response_to_a_master_key_goes_on_wherever_it_was_interrupted(
     assert_all_there(room, others, "b/other")
     with pytest.raises(InvalidInputError, match="wraps nothing any more"):
         room.respond_key_compromise(exposed, to=["fresh"])
+
+
+@pytest.mark.parametrize("stop", ["rewrap_data_keys", "compact", "renew_root", "end_roots"])
+def test_a_response_to_many_namespaces_writes_the_keyring_once_and_goes_on_behind_what_is_done(
+    stop: str, room: Room, open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed among the keys or among the records: what has its new key or is done is not done again."""
+    names = [f"team/{n}" for n in range(6)]
+    wanted = {name: fill(room, 2, name) for name in names}
+    room, exposed = with_two_key_files(room, open_room)
+    before, calls = states(room), dict.fromkeys(("begin_version", "renew_root", stop), 0)
+    spaces = len(names) + 1 + (room.engine.registry.get(NS) is not None)
+
+    def counting(keyring: object, name: str, dies_at: int) -> None:
+        place = Book if name == "compact" else keyring
+        real = getattr(place, name)
+
+        def act(*args: object, **options: object) -> object:
+            calls[name] += 1
+            if calls[name] == dies_at:
+                raise StorageBusyError("killed here")
+            return real(*args, **options)
+
+        monkeypatch.setattr(place, name, act)
+
+    for name in calls:
+        nth = 1 if name == "compact" else 4
+        counting(room.engine.vault.keyring, name, dies_at=nth if name == stop else 0)
+    told: list[str] = []
+    with pytest.raises(StorageBusyError):
+        room.respond_key_compromise(exposed, to=["fresh"], progress=told.append)
+    first = dict(calls)
+    room.close()
+    monkeypatch.undo()
+    room = open_room()
+    calls.update(dict.fromkeys(calls, 0), compact=0)
+    for name in calls:
+        counting(room.engine.vault.keyring, name, dies_at=0)
+    report = room.respond_key_compromise(exposed, to=["fresh"])
+    monkeypatch.undo()
+    among_keys = stop == "rewrap_data_keys"
+    assert first["begin_version"] + calls["begin_version"] == spaces
+    done = 3 if stop in ("renew_root", "end_roots") else 0
+    assert first["renew_root"] + calls["renew_root"] == spaces + (1 if done else 0)
+    assert calls["compact"] <= 1 and (calls["compact"] == 1) is (among_keys or stop == "compact")
+    assert report.coverage.get("namespaces_done_before", 0) == done
+    assert report.coverage["namespaces"] == spaces - done
+    assert report.coverage["records_under_exposed_keys"] == 0 and room.rotation_status() == []
+    roles = {k.id: k.role for k in room.keyring_list()}
+    assert all(roles[f"data:{n}"] for n in before if states(room)[n] != KeyState.DESTROYED)
+    assert all(not room.engine.vault.keyring.versions_left(n) for n in room.engine.ledger.namespaces())
+    for name in names:
+        assert_all_there(room, wanted[name], name)
+
+
+def test_a_response_that_was_begun_long_ago_is_not_gone_on_with(
+    room: Room, open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The key may have been exposed once more since: after a day everything is replaced again."""
+    fill(room, 2)
+    room, exposed = with_two_key_files(room, open_room)
+    keyring = room.engine.vault.keyring
+    with monkeypatch.context() as patch:
+        patch.setattr(keyring, "note_each", _failing_at(keyring.note_each, "replaced"))
+        with pytest.raises(StorageBusyError):
+            room.respond_key_compromise(exposed, to=["fresh"])
+    uri = exposed.partition(":")[2]
+    assert len(standing(room.engine, uri).done) == len(standing(room.engine, uri).spaces)
+    monkeypatch.setattr(_respond_master, "_GOES_ON", timedelta(0))
+    report = room.respond_key_compromise(exposed, to=["fresh"])
+    assert "namespaces_done_before" not in report.coverage and report.coverage["namespaces"] >= 2
+
+
+def _failing_at(real: Callable[..., None], change: str) -> Callable[..., None]:
+    def note_each(kind: str, what: str, *rest: Any) -> None:
+        if what == change:
+            raise StorageBusyError("killed here")
+        real(kind, what, *rest)
+
+    return note_each
 
 
 def test_an_exposed_key_does_not_take_its_own_place(room: Room, open_room: OpenRoom) -> None:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str], None]
 _FORM: Final = 1
+_FEW: Final = 20  # of so many namespaces each step is told, of more one now and then
+_TELL_EVERY_S: Final = 2.0
 
 
 @dataclass(slots=True)
@@ -40,6 +42,9 @@ class _Work:
     to: tuple[str, ...]
     note: KeyNote
     progress: Progress
+    standing: _respond_master.Standing = field(default_factory=_respond_master.Standing)
+    place: int = 0  # of the namespace that is worked at
+    tell_at: float = 0.0
     steps: list[ResponseStep] = field(default_factory=list)
     left: list[str] = field(default_factory=list)
     coverage: dict[str, int] = field(default_factory=dict)
@@ -51,7 +56,11 @@ class _Work:
             what=what, namespace=name, count=count, seconds=round(perf_counter() - started, 4)
         )
         self.steps.append(step)
-        self.progress(f"{what} {name}: {count}")
+        if len(self.spaces) <= _FEW or ns is None:
+            self.progress(f"{what} {name}: {count}")
+        elif (now := perf_counter()) >= self.tell_at:
+            self.tell_at = now + _TELL_EVERY_S
+            self.progress(f"namespace {self.place} of {len(self.spaces)}: {what} {name}: {count}")
 
     def add(self, what: str, count: int) -> None:
         self.coverage[what] = self.coverage.get(what, 0) + count
@@ -82,10 +91,7 @@ def key_compromise(
         return _report(work, datetime.now(UTC), 0.0, "planned", drill, _plan(work, revoke_credentials))
     began, started = datetime.now(UTC), perf_counter()
     engine.ledger.commit(WriteBatch(audit=[_entry(call, "begins")]))  # before anything is changed
-    if work.kind == KeyKind.MASTER:
-        _respond_master.begun(engine, _uri(key), work.spaces, work.note)
-    for ns in work.spaces:
-        _namespace(work, ns)
+    _namespaces(work)
     if work.to:
         work.left.append(
             "new namespaces are wrapped by what the configuration names: name another master key than the "
@@ -109,8 +115,10 @@ def _uri(key: str) -> str:
 def _planned(call: Call, key: str, to: tuple[str, ...], reason: str, progress: Progress | None) -> _Work:
     engine = call.engine
     kind, ns, number = _key_tree.parse_key(engine, key)
+    standing = _respond_master.Standing()
     if kind == KeyKind.MASTER:
-        spaces = _respond_master.concerned(engine, _uri(key))
+        standing = _respond_master.standing(engine, _uri(key))
+        spaces = standing.spaces
         _respond_master.require_replaceable(engine, _uri(key), to)
     else:
         spaces = [] if ns is None else [ns]
@@ -125,7 +133,7 @@ def _planned(call: Call, key: str, to: tuple[str, ...], reason: str, progress: P
                     hint=f"strongroom rotate work {wave.id}; rotate finalise {wave.id}; then again",
                 )
     note = _note(call, f"compromise of {key}" + (f": {reason}" if reason else ""))
-    return _Work(call, key, kind, spaces, number, to, note, progress or (lambda text: None))
+    return _Work(call, key, kind, spaces, number, to, note, progress or (lambda text: None), standing)
 
 
 def _plan(work: _Work, revoke: bool) -> list[ResponseStep]:
@@ -137,6 +145,8 @@ def _plan(work: _Work, revoke: bool) -> list[ResponseStep]:
 
     engine = work.call.engine
     for ns in work.spaces:
+        if ns in work.standing.done:
+            continue
         keys = [k for k in engine.vault.keyring.list_keys(ns) if k.state != KeyState.DESTROYED]
         if work.kind == KeyKind.MASTER:
             step("wrap by another master key", ns, 1)
@@ -155,22 +165,65 @@ def _plan(work: _Work, revoke: bool) -> list[ResponseStep]:
     return steps
 
 
-def _namespace(work: _Work, ns: int) -> None:
-    call, engine = work.call, work.call.engine
-    keyring, waves = engine.vault.keyring, engine.rotations.waves
-    call.refresh_principal()
+def _namespaces(work: _Work) -> None:
+    """First all keys, then all records: so the file of the keyring is written anew once for all namespaces.
+
+    Interrupted wherever it may be, a repetition goes on: with the open wave of a namespace, and in a response
+    to a master key behind the namespaces that have their new key, or are done.
+    """
+    engine, standing, started = work.call.engine, work.standing, perf_counter()
+    if work.kind == KeyKind.MASTER:
+        fresh = [ns for ns in work.spaces if ns not in standing.begun]
+        _respond_master.begun(engine, _uri(work.key), fresh, work.note)
+    left = [ns for ns in work.spaces if ns not in standing.done]
+    if standing.done:
+        work.did("namespaces done before an interruption", None, len(standing.done), started)
+        work.add("namespaces_done_before", len(standing.done))
+    work.place = len(standing.done)
+    with _rewrap.ending_versions(engine, work.note) as begun:
+        for ns in left:
+            _keys(work, ns, begun)
+        if len(work.spaces) > _FEW:
+            work.progress("the keyring is written anew")
+    work.place = len(standing.done)
+    for ns in left:
+        _records(work, ns)
+        if work.kind == KeyKind.MASTER:
+            _respond_master.done(engine, _uri(work.key), ns, work.note)
+
+
+def _keys(work: _Work, ns: int, begun: list[int]) -> None:
+    """A new master key for a namespace, and a new namespace key."""
+    engine = work.call.engine
+    work.place += 1
+    work.call.refresh_principal()
     _end_another(work, ns)
+    if work.kind == KeyKind.DATA:
+        return
+    begun.append(ns)
+    if ns in work.standing.renewed:
+        started, keys = perf_counter(), 0
+        while count := engine.vault.keyring.rewrap_data_keys(ns):
+            keys += count
+        work.did("data keys wrapped anew, the rest", ns, keys, started)
+        return
     if work.kind == KeyKind.MASTER:
         started = perf_counter()
         done = _rewrap.rewrap_master(engine, ns, work.to, work.note)
         work.did("wrapped by another master key", ns, done.keys, started)
-    open_waves = engine.ledger.waves(ns)
-    if work.kind != KeyKind.DATA and not open_waves:
+    if not engine.ledger.waves(ns):
         started = perf_counter()
-        with _rewrap.ending_versions(engine, work.note) as begun:
-            begun.append(ns)
-            done = _rewrap.renew_namespace_key(engine, ns, work.note, compromised=True, anew=True)
+        done = _rewrap.renew_namespace_key(engine, ns, work.note, compromised=True, anew=True)
         work.did("new namespace key, data keys wrapped anew", ns, done.keys, started)
+
+
+def _records(work: _Work, ns: int) -> None:
+    """New keys for what a namespace holds, and its records sealed anew under them."""
+    call, engine = work.call, work.call.engine
+    keyring, waves = engine.vault.keyring, engine.rotations.waves
+    work.place += 1
+    call.refresh_principal()
+    open_waves = engine.ledger.waves(ns)
     # before the wave, which destroys what nothing needs
     if not open_waves and (_new_roots.is_between(engine, ns) or _root_exposed(work, ns)):
         _root(work, ns)
@@ -212,8 +265,7 @@ def _end_another(work: _Work, ns: int) -> None:
     engine = work.call.engine
     for wave in engine.ledger.waves(ns):
         begun = [e.event for e in engine.vault.keyring.history("data", ns) if e.event.change == "begun"]
-        mine = f"compromise of {work.key}"
-        if begun and (begun[-1].reason == mine or begun[-1].reason.startswith(f"{mine}: ")):
+        if begun and _respond_master.is_about(begun[-1].reason, work.key):
             return
         started = perf_counter()
         engine.vault.keyring.mark_compromised(ns, wave.low, wave.high, work.note)

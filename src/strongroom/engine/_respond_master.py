@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from strongroom.errors import InvalidInputError, StrongroomError
@@ -14,34 +16,73 @@ if TYPE_CHECKING:
 
 _KIND: Final = "master"
 _BEGUN: Final = "compromised"
+_DONE: Final = "namespace done"
 _ENDED: Final = "replaced"
+_GOES_ON: Final = timedelta(hours=24)
 
 
-def concerned(engine: Engine, uri: str) -> list[int]:
+@dataclass(slots=True)
+class Standing:
+    """How far a response to a master key is, by namespaces.
+
+    ``spaces``: whom it concerns; ``begun``: of these, for whom it is on its way since less than a day;
+    ``renewed``: of these, those that have their new namespace key; ``done``: of these, those in which
+    nothing is left to do.
+    """
+
+    spaces: list[int] = field(default_factory=list)
+    begun: set[int] = field(default_factory=set)
+    renewed: set[int] = field(default_factory=set)
+    done: set[int] = field(default_factory=set)
+
+
+def is_about(reason: str, key: str) -> bool:
+    """Whether a reason in the history of keys is that of a response to this key."""
+    mine = f"compromise of {key}"
+    return reason == mine or reason.startswith(f"{mine}: ")
+
+
+def standing(engine: Engine, uri: str) -> Standing:
     """The namespaces that a master key wraps, and those of a response to it that has not come to its end.
 
     Once a namespace is under another master key nothing in its wraps tells of the exposed one, while its
-    data keys may still be those of before: so the history of keys remembers for whom a response was begun.
+    data keys may still be those of before: so the history of keys remembers for whom a response was begun,
+    and how far it has come. What was begun more than a day ago is done from the beginning: the key may have
+    been exposed once more since.
 
     Raises:
         InvalidInputError: it wraps nothing, and no response to it is on its way.
     """
     keyring = engine.vault.keyring
-    found = {w.ns for w in keyring.wraps() if w.key_uri == uri and w.ns >= 0}
-    for number in keyring.master_numbers(uri):
-        state: dict[int, str] = {}
-        for entry in keyring.history(_KIND, None, number):
-            if entry.event.change in (_BEGUN, _ENDED):
-                state[entry.event.ns] = entry.event.change
-        found |= {ns for ns, change in state.items() if change == _BEGUN}
-    found &= set(engine.ledger.namespaces()) | {0}
-    if not found:
+    wrapped = {w.ns for w in keyring.wraps() if w.key_uri == uri and w.ns >= 0}
+    numbers, now = keyring.master_numbers(uri), datetime.now(UTC)
+    found, pending = Standing(), set[int]()
+    for entry in keyring.history() if numbers else ():
+        event, ns = entry.event, entry.event.ns
+        if event.kind == "namespace":
+            if event.change == "rotated" and ns in found.begun and is_about(event.reason, f"master:{uri}"):
+                found.renewed.add(ns)
+        elif any(entry.concerns(_KIND, None, number) for number in numbers):
+            if event.change in (_BEGUN, _ENDED):
+                for states in (pending, found.begun, found.renewed, found.done):
+                    states.discard(ns)
+            if event.change == _BEGUN:
+                pending.add(ns)
+                if timedelta(0) <= now - entry.at <= _GOES_ON:
+                    found.begun.add(ns)
+            elif event.change == _DONE and ns in found.begun:
+                found.done.add(ns)
+    spaces = (wrapped | pending) & (set(engine.ledger.namespaces()) | {0})
+    if not spaces:
         raise InvalidInputError(
             "this master key wraps nothing any more",
             hint="older copies of the keyring hold what it wrapped: respond for each namespace in them, "
             "--key namespace:NAME",
         )
-    return sorted(found)
+    for states in (found.begun, found.renewed, found.done):
+        states.intersection_update(spaces)
+    found.spaces = sorted(spaces)
+    return found
 
 
 def require_replaceable(engine: Engine, uri: str, to: Sequence[str]) -> None:
@@ -77,6 +118,11 @@ def begun(engine: Engine, uri: str, spaces: Sequence[int], note: KeyNote) -> Non
     _note(engine, uri, spaces, _BEGUN, note)
 
 
+def done(engine: Engine, uri: str, ns: int, note: KeyNote) -> None:
+    """... that nothing is left to do in a namespace; others may be on their way ..."""
+    _note(engine, uri, (ns,), _DONE, note)
+
+
 def ended(engine: Engine, uri: str, spaces: Sequence[int], note: KeyNote) -> None:
     """... and that it has come to its end."""
     _note(engine, uri, spaces, _ENDED, note)
@@ -103,5 +149,4 @@ def left(engine: Engine, uri: str) -> list[str]:
 
 def _note(engine: Engine, uri: str, spaces: Sequence[int], change: str, note: KeyNote) -> None:
     keyring = engine.vault.keyring
-    for ns in spaces:
-        keyring.note(_KIND, change, ns, keyring.master_numbers(uri), note)
+    keyring.note_each(_KIND, change, spaces, keyring.master_numbers(uri), note)

@@ -44,7 +44,8 @@ class KeyEvent(msgspec.Struct, array_like=True, frozen=True):
 
     ``kind``: ``master``, ``namespace`` or ``data``. ``change``: ``begun``, ``rotated``, ``rewrapped``,
     ``returned``, ``disabled``, ``enabled``, ``compromised``, ``replaced``, ``destroyed``, ``suite``,
-    ``root``, ``head moved`` (the ledger has followed to that purpose root).
+    ``root``, ``head moved`` (the ledger has followed to that purpose root), ``namespace done`` (a response to
+    that master key has come to its end in this namespace).
     ``keys``: for data keys ranges of key ids, both ends included; for namespace keys versions; for master
     keys their numbers in the keyring, or empty.
     """

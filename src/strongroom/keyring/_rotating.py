@@ -28,6 +28,7 @@ from strongroom.keyring._handles import DataKey, renew_handle, secret_of, suite_
 from strongroom.keyring._rows import KEY_ID_MAX, NOT_ROOTS, DataRow, KeyState
 
 KEYS_PER_STEP: Final = 1_000
+NOTES_PER_STEP: Final = 500
 _ACTIVE_IN_RANGE: Final = f"ns = ?1 AND state = 2 AND key_id BETWEEN ?2 AND ?3 AND {NOT_ROOTS}"
 
 
@@ -97,9 +98,22 @@ class Rotating:
         Raises:
             StorageError, ClosedError.
         """
+        self.note_each(kind, change, (ns,), keys, note)
+
+    def note_each(
+        self, kind: str, change: str, spaces: Sequence[int], keys: Iterable[int], note: KeyNote
+    ) -> None:
+        """``note`` for each of many namespaces, hundreds in one transaction.
+
+        Raises:
+            StorageError, ClosedError.
+        """
         self._cache.fresh()
-        with self._book.write() as writing:
-            record_event(self._book, writing, kind, change, ns, keys, note)
+        named = list(keys)
+        for at in range(0, len(spaces), NOTES_PER_STEP):
+            with self._book.write() as writing:
+                for ns in spaces[at : at + NOTES_PER_STEP]:
+                    record_event(self._book, writing, kind, change, ns, named, note)
 
     def skip_to(self, key_id: int, ns: int) -> bool:
         """Give no new key and no new namespace a number up to these, which records name. True: it lacks them.
