@@ -142,8 +142,13 @@ class Indexes:
             return
         pending = slot.pending  # first: another index, whose words may be blinded otherwise, has another one
         index = slot.index
-        if index is not None:
-            self._offer(slot, pending, upsert_of(index, entry, memory, seq, content_version))
+        if index is None:
+            return
+        try:
+            change = upsert_of(index, entry, memory, seq, content_version)
+        except KeyManagementError:  # the key of its words ended since the commit: who asks for it is told
+            return
+        self._offer(slot, pending, change)
 
     def ready(self, entry: NamespaceEntry) -> NamespaceIndex:
         """The index of a namespace, holding everything acknowledged before this call.

@@ -156,7 +156,8 @@ def admit_new(call: Call, action: Action, namespace: str, facts: Facts, reach: R
 
 def shown(call: Call, memory: Memory, facts: Facts) -> Memory:
     """The outcome of an update, as the caller may see it."""
-    answer = decide(call, Action.READ, memory.namespace)
+    with _aside(call):
+        answer = decide(call, Action.READ, memory.namespace)
     if answer.decision.allowed and (answer.reach.is_whole or holds(answer.reach.opened, facts)):
         return memory
     return redacted(memory.memory_id, memory.namespace, memory.sensitivity, memory.created_at)

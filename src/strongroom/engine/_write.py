@@ -352,18 +352,19 @@ def _update_once(
         batch.dequeue.append(QueueItem(entry.ns, memory_id, row.content_version))
     elif new_content and engine.models.embeds(entry):
         batch.enqueue.append(QueueItem(entry.ns, memory_id, content_version))
-    seqs = call.commit(batch)
     embedded = vector is not None or (
         not new_content and engine.has_vector(entry, memory_id, content_version)
     )
     access = engine.access_stats.get(entry, memory_id)
     memory = to_memory(payload, memory_id, entry.name, version, has_embedding=embedded, access=access)
+    answer = shown(call, memory, facts)
+    seqs = call.commit(batch)  # what comes behind it must not fail: the caller would not know that it is done
     engine.indexes.offer_memory(entry, _own_copy(memory), seqs[0], content_version)
     if vector is not None:
         engine.indexes.offer(entry.ns, VectorPut(memory_id, content_version, vector, seqs[1]))
     if new_content and vector is None:
         engine.models.offer(entry, memory_id, content_version)
-    return shown(call, memory, facts)
+    return answer
 
 
 def vector_put(
