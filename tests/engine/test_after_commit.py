@@ -1,4 +1,4 @@
-"""What is behind the commit of a change cannot fail: who is told of an error was told that nothing was done."""
+"""What is behind the commit of a change cannot fail: an error says that nothing was done."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def entries_of(room: Room) -> list[tuple[str, str]]:
 def test_a_change_whose_commit_was_the_last_that_the_disk_took_is_told_as_done(
     open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stores, updates and deletes answer, have one entry each, and are found at once when the disk is back."""
+    """Stores, updates and deletes answer, have one entry each, and are found when the disk is back."""
     room, model = open_room(worker=False), WordModel()
     room.create_namespace(OPEN)
     room.create_namespace(SEALED, sealed_in_memory=True)

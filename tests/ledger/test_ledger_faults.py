@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import multiprocessing
 import os
 import shutil
 import subprocess
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +21,7 @@ from tests.support.faults import Countdown, FaultVfs
 
 from strongroom.config import LedgerConfig
 from strongroom.errors import StorageBusyError, StorageError, StorageFullError, StorageReadOnlyError
-from strongroom.ledger import SqliteLedger, WriteBatch
+from strongroom.ledger import SqliteLedger, WriteBatch, _checkpoint
 from strongroom.ledger._connect import from_os_error
 
 ID = b"i" * 16
@@ -192,3 +194,73 @@ def test_the_nth_failing_write_or_sync_loses_nothing(tmp_path: Path, full: bool)
         assert ledger.head(1)[0] == number + 1
         assert_whole(ledger)
     vfs.unregister()
+
+
+def read_only(path: Path, *, shared: bool) -> apsw.Connection:
+    """What SQLite opens when the system gave the file, or the memory shared by all, for reading alone."""
+    if not shared:
+        return apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI
+    return apsw.Connection(f"file:{path}?readonly_shm=1", flags=flags)
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_file_that_was_opened_for_reading_alone_for_a_moment_is_written_again(
+    tmp_path: Path, shared: bool
+) -> None:
+    """No descriptor left, or a file system that was read-only: one write is refused, the next is not."""
+    made(tmp_path)
+    with SqliteLedger.open(tmp_path, SumHooks()) as ledger:
+        ledger.commit(one(1))
+        ledger.head(1)
+        keep = ctypes.c_int(1)  # the log and the shared memory, when the last connection ends
+        ledger._writer_connection().file_control(
+            "main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep)
+        )
+        ledger._pool.renew()
+        ledger._drop_writer()
+        poor = read_only(tmp_path / "ledger.db", shared=shared)
+        poor.execute("SELECT count(*) FROM record").fetchall()  # the shared memory is there from now on
+        if shared:
+            ledger._pool.give(poor)
+        else:
+            ledger._writer = poor
+        with pytest.raises(StorageReadOnlyError):
+            ledger.commit(one(2))
+        ledger.commit(one(3))
+        assert ledger.head(1)[0] == 3
+        assert_whole(ledger)
+
+
+def test_connections_that_are_lent_while_all_are_renewed_are_not_lent_again(tmp_path: Path) -> None:
+    """A reader goes on with what it has, and its connection ends when it is given back."""
+    made(tmp_path)
+    with SqliteLedger.open(tmp_path, SumHooks()) as ledger:
+        with ledger.snapshot() as state:
+            connection = state._connection
+            ledger._pool.renew()
+            assert state.head(1)[0] == 1
+        assert connection not in ledger._pool._idle
+        with pytest.raises(apsw.ConnectionClosedError):
+            connection.execute("SELECT 1")  # type: ignore[union-attr]
+
+
+def test_the_log_is_copied_again_after_a_checkpointer_had_the_file_for_reading_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its thread opens the file anew after an error; it kept the connection, and the log grew for ever."""
+    monkeypatch.setattr(_checkpoint, "LOG_BYTES_TARGET", 64 << 10)
+    monkeypatch.setattr(_checkpoint, "QUIET_BYTES", 16 << 10)
+    monkeypatch.setattr(_checkpoint, "STEP_BYTES", 16 << 10)
+    made(tmp_path)
+    with SqliteLedger.open(tmp_path, SumHooks()) as ledger:
+        poor = [read_only(tmp_path / "ledger.db", shared=False)]
+        connect = ledger._checkpointer._connect
+        ledger._checkpointer._connect = lambda: poor.pop() if poor else connect()
+        before = (tmp_path / "ledger.db").stat().st_mtime_ns
+        for n in range(2, 400):
+            ledger.commit(one(n, 2000))
+            if (tmp_path / "ledger.db").stat().st_mtime_ns != before:
+                break
+            time.sleep(0.005)
+        assert not poor and (tmp_path / "ledger.db").stat().st_mtime_ns != before

@@ -40,6 +40,7 @@ class Checkpointer:
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
         self._stopping = False
+        self._outworn = False  # the thread's connection is not to be used again
         self._page_bytes = 0
         self._wake_at = QUIET_BYTES
         self._last = 0
@@ -71,6 +72,11 @@ class Checkpointer:
             self._wake.clear()
             if self._stopping:
                 break
+            if self._outworn:
+                self._outworn = False
+                _end(connection)
+                connection = None
+                continue
             try:
                 if connection is None:
                     connection = self._connect()
@@ -78,9 +84,11 @@ class Checkpointer:
                 with translated(connection):
                     self._once(connection)
             except (StorageError, ClosedError, OSError):
-                continue  # nothing is lost: the log keeps everything, and a later commit asks again
-        if connection is not None:
-            connection.close(True)
+                # Nothing is lost: the log keeps everything, and a later commit asks again. But a file that
+                # was opened at a bad moment may be open for reading alone, and no log would ever end.
+                _end(connection)
+                connection = None
+        _end(connection)
 
     def _once(self, connection: apsw.Connection) -> None:
         used = self._last
@@ -122,8 +130,18 @@ class Checkpointer:
         finally:
             connection.close(True)
 
+    def renew(self) -> None:
+        """Let the background thread open the file anew."""
+        self._outworn = True
+        self._wake.set()
+
     def close(self) -> None:
         self._stopping = True
         self._wake.set()
         if self._thread is not None:
             self._thread.join()
+
+
+def _end(connection: apsw.Connection | None) -> None:
+    if connection is not None:
+        connection.close(True)

@@ -156,19 +156,31 @@ class ReadPool:
     def __init__(self, connect: Callable[[], apsw.Connection]) -> None:
         self._connect = connect
         self._idle: deque[apsw.Connection] = deque()
+        self._lent: set[apsw.Connection] = set()
+        self._outworn: set[apsw.Connection] = set()  # lent, and not to be used again
         self._closed = False
 
     def take(self) -> apsw.Connection:
+        """A connection, to be ended by ``give``, ``failed`` or ``end``."""
         if self._closed:
             raise ClosedError()
         try:
-            return self._idle.pop()
+            connection = self._idle.pop()
         except IndexError:
-            return self._connect()
+            connection = self._connect()
+        self._lent.add(connection)
+        return connection
+
+    def end(self, connection: apsw.Connection) -> None:
+        """Close a connection that was taken."""
+        self._lent.discard(connection)
+        self._outworn.discard(connection)
+        connection.close(True)
 
     def give(self, connection: apsw.Connection) -> None:
-        if self._closed or len(self._idle) >= _IDLE_MAX:
-            connection.close(True)
+        self._lent.discard(connection)
+        if self._closed or len(self._idle) >= _IDLE_MAX or connection in self._outworn:
+            self.end(connection)
         else:
             self._idle.append(connection)
             if self._closed:  # closed in between: nobody else will come for it
@@ -177,8 +189,13 @@ class ReadPool:
     def failed(self, connection: apsw.Connection, error: apsw.Error) -> StorageError | ClosedError:
         """The translated error; the connection is not used again."""
         own = translate(error, connection)
-        connection.close(True)
+        self.end(connection)
         return own
+
+    def renew(self) -> None:
+        """Use none of the present connections again; those that are lent are closed when they come back."""
+        self._outworn |= set(self._lent)
+        self._drain()
 
     def close(self) -> None:
         self._closed = True
@@ -204,7 +221,7 @@ class ReadPool:
         except BaseException:
             # Interrupted: a cursor that the traceback keeps alive would hold the connection at this
             # state, and whoever got it next would read the past.
-            connection.close(True)
+            self.end(connection)
             raise
         self.give(connection)
         return result
@@ -231,7 +248,7 @@ class Snapshot:
         connection, self._connection = self._connection, None
         if connection is not None:
             if error is not None:  # see ReadPool.run: a cursor that is still alive outlasts a ROLLBACK
-                connection.close(True)
+                self._pool.end(connection)
                 return
             try:
                 connection.execute("ROLLBACK")

@@ -233,9 +233,17 @@ class SqliteLedger(Waves):
                 self._drop_after(e, always=True)
 
     def _drop_after(self, error: apsw.Error, *, always: bool = False) -> None:
-        """After an error of the device trust no cached page: the next write opens the file anew."""
-        if always or isinstance(error, apsw.IOError | apsw.CorruptError):
+        """After an error of the device trust no cached page: the next write opens the file anew.
+
+        A file that could not be opened for writing at some moment (no more descriptors, a file system that
+        was read-only) is open for reading alone until its connection ends; the memory that all connections
+        of the process share, until every one of them has.
+        """
+        if always or isinstance(error, apsw.IOError | apsw.CorruptError | apsw.ReadOnlyError):
             self._drop_writer()
+        if isinstance(error, apsw.ReadOnlyError):
+            self._pool.renew()
+            self._checkpointer.renew()
 
     def _drop_writer(self) -> None:
         writer, self._writer = self._writer, None
@@ -359,7 +367,7 @@ class SqliteLedger(Waves):
         try:
             return check_ledger(connection)
         finally:
-            connection.close(True)
+            self._pool.end(connection)
 
     # -- upkeep -------------------------------------------------------------------------------
     def checkpoint(self) -> None:
