@@ -11,9 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from uuid import uuid4
 
+import pytest
 from tests.engine.conftest import OpenRoom
 
 from strongroom.engine import Room
+from strongroom.engine._slot import Slot
 from strongroom.errors import (
     ClosedError,
     DuplicateMemoryError,
@@ -21,6 +23,7 @@ from strongroom.errors import (
     NamespaceNotFoundError,
     VersionConflictError,
 )
+from strongroom.recall import NamespaceIndex
 
 NS = "company_a/support"
 EXPECTED = (DuplicateMemoryError, MemoryNotFoundError, VersionConflictError)
@@ -132,3 +135,42 @@ def test_many_namespaces_first_seen_at_once(open_room: OpenRoom) -> None:
     stats = room.stats()
     assert (stats.namespaces, stats.memories) == (25, 150)
     assert room.check().ok
+
+
+class Fleeting(Slot):
+    """A slot whose index somebody else takes away between any two looks at it."""
+
+    def __init__(self, index: NamespaceIndex | None, at: int) -> None:
+        self._kept, self.left = index, at
+        super().__init__()
+
+    @property  # type: ignore[override]
+    def index(self) -> NamespaceIndex | None:
+        self.left -= 1
+        return self._kept if self.left >= 0 else None
+
+    @index.setter
+    def index(self, value: NamespaceIndex | None) -> None:
+        pass
+
+
+@pytest.mark.parametrize("looks", range(4))
+def test_an_index_that_goes_between_two_looks_at_it_is_no_error(open_room: OpenRoom, looks: int) -> None:
+    """What a reader without the lock has seen once it uses, or does without; reading and upkeep go on."""
+    room = open_room(worker=False)
+    memory = room.store("text at first", namespace=NS)
+    room.search("text", namespaces=[NS])
+    indexes = room.engine.indexes
+    slot = indexes._slots[1]
+    fleeting = indexes._slots[1] = Fleeting(slot.index, looks)
+    fleeting.built_for, fleeting.entry = slot.built_for, slot.entry
+    for use in (
+        lambda: indexes.seq_seen(1, memory.memory_id.bytes),
+        indexes.loaded_entries,
+        indexes.observe,
+        lambda: room.get(memory.memory_id, namespace=NS),
+    ):
+        fleeting.left = looks
+        use()
+    assert all(index is not None for _, index in indexes.loaded_entries())
+    indexes._slots[1] = slot

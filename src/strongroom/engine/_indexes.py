@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from threading import Lock
@@ -142,13 +143,9 @@ class Indexes:
             return
         pending = slot.pending  # first: another index, whose words may be blinded otherwise, has another one
         index = slot.index
-        if index is None:
-            return
-        try:
-            change = upsert_of(index, entry, memory, seq, content_version)
-        except KeyManagementError:  # the key of its words ended since the commit: who asks for it is told
-            return
-        self._offer(slot, pending, change)
+        if index is not None:
+            with suppress(KeyManagementError):  # the key of its words ended meanwhile: who asks is told
+                self._offer(slot, pending, upsert_of(index, entry, memory, seq, content_version))
 
     def ready(self, entry: NamespaceEntry) -> NamespaceIndex:
         """The index of a namespace, holding everything acknowledged before this call.
@@ -196,10 +193,11 @@ class Indexes:
 
     def _fits(self, slot: Slot, entry: NamespaceEntry) -> bool:
         """Whether the index was built for the namespace's present settings and is whole."""
-        if slot.index is None or slot.built_for != self._settings(entry):
+        index = slot.index  # once: without the lock somebody may take it away at any moment
+        if index is None or slot.built_for != self._settings(entry):
             return False
         try:
-            slot.index.check_usable()
+            index.check_usable()
         except InternalError:
             return False
         return True
@@ -225,15 +223,15 @@ class Indexes:
 
     def seq_seen(self, ns: int, memory_id: bytes) -> int | None:
         """The newest number of a live memory that a loaded index knows; None when none is loaded."""
-        slot = self._slots.get(ns)
-        return None if slot is None or slot.index is None else slot.index.seq_of(memory_id)
+        index = self.loaded_index(ns)
+        return None if index is None else index.seq_of(memory_id)
 
     def loaded(self) -> int:
         return sum(1 for s in list(self._slots.values()) if s.index is not None)
 
     def observe(self) -> None:
         """Keep the gauges of the loaded indexes fresh."""
-        indexes = [slot.index for slot in list(self._slots.values()) if slot.index is not None]
+        indexes = [index for slot in list(self._slots.values()) if (index := slot.index) is not None]
         sampled = [recall for index in indexes if (recall := index.sampled_recall) is not None]
         metrics = self._engine.metrics
         self.residency.tend()
@@ -249,10 +247,12 @@ class Indexes:
     def loaded_entries(self) -> list[tuple[NamespaceEntry, NamespaceIndex]]:
         """The namespaces whose index is there and may be trusted."""
         return [
-            (slot.entry, slot.index)
+            (entry, index)
             for slot in list(self._slots.values())
-            if slot.index is not None and slot.entry is not None and self._fits(slot, slot.entry)
-            if not slot.tampered
+            if (index := slot.index)
+            and (entry := slot.entry)
+            and self._fits(slot, entry)
+            and not slot.tampered
         ]
 
     def drop(self, ns: int) -> None:
