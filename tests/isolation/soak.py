@@ -92,9 +92,18 @@ def same_things(minutes: float, seed: int) -> int:
     return subprocess.run(command, check=False).returncode
 
 
+def floods(minutes: float) -> int:
+    """Floods of the Postgres wire, driven to their end; its own report, its status."""
+    seconds = str(max(4.0, 60 * minutes / 8))
+    return subprocess.run(
+        [sys.executable, "-m", "bench.soak.pgwire_flood", "--seconds", seconds], check=False
+    ).returncode
+
+
 MIXED = "mixed-load"
 SAME = "same-things"
-ALONE = (MIXED, SAME)
+FLOODS = "wire-floods"
+ALONE = (MIXED, SAME, FLOODS)
 SOAKS = {"isolation-fuzz": fuzz, "isolation-surfaces": attack, "wire-fuzz": wire}
 
 
@@ -117,6 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         holes += mixed(given.rows, given.minutes, given.seed) != 0
     if SAME in wanted:
         holes += same_things(given.minutes, given.seed) != 0
+    if FLOODS in wanted:
+        holes += floods(given.minutes) != 0
     given.names = [name for name in wanted if name not in ALONE]
     return 1 if holes + _on_twins(given) else 0
 

@@ -29,6 +29,11 @@ class Send:
 
 
 @dataclass(frozen=True, slots=True)
+class Pause:
+    """Many messages were handled in one go: let others have the interpreter, and the caller's turn."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartTls:
     """Shake hands; answered with ``TlsInfo``. ``first`` are bytes of the handshake already read."""
 
@@ -60,7 +65,7 @@ class TlsInfo:
     group: str = ""
 
 
-Effect = Receive | Send | StartTls | Work
+Effect = Receive | Send | Pause | StartTls | Work
 Steps = Generator[Effect, Any, T]
 
 

@@ -25,6 +25,7 @@ from strongroom.servers.pgwire._budget import Share
 from strongroom.servers.pgwire._effects import (
     Effect,
     IdleTimeoutError,
+    Pause,
     Receive,
     Send,
     ShutdownError,
@@ -171,6 +172,9 @@ class Line:
                 return self._send(effect.data) if isinstance(effect, Send) else self._receive()
             finally:
                 self._share.work()
+        if isinstance(effect, Pause):
+            time.sleep(0)
+            return None
         if isinstance(effect, StartTls) or self._aborted:
             raise _GoneError  # TLS has begun already; what was aborted between two statements begins no other
         return self._work(effect)

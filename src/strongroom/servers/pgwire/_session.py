@@ -20,7 +20,7 @@ from strongroom.servers.pgwire._by_name import ByName
 from strongroom.servers.pgwire._commands import Answer, check_allowed, run_command, show_columns
 from strongroom.servers.pgwire._copy import CopyWriter, inner_query, parse_copy, query_inside
 from strongroom.servers.pgwire._decode import decode_all
-from strongroom.servers.pgwire._effects import IdleTimeoutError, Receive, ShutdownError, Steps
+from strongroom.servers.pgwire._effects import IdleTimeoutError, Pause, Receive, ShutdownError, Steps
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._holdings import Holdings
 from strongroom.servers.pgwire._plan import (
@@ -41,6 +41,7 @@ from strongroom.servers.pgwire._startup import Started
 _ALL: Final = 2**62
 _STATEMENTS_PER_QUERY_MAX: Final = 1_000
 _ITEM_BYTES: Final = 100  # of an element of an array parameter, about
+_MESSAGES_IN_ONE_GO_MAX: Final = 64
 _QUERY_STATEMENTS: Final = 16  # of the greatest length, in one message of the simple protocol
 
 
@@ -66,6 +67,7 @@ class Conversation(ByName):
         self._queries.set_config = self._transaction.set_config
         self._skipping = False
         self._turn = 0  # how often the client has been waited for
+        self._in_one_go = 0  # messages
 
     # -- the loop ---------------------------------------------------------------------------------------
     def run(self) -> Steps[None]:
@@ -112,6 +114,11 @@ class Conversation(ByName):
                 return None
             self._inbox.feed(data)
             self._held.loose(len(self._inbox))
+            self._in_one_go = 0
+        self._in_one_go += 1
+        if self._in_one_go > _MESSAGES_IN_ONE_GO_MAX:  # thousands of small ones come in one piece
+            self._in_one_go = 1
+            yield Pause()
         return found
 
     def _handle(self, kind: int, payload: bytes) -> Steps[None]:
