@@ -48,25 +48,25 @@ class Progress:
                 BarColumn(),
                 TaskProgressColumn(show_speed=True),
                 MofNCompleteColumn(),
-                TextColumn(self._unit),
+                TextColumn("{task.fields[unit]}"),
                 TimeRemainingColumn(),
                 console=console(stderr=True),
                 transient=True,
             )
-            self._task = self._bar.add_task(self._title, total=None)
+            self._task = self._bar.add_task(self._title, total=None, unit=self._unit)
             self._bar.start()
         return self
 
-    def update(self, done: int, total: int, title: str | None = None) -> None:
-        """Tell how far it is."""
-        title = title or self._title
+    def update(self, done: int, total: int, title: str | None = None, unit: str | None = None) -> None:
+        """Tell how far it is; ``title`` and ``unit``: of this part of the work."""
+        title, unit = title or self._title, unit or self._unit
         if self._bar is not None:
-            self._bar.update(self._task, description=title, completed=done, total=max(done, total))
+            self._bar.update(self._task, description=title, completed=done, total=max(done, total), unit=unit)
             return
         now = monotonic()
         if not self._quiet and now >= self._next_line:
             self._next_line = now + _LINE_EVERY_S
-            sys.stderr.write(f"{title}: {done} of {max(done, total)} {self._unit}\n")
+            sys.stderr.write(f"{title}: {done} of {max(done, total)} {unit}\n")
             sys.stderr.flush()
 
     def __exit__(

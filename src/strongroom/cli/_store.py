@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -134,7 +135,12 @@ def check(app: App, read_data: bool, subset: tuple[int, int] | None) -> int:
         app.local_session() as session,
         Progress("checking", "rows", quiet=app.as_json) as progress,
     ):
-        report = session.check(read_data=read_data, subset=subset, progress=progress.update)
+        report = session.check(
+            read_data=read_data,
+            subset=subset,
+            progress=progress.update,
+            keys_progress=partial(progress.update, title="unwrapping keys", unit="keys"),
+        )
     if app.as_json:
         names = ("rows", "opened", "memories", "vectors", "audit_entries")
         counts = {name: getattr(report, name) for name in names}

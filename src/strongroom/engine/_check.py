@@ -110,6 +110,7 @@ def check(
     read_data: bool,
     subset: tuple[int, int] | None,
     progress: Callable[[int, int], None] | None,
+    keys_progress: Callable[[int, int], None] | None,
 ) -> CheckReport:
     engine = call.engine
     call.reason = "check"
@@ -117,7 +118,7 @@ def check(
     subset = _checked_subset(subset)
     depth = Depth(read_data, subset)
     counts = CheckCounts()
-    findings = [*engine.ledger.check(), *engine.vault.keyring.check()]
+    findings = [*engine.ledger.check(), *engine.vault.keyring.check(keys_progress)]
     engine.registry.refresh()
     borrowed = _Borrowed(engine)
     targets = [NamespaceUnderCheck(SYSTEM_NS, 0, False)]

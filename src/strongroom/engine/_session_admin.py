@@ -220,14 +220,16 @@ class StoreOperations(Operations):
         read_data: bool = False,
         subset: tuple[int, int] | None = None,
         progress: Callable[[int, int], None] | None = None,
+        keys_progress: Callable[[int, int], None] | None = None,
     ) -> _check.CheckReport:
         """Compare rows, heads, vectors, queue and projection; with ``read_data`` open every sealed row.
 
         ``subset`` = (n, t) opens part n of t; ``progress`` is called with (rows done, rows to do), about:
         each row counts twice, when it is read and when its namespace is compared with its index, and each
-        namespace as one row.
+        namespace as one row. Before that, ``keys_progress`` with (wrapped keys that the key management
+        service was asked for, wrapped keys).
         """
-        return self._run("check", lambda call: _check.check(call, read_data, subset, progress))
+        return self._run("check", lambda call: _check.check(call, read_data, subset, progress, keys_progress))
 
     def repair(self, *, accept_loss: bool = False) -> Sequence[Finding]:
         """Queue lost vectors; with ``accept_loss`` also accept that rows are missing. What was done."""

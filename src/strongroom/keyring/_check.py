@@ -10,27 +10,29 @@ import apsw
 
 from strongroom.crypto import SecretKey, unwrap_key
 from strongroom.errors import KeystorePermissionError, StrongroomError, UnwrapError
+from strongroom.keyring._asking import Answers, Told, answer, ask_all, is_for_recovery
 from strongroom.keyring._book import Book
 from strongroom.keyring._epochs import HistoryRow, SuiteRow
 from strongroom.keyring._masters import same_key
-from strongroom.keyring._namespaces import unwrap_namespace
-from strongroom.keyring._rows import ERASED, INTEGRITY_NS, DataRow, KeyState, MasterRow, NamespaceRow, WrapRow
+from strongroom.keyring._rows import ERASED, INTEGRITY_NS, DataRow, KeyState, NamespaceRow, WrapRow
 from strongroom.keyring._sqlite import translated
 from strongroom.keyring._uses import USES_BUFFERED_MAX, USES_MAX
-from strongroom.kms import RECOVERY, KmsDirectory
+from strongroom.kms import KmsDirectory
 from strongroom.kms.files import require_private_file
 from strongroom.model.finding import Finding, Severity
 
 FINDINGS_MAX: Final = 1000
 
 _RESTORE: Final = "restore the keyring from the key backup"
-_Asked = dict[WrapRow, SecretKey | StrongroomError]
 
 
-def check_book(book: Book, kms: KmsDirectory) -> list[Finding]:
-    """Everything that is wrong with a keyring, at most 1000 findings."""
+def check_book(book: Book, kms: KmsDirectory, told: Told | None = None) -> list[Finding]:
+    """Everything that is wrong with a keyring, at most 1000 findings, in the order of its rows.
+
+    ``told`` is called with (keys that the KMS was asked for, keys to ask for).
+    """
     out: list[Finding] = []
-    asked = _ask(book, kms)  # before anything is locked: a service may be slow
+    asked = ask_all(book, kms, told)  # before anything is locked: a service may be slow
     with book.lock:
         try:
             for finding in _findings(book, kms, asked):
@@ -42,34 +44,7 @@ def check_book(book: Book, kms: KmsDirectory) -> list[Finding]:
     return out
 
 
-def _ask(book: Book, kms: KmsDirectory) -> _Asked:
-    """What the KMS says to every wrap; rows that were altered are left to the check itself."""
-    asked: _Asked = {}
-    with contextlib.suppress(StrongroomError):
-        masters = book.masters()
-        for ns, version in book.rows("SELECT ns, version FROM namespace_keys ORDER BY ns, version"):
-            with contextlib.suppress(StrongroomError):
-                row = book.namespace_row(ns, version)
-                for wrap in book.wraps(ns, version):
-                    if row is not None and not _is_for_recovery(masters, wrap):
-                        asked[wrap] = _answer(book, kms, row, wrap)
-    return asked
-
-
-def _answer(book: Book, kms: KmsDirectory, row: NamespaceRow, wrap: WrapRow) -> SecretKey | StrongroomError:
-    try:
-        return unwrap_namespace(book, kms, row, [wrap])
-    except StrongroomError as e:
-        return e
-
-
-def _is_for_recovery(masters: dict[int, MasterRow], wrap: WrapRow) -> bool:
-    """Whether the wrap can be tried with a key alone that lies offline."""
-    master = masters.get(wrap.master_version)
-    return master is not None and master.provider == RECOVERY
-
-
-def _findings(book: Book, kms: KmsDirectory, asked: _Asked) -> Iterator[Finding]:
+def _findings(book: Book, kms: KmsDirectory, asked: Answers) -> Iterator[Finding]:
     yield from _file(book)
     with translated(book.path):
         book.db.execute("BEGIN")
@@ -101,7 +76,7 @@ def _structure(book: Book) -> Iterator[Finding]:
         yield Finding(Severity.ERROR, e.code, e.message, "keyring", e.hint or _RESTORE)
 
 
-def _rows(book: Book, kms: KmsDirectory, asked: _Asked) -> Iterator[Finding]:
+def _rows(book: Book, kms: KmsDirectory, asked: Answers) -> Iterator[Finding]:
     keks: dict[tuple[int, int], SecretKey | None] = {}
     wraps: dict[tuple[int, int], list[WrapRow]] = {}
     gone: set[tuple[int, int]] = set()
@@ -121,8 +96,8 @@ def _rows(book: Book, kms: KmsDirectory, asked: _Asked) -> Iterator[Finding]:
         elif isinstance(row, NamespaceRow):
             keks[row.ns, row.version] = None
             for wrap in wraps.get((row.ns, row.version), []):
-                if not _is_for_recovery(masters, wrap):
-                    found = asked.get(wrap) or _answer(book, kms, row, wrap)  # it was replaced a moment ago
+                if not is_for_recovery(masters, wrap):
+                    found = asked.get(wrap) or answer(book, kms, row, wrap)  # it was replaced a moment ago
                     yield from _wrap(found, wrap, keks)
             if not wraps.get((row.ns, row.version)):
                 gone.add((row.ns, row.version))  # destroyed, or about to be

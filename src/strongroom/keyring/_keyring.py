@@ -454,8 +454,10 @@ class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
         self._cache.fresh()
         self._cache.uses.flush()
 
-    def check(self) -> list[Finding]:
-        """Authenticate every byte of the keyring; empty when all is well. Asks the KMS for every namespace.
+    def check(self, told: Callable[[int, int], None] | None = None) -> list[Finding]:
+        """Authenticate every byte of the keyring; empty when all is well. Asks the KMS for every wrapped key.
+        A service over a network is asked six questions at once; ``told`` is called with (answers, questions).
+        One that falls silent is waited for a little; what it never says are findings.
 
         Raises:
             ClosedError. What is wrong is told as findings.
@@ -463,7 +465,7 @@ class Keyring(Wrapping, Rotating, NamespaceRotating, PurposeRoots):
         self._cache.fresh()
         with contextlib.suppress(StorageBusyError):
             self._cache.uses.flush()
-        return check_book(self._book, self._kms)
+        return check_book(self._book, self._kms, told)
 
     def close(self) -> None:
         """Flush, close the file and forget every key; handles stop working. May be called twice.

@@ -269,7 +269,7 @@ class Connection(asyncio.Protocol):
             return await self._receive()
         if isinstance(effect, StartTls):
             return await self._handshake(effect.first)
-        return await self._work(effect)
+        return await self._work(effect) if isinstance(effect, Work) else None
 
     async def _work(self, effect: Work) -> Any:
         return await self._server.workers.run(effect.run)
