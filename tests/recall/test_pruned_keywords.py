@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,8 +15,10 @@ from numpy.typing import NDArray
 from tests.recall.lane_tools import blind
 from tests.recall.test_recall_keywords import naive
 
-from strongroom.recall import _bm25, _pruned
+from strongroom.recall import _bm25, _marks, _postings, _pruned, _sieve
 from strongroom.recall import keywords as module
+from strongroom.recall._blocks import BlockReader, BlockWriter
+from strongroom.recall._threads import BackgroundTask
 from strongroom.recall.analyze import Analyzer
 from strongroom.recall.keywords import KeywordLane, TermStatistics
 
@@ -27,6 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows of a few postings, segments of a few texts, and every look at what can be left out."""
     for where, name, value in (
         (_bm25, "WHOLE_POSTINGS", 0),
+        (_bm25, "WHOLE_MARKED", 0),
         (module, "JOIN_POSTINGS", 0),
         (_bm25, "PRUNE_ROWS", 0),
         (_bm25, "FIRST_POSTINGS", 24),
@@ -34,6 +39,12 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         (_bm25, "FEW_ROWS", 3),
         (_pruned, "PRUNE_MIN", 0),
         (_pruned, "SEARCH_COST", 4),
+        (_postings, "MARKED_MIN", 60),
+        (_marks, "BITS_MIN", 20),
+        (_marks, "BITS", 2),
+        (_marks, "SHORTEST_SHARE", 4),
+        (_sieve, "TRIED_MIN", 16),
+        (_sieve, "TERMS_MAX", 6),
         (module, "DELTA_DOCUMENTS_MAX", 48),
         (module, "MERGE_INLINE_MAX", 1_000_000),
         (module, "DEAD_DOCUMENTS_MIN", 1_000_000),
@@ -65,6 +76,8 @@ def filled(rng: np.random.Generator, count: int) -> KeywordLane:
         rid += size
         if rng.random() < 0.3:
             lane.remove(rng.integers(0, rid, rng.integers(1, 40)).tolist())
+    lane.wait_merged()
+    lane._upkeep()
     return lane
 
 
@@ -140,6 +153,7 @@ def test_frequencies_leave_removed_texts_out() -> None:
 
 def test_few_rows_are_scored(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a rare and two frequent terms most postings are passed over; the answer is the formula's."""
+    monkeypatch.setattr(_postings, "MARKED_MIN", 1_000_000)
     rng = np.random.default_rng(8)
     docs = {
         rid: " ".join(["late"] * (rid % 2) + ["invoice"] * (rid % 3 > 0) + ["refund"] * (rid % 50 == 0))
@@ -173,3 +187,125 @@ def test_room_to_work_in_comes_back_empty() -> None:
         lane.search(rng.integers(1, TERMS + 1, 4).tolist(), 7)
     assert lane._scratch
     assert not any(s.sums.any() or s.notes.any() for s in lane._scratch)
+
+
+def test_fewer_rows_are_scored_with_marks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large segment gets marks by itself, behind the additions; then of its postings a few are looked at,
+    and the answer is the same."""
+    rng = np.random.default_rng(9)
+    lane = KeywordLane(Analyzer(), blind)
+    monkeypatch.setattr(_postings, "MARKED_MIN", 1_000_000)
+    lane.add(range(6_000), texts(6_000, rng))  # type: ignore[arg-type]
+    before = [lane.search(terms, 10) for terms in ([1, 5, 9], [2, 3], [4])]
+    monkeypatch.setattr(_postings, "MARKED_MIN", 5_000)
+    lane.add([6_000], [[TERMS + 1]])
+    assert lane.wait_merged(30)
+    assert sum(segment.marks is not None for segment in lane._segments) == 1
+    small = lane.memory_bytes()
+    looked: list[int] = []
+    bits = _marks.TermMarks.may_hold
+
+    def counted(marks: _marks.TermMarks, at: NDArray[np.intp]) -> NDArray[np.bool_] | None:
+        looked.append(len(at))
+        return bits(marks, at)
+
+    monkeypatch.setattr(_marks.TermMarks, "may_hold", counted)
+    after = [lane.search(terms, 10) for terms in ([1, 5, 9], [2, 3], [4])]
+    for one, other in zip(before, after, strict=True):
+        assert one[0].tolist() == other[0].tolist()
+        np.testing.assert_allclose(one[1], other[1], rtol=1e-3)
+    held = sum(len(lane._postings(term, 1.0)[0].rids) for term in (1, 5, 9, 2, 3, 4))
+    assert 0 < sum(looked) < held
+    assert small > sum(
+        s.rids.nbytes + s.counts.nbytes + s.marks.bits.nbytes for s in lane._segments if s.marks
+    )
+    lane.close()
+
+
+def test_a_term_of_hardly_any_weight_decides() -> None:
+    """Where fewer rows hold the rare term than are wanted, the others are ordered by one that all rows hold:
+    its weight is below what is lost in 32 bits when the rare one's is taken off."""
+    rng = np.random.default_rng(10)
+    for rare in range(1, 13):
+        lane = KeywordLane(Analyzer(), blind)
+        rows = [[1] * int(rng.integers(1, 6)) + [3] * int(rng.integers(0, 200)) for _ in range(1_500)]
+        for rid in range(rare):
+            rows[7 * rid] = [2, *rows[7 * rid]]
+        lane.add(range(len(rows)), rows)  # type: ignore[arg-type]
+        lane.wait_merged()
+        lane._upkeep()
+        assert all(segment.marks for segment in lane._segments)
+        for k in (rare, rare + 1, 50, 300):
+            wanted = every(lane, [1, 2], k, None, None)
+            rids, scores = lane.search([1, 2], k)
+            assert rids.tolist() == wanted[0].tolist()
+            assert scores.tobytes() == wanted[1].tobytes()
+        lane.close()
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([1, 30, 1_000]))
+def test_marks_say_what_the_postings_say(seed: int, least: int) -> None:
+    """Lengths, shortest rows and rows that hold a term more than once are those of the postings; bits deny no
+    row that holds the term, and most that do not."""
+    rng = np.random.default_rng(seed)
+    first, count = int(rng.integers(0, 5_000)), int(rng.integers(1, 2_000))
+    docs = [[1], *texts(count, rng), [2] * 300]
+    lengths = np.zeros(first + len(docs), dtype=np.uint16)
+    lengths[first:] = [len(text) for text in docs]
+    flat = np.array([term for text in docs for term in text], dtype=np.uint64)
+    rows = np.repeat(np.arange(first, len(lengths)), lengths[first:])
+    segment = _postings.from_occurrences(flat, rows, lengths, len(docs))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_marks, "BITS_MIN", least)
+        patch.setattr(_marks, "BITS", 6)
+        marked = segment.with_marks(lengths, BackgroundTask("marks"))
+    every_row = np.arange(int(rows[0]), int(rows[-1]) + 1)
+    for term in segment.terms:
+        rids, counts, _, marks = marked.postings(term)
+        assert marks is not None
+        assert marks.lengths_of(every_row).tolist() == np.minimum(lengths[every_row], 255).tolist()
+        assert marks.shortest.tolist() == rids[lengths[rids] <= marks.short].tolist()
+        assert marks.several.tolist() == rids[counts > 1].tolist()
+        code = marks.codes.astype(np.int64)
+        assert (code >> _marks.COUNT_BITS).tolist() == np.minimum(counts[counts > 1], 7).tolist()
+        assert (code & _marks.LENGTH_MAX).tolist() == np.minimum(lengths[marks.several], 127).tolist()
+        others = [
+            len([n for n in np.unique(docs[r - first], return_counts=True)[1] if n > 1]) > 1
+            for r in marks.several.tolist()
+        ]
+        assert ((code & _marks.OTHERS) > 0).tolist() == others
+        may = marks.may_hold(every_row)
+        assert (may is None) == (len(rids) < least)
+        if may is not None:
+            holds = np.isin(every_row, rids)
+            assert not (holds & ~may).any()
+            assert np.count_nonzero(may & ~holds) <= 10 + 0.2 * len(every_row)
+
+
+def test_marks_are_given_up_when_a_lane_is_closed() -> None:
+    """A lane that is closed does not wait for marks that are being made."""
+    rng = np.random.default_rng(11)
+    lane = filled(rng, 700)
+    task = BackgroundTask("marks")
+    task.close()
+    segment = replace(max(lane._segments, key=lambda s: s.documents), marks=None)
+    assert segment.with_marks(lane._lengths, task) is segment
+    lane.close()
+
+
+def test_a_restored_lane_gets_marks() -> None:
+    """What is read from a snapshot has no marks; they are made behind it, and answers are the same."""
+    rng = np.random.default_rng(12)
+    lane = KeywordLane(Analyzer(), blind)
+    lane.add(range(900), texts(900, rng))  # type: ignore[arg-type]
+    raw = io.BytesIO()
+    lane.freeze().dump(BlockWriter(raw), np.arange(900))
+    raw.seek(0)
+    again = KeywordLane(Analyzer(), blind)
+    again.restore(BlockReader(raw), 900)
+    assert again.wait_merged(30)
+    assert [segment.marks is not None for segment in again._segments] == [True]
+    compare(again, [1, 6, 12], 900, rng)
+    lane.close()
+    again.close()

@@ -14,14 +14,18 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.recall._marks import TermMarks
 from strongroom.recall._pruned import SLACK, Scoring, Slice, Wanted, within
+from strongroom.recall._sieve import TERMS_MAX, Sieve
 from strongroom.recall._top import best
 
 FEW_ROWS: Final = 4_096  # allowed sets up to this size are scored row by row
 WHOLE_POSTINGS: Final = 131_072  # so few are all added up
+WHOLE_MARKED: Final = 16_384  # the same with marks
 PRUNE_ROWS: Final = 2_048  # a term of fewer postings is taken without asking whether that is needed
 JOIN_POSTINGS: Final = 262_144  # so few are put into one array for each term
 FIRST_POSTINGS: Final = 16_384  # of the first window
+FIRST_SHARE: Final = 10  # one posting in so many when a threshold is known before
 NARROW: Final = 4  # of so many rows one allowed: only its postings are looked at from the beginning
 GROWTH: Final = 3  # a window is so many times as large as the one before
 
@@ -30,11 +34,13 @@ Found = tuple[NDArray[np.int64], NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """Rows (ascending) that hold a term and how often; ``impact``: the greatest ``f / (f + norm)`` there."""
+    """Rows (ascending) that hold a term and how often; ``impact``: the greatest ``f / (f + norm)`` there;
+    ``marks``: what else is known of them, in large pieces."""
 
     rids: NDArray[np.uint32]
     counts: NDArray[np.uint8]
     impact: float
+    marks: TermMarks | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,6 +67,27 @@ class Scratch:
     def clear(self) -> None:
         self.sums[:] = 0
         self.notes[:] = 0
+
+
+NOTHING: Final = Part(np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.uint8), 0.0)
+
+
+def size_of(parts: Sequence[Part]) -> int:
+    return len(parts[0].rids) if len(parts) == 1 else sum([len(part.rids) for part in parts])
+
+
+def joined(parts: list[Part]) -> list[Part]:
+    """One array for each term, which for few postings costs less than windows in each segment."""
+    some = [part for part in parts if len(part.rids)] if len(parts) > 1 else parts
+    if len(some) < 2:
+        return some or [NOTHING]
+    return [
+        Part(
+            np.concatenate([part.rids for part in some]),
+            np.concatenate([part.counts for part in some]),
+            max(part.impact for part in some),
+        )
+    ]
 
 
 class Question:
@@ -154,15 +181,27 @@ class Question:
 
     def _best(self, k: int, wanted: Wanted | None, narrow: bool, scratch: Scratch) -> Found:
         pieces = len(self._terms[0].parts)
-        if pieces == 1 and sum(term.size for term in self._terms) <= WHOLE_POSTINGS:
+        is_marked = all(part.marks is not None for term in self._terms for part in term.parts)
+        few = WHOLE_MARKED if is_marked and len(self._terms) <= TERMS_MAX else WHOLE_POSTINGS
+        if pieces == 1 and sum(term.size for term in self._terms) <= few:
             return _best_of(*self._added_up(self._slices(0, None), wanted, scratch.sums, k), k)
         found = _Best(k)
         done = 0
         for number in range(pieces - 1, -1, -1):
             whole = self._slices(number, wanted if narrow else None)
             asked = None if narrow else wanted
-            for window in _windows(whole, done):
-                if found.least > 0:
+            sieve: Sieve | None = None
+            if len(whole) <= TERMS_MAX and all(part.marks is not None for part in whole):
+                sieve = Sieve(whole, self._scoring, scratch.notes)
+                if whole:
+                    found.least = max(found.least, sieve.least(whole, k, asked))
+            first = FIRST_POSTINGS
+            if sieve is not None and found.least > 0:
+                first = sum(len(part.rids) for part in whole) // FIRST_SHARE
+            for window in _windows(whole, done, first):
+                if found.least > 0 and sieve is not None:
+                    found.take(*sieve.within(window, found.least, asked))
+                elif found.least > 0:
                     found.take(*within(window, self._scoring, found.least, asked, scratch.notes))
                 else:
                     found.take(*self._added_up(window, asked, scratch.sums))
@@ -174,12 +213,12 @@ class Question:
         out = []
         for term in self._terms:
             part = term.parts[number]
-            rids, counts = part.rids, part.counts
+            rids, counts, marks = part.rids, part.counts, part.marks
             if wanted is not None and len(rids):
                 (keep,) = wanted(rids.astype(np.intp)).nonzero()
-                rids, counts = rids.take(keep), counts.take(keep)
+                rids, counts, marks = rids.take(keep), counts.take(keep), None
             if len(rids):
-                out.append(Slice(rids, counts, term.weight, part.impact))
+                out.append(Slice(rids, counts, term.weight, part.impact, marks))
         return out
 
     def _added_up(
@@ -263,8 +302,9 @@ class _Best:
         return best(np.concatenate(self._scores), np.concatenate(self._rows), self._k)
 
 
-def _windows(whole: Sequence[Slice], done: int) -> Iterator[Sequence[Slice]]:
-    """The postings of one range of rids, cut into ranges, the newest first; ``done`` came before."""
+def _windows(whole: Sequence[Slice], done: int, first: int) -> Iterator[Sequence[Slice]]:
+    """The postings of one range of rids, cut into ranges, the newest first, which has about as many as
+    ``done`` came before, or ``first``."""
     postings = sum(len(part.rids) for part in whole)
     if not postings:
         return
@@ -273,7 +313,7 @@ def _windows(whole: Sequence[Slice], done: int) -> Iterator[Sequence[Slice]]:
         return
     low = min(int(part.rids[0]) for part in whole)
     high = max(int(part.rids[-1]) for part in whole) + 1
-    size = max(FIRST_POSTINGS, done) * (high - low) / postings
+    size = max(first, done) * (high - low) / postings
     ends = [len(part.rids) for part in whole]
     while high > low:
         high = max(low, min(high - 1, int(high - size)))

@@ -9,13 +9,15 @@ mean length. ``documents`` says how large the segment is; after a clean-up it is
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.errors import IntegrityError
 from strongroom.recall._blocks import BlockReader, BlockWriter
+from strongroom.recall._marks import MARKED_MIN, Marks, TermMarks, marked
+from strongroom.recall._threads import BackgroundTask
 
 COUNT_MAX = 0xFF
 MERGE_POSTINGS = 1 << 20  # that are moved in one go
@@ -32,18 +34,32 @@ class Segment:
     impacts: NDArray[np.float32]
     average: float
     documents: int
+    marks: Marks | None = None
 
-    def postings(self, term: np.uint64) -> tuple[NDArray[np.uint32], NDArray[np.uint8], float]:
-        """(rids, counts, impact) of ``term``; empty when it does not occur."""
+    def postings(
+        self, term: np.uint64
+    ) -> tuple[NDArray[np.uint32], NDArray[np.uint8], float, TermMarks | None]:
+        """(rids, counts, impact, marks) of ``term``; empty when it does not occur."""
         at = int(np.searchsorted(self.terms, term))
         if at == len(self.terms) or self.terms[at] != term:
-            return self.rids[:0], self.counts[:0], 0.0
+            return self.rids[:0], self.counts[:0], 0.0, None
         start, end = self.offsets[at], self.offsets[at + 1]
-        return self.rids[start:end], self.counts[start:end], float(self.impacts[at])
+        marks = self.marks.of(at) if self.marks is not None else None
+        return self.rids[start:end], self.counts[start:end], float(self.impacts[at]), marks
+
+    @property
+    def wants_marks(self) -> bool:
+        """It is large enough for marks, and has none."""
+        return self.marks is None and self.documents >= MARKED_MIN and len(self.rids) > 0
+
+    def with_marks(self, lengths: NDArray[np.uint16], task: BackgroundTask) -> Segment:
+        """With marks, unless ``task`` is told to stop meanwhile; ``lengths`` by rid."""
+        marks = marked(self.offsets, self.rids, self.counts, lengths, task)
+        return self if marks is None else replace(self, marks=marks)
 
     def memory_bytes(self) -> int:
         arrays = (self.terms, self.offsets, self.rids, self.counts, self.impacts)
-        return sum(array.nbytes for array in arrays)
+        return sum(array.nbytes for array in arrays) + (self.marks.memory_bytes() if self.marks else 0)
 
 
 def made(

@@ -19,6 +19,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.recall._marks import TermMarks
+
 SLACK: Final = 5e-5  # of sums in 32 bits
 SEARCH_COST: Final = 24  # postings that are gone through in the time in which one row is looked up
 NOTED_TERMS_MAX: Final = 27  # their weights are rounded upwards in steps of a hundredth of them all
@@ -43,10 +45,14 @@ class Scoring:
     fixed: np.float32
     per_term: np.float32
 
-    def norms_of(self, lengths: NDArray[np.uint16]) -> NDArray[np.float32]:
-        norm = lengths * self.per_term
+    def norms_of(self, lengths: NDArray[np.uint16] | NDArray[np.uint8]) -> NDArray[np.float32]:
+        norm: NDArray[np.float32] = lengths * self.per_term
         norm += self.fixed
         return norm
+
+    def once(self, lengths: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """What a unit of weight brings to a row of each length in which the term stands once."""
+        return np.float32(1) / (self.norms_of(lengths) + np.float32(1))
 
     def added(self, weight: float, at: Places, counts: NDArray[np.uint8]) -> NDArray[np.float32]:
         """What a term of this weight adds to the score of each row of ``at``, which hold it so often."""
@@ -69,9 +75,10 @@ class Slice:
     counts: NDArray[np.uint8]
     weight: float
     impact: float
+    marks: TermMarks | None = None
 
     def cut(self, start: int, end: int) -> Slice:
-        return Slice(self.rids[start:end], self.counts[start:end], self.weight, self.impact)
+        return Slice(self.rids[start:end], self.counts[start:end], self.weight, self.impact, self.marks)
 
 
 @dataclass(slots=True, eq=False)
@@ -131,8 +138,8 @@ class _Window:
         self._notes = notes
         self._unit = 1.0
         # What the terms from the i-th on can add: to any row, and to one of norm 0 where each stands once.
-        self._greatest = _to_come([part.weight * part.impact for part in window])
-        self._once = _to_come([part.weight for part in window])
+        self._greatest = to_come([part.weight * part.impact for part in window])
+        self._once = to_come([part.weight for part in window])
 
     def found(self, wanted: Wanted | None) -> tuple[Places, NDArray[np.float32]]:
         own = sum(1 for bound in self._greatest[:-1] if bound >= self._need)  # terms that bring their rows
@@ -141,7 +148,7 @@ class _Window:
         for i, part in enumerate(self._parts):
             held = np.empty(0, np.intp)
             if rows is not None and len(rows):
-                which, held = self._look_up(part, rows)
+                which, held = look_up(part, rows.at, self._notes)
                 rows.sums[which] += worth(part.weight, part.counts.take(held), rows.norms.take(which))
             if i < own:
                 places, fresh = brought[i]
@@ -233,26 +240,30 @@ class _Window:
         out[:_SEVERAL] = np.clip(most + 0.01, 0, 0xFFFF)
         return out
 
-    def _look_up(self, part: Slice, rows: _Rows) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Which of ``rows`` hold the term, and where each of these stands among the postings."""
-        if len(rows) * SEARCH_COST < len(part.rids):
-            wanted = rows.at.astype(np.uint32)
-            held = part.rids.searchsorted(wanted)
-            np.minimum(held, len(part.rids) - 1, out=held)
-            (which,) = (part.rids.take(held) == wanted).nonzero()
-            return which, held.take(which)
-        notes, at = self._notes, part.rids.astype(np.intp)
-        notes[rows.at] = 1
-        (held,) = notes.take(at).nonzero()
-        notes[rows.at] = 0
-        both = at.take(held)
-        notes[both] = 1
-        (which,) = notes.take(rows.at).nonzero()  # in the order of the rids, as ``held``
-        notes[both] = 0
-        return which, held
+
+def look_up(part: Slice, rows: Places, notes: NDArray[np.uint8]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Which of ``rows`` (ascending) hold the term, and where each of these stands among the postings.
+
+    ``notes``: zeros by rid; they are left as zeros.
+    """
+    if len(rows) * SEARCH_COST < len(part.rids):
+        wanted = rows.astype(np.uint32)
+        held = part.rids.searchsorted(wanted)
+        np.minimum(held, len(part.rids) - 1, out=held)
+        (which,) = (part.rids.take(held) == wanted).nonzero()
+        return which, held.take(which)
+    at = part.rids.astype(np.intp)
+    notes[rows] = 1
+    (held,) = notes.take(at).nonzero()
+    notes[rows] = 0
+    both = at.take(held)
+    notes[both] = 1
+    (which,) = notes.take(rows).nonzero()  # in the order of the rids, as ``held``
+    notes[both] = 0
+    return which, held
 
 
-def _to_come(each: Sequence[float]) -> list[float]:
+def to_come(each: Sequence[float]) -> list[float]:
     """The sum of all from each on, and 0 at the end."""
     out = [0.0]
     for value in reversed(each):

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from strongroom.recall import _postings
 from strongroom.recall._blocks import BlockReader, BlockWriter
-from strongroom.recall._bm25 import JOIN_POSTINGS, Part, Question, Scratch, Term
+from strongroom.recall._bm25 import JOIN_POSTINGS, NOTHING, Part, Question, Scratch, Term, joined, size_of
 from strongroom.recall._postings import COUNT_MAX, K1, B, Segment, from_occurrences, made, merge
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall.analyze import Analyzer, tokenize
@@ -44,7 +44,6 @@ MERGE_INLINE_MAX = 8_192  # documents; larger merges run in the background
 GONE_COST = 16  # postings that are gone through in the time in which one removed row is looked up
 
 Blind = Callable[[Sequence[str]], Sequence[int]]
-NOTHING = Part(np.empty(0, dtype=np.uint32), np.empty(0, dtype=np.uint8), 0.0)
 _STOP = 0
 _MASK = (1 << 64) - 1
 
@@ -82,24 +81,6 @@ class FrozenKeywords:
         lengths[: len(self.lengths)] = self.lengths
         out.array("KLEN", lengths[rids], "<u2")
         _postings.dump(merge(self.segments, new_rid >= 0, lengths), out, new_rid)
-
-
-def _size(parts: Sequence[Part]) -> int:
-    return len(parts[0].rids) if len(parts) == 1 else sum([len(part.rids) for part in parts])
-
-
-def _joined(parts: list[Part]) -> list[Part]:
-    """One array for each term, which for few postings costs less than windows in each segment."""
-    some = [part for part in parts if len(part.rids)] if len(parts) > 1 else parts
-    if len(some) < 2:
-        return some or [NOTHING]
-    return [
-        Part(
-            np.concatenate([part.rids for part in some]),
-            np.concatenate([part.counts for part in some]),
-            max(part.impact for part in some),
-        )
-    ]
 
 
 class KeywordLane:
@@ -265,6 +246,7 @@ class KeywordLane:
             self._lengths, self._live = lengths, np.ones(rows, dtype=np.bool_)
             self._documents, self._length, self._end = rows, int(lengths.sum(dtype=np.int64)), rows
             self._segments = (segment,) if rows else ()
+        self._maintain()
 
     # -- searching --------------------------------------------------------------------------------
     def query_terms(self, text: str) -> list[int]:
@@ -305,7 +287,7 @@ class KeywordLane:
 
     def _statistics(self, postings: Sequence[Sequence[Part]]) -> TermStatistics:
         """Of live rows alone."""
-        held = [_size(parts) for parts in postings]
+        held = [size_of(parts) for parts in postings]
         if self._dead:
             gone = [sum(self._held_by_dead(part.rids) for part in parts) for parts in postings]
             held = [all_ - dead for all_, dead in zip(held, gone, strict=True)]
@@ -339,9 +321,9 @@ class KeywordLane:
             average = length / documents if length else 1.0
             postings = [self._postings(term, average) for term in terms]
             known = self._statistics(postings) if statistics is None else statistics
-            sizes = list(map(_size, postings))
+            sizes = list(map(size_of, postings))
             if sum(sizes) <= JOIN_POSTINGS:
-                postings = [_joined(parts) for parts in postings]
+                postings = [joined(parts) for parts in postings]
             made_of = []
             for parts, size, frequency in zip(postings, sizes, known.frequencies.tolist(), strict=True):
                 idf = math.log1p((known.documents - frequency + 0.5) / (frequency + 0.5))
@@ -393,9 +375,10 @@ class KeywordLane:
         key = np.uint64(term)
         parts = []
         for segment in self._segments:
-            rids, counts, greatest = segment.postings(key)
+            rids, counts, greatest, marks = segment.postings(key)
             # A greater mean length lowers the norms, by no more than in this proportion.
-            parts.append(Part(rids, counts, min(1.0, greatest * max(1.0, average / segment.average))))
+            impact = min(1.0, greatest * max(1.0, average / segment.average))
+            parts.append(Part(rids, counts, impact, marks))
         if self._delta:
             waiting = self._delta.get(term)
             if waiting is None:
@@ -411,12 +394,17 @@ class KeywordLane:
             with self._lock.write:
                 self._flush_delta()
         tail = self._to_merge()
-        if not tail:
-            return
-        if sum(s.documents for s in tail) <= MERGE_INLINE_MAX:
+        if tail and sum(s.documents for s in tail) <= MERGE_INLINE_MAX:
             self._merge()
-        else:
-            self._task.start(self._merge)
+        elif tail or any(s.wants_marks for s in self._segments):
+            self._task.start(self._upkeep)
+
+    def _upkeep(self) -> None:
+        self._merge()
+        for segment in self._segments:
+            marked = segment.with_marks(self._lengths, self._task) if segment.wants_marks else segment
+            with self._lock.write:
+                self._segments = tuple(marked if s is segment else s for s in self._segments)
 
     def _flush_delta(self) -> None:
         if not self._delta_documents:
