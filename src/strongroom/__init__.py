@@ -57,6 +57,11 @@ _LAZY = {
 }
 
 
+def __dir__() -> list[str]:
+    """The public names, for whoever asks by completion: they are there before they are loaded."""
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first used, so that a client does not import the engine."""
     if name not in _LAZY:
@@ -72,5 +77,7 @@ def __getattr__(name: str) -> Any:
     finally:
         if collects:
             gc.enable()
+    if name in ("open", "aopen", "init"):  # help() shows them as programs call them
+        value.__name__, value.__qualname__, value.__module__ = name, name, __name__
     globals()[name] = value
     return value

@@ -6,7 +6,7 @@ import codecs
 import dataclasses
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -320,6 +320,11 @@ def present(fields: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v for k, v in fields.items() if v is not None}
 
 
+def names(namespaces: Sequence[str]) -> Sequence[str]:
+    """The names or patterns; one without a list around it counts as a list of one, as in an open store."""
+    return (namespaces,) if isinstance(namespaces, str) else namespaces
+
+
 def item(draft: object) -> bytes:
     """One item of ``store_many`` as JSON.
 
@@ -360,7 +365,7 @@ def counted_from(error: StrongroomError, first: int) -> StrongroomError:
         error.message = _ITEM.sub(lambda m: f"item {int(m[1]) + first}:", error.message)
         error.args = (error.message,)
         if error.hint:
-            error.hint = _ITEM_FIELD.sub(lambda m: f"items.{int(m[1]) + first}.", error.hint)
+            error.advise(_ITEM_FIELD.sub(lambda m: f"items.{int(m[1]) + first}.", error.hint))
     return error
 
 

@@ -171,6 +171,7 @@ class Engine:
         self.key_health = KeyHealth(self)
         self.rotations = Rotations(self, worker=worker)
         self._flusher: Thread | None = None
+        self._warming: Thread | None = None
         self._flush_at_s = time.monotonic() + config.access.access_flush_ms / 1000
         self._housekeeper = Thread(target=self._keep_house, name="strongroom-housekeeper", daemon=True)
         try:
@@ -182,13 +183,7 @@ class Engine:
             raise
 
     @classmethod
-    def open(
-        cls,
-        directory: Path | str,
-        *,
-        passphrase: str | None = None,
-        **options: Any,
-    ) -> Engine:
+    def open(cls, directory: Path | str, *, passphrase: str | None = None, **options: Any) -> Engine:
         """Open a store.
 
         ``options``: ``worker`` (False: leave the embedding queue to other processes), ``provider``
@@ -237,7 +232,8 @@ class Engine:
 
         For a server. What fails is logged and will be met by the first operation that needs it.
         """
-        if not thread_started(Thread(target=self._warm_up, name="strongroom-warm-up", daemon=True)):
+        self._warming = Thread(target=self._warm_up, name="strongroom-warm-up", daemon=True)
+        if not thread_started(self._warming):
             self.log.warning("not_warmed_up", code=LimitExceededError.code)
 
     def _warm_up(self) -> None:
@@ -465,6 +461,8 @@ class Engine:
             if self._closed.is_set():
                 return
             self._closed.set()
+        if self._warming is not None and self._warming.is_alive():  # native code must not outlive Python
+            self._warming.join(timeout=10)
         if self._frozen:
             gc.unfreeze()
         if self._housekeeper.is_alive():

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from strongroom.engine._core import Engine
+from strongroom.engine._core import Engine, system_clock_us
 from strongroom.engine.session import Session
 from strongroom.model import IN_PROCESS
+
+if TYPE_CHECKING:
+    from strongroom.embedding import EmbeddingProvider
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -44,18 +48,33 @@ def open_room(
     create: bool = False,
     purpose: str = "",
     reason: str = "",
-    **options: Any,
+    worker: bool = True,
+    provider: EmbeddingProvider | None = None,
+    clock_us: Callable[[], int] = system_clock_us,
+    debug: bool = False,
 ) -> Room:
-    """Open a store in this process.
+    """Open a store in this process. Use it with ``with``, or ``close`` it; threads may share it.
 
-    Without ``api_key`` the caller is the owner of the directory and its keys; with one it is held to the
-    key's scope and grants. ``create=True`` makes the store when there is none. ``purpose`` and ``reason``, at
-    most 256 printable characters each, are said with every operation: policies may ask for them, and the
-    audit log has them.
+    Args:
+        path: the data directory, as ``strongroom.init`` or the command ``strongroom init`` made it.
+        api_key: ``sr_live_...``, to be held to that key's scope and grants. Without one the caller is the
+            owner of the directory and its keys, and may do everything.
+        passphrase: of the key file, when it has one.
+        create: make the store when there is none.
+        purpose, reason: said with every operation, at most 256 printable characters each: policies may ask
+            for them, and the audit log has them.
+        worker: embed what is stored in the background of this process. False: leave that to another process
+            on the directory, such as a server.
+        provider: an embedding model of the caller's own, in place of that of the configuration.
+        clock_us: microseconds since the epoch, UTC; for tests.
+        debug: explain each decision of policies in full; for tests.
 
     Raises:
+        StoreNotFoundError: there is no store in ``path``.
+        UnauthenticatedError: the key is not known, has expired or was revoked.
+        ConfigurationError, KeyManagementError (KeystoreMissingError, KeyringMissingError, UnwrapError, ...),
+        StorageError, TamperedError: the store, its keys or its configuration cannot be used.
         InvalidInputError: purpose or reason is out of its limits.
-        StoreNotFoundError, UnauthenticatedError, ConfigurationError, KeyManagementError, StorageError.
     """
     from strongroom.config import CONFIG_NAME
     from strongroom.engine._init import init_store
@@ -64,7 +83,9 @@ def open_room(
     directory = Path(path)
     if create and not (directory / CONFIG_NAME).exists():
         init_store(directory, passphrase=passphrase)
-    engine = Engine.open(directory, passphrase=passphrase, **options)
+    engine = Engine.open(
+        directory, passphrase=passphrase, worker=worker, provider=provider, clock_us=clock_us, debug=debug
+    )
     try:
         if api_key is None:
             session = engine.owner_session(context=context)
@@ -81,11 +102,10 @@ def _lifted(
 ) -> Callable[Concatenate[AsyncRoom, P], Coroutine[Any, Any, R]]:
     """The same operation as a coroutine; it runs in a worker thread."""
 
+    @wraps(method)
     async def call(self: AsyncRoom, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.to_thread(method, self.room, *args, **kwargs)
 
-    call.__name__ = method.__name__
-    call.__doc__ = method.__doc__
     return call
 
 
@@ -176,6 +196,13 @@ class AsyncRoom:
         await self.close()
 
 
-async def aopen(path: str | Path, **options: Any) -> AsyncRoom:
-    """``open`` for asynchronous programs; the arguments are the same."""
-    return AsyncRoom(await asyncio.to_thread(lambda: open_room(path, **options)))
+def _awaited(opens: Callable[P, Room]) -> Callable[P, Coroutine[Any, Any, AsyncRoom]]:
+    @wraps(opens)
+    async def aopen(*args: P.args, **kwargs: P.kwargs) -> AsyncRoom:
+        return AsyncRoom(await asyncio.to_thread(opens, *args, **kwargs))
+
+    aopen.__doc__ = "``open`` for asynchronous programs: the same arguments; its methods are awaited."
+    return aopen
+
+
+aopen = _awaited(open_room)

@@ -235,3 +235,7 @@ def from_dict(data: dict[str, str]) -> StrongroomError:
     if issubclass(cls, SqlError):
         return cls(data.get("message"), hint=data.get("hint"), sqlstate=data.get("sqlstate"))
     return cls(data.get("message"), hint=data.get("hint"))
+
+
+for _cls in (StrongroomError, *all_errors().values()):
+    _cls.__module__ = __name__  # tracebacks and help() name the place that programs import it from

@@ -15,7 +15,13 @@ class StrongroomError(Exception):
         text = message if message is not None else (type(self).__doc__ or self.code).strip()
         super().__init__(text)
         self.message: str = text
-        self.hint: str | None = hint if hint is not None else self.default_hint
+        self.hint: str | None = None
+        self.advise(hint if hint is not None else self.default_hint)
+
+    def advise(self, hint: str | None) -> None:
+        """Take another hint; a traceback shows it below the message."""
+        self.hint = hint
+        self.__notes__ = [f"hint: {hint}"] if hint else []
 
     @property
     def has_own_hint(self) -> bool:

@@ -11,7 +11,7 @@ class InvalidInputError(StrongroomError):
     """A value is not of the form that the operation takes."""
 
     code = "invalid_input"
-    default_hint = "the description of the operation says what it takes"
+    default_hint = "what the operation takes: help() in Python, --help on the command line, docs/rest.md"
 
 
 class ContentTooLargeError(InvalidInputError):

@@ -36,6 +36,7 @@ class TransportError(StrongroomError):
     """The server could not be reached, or its certificate is not trusted."""
 
     code = "transport"
+    default_hint = "is the server running there (strongroom serve), and can it be reached from here?"
 
 
 class WorkerLostError(StrongroomError):

@@ -152,7 +152,7 @@ class AsyncMemoryCalls(AsyncCalls):
         body = _wire.present(
             {
                 "query": query,
-                "namespaces": namespaces,
+                "namespaces": _wire.names(namespaces),
                 "k": k,
                 "mode": mode,
                 "embedding": embedding,
@@ -228,7 +228,7 @@ class AsyncMemoryCalls(AsyncCalls):
         """
         body = _wire.present(
             {
-                "namespaces": namespaces,
+                "namespaces": _wire.names(namespaces),
                 "limit": limit,
                 "cursor": cursor,
                 "where": where,
@@ -317,7 +317,9 @@ class AsyncMemoryCalls(AsyncCalls):
             LimitExceededError, OperationTimeoutError, EmbeddingError.
         """
         body = {"statement": statement, "parameters": list(parameters)}
-        body |= _wire.present({"namespaces": namespaces, "rows_max": rows_max})
+        body |= _wire.present(
+            {"namespaces": None if namespaces is None else _wire.names(namespaces), "rows_max": rows_max}
+        )
         if cancel is None:
             raw = await self._send(
                 "POST", "/v1/sql", _wire.encode(body), repeatable=True, accept=_sql.ARROW_STREAM

@@ -48,7 +48,7 @@ class AsyncStoreCalls(AsyncCalls):
 
     async def stats(self, namespaces: Sequence[str] = ("*",)) -> StoreStats:
         """Counts over the namespaces that the caller may see."""
-        params = {"namespaces": [*namespaces]}
+        params = {"namespaces": [*_wire.names(namespaces)]}
         return _wire.decode(StoreStats, await self._send("GET", "/v1/stats", params=params, repeatable=True))
 
     async def namespaces(self) -> Sequence[NamespaceInfo]:
@@ -186,7 +186,7 @@ class AsyncStoreCalls(AsyncCalls):
         self, namespaces: Sequence[str] = ("*",), *, dead: bool | None = None, limit: int = 100
     ) -> Sequence[QueueEntry]:
         """Memories that wait for their embedding (``dead=True``: those given up)."""
-        params: dict[str, Any] = {"namespaces": [*namespaces], "limit": limit}
+        params: dict[str, Any] = {"namespaces": [*_wire.names(namespaces)], "limit": limit}
         if dead is not None:
             params["dead"] = "true" if dead else "false"
         raw = await self._send("GET", "/v1/queue", params=params, repeatable=True)

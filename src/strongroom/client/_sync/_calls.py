@@ -55,14 +55,14 @@ class Calls:
                     response.close()
             except _NOT_SENT as e:
                 if pause_s is None:
-                    raise TransportError(_reason(e)) from None
+                    raise _unreached(e) from None
             except _BROKEN as e:
                 if pause_s is None or not repeatable:
-                    raise TransportError(_reason(e)) from None
+                    raise _unreached(e) from None
             except httpcore.TimeoutException:
                 raise OperationTimeoutError("the server did not answer in time") from None
             except _FAILED as e:
-                raise TransportError(_reason(e)) from None
+                raise _unreached(e) from None
             else:
                 if 200 <= response.status < 300:
                     return content
@@ -93,10 +93,13 @@ class Calls:
         except httpcore.TimeoutException:
             raise OperationTimeoutError("the server did not answer in time") from None
         except _FAILED as e:
-            raise TransportError(_reason(e)) from None
+            raise _unreached(e) from None
 
 
-def _reason(error: Exception) -> str:
+def _unreached(error: Exception) -> TransportError:
     if isinstance(error, httpcore.ConnectError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
-        return "the certificate of the server is not trusted; give its authority as ca="
-    return f"the server could not be reached ({type(error).__name__})"
+        return TransportError(
+            "the certificate of the server is not trusted; give its authority as ca=",
+            hint="it is tls/ca.pem in the keys directory of the server (--ca or STRONGROOM_CA for commands)",
+        )
+    return TransportError(f"the server could not be reached ({type(error).__name__})")

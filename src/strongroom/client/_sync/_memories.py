@@ -153,7 +153,7 @@ class MemoryCalls(Calls):
         body = _wire.present(
             {
                 "query": query,
-                "namespaces": namespaces,
+                "namespaces": _wire.names(namespaces),
                 "k": k,
                 "mode": mode,
                 "embedding": embedding,
@@ -229,7 +229,7 @@ class MemoryCalls(Calls):
         """
         body = _wire.present(
             {
-                "namespaces": namespaces,
+                "namespaces": _wire.names(namespaces),
                 "limit": limit,
                 "cursor": cursor,
                 "where": where,
@@ -318,7 +318,9 @@ class MemoryCalls(Calls):
             LimitExceededError, OperationTimeoutError, EmbeddingError.
         """
         body = {"statement": statement, "parameters": list(parameters)}
-        body |= _wire.present({"namespaces": namespaces, "rows_max": rows_max})
+        body |= _wire.present(
+            {"namespaces": None if namespaces is None else _wire.names(namespaces), "rows_max": rows_max}
+        )
         if cancel is None:
             raw = self._send(
                 "POST", "/v1/sql", _wire.encode(body), repeatable=True, accept=_sql.ARROW_STREAM

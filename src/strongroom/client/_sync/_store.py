@@ -49,7 +49,7 @@ class StoreCalls(Calls):
 
     def stats(self, namespaces: Sequence[str] = ("*",)) -> StoreStats:
         """Counts over the namespaces that the caller may see."""
-        params = {"namespaces": [*namespaces]}
+        params = {"namespaces": [*_wire.names(namespaces)]}
         return _wire.decode(StoreStats, self._send("GET", "/v1/stats", params=params, repeatable=True))
 
     def namespaces(self) -> Sequence[NamespaceInfo]:
@@ -187,7 +187,7 @@ class StoreCalls(Calls):
         self, namespaces: Sequence[str] = ("*",), *, dead: bool | None = None, limit: int = 100
     ) -> Sequence[QueueEntry]:
         """Memories that wait for their embedding (``dead=True``: those given up)."""
-        params: dict[str, Any] = {"namespaces": [*namespaces], "limit": limit}
+        params: dict[str, Any] = {"namespaces": [*_wire.names(namespaces)], "limit": limit}
         if dead is not None:
             params["dead"] = "true" if dead else "false"
         raw = self._send("GET", "/v1/queue", params=params, repeatable=True)

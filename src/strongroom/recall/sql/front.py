@@ -116,7 +116,7 @@ class Front:
         try:
             return self._check(statement, offer)
         except (SqlError, LimitExceededError) as e:
-            return e
+            return _again(e)
 
     def _keep(self, key: tuple[int, str, str], value: Plan | StrongroomError, offer: Offer) -> None:
         if len(key[2]) > self._limits.sql_bytes_max:
@@ -238,7 +238,7 @@ def _weight(key: tuple[int, str, str], value: Plan | StrongroomError) -> int:
 
 
 def _again(error: StrongroomError) -> StrongroomError:
-    """The same refusal anew: an exception that is kept must not gather tracebacks."""
+    """The same refusal anew, without a traceback, whose frames hold the caller and what it asked."""
     if isinstance(error, SqlError):
         return type(error)(error.message, hint=error.hint, sqlstate=error.sqlstate)
     return type(error)(error.message, hint=error.hint)

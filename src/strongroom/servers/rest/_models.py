@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, JsonValue
+from pydantic_core import PydanticCustomError
 
 from strongroom.model import PrincipalKind, Scope
 
@@ -50,7 +51,8 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\
 def _rfc_3339(value: object) -> object:
     if isinstance(value, str) and _RFC_3339.fullmatch(value):
         return value
-    raise ValueError("a time is written as in RFC 3339, with its offset from UTC")
+    # No ValueError: the library keeps it with its traceback, and so the request, where no collector looks.
+    raise PydanticCustomError("time_form", "a time is written as in RFC 3339, with its offset from UTC")
 
 
 Time = Annotated[AwareDatetime, Field(strict=False), BeforeValidator(_rfc_3339)]
