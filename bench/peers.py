@@ -409,7 +409,7 @@ def _environment(name: str) -> Path | None:
     note(f"{name}: installing")
     shutil.rmtree(place, ignore_errors=True)
     subprocess.run([sys.executable, "-m", "venv", place], check=True)
-    pip = [python, "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-qq"]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "--no-input", "install", "-qq"]
     if subprocess.run([*pip, *_packages()[name]], check=False).returncode:
         note(f"{name}: its packages could not be installed; left out")
         return None

@@ -45,7 +45,7 @@ def plot(results: Sequence[dict[str, Any]]) -> str | None:
         '<rect width="100%" height="100%" fill="white"/>',
     ]
     for number, (label, _) in enumerate(series):
-        at = _LEFT + 150 * number
+        at: float = _LEFT + 150 * number
         out.append(f'<rect x="{at}" y="12" width="12" height="9" fill="{_COLOURS[number % len(_COLOURS)]}"/>')
         out.append(f'<text x="{at + 17}" y="21">{escape(label)}</text>')
     for power in range(low, high + 1):

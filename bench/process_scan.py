@@ -34,6 +34,7 @@ from strongroom.config import Config, EmbeddingConfig, load_config
 from strongroom.crypto import SecretKey
 from strongroom.crypto.danger import expose
 from strongroom.engine import Engine
+from strongroom.keyring import DataKey, PurposeKey
 from strongroom.pages import UNSAFE_VARIABLE
 
 _SCRUB = {
@@ -133,6 +134,11 @@ def _self_check() -> None:
     assert words == hashlib.sha512(b"abc").digest()
 
 
+def _secret_of(key: DataKey | PurposeKey) -> SecretKey:
+    assert key._secret is not None, "its lease is over"
+    return key._secret
+
+
 def secrets_of(directory: Path, key_text: str, memories: int) -> Secrets:
     """The keys of a store, read from its files by who holds them."""
     engine = Engine.open(directory, worker=False)
@@ -149,8 +155,8 @@ def secrets_of(directory: Path, key_text: str, memories: int) -> Secrets:
             "master key": master,
             "master key, derived": expose(SecretKey.from_bytes(master).derive("kms-local-wrap")),
             "namespace key": expose(namespace_key),
-            "data key": expose(data._secret),  # type: ignore[attr-defined]
-            "purpose key": expose(engine.vault.purpose_key(entry.ns, "blind-index")._secret),  # type: ignore[arg-type]
+            "data key": expose(_secret_of(data)),
+            "purpose key": expose(_secret_of(engine.vault.purpose_key(entry.ns, "blind-index"))),
         }
         for name in list(named):
             named[f"{name}, as HMAC state"] = hmac_state(named[name])

@@ -14,6 +14,7 @@ import resource
 import shutil
 import sys
 import threading
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -283,16 +284,28 @@ def _truths(options: Options, asked: NDArray[np.float32]) -> dict[str, NDArray[n
         if path.exists():
             with np.load(path) as stored:
                 return {name: stored[str(i)] for i, name in enumerate(names)}
-    best = {name: _Best(len(asked)) for name in names}
-    masks = {name: corpus.passes(name) for name in names}
-    for start, vectors in corpus.blocks():
+    truths = nearest(asked, corpus.blocks(), {name: corpus.passes(name) for name in names})
+    if path is not None:
+        kept: dict[str, Any] = {str(i): truths[name] for i, name in enumerate(names)}
+        np.savez(path, **kept)
+    return truths
+
+
+def nearest(
+    asked: NDArray[np.float32],
+    blocks: Iterable[tuple[int, NDArray[np.float32]]],
+    masks: Mapping[str, NDArray[np.bool_]],
+) -> dict[str, NDArray[np.int64]]:
+    """For each mask the ten rows that are nearest to each question, by exact cosines, in no order.
+
+    ``blocks``: the number of their first row, and vectors.
+    """
+    best = {name: _Best(len(asked)) for name in masks}
+    for start, vectors in blocks:
         scores = asked @ vectors.T
         for name, mask in masks.items():
             best[name].take(scores, start, np.flatnonzero(mask[start : start + len(vectors)]))
-    truths = {name: found.rows for name, found in best.items()}
-    if path is not None:
-        np.savez(path, **{str(i): truths[name] for i, name in enumerate(names)})
-    return truths
+    return {name: found.rows for name, found in best.items()}
 
 
 class _Best:

@@ -31,8 +31,8 @@ def build(path, vectors, texts, marked):
             )
         search(room, vectors[0], 1, "learnt", False)
         for _, index in room.engine.indexes.loaded_entries():  # the others make their index here as well
-            while index.vectors.is_building or not index.wait_idle(1.0):
-                index.vectors.wait_built(1.0)
+            while (lane := index.vectors) is not None and (lane.is_building or not index.wait_idle(1.0)):
+                lane.wait_built(1.0)
         _snapshot(room)
 
 

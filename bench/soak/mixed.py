@@ -39,6 +39,7 @@ _GROWTH_MAX = 0.10  # of the witness's memory, from the second fifth of the time
 _RECALL_MIN = 0.97  # searches learn to find 0.99 of the sampled questions' neighbours; others find less
 _RECALL_FALL_MAX = 0.01
 _LOOK_S = 2.0
+_ROWS_MIN = 20_000  # below, a data subject has fewer memories than a search asks for
 
 
 @dataclass
@@ -276,7 +277,10 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    given = parser().parse_args(arguments)
+    reads = parser()
+    given = reads.parse_args(arguments)
+    if given.rows < _ROWS_MIN:
+        reads.error(f"--rows: {_ROWS_MIN:,} at least")
     given.kill_every = given.kill_every or 5 * given.minutes
     work = Path(tempfile.mkdtemp(prefix="strongroom-soak-", dir=given.dir))
     try:

@@ -18,6 +18,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -69,7 +70,7 @@ def rotations(room: Room, who: int, turn: int, done: Done) -> None:
     _step(done, lambda: room.rotate("data", namespaces=[NS], wait=False))
     _step(done, room.rotation_work)
     for wave in room.rotation_status():
-        _step(done, lambda wave=wave: room.rotation_finalise(wave.id))
+        _step(done, partial(room.rotation_finalise, wave.id))
     _step(done, room.rotate_namespace if who else room.rotate_master)
     _step(done, room.rotate_audit)
 
