@@ -217,8 +217,10 @@ def _store(place: Path) -> tuple[str, str, str]:
             {"content": f"memory {n}", "namespace": "a/b", "kind": "fact", "embedding": [1.0] * 8}
             for n in range(_ROWS)
         )
-        keys = [room.keys_create(name, "read-only", ["*"])[1] for name in ("attacker", "bystander")]
-    return str(made[0].memory_id), *keys
+        attacker, bystander = (
+            room.keys_create(name, "read-only", ["*"])[1] for name in ("attacker", "bystander")
+        )
+    return str(made[0].memory_id), attacker, bystander
 
 
 def _served(directory: Path) -> tuple[subprocess.Popen[str], int]:
