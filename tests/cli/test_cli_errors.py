@@ -174,6 +174,29 @@ def test_an_unexpected_failure_is_named_by_type_and_shown_only_on_demand(
     assert "the secret text" in CliRunner().invoke(cli, ["--debug", "stats"]).stderr
 
 
+BOTH = ["respond", "key-compromise", "--key", "x", "--drill", "--dry-run"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (["import", "-n", NS, "nowhere.jsonl"], "name a file with one JSON object a line"),
+        (BOTH, "see: strongroom respond key-compromise --help"),
+        (["search", "-n", "no/such", "x"], "those that there are: strongroom namespaces list"),
+        (["keys", "revoke", "abcdefghijkl"], "those that there are: strongroom keys list"),
+        (["--api-key-file", "/nowhere", "stats"], "it holds one API key and nothing else"),
+    ],
+)
+def test_an_error_without_a_hint_of_its_own_ends_in_something_to_type(
+    data: Path, command: Run, arguments: list[str], hint: str
+) -> None:
+    """What a new user meets first; --json says the same."""
+    arguments = ["--data", str(data), *arguments]
+    assert f"\nhint: {hint}" in command(*arguments, status=None).err
+    told = json.loads(command("--json", *arguments, status=None).err)
+    assert told["error"]["hint"].startswith(hint)
+
+
 def test_ctrl_c_ends_with_130_and_without_an_error(monkeypatch: pytest.MonkeyPatch, command: Run) -> None:
     def interrupted(self: App, **_: Any) -> None:
         raise KeyboardInterrupt

@@ -134,11 +134,13 @@ def test_an_address_in_use_or_no_address_is_a_typed_error(store):
         with socket.socket() as taken:
             taken.bind(("127.0.0.1", 0))
             taken.listen()
-            with pytest.raises(ConfigurationError, match="cannot be bound"):
+            with pytest.raises(ConfigurationError, match="cannot be bound") as raised:
                 ServerThread(engine, engine.config, port=taken.getsockname()[1], **files)
+            assert "another process listens there; give another port" in str(raised.value.hint)
         for host, port in (("no.such.host.invalid", 0), ("127.0.0.1", 70_000), ("203.0.113.7", 0)):
-            with pytest.raises(ConfigurationError):
+            with pytest.raises(ConfigurationError) as raised:
                 ServerThread(engine, engine.config, host=host, port=port, **files)
+            assert port or "an address or a name of this machine" in str(raised.value.hint)
         private_key.chmod(0o644)
         with pytest.raises(ConfigurationError, match="read by others"):
             run_server(engine, engine.config, port=0, **files)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KEY_VARIABLE: Final = "STRONGROOM_API_KEY"
 KEY_FILE_BYTES_MAX: Final = 16_384
+_KEY_FILE_HINT: Final = "it holds one API key and nothing else, as strongroom keys create prints it"
 TIMEOUT_S: Final = 60.0
 SURFACE: Final = "cli"
 
@@ -39,6 +40,7 @@ class App:
     debug: bool = False
     data_given: bool = False
     url_given: bool = False
+    command: str = "strongroom"  # which is run
 
     @property
     def remote(self) -> bool:
@@ -91,10 +93,14 @@ class App:
             with Path(self.api_key_file).open("rb") as file:
                 raw = file.read(KEY_FILE_BYTES_MAX + 1)
             if len(raw) > KEY_FILE_BYTES_MAX:
-                raise ConfigurationError("the file of the API key is too long")
+                raise ConfigurationError("the file of the API key is too long", hint=_KEY_FILE_HINT)
             return raw.decode("ascii").strip()
-        except (OSError, UnicodeDecodeError):
-            raise ConfigurationError("the file of the API key cannot be read") from None
+        except OSError as e:
+            raise ConfigurationError(
+                f"the file of the API key cannot be read: {e.strerror}", hint=_KEY_FILE_HINT
+            ) from None
+        except UnicodeDecodeError:
+            raise ConfigurationError("the file holds no API key", hint=_KEY_FILE_HINT) from None
 
     @contextmanager
     def engine(self, *, worker: bool) -> Iterator[Engine]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +13,12 @@ from strongroom.embedding import make_provider
 from strongroom.errors import ConfigurationError
 from strongroom.servers.embed_app import create_embedding_app
 from strongroom.servers.http import LOOP, PatientProtocol, capture_library_logs, make_log
-from strongroom.servers.serve import server_files
+from strongroom.servers.serve import listening_socket, server_files
 from strongroom.servers.tls import server_context
 
 _HEAD_BYTES_MAX = 32 * 1024
 _CONNECTIONS_MAX = 1024
 _DRAIN_S = 30
-_BACKLOG = 2048
 
 
 def tls_context(
@@ -65,7 +63,7 @@ def run_embedding_server(
     provider = make_provider(model)
     try:
         app = create_embedding_app(provider, api_key_check=api_key_check)
-        with _bound(host, port) as listening:
+        with listening_socket(host, port) as listening:
             server = uvicorn.Server(
                 uvicorn.Config(
                     app,
@@ -88,20 +86,3 @@ def run_embedding_server(
     finally:
         provider.close()
         log.info("stopped")
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, socket.SOCK_STREAM)
-    except OSError:
-        raise ConfigurationError("the address cannot be used") from None
-    try:
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # inherited by what is accepted
-        listening.bind(address)
-        listening.listen(_BACKLOG)  # so that whoever reads the log may connect at once
-    except OSError as e:
-        listening.close()
-        raise ConfigurationError(f"port {port} cannot be bound: {e.strerror}") from None
-    return listening

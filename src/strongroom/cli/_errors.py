@@ -80,6 +80,17 @@ EXIT_STATUS: Final[dict[str, int]] = {
     "internal": 70,
 }
 
+# What a hint for every surface cannot say: which command to type. For errors that bring no hint of their own.
+COMMAND_HINTS: Final[dict[str, str]] = {
+    "invalid_input": "see: {command} --help",
+    "namespace_not_found": "those that there are: strongroom namespaces list",
+    "credential_not_found": "those that there are: strongroom keys list",
+    "key_management": "see: strongroom kms status",
+    "kms_unavailable": "what it answers, and how long keys are still used: strongroom kms status",
+    "key_state": "the states of keys: strongroom keyring list",
+    "embedding_unavailable": "what is wrong with the model: strongroom doctor",
+    "configuration": "what is wrong with the configuration: strongroom doctor",
+}
 UNEXPECTED_HINT: Final = "run the command again with --debug to see where"
 
 
@@ -88,8 +99,10 @@ def exit_status(error: StrongroomError) -> int:
     return EXIT_STATUS.get(error.code, EXIT_STATUS[InternalError.code])
 
 
-def show_error(error: StrongroomError, *, as_json: bool) -> None:
-    """Write an error to stderr."""
+def show_error(error: StrongroomError, *, as_json: bool, command: str = "strongroom") -> None:
+    """Write an error to stderr. ``command``: which was run, for its hint."""
+    if not error.has_own_hint and error.code in COMMAND_HINTS:
+        error.hint = COMMAND_HINTS[error.code].format(command=command)
     if as_json:
         text = json.dumps({"error": error.as_dict()}, ensure_ascii=False) + "\n"
     else:

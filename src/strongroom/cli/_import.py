@@ -63,7 +63,10 @@ def import_(
     limits = LimitsConfig() if app.remote else load_config(app.directory()).limits
     for file in files:
         if not Path(file).is_file():
-            raise InvalidInputError(f"{file}: there is no such file, or it is not a regular one")
+            raise InvalidInputError(
+                f"{file}: there is no such file, or it is not a regular one",
+                hint="name a file with one JSON object a line: docs/import.md",
+            )
     with app.session(worker=wait) as session:
         for file in files:
             with Progress("import", "bytes", quiet=app.as_json) as progress:

@@ -114,7 +114,7 @@ def _fail(error: StrongroomError, app: App) -> int:
         sys.stdout.flush()
     except OSError:
         _forget_stdout()
-    show_error(error, as_json=app.as_json)
+    show_error(error, as_json=app.as_json, command=app.command)
     return exit_status(error)
 
 

@@ -30,6 +30,13 @@ class Command(click.Command):
         super().__init__(*args, **kwargs)
         self.params.append(json_option())
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it; what goes wrong is told with its name."""
+        app = ctx.find_object(App)
+        if app is not None:
+            app.command = "strongroom" + ctx.command_path.removeprefix(ctx.find_root().command_path)
+        return super().invoke(ctx)
+
 
 class Group(click.Group):
     """A group of such commands."""

@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import signal
 import socket
 import ssl
@@ -45,7 +46,7 @@ from strongroom.servers.tls import CERTIFICATE_MODES, renew_certificate, server_
 if TYPE_CHECKING:
     from strongroom.engine import Engine
 
-__all__ = ["ServerThread", "build_application", "run_server", "server_files"]
+__all__ = ["ServerThread", "build_application", "listening_socket", "run_server", "server_files"]
 
 _MCP_PATHS = frozenset({"/mcp", "/mcp/"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, never bound to
@@ -56,6 +57,13 @@ _HEAD_BYTES_MAX = 32 * 1024  # request line and headers
 _CONNECTIONS_MAX = 4096
 _BACKLOG = 2048
 _START_S = 30.0
+_HOST_HINT = "the host (--host, [server] host, [pgwire] host) is an address or a name of this machine"
+_BIND_HINTS = {
+    errno.EADDRINUSE: "another process listens there; give another port, or 0 for a free one: --port and "
+    "--pg-port, or [server] port and [pgwire] port",
+    errno.EADDRNOTAVAIL: _HOST_HINT,
+    errno.EACCES: "ports below 1024 take root or CAP_NET_BIND_SERVICE; give another one: --port",
+}
 
 
 def build_application(
@@ -163,12 +171,14 @@ def run_server(
         context = _https_context(engine, config, certificate, private_key)
         with ExitStack() as stack:
             chosen = config.server.port if port is None else port
-            bound = stack.enter_context(_bind(config.server.host if host is None else host, chosen))
+            bound = stack.enter_context(
+                listening_socket(config.server.host if host is None else host, chosen)
+            )
             wire: tuple[PgwireServer, socket.socket] | None = None
             if config.pgwire.enabled:
                 if pg_port is None:
                     pg_port = 0 if port == 0 else config.pgwire.port
-                wire_bound = stack.enter_context(_bind(host or config.pgwire.host, pg_port))
+                wire_bound = stack.enter_context(listening_socket(host or config.pgwire.host, pg_port))
                 workers = WorkerPool(config.server.workers_max, "strongroom-pgwire")
                 stack.callback(workers.close)
                 files = {"certificate": certificate, "private_key": private_key}
@@ -303,7 +313,7 @@ class ServerThread:
         application: Any = None,
     ) -> None:
         context = _https_context(engine, config, certificate, private_key)
-        self._socket = _bind(host, port)
+        self._socket = listening_socket(host, port)
         self.port: int = self._socket.getsockname()[1]
         self.url = f"https://{host}:{self.port}"
         if application is None:
@@ -369,7 +379,12 @@ def _https_context(engine: Engine, config: Config, certificate: Path, private_ke
     )
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A socket that listens there; 0: on a free port.
+
+    Raises:
+        ConfigurationError: it cannot be had, and why.
+    """
     if not 0 <= port <= 65_535:  # getaddrinfo would take it modulo 65536
         raise ConfigurationError("a port is a number from 0 to 65535")
     try:
@@ -378,7 +393,7 @@ def _bind(host: str, port: int) -> socket.socket:
         )[0]
         bound = socket.socket(family, socket.SOCK_STREAM)
     except OSError:
-        raise ConfigurationError("the address of the server cannot be used") from None
+        raise ConfigurationError("the address of the server cannot be used", hint=_HOST_HINT) from None
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Inherited by what is accepted: an answer in two pieces must not wait for an acknowledgement.
@@ -387,7 +402,8 @@ def _bind(host: str, port: int) -> socket.socket:
         bound.listen(_BACKLOG)  # who comes before the server is up waits instead of being refused
     except OSError as e:
         bound.close()
-        raise ConfigurationError(f"port {port} cannot be bound: {e.strerror}") from None
+        text = f"port {port} cannot be bound: {e.strerror}"
+        raise ConfigurationError(text, hint=_BIND_HINTS.get(e.errno or 0)) from None
     return bound
 
 
