@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from types import SimpleNamespace
 
 import apsw
 import pytest
+from tests.keyring.keyring_tools import context, subject
 
 from strongroom.errors import (
     ConflictError,
@@ -19,6 +21,7 @@ from strongroom.errors import (
     StorageReadOnlyError,
     StrongroomError,
 )
+from strongroom.keyring import Keyring
 from strongroom.keyring._sqlite import translated
 
 EXPECTED = {
@@ -62,3 +65,28 @@ def test_io_error_on_a_full_disk_is_storage_full(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_bavail=0, f_favail=9, f_files=9))
     with pytest.raises(StorageFullError), translated(tmp_path / "keyring.db"):
         raise apsw.IOError
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_keyring_that_was_opened_for_reading_alone_is_written_at_the_next_attempt(
+    ring: Keyring, shared: bool
+) -> None:
+    """No descriptor left at the wrong moment: one key is refused, the next is made, and all open."""
+    ns = ring.create_namespace("company_a")
+    before = ring.data_key(ns, subject(1), create=True)
+    sealed = before.seal(context(ns), b"text")
+    book = ring._book
+    assert book._db is not None
+    keep = ctypes.c_int(1)  # the log and the shared memory, when the last connection ends
+    book._db.file_control("main", apsw.SQLITE_FCNTL_PERSIST_WAL, ctypes.addressof(keep))
+    book._db.close()
+    uri, flags = f"file:{book.path}?readonly_shm={int(shared)}", apsw.SQLITE_OPEN_URI
+    flags |= apsw.SQLITE_OPEN_READWRITE if shared else apsw.SQLITE_OPEN_READONLY
+    book._db = apsw.Connection(uri, flags=flags)
+    assert book.newest_key_id()  # reading goes
+    with pytest.raises(StorageReadOnlyError):
+        ring.data_key(ns, subject(2), create=True)
+    after = ring.data_key(ns, subject(2), create=True)
+    assert after.key_id > before.key_id
+    assert ring.key(before.key_id).open(context(ns), sealed) == b"text"
+    assert ring.check() == []

@@ -136,12 +136,10 @@ def test_failed_flush_keeps_the_counts(keys: Keys) -> None:
     ring = keys.create()
     key = ring.data_key(0, None, create=False)
     ring.count_uses(1, USES_BUFFERED_MAX)
-    ring._book.db.execute("PRAGMA query_only = ON")
-    with pytest.raises(StorageReadOnlyError):
-        ring.flush()
-    with pytest.raises(StorageReadOnlyError):
-        key.seal(context(0), b"x")
-    ring._book.db.execute("PRAGMA query_only = OFF")
+    for use in (ring.flush, lambda: key.seal(context(0), b"x")):
+        ring._book.db.execute("PRAGMA query_only = ON")  # of this connection: the next one is not
+        with pytest.raises(StorageReadOnlyError):
+            use()
     assert uses(ring, 1) == USES_BUFFERED_MAX
     ring.flush()
     assert keys.sql("SELECT uses FROM key_uses") == [(USES_BUFFERED_MAX,)]

@@ -21,7 +21,10 @@ from strongroom.errors import (
     ClosedError,
     KeyringMismatchError,
     KeyringMissingError,
+    StorageBusyError,
     StorageCorruptError,
+    StorageError,
+    StorageFullError,
     UnwrapError,
 )
 from strongroom.keyring import _schema
@@ -74,6 +77,7 @@ class Book:
         self.history_key = integrity.derive("keyring-history")
         self._meta_key = integrity.derive("keyring-meta")
         self._db: apsw.Connection | None = db
+        self._is_given_up = False  # after an error: the next use opens the file anew
         self._pid = os.getpid()
         found = path.stat()
         self._file = (found.st_dev, found.st_ino)
@@ -144,8 +148,12 @@ class Book:
         """The connection; hold ``lock`` and use ``translated`` around it.
 
         Raises:
-            ClosedError: it was closed, or belongs to the process that forked this one.
+            ClosedError: it was closed, or belongs to the process that forked this one. StorageError: it is
+            to be opened anew and cannot be.
         """
+        if self._is_given_up and os.getpid() == self._pid:
+            self.require_same_file()
+            self._db, self._is_given_up = connect(self.path), False
         if self._db is None or os.getpid() != self._pid:
             raise ClosedError("the keyring was closed, or opened by another process")
         return self._db
@@ -153,7 +161,7 @@ class Book:
     def close(self) -> None:
         """Close the file; the last connection folds the write-ahead log into it."""
         with self.lock:
-            db, self._db = self._db, None
+            db, self._db, self._is_given_up = self._db, None, False
             if db is not None and os.getpid() == self._pid:
                 with translated(self.path):
                     db.close()
@@ -165,10 +173,26 @@ class Book:
             self.row_key, self.element_key, self.head_key, self.tenant_key, self.history_key, self._meta_key
         )  # fmt: skip
 
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[None]:
+        """Hold the lock. After an error of the device the file is opened anew: one that was opened at a bad
+        moment (no more descriptors, a file system that was read-only) is open for reading alone for ever."""
+        with self.lock:
+            try:
+                yield
+            except StorageError as e:
+                db = self._db
+                keeps = isinstance(e, StorageBusyError | StorageFullError)  # nothing is wrong with the file
+                if db is not None and not keeps and not db.in_transaction:
+                    self._db, self._is_given_up = None, True
+                    with contextlib.suppress(apsw.Error):
+                        db.close()
+                raise
+
     # -- reading ------------------------------------------------------------------------------------
     def rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        with self.lock, translated(self.path):
+        with self._used(), translated(self.path):
             return list(self.db.execute(sql, values))
 
     def data_row(self, where: str, values: Sequence[Any]) -> DataRow | None:
@@ -372,7 +396,7 @@ class Book:
         Raises:
             StorageError: nothing was written. UnwrapError: the head was altered; nothing was written.
         """
-        with self.lock:
+        with self._used():
             self.require_same_file()
             with immediate(self.db, self.path):
                 change = Change(self)
@@ -382,7 +406,7 @@ class Book:
     @contextlib.contextmanager
     def count(self) -> Iterator[apsw.Connection]:
         """One transaction over use counters, which the head does not cover."""
-        with self.lock:
+        with self._used():
             self.require_same_file()
             with immediate(self.db, self.path):
                 yield self.db
