@@ -26,11 +26,12 @@ def parse(sql: str, name: str = "", *types: int) -> bytes:
     return message(b"P", body + b"".join(struct.pack("!I", t) for t in types))
 
 
-def bind(portal: str = "", name: str = "", values: tuple[bytes | None, ...] = (), results: int = 0) -> bytes:
+def bind(portal: str = "", name: str = "", values: tuple[bytes | None, ...] = (), *results: int) -> bytes:
     body = text(portal) + text(name) + struct.pack("!HH", 0, len(values))
     for value in values:
         body += struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value
-    return message(b"B", body + struct.pack("!Hh", 1, results))
+    results = results or (0,)
+    return message(b"B", body + struct.pack(f"!H{len(results)}h", len(results), *results))
 
 
 def describe(kind: bytes, name: str = "") -> bytes:
@@ -64,6 +65,30 @@ def test_the_session_begins_with_what_clients_look_for(wire: Wired) -> None:
         assert said[b"application_name"] == b"my app"
         assert said[b"TimeZone"] == b"UTC"
         assert tags(query(raw, "SHOW statement_timeout")) == ["SHOW"]
+
+
+def test_a_prepared_statement_answers_in_the_formats_of_each_bind(raw: Raw) -> None:
+    """Text, binary, one of each and text again: description and row follow; formats for another number of
+    columns are refused, for a query and for SHOW, and the session goes on."""
+    raw.send(parse("SELECT 7 AS a, 'x' AS b", "s") + parse("SHOW server_version", "v") + SYNC)
+    raw.until(b"Z")
+    for formats, first in (
+        ((0,), b"7"),
+        ((1,), struct.pack("!i", 7)),
+        ((1, 0), struct.pack("!i", 7)),
+        ((0,), b"7"),
+    ):
+        raw.send(bind("", "s", (), *formats) + describe(b"P") + execute() + SYNC)
+        found = raw.until(b"Z")
+        assert kinds(found) == "2TDCZ"
+        told, row = found[1][1], found[2][1]
+        said = [told[at + 17] for at in (told.index(b"a\0") + 2, told.index(b"b\0") + 2)]
+        assert said == list(formats * 2)[:2]
+        assert row == struct.pack("!Hi", 2, len(first)) + first + struct.pack("!i", 1) + b"x"
+    for name in ("s", "v"):
+        raw.send(bind("", name, (), 0, 0, 1) + describe(b"P") + execute() + SYNC)
+        assert errors(raw.until(b"Z")) == ["08P01"], name
+    assert tags(query(raw, "SELECT 1")) == ["SELECT 1"]
 
 
 def test_several_statements_of_one_query_answer_in_turn_and_stop_at_the_first_error(raw: Raw) -> None:

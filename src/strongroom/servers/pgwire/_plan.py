@@ -10,7 +10,7 @@ from typing import Any, Final
 from strongroom.model import SqlCancel
 from strongroom.servers.pgwire._commands import COMMANDS
 from strongroom.servers.pgwire._errors import PgError
-from strongroom.servers.pgwire._rows import CHUNK_ROWS, Column, RowEncoder, Source
+from strongroom.servers.pgwire._rows import CHUNK_ROWS, Column, RowEncoder, Shape, Source
 from strongroom.servers.pgwire._scan import Statement, Token, name_of, split
 
 __all__ = ["Cursor", "Fetch", "Portal", "Prepared", "parse_declare", "parse_fetch", "plan"]
@@ -26,7 +26,7 @@ class Prepared:
     """A parsed statement. ``kind``: empty, command, copy, declare, execute, fetch, prepare or query.
 
     ``types`` are the parameters' types: what the client declared, completed by what was inferred (0:
-    not yet). ``columns``: None until described or for a statement without rows.
+    not yet). ``columns``: None until described or for a statement without rows. ``shape``: of its last rows.
     """
 
     kind: str
@@ -35,6 +35,7 @@ class Prepared:
     types: tuple[int, ...] | None = None
     columns: tuple[Column, ...] | None = None
     described: bool = False
+    shape: Shape | None = field(default=None, repr=False)
 
     @property
     def size(self) -> int:

@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from strongroom.servers.pgwire._encode import Encoder, encoder
+from strongroom.servers.pgwire._errors import PgError
+from strongroom.servers.pgwire._messages import row_description
 from strongroom.servers.pgwire._types import modifier_of, oid_of, type_of
 
-__all__ = ["CHUNK_ROWS", "Column", "RowEncoder", "Source", "columns_of", "formats_for", "listed", "pulled"]
+__all__ = [
+    "CHUNK_ROWS", "Column", "RowEncoder", "Shape", "Source", "columns_of", "formats_for", "listed", "pulled",
+    "shape_of",
+]  # fmt: skip
 
 CHUNK_ROWS: Final = 256
 _CHUNK_BYTES: Final = 64 * 1024
@@ -160,6 +165,31 @@ class RowEncoder:
     def pull(self, source: Source, count: int) -> list[bytes]:
         """Up to ``count`` further rows as messages, or until they make about 64 KiB."""
         return pulled(source, count, self.data_row)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How rows of ``columns`` are told of and written, in formats as Bind has ``given`` them."""
+
+    columns: tuple[Column, ...]
+    given: tuple[int, ...]
+    encoder: RowEncoder
+    description: bytes
+
+
+def shape_of(known: Shape | None, columns: tuple[Column, ...], given: tuple[int, ...]) -> Shape:
+    """``known``, when it is that shape; else a new one.
+
+    Raises:
+        PgError: 08P01: there are formats for another number of columns.
+    """
+    if len(given) > 1 and len(given) != len(columns):
+        raise PgError("08P01", "bind message has another number of result formats than columns")
+    if known is not None and known.columns == columns and known.given == given:
+        return known
+    formats = formats_for(given, len(columns))
+    described = row_description([column.described() for column in columns], formats)
+    return Shape(columns, given, RowEncoder(columns, formats), described)
 
 
 def pulled(source: Source, count: int, encode: Callable[[Row], bytes]) -> list[bytes]:

@@ -33,7 +33,7 @@ from strongroom.servers.pgwire._plan import (
     plan_statement,
 )
 from strongroom.servers.pgwire._queries import Queries
-from strongroom.servers.pgwire._rows import CHUNK_ROWS, RowEncoder, Source, formats_for, listed
+from strongroom.servers.pgwire._rows import CHUNK_ROWS, RowEncoder, Source, formats_for, listed, shape_of
 from strongroom.servers.pgwire._scan import split
 from strongroom.servers.pgwire._settings import REPORTED, Settings
 from strongroom.servers.pgwire._startup import Started
@@ -275,8 +275,8 @@ class Conversation(ByName):
         if portal.columns is None:
             self._put(m.NO_DATA)
             return
-        formats = formats_for(portal.formats, len(portal.columns))
-        self._put(m.row_description([c.described() for c in portal.columns], formats))
+        portal.prepared.shape = shape_of(portal.prepared.shape, portal.columns, portal.formats)
+        self._put(portal.prepared.shape.description)
 
     def _on_execute(self, payload: bytes) -> Steps[None]:
         name, limit = m.parse_execute(payload)
@@ -334,11 +334,9 @@ class Conversation(ByName):
         if said is not None and len(said) != len(source.columns):
             raise PgError("0A000", "cached plan must not change result type")
         columns = source.columns if said is None else said
-        if len(portal.formats) > 1 and len(portal.formats) != len(columns):
-            raise PgError("08P01", "bind message has another number of result formats than columns")
-        portal.columns = columns
-        portal.encoder = RowEncoder(columns, formats_for(portal.formats, len(columns)))
-        return portal.encoder
+        shape = portal.prepared.shape = shape_of(portal.prepared.shape, columns, portal.formats)
+        portal.columns, portal.encoder = columns, shape.encoder
+        return shape.encoder
 
     def _execute(self, portal: Portal, limit: int, *, describe: bool) -> Steps[None]:
         prepared = portal.prepared
