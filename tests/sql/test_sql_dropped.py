@@ -17,6 +17,7 @@ STATEMENTS = (
     "SELECT memory_id FROM memories ORDER BY semantic_rank(content, 'a train to rome') DESC LIMIT 5",
     "SELECT content FROM memories WHERE subject = 'user:1' ORDER BY created_at DESC LIMIT 5",
     "SELECT kind, count(*) FROM memories GROUP BY kind ORDER BY kind",
+    "SELECT kind, max(importance) FROM memories GROUP BY kind ORDER BY kind",  # never answered directly
 )
 
 
