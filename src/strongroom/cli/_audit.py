@@ -28,7 +28,8 @@ _FILE_BYTES_MAX: Final = 64 * 1024 * 1024  # of keys, heads and single proofs
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EVIDENCE: Final = (
     "keep this file and your heads as they are: they are evidence. A proof of consistency goes with the head "
-    "of the size that it was asked for"
+    "of the size that it was asked for. After a change of signing keys (rotate audit) --key takes the new "
+    "ones and --former-key those before"
 )
 _KEYS_HINT: Final = "a file that this has printed: strongroom audit key > audit.pub"
 _COLUMNS: Final = ("entry", "time", "who", "by", "action", "outcome", "count", "where")

@@ -46,6 +46,8 @@ T = TypeVar("T")
 InputT = TypeVar("InputT", bound=Input)
 _UNCHECKED_BODY_BYTES_MAX = 64 * 1024
 _PROBLEMS_SHOWN_MAX = 3
+# In place of the library's words, which quote the value.
+_WORDS = {"uuid_parsing": "a UUID is wanted, for example 123e4567-e89b-42d3-a456-426614174000"}
 _SURFACE = "rest"
 
 # A field of the input whose malformation has an error class of its own.
@@ -211,7 +213,9 @@ def input_error(problems: list[tuple[tuple[int | str, ...], str, str]]) -> Inval
     first = problems[0]
     if first[2] == "json_invalid":
         return InvalidInputError("the body is not JSON in UTF-8")
-    shown = "; ".join(f"{_place(loc)}: {text}" for loc, text, _ in problems[:_PROBLEMS_SHOWN_MAX])
+    shown = "; ".join(
+        f"{_place(loc)}: {_WORDS.get(kind, text)}" for loc, text, kind in problems[:_PROBLEMS_SHOWN_MAX]
+    )
     names = [part for part in first[0] if isinstance(part, str)]
     cls = next((_CLASS_OF_FIELD[n] for n in names if n in _CLASS_OF_FIELD), InvalidInputError)
     return cls("the request is not of the form that the operation takes", hint=shown[:500])
