@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import base64
+import hashlib
 import json
 import random
 from collections.abc import Callable
@@ -333,6 +334,21 @@ def test_a_public_key_whose_id_is_not_its_own_is_refused() -> None:
     for bad in (f"{name}+00000000+{material}", f"x+{key_id}+{material}", name, "", f"{name}+{key_id}+AAAA"):
         with pytest.raises(InvalidInputError):
             verify.parse_keys(bad)
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_public_key_that_is_none_is_refused_although_its_id_is_its_own(number: int) -> None:
+    """One that is too short, and one with characters between those of base64, which would decode to it."""
+    name, key_id, text = SIGNER.public_keys()[number].split("+", 2)
+    short = base64.b64decode(text)[:-1]
+    own_id = hashlib.sha256(name.encode() + b"\n" + short).digest()[:4].hex()
+    for bad in (
+        f"{name}+{own_id}+{base64.b64encode(short).decode()}",
+        f"{name}+{key_id}+{text[:8]}*{text[8:]}",
+    ):
+        with pytest.raises(InvalidInputError):
+            verify.parse_keys(bad)
+    assert len(verify.parse_keys(f"{name}+{key_id}+{text}")) == 1
 
 
 def test_heads_are_read_from_a_note_and_from_a_file_of_heads() -> None:
