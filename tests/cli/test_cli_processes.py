@@ -150,7 +150,7 @@ def test_embed_serve_embeds_over_tls_for_those_who_have_the_key(process: Run, tm
     process(*at, "init")
     ca = tmp_path / "room.keys/tls/ca.pem"
     key = "a-key-of-at-least-16-characters"
-    with started(*at, "embed-serve", "--port", "0", STRONGROOM_EMBED_API_KEY=key) as (_, port):
+    with started(*at, "embed-serve", "--port", "0", STRONGROOM_EMBED_API_KEY=key) as (child, port):
         context = client_context(ca)
         assert context.minimum_version == ssl.TLSVersion.TLSv1_3
         with httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context, trust_env=False) as http:
@@ -158,6 +158,12 @@ def test_embed_serve_embeds_over_tls_for_those_who_have_the_key(process: Run, tm
             assert http.post("/v1/embeddings", json=body).status_code == 401
             answer = http.post("/v1/embeddings", json=body, headers={"authorization": f"Bearer {key}"})
             assert len(answer.json()["data"][0]["embedding"]) == 384
+        child.send_signal(signal.SIGHUP)
+        assert child.stderr is not None
+        assert json.loads(child.stderr.readline())["event"] == "certificate_renewed"
+        child.send_signal(signal.SIGTERM)
+        assert child.wait(60) == 0
+        assert json.loads(child.stderr.read())["event"] == "stopped"
 
 
 def test_embed_serve_refuses_plain_http_beyond_this_machine_and_short_keys(

@@ -2,69 +2,75 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import uvicorn
 
-from strongroom.config import Config, EmbeddingConfig, LogConfig
+from strongroom.config import Config, EmbeddingConfig
 from strongroom.embedding import make_provider
 from strongroom.errors import ConfigurationError
 from strongroom.servers.embed_app import create_embedding_app
 from strongroom.servers.http import LOOP, PatientProtocol, capture_library_logs, make_log
-from strongroom.servers.serve import listening_socket, server_files
-from strongroom.servers.tls import server_context
+from strongroom.servers.serve import Hangups, Server, listening_socket, server_files
+from strongroom.servers.tls import renew_certificate, server_context
 
 _HEAD_BYTES_MAX = 32 * 1024
 _CONNECTIONS_MAX = 1024
 _DRAIN_S = 30
 
 
-def tls_context(
+def tls_files(
     directory: Path | None, config: Config, certificate: str | None, private_key: str | None
-) -> ssl.SSLContext:
-    """TLS 1.3 with the given files, or with those of the store's server.
+) -> tuple[Path, Path]:
+    """Certificate and private key: the given files, or those of the store's server.
 
     Raises:
-        ConfigurationError: they are missing, mismatched or open to others.
+        ConfigurationError: one of two is given, or there is no store.
     """
     if (certificate is None) != (private_key is None):
-        raise ConfigurationError("--certificate and --private-key belong together")
+        raise ConfigurationError(
+            "--certificate and --private-key belong together", hint="give both, or --data DIR and neither"
+        )
     if certificate is not None and private_key is not None:
-        return server_context(Path(certificate), Path(private_key), post_quantum=config.server.post_quantum)
+        return Path(certificate), Path(private_key)
     if directory is None:
         raise ConfigurationError(
             "there is no certificate", hint="give --certificate and --private-key, or --data DIR"
         )
-    return server_context(*server_files(directory, config), post_quantum=config.server.post_quantum)
+    return server_files(directory, config)
 
 
 def run_embedding_server(
     model: EmbeddingConfig,
     api_key_check: Callable[[str], bool],
-    context: ssl.SSLContext | None,
+    files: tuple[Path, Path] | None,
     host: str,
     port: int,
-    log_config: LogConfig,
+    config: Config,
 ) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT, behind TLS 1.3 with certificate and private key when there are any.
+
+    At SIGHUP whoever connects from then on is served with the certificate that the files hold.
 
     Raises:
-        ConfigurationError: the model computes nothing, its GPU is not there, or the address cannot be bound.
+        ConfigurationError: the model computes nothing, its GPU is not there, the files cannot be used, or
+            the address cannot be bound.
     """
     if model.provider not in ("local", "sentence-transformers"):
         raise ConfigurationError(
             "there is no model here to serve",
             hint="[embedding] provider must be local or sentence-transformers",
         )
-    log = make_log(log_config)
+    log = make_log(config.log)
     capture_library_logs(log)
-    provider = make_provider(model)
-    try:
+    with closing(Hangups()) as hangups, closing(make_provider(model)) as provider:
+        hangups.begin()
+        context = None if files is None else server_context(*files, post_quantum=config.server.post_quantum)
         app = create_embedding_app(provider, api_key_check=api_key_check)
         with listening_socket(host, port) as listening:
-            server = uvicorn.Server(
+            server = Server(
                 uvicorn.Config(
                     app,
                     log_config=None,
@@ -81,8 +87,18 @@ def run_embedding_server(
                     ssl_context_factory=None if context is None else lambda *_: context,
                 )
             )
+
+            def renew() -> None:
+                if context is None or files is None:
+                    return
+                try:
+                    renew_certificate(context, *files)
+                except ConfigurationError as e:
+                    log.error("certificate_not_renewed", code=e.code, reason=e.message)
+                else:
+                    log.info("certificate_renewed")
+
+            server.hangups, server.on_hangup = hangups, renew
             log.info("serving", port=listening.getsockname()[1])
             server.run(sockets=[listening])
-    finally:
-        provider.close()
-        log.info("stopped")
+    log.info("stopped")

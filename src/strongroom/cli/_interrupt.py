@@ -25,7 +25,7 @@ import sys
 __all__ = [
     "INTERRUPTED",
     "LINE",
-    "SERVER",
+    "SERVERS",
     "STOPPED",
     "Stopped",
     "at_once",
@@ -42,7 +42,7 @@ INTERRUPTED = 130
 LINE = b"interrupted\n"
 STOPPED = b'{"event": "stopped", "level": "info"}\n'
 CLOSING_S_MAX = 30.0
-SERVER = "serve"
+SERVERS = frozenset({"serve", "embed-serve"})
 
 
 class Stopped(BaseException):
@@ -96,7 +96,7 @@ def at_once() -> None:
     """From now on Ctrl-C ends the process."""
     if _ours():
         signal.signal(signal.SIGINT, end)
-    if SERVER in sys.argv[1:]:  # what the command is shows later: see ``no_server``
+    if SERVERS.intersection(sys.argv[1:]):  # what the command is shows later: see ``no_server``
         server_at_once()
 
 
@@ -134,7 +134,7 @@ def server_at_once() -> None:
 
 
 def no_server() -> None:
-    """It was another command with that word in it: a terminal that is closed ends it."""
+    """It was another command with such a word in it: a terminal that is closed ends it."""
     if signal.getsignal(signal.SIGTERM) is _end_server:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)

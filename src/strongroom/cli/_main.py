@@ -35,7 +35,7 @@ from strongroom.cli import (
 )
 from strongroom.cli._app import App
 from strongroom.cli._errors import BROKEN_PIPE, UNEXPECTED_HINT, exit_status, show_error
-from strongroom.cli._interrupt import INTERRUPTED, LINE, SERVER, by_exception, by_the_system, no_server
+from strongroom.cli._interrupt import INTERRUPTED, LINE, SERVERS, by_exception, by_the_system, no_server
 from strongroom.cli._params import Group
 from strongroom.errors import (
     ConfigurationError,
@@ -226,7 +226,7 @@ def cli(
     app.data, app.url, app.ca, app.api_key_file = data, url, ca, api_key_file
     app.certificate, app.private_key = certificate, private_key
     app.purpose, app.reason = purpose, reason
-    if context.invoked_subcommand != SERVER:
+    if context.invoked_subcommand not in SERVERS:
         no_server()
     app.as_json = app.as_json or as_json
     app.debug = app.debug or debug

@@ -6,7 +6,8 @@ import dataclasses
 import hmac
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -43,14 +44,21 @@ def serve(
     app: App, host: str | None, port: int | None, pg_port: int | None, metrics_on_loopback: bool
 ) -> None:
     """Serve REST, MCP and the Postgres wire over TLS 1.3 until SIGTERM or Ctrl-C."""
+    with _as_server() as reached:
+        _serve(app, reached, host=host, port=port, pg_port=pg_port, metrics_on_loopback=metrics_on_loopback)
+
+
+@contextmanager
+def _as_server() -> Iterator[list[str]]:
+    """A stop while it starts is one line and no error. To the list is added when it says so by itself."""
     reached: list[str] = []
     try:
         server_by_exception()
-        _serve(app, reached, host=host, port=port, pg_port=pg_port, metrics_on_loopback=metrics_on_loopback)
+        yield reached
     except (Stopped, Exception):
         if not Stopped.came:
             raise
-        if not reached:  # else it has said so itself
+        if not reached:
             sys.stderr.write(STOPPED.decode())
     finally:
         server_stops()
@@ -143,7 +151,22 @@ def embed_serve(
     Callers show the key that is in --key-file or in STRONGROOM_EMBED_API_KEY. Without a data directory it
     is the local model; --certificate and --private-key are then needed.
     """
-    from strongroom.cli._embed import run_embedding_server, tls_context
+    with _as_server():
+        _embed_serve(app, host, port, model_name, device, (certificate, private_key), key_file, no_tls=no_tls)
+
+
+def _embed_serve(
+    app: App,
+    host: str,
+    port: int,
+    model_name: str,
+    device: str | None,
+    named: tuple[str | None, str | None],
+    key_file: str | None,
+    *,
+    no_tls: bool,
+) -> None:
+    from strongroom.cli._embed import run_embedding_server, tls_files
     from strongroom.config import Config, load_config
 
     check = _key_check(key_file)
@@ -152,9 +175,9 @@ def embed_serve(
     if no_tls:
         if host not in _LOOPBACK:
             raise InvalidInputError("--no-tls needs a loopback address", hint="give --host 127.0.0.1")
-        context = None
+        files = None
     else:
-        context = tls_context(directory, config, certificate, private_key)
+        files = tls_files(directory, config, *named)
     if model_name == "default":
         model = config.embedding
     elif model_name in config.models:
@@ -163,7 +186,7 @@ def embed_serve(
         raise ConfigurationError("no model of that name is configured")
     if device is not None:
         model = dataclasses.replace(model, device=device)
-    run_embedding_server(model, check, context, host, port, config.log)
+    run_embedding_server(model, check, files, host, port, config)
 
 
 def _key_check(key_file: str | None) -> Callable[[str], bool]:

@@ -46,7 +46,15 @@ from strongroom.servers.tls import CERTIFICATE_MODES, renew_certificate, server_
 if TYPE_CHECKING:
     from strongroom.engine import Engine
 
-__all__ = ["ServerThread", "build_application", "listening_socket", "run_server", "server_files"]
+__all__ = [
+    "Hangups",
+    "Server",
+    "ServerThread",
+    "build_application",
+    "listening_socket",
+    "run_server",
+    "server_files",
+]
 
 _MCP_PATHS = frozenset({"/mcp", "/mcp/"})
 _WILDCARDS = frozenset({"", "0.0.0.0", "::"})  # noqa: S104  # compared with, never bound to
@@ -165,9 +173,9 @@ def run_server(
     """
     log = make_log(config.log)
     capture_library_logs(log)
-    signals = _Signals()
+    hangups = Hangups()
     try:
-        signals.begin()
+        hangups.begin()
         context = _https_context(engine, config, certificate, private_key)
         with ExitStack() as stack:
             chosen = config.server.port if port is None else port
@@ -186,8 +194,8 @@ def run_server(
             application = build_application(
                 engine, config, log=log, metrics_on_loopback=metrics_on_loopback, pgwire=wire
             )
-            server = _Server(_uvicorn_config(engine, config, application, context))
-            server.signals = signals
+            server = Server(_uvicorn_config(engine, config, application, context))
+            server.hangups = hangups
 
             def renew() -> None:
                 try:
@@ -211,10 +219,10 @@ def run_server(
         engine.close()
         if not isinstance(sys.exc_info()[1], KeyboardInterrupt):  # who says "interrupted" says it all
             log.info("stopped")
-        signals.end()
+        hangups.close()
 
 
-class _Signals:
+class Hangups:
     """SIGHUP, from before certificates are read until the server has stopped: never the end of the process.
 
     What comes before the server is up is answered when it is: the files may have been read before. At the
@@ -238,7 +246,7 @@ class _Signals:
         if self._came:
             answer()
 
-    def end(self) -> None:
+    def close(self) -> None:
         for number, handler in self._before.items():
             if handler is not None:
                 signal.signal(number, handler)
@@ -249,7 +257,7 @@ class _Signals:
             self._answer()
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Stops at SIGTERM and SIGINT without raising them again, so that the engine is closed afterwards.
 
     At SIGHUP it goes on, with ``on_hangup`` called by the event loop. A further SIGTERM while it stops
@@ -257,7 +265,7 @@ class _Server(uvicorn.Server):
     """
 
     on_hangup: Callable[[], None] | None = None
-    signals: _Signals | None = None
+    hangups: Hangups | None = None
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """``serve`` in an event loop of its own; from before there is one, signals are for it."""
@@ -269,14 +277,14 @@ class _Server(uvicorn.Server):
         if self.started and self.should_exit:  # told meanwhile: nobody else would end what has begun
             await self.shutdown(sockets)
             return
-        if self.signals is not None and self.on_hangup is not None:
+        if self.hangups is not None and self.on_hangup is not None:
             loop, renew = asyncio.get_running_loop(), self.on_hangup
 
             def answer() -> None:
                 with suppress(RuntimeError):  # it has stopped meanwhile
                     loop.call_soon_threadsafe(renew)
 
-            self.signals.answered_by(answer)
+            self.hangups.answered_by(answer)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -318,7 +326,7 @@ class ServerThread:
         self.url = f"https://{host}:{self.port}"
         if application is None:
             application = build_application(engine, config, log=log, metrics_on_loopback=metrics_on_loopback)
-        self._server = _Server(_uvicorn_config(engine, config, application, context))
+        self._server = Server(_uvicorn_config(engine, config, application, context))
         self._thread = threading.Thread(target=self._run, name="strongroom-server", daemon=True)
 
     def _run(self) -> None:
