@@ -238,6 +238,21 @@ def test_a_supervisor_reads_across_namespaces_and_changes_nothing(stage: Stage) 
     assert dict(listed.details)["supervising"] == "yes"
 
 
+def test_policies_that_permit_everything_do_not_let_a_supervisor_write(stage: Stage) -> None:
+    """The grant itself is for reading: no policy makes more of it."""
+    stage.policies('@id("all") permit(principal, action, resource);')
+    theirs = stage.room.store("theirs", namespace="acme/other")
+    s = stage.room.engine.authenticate(stage.room.keys_create("w", "read-write", ["supervise:acme/*"])[1])
+    assert s.get(theirs.memory_id, namespace="acme/other").content == "theirs"
+    for attempt in (
+        lambda: s.store("x", namespace="acme/other"),
+        lambda: s.update(theirs.memory_id, namespace="acme/other", kind="x"),
+        lambda: s.delete(theirs.memory_id, namespace="acme/other"),
+    ):
+        with pytest.raises(AccessDeniedError):
+            attempt()
+
+
 def test_policies_reach_keys_namespaces_and_the_log(stage: Stage) -> None:
     """administer is asked for each grant of a key, and of the whole store for the audit log."""
     stage.policies(
