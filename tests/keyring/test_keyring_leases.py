@@ -126,6 +126,7 @@ def test_a_disabled_master_key_takes_effect_within_the_lease(
         ring.key(key.key_id)
     with pytest.raises(StrongroomError):
         purpose.mac(b"")
+    assert state(ring, ns) is LeaseState.OVER  # told as such, long before the lease would have ended
     assert all(place[0] != ns for place in ring._cache.namespaces._keys)
     assert any(place[0] == other for place in ring._cache.namespaces._keys)
     kms.error = None
