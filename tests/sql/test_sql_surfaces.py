@@ -129,7 +129,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     directory = tmp_path / "data"
     strongroom.init(directory, config=Config(embedding=EmbeddingConfig(dimensions=64)))
     original = Engine.open.__func__  # type: ignore[attr-defined]
-    opened = classmethod(lambda cls, d, **o: original(cls, d, **{"provider": WordModel(), **o}))
+    opened = classmethod(lambda cls, d, **o: original(cls, d, **{**o, "provider": WordModel()}))
     monkeypatch.setattr(Engine, "open", opened)
     with strongroom.open(directory) as room:
         room.store_many(drafts(6))
