@@ -185,3 +185,15 @@ def test_a_namespace_key_that_is_given_up_between_look_and_use_is_asked_for_agai
         monkeypatch.setattr(NamespaceKeys, "key", ended)
     assert uses[use]()
     assert use == "reseal" or not ends
+
+
+def test_what_is_given_up_at_the_end_of_a_lease_is_overwritten(ring: Keyring) -> None:
+    """The bytes behind the handles of data and purpose keys of that namespace, and of no other."""
+    spaces = [ring.create_namespace("company_a"), ring.create_namespace("company_b")]
+    held = []
+    for ns in spaces:
+        data, purpose = ring.data_key(ns, None, create=True), ring.purpose_key(ns, "blind-index")
+        held.append((data, purpose, data._secret, purpose._secret))
+    ring._cache.namespaces._forget(spaces[0])
+    assert [secret.wiped for secret in held[0][2:] if secret is not None] == [True, True]
+    assert [secret.wiped for secret in held[1][2:] if secret is not None] == [False, False]
