@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,6 +47,16 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
 
+@pytest.fixture(autouse=True)
+def own_signals() -> Iterator[None]:
+    """A command that runs in this process leaves its handlers behind; processes that are started later would
+    inherit what it ignores."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def command() -> Run:
     """Runs the command in this process, without any option of its own."""
@@ -77,7 +88,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> WordModel:
     original = Engine.open.__func__  # type: ignore[attr-defined]
 
     def opened(cls: type[Engine], directory: Path, **options: Any) -> Engine:
-        return original(cls, directory, **{"provider": words, **options})  # type: ignore[no-any-return]
+        return original(cls, directory, **{**options, "provider": words})  # type: ignore[no-any-return]
 
     monkeypatch.setattr(Engine, "open", classmethod(opened))
     return words

@@ -110,7 +110,12 @@ GOOD: dict[str, dict[str, Any]] = {
     "check": {},
     "repair": {},
 }
-BOOLEANS = {"read_data", "accept_loss", "progress"}  # Python's truth of any value, or a function
+BOOLEANS = {
+    "read_data",
+    "accept_loss",
+    "progress",
+    "keys_progress",
+}  # Python's truth of any value, or a function
 
 
 def test_every_method_is_tried() -> None:
@@ -258,7 +263,7 @@ def test_every_mistake_of_a_caller_comes_with_a_hint(room: Room) -> None:
         if (issubclass(cls, (InvalidInputError, NotFoundError, ConflictError)) or code in of_callers)
         and cls().hint is None
     )
-    assert without == ["embedding_rejected", "not_found", "transport"]
+    assert without == ["embedding_rejected", "not_found"]
     room.store("there", namespace=NS)
     wrong: list[dict[str, Any]] = [
         {"content": ""}, {"content": "a\x00b"}, {"content": "a\ud800b"}, {"content": 7}, {"importance": 7},

@@ -279,12 +279,12 @@ def test_a_bug_below_a_tool_says_nothing(server, monkeypatch):
     from strongroom.engine import Session
 
     def broken(self, *args, **kwargs):
-        raise ZeroDivisionError("patient-name-4711")
+        raise ZeroDivisionError("patient-name-of-one")
 
     monkeypatch.setattr(Session, "overview", broken)
     result = call(server, "memory_stats")
     assert result.is_error and result.structured_content["error"]["code"] == "internal"
-    assert "4711" not in result.content[0].text + server.log.getvalue()
+    assert "patient" not in result.content[0].text + server.log.getvalue()
 
 
 STDIO = """

@@ -69,6 +69,7 @@ def test_a_client_that_keeps_the_server_waiting_is_let_go(own: Served, part: str
         silent.sendall(sent[part])
         assert client.get("/v1/namespaces").status_code == 200
         assert is_closed(silent)
+    with own.http() as client:  # another one: the first has kept the server waiting meanwhile, too
         assert client.get("/v1/namespaces").status_code == 200
 
 

@@ -116,6 +116,11 @@ def check(
     call.reason = "check"
     call.require(Action.ADMINISTER, None)
     subset = _checked_subset(subset)
+    for name, given in (("progress", progress), ("keys_progress", keys_progress)):
+        if given is not None and not callable(given):
+            raise InvalidInputError(
+                f"{name} is not a function", hint="one that takes (done, total), or nothing"
+            )
     depth = Depth(read_data, subset)
     counts = CheckCounts()
     findings = [*engine.ledger.check(), *engine.vault.keyring.check(keys_progress)]
