@@ -53,8 +53,8 @@ if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
 _Item = TypeVar("_Item")
-_PENDING_BACKGROUND = 1024  # changes that wait before a thread takes them in, beside whoever writes
-_PENDING_MAX = 4096  # and before whoever writes does it, unless that would be to wait
+_PENDING_MAX = 4096  # changes that wait before whoever writes takes them in, unless that would be to wait
+_PENDING_BACKGROUND = 4096  # and before a thread does, where it would; sooner that slows who writes much
 _APPLY_ROWS = 4096
 _QUEUE_PAGE = 5000
 
