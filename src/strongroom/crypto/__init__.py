@@ -31,6 +31,7 @@ from strongroom.crypto._suites import (
     suite_by_name,
     suite_by_number,
 )
+from strongroom.crypto._uncopied import Uncopied
 from strongroom.crypto._wrap import WRAPPED_BYTES, unwrap_key, wrap_key
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "SealStream",
     "SecretKey",
     "Suite",
+    "Uncopied",
     "encode_pairs",
     "encoded",
     "key_memory",

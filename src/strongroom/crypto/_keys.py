@@ -5,12 +5,13 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Final, NoReturn, SupportsIndex, final
+from typing import Final, NoReturn, final
 
 from strongroom.crypto._arena import ARENA, KEY_SLOT_BYTES
 from strongroom.crypto._encoding import length_prefixed, utf8
 from strongroom.crypto._kdf import KeyedHash
 from strongroom.crypto._suites import KEY_BYTES, BytesLike
+from strongroom.crypto._uncopied import Uncopied
 from strongroom.errors import InvalidInputError, KeyStateError
 from strongroom.pages import overwrite
 
@@ -20,7 +21,7 @@ _READY_MAX: Final = 2048  # keys whose HMAC blocks are kept ready
 
 
 @final
-class SecretKey:
+class SecretKey(Uncopied):
     """32 secret bytes, held so that they do not slip out by accident.
 
     ``repr`` shows nothing; pickling, copying, formatting, ``bytes()``, ``==`` and hashing raise
@@ -29,6 +30,7 @@ class SecretKey:
     Python cannot promise: docs/limitations.md.
     """
 
+    _noun = "a secret key"
     __slots__ = ("__weakref__", "_blind", "_key_slot", "_mac", "_prf", "_wiped")
 
     _key_slot: int
@@ -157,15 +159,6 @@ class SecretKey:
 
     def __bytes__(self) -> NoReturn:
         raise TypeError("a secret key cannot be turned into bytes")
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("a secret key cannot be pickled")
-
-    def __copy__(self) -> NoReturn:
-        raise TypeError("a secret key cannot be copied")
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        raise TypeError("a secret key cannot be copied")
 
 
 _ready: deque[weakref.ref[SecretKey]] = deque()

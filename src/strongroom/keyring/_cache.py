@@ -26,6 +26,7 @@ from strongroom.keyring._handles import (
     is_forgotten,
     is_settled,
     make_handle,
+    once_more,
     renew_handle,
     revive_handle,
 )
@@ -226,11 +227,7 @@ class KeyCache:
         return now, self._unwrapped(now)
 
     def _unwrapped(self, row: DataRow) -> SecretKey:
-        kek = self.namespaces.key(row.ns, row.namespace_version)
-        try:
-            return self._unwrap(kek, row)
-        except KeyStateError:  # the namespace key was given up since, at the end of a lease: asked for again
-            return self._unwrap(self.namespaces.key(row.ns, row.namespace_version), row)
+        return once_more(lambda: self._unwrap(self.namespaces.key(row.ns, row.namespace_version), row))
 
     def _unwrap(self, kek: SecretKey, row: DataRow) -> SecretKey:
         try:

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NoReturn, Protocol, SupportsIndex, final
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar, final
 
-from strongroom.crypto import SealContext, SecretKey, encoded, open_encoded, open_sealed, seal, seal_many
+from strongroom.crypto import (
+    SealContext,
+    SecretKey,
+    Uncopied,
+    encoded,
+    open_encoded,
+    open_sealed,
+    seal,
+    seal_many,
+)
 from strongroom.errors import DecryptionError, InvalidInputError, KeyStateError
 from strongroom.keyring._rows import KeyState
 from strongroom.model import SealedRecord
+
+T = TypeVar("T")
 
 
 class Guard(Protocol):
@@ -19,7 +30,7 @@ class Guard(Protocol):
 
 
 @final
-class DataKey:
+class DataKey(Uncopied):
     """One data key of a keyring.
 
     ``key_id`` (unsigned 32-bit) stands in the header of what it seals; ``ns`` is its namespace. The
@@ -28,6 +39,7 @@ class DataKey:
     copying raise TypeError; two handles are equal when they are the same object.
     """
 
+    _noun = "a data key"
     __slots__ = (
         "__weakref__",
         "_generation",
@@ -111,15 +123,6 @@ class DataKey:
     def __repr__(self) -> str:
         return f"<DataKey {self.key_id} of namespace {self.ns}, {self._state.name.lower()}>"
 
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("a data key cannot be pickled")
-
-    def __copy__(self) -> NoReturn:
-        raise TypeError("a data key cannot be copied")
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        raise TypeError("a data key cannot be copied")
-
 
 def make_handle(
     guard: Guard,
@@ -155,6 +158,15 @@ def is_settled(key: DataKey, generation: int, allowed: frozenset[KeyState]) -> b
 def generation_of(key: DataKey) -> int:
     """The keyring's generation when the handle was last checked."""
     return key._generation
+
+
+def once_more(act: Callable[[], T]) -> T:
+    """Do ``act``, which admits keys, uses them, and leaves nothing behind when it fails: again, when one of
+    them was given up in between, at the end of a lease (as in ``open_admitted``)."""
+    try:
+        return act()
+    except KeyStateError:
+        return act()
 
 
 def open_admitted(key: DataKey, context: SealContext, sealed: bytes) -> bytes:

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
-from typing import NoReturn, Protocol, SupportsIndex, TypeAlias, TypeVar, final
+from typing import Protocol, TypeAlias, TypeVar, final
 
-from strongroom.crypto import SealContext, SecretKey, open_sealed, seal, unwrap_key, wrap_key
+from strongroom.crypto import SealContext, SecretKey, Uncopied, open_sealed, seal, unwrap_key, wrap_key
 from strongroom.errors import KeyStateError
 
 T = TypeVar("T")
@@ -26,7 +26,7 @@ class Deriver(Protocol):
 
 
 @final
-class PurposeKey:
+class PurposeKey(Uncopied):
     """One key for one purpose, derived from a purpose root of a namespace.
 
     Every method raises, besides what it says itself, KeyStateError when the root is not there, disabled or
@@ -34,6 +34,7 @@ class PurposeKey:
     Pickling and copying raise TypeError; two handles are equal when they are the same object.
     """
 
+    _noun = "a purpose key"
     __slots__ = ("__weakref__", "_deriver", "_secret", "place")
 
     place: Place
@@ -98,15 +99,6 @@ class PurposeKey:
 
     def __repr__(self) -> str:
         return f"<PurposeKey {self.place[2]} of namespace {self.place[0]}>"
-
-    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        raise TypeError("a purpose key cannot be pickled")
-
-    def __copy__(self) -> NoReturn:
-        raise TypeError("a purpose key cannot be copied")
-
-    def __deepcopy__(self, memo: object) -> NoReturn:
-        raise TypeError("a purpose key cannot be copied")
 
 
 def purpose_secret(key: PurposeKey) -> SecretKey:

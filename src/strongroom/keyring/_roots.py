@@ -22,7 +22,7 @@ from strongroom.keyring._book import Book
 from strongroom.keyring._cache import OPENING, KeyCache
 from strongroom.keyring._change import Change
 from strongroom.keyring._epochs import KeyNote
-from strongroom.keyring._handles import secret_of
+from strongroom.keyring._handles import once_more, secret_of
 from strongroom.keyring._purposes import Place, PurposeKey, purpose_secret
 from strongroom.keyring._rotating import record_event
 from strongroom.keyring._rows import (
@@ -103,15 +103,14 @@ class PurposeRoots:
         cache = self._cache
         cache.fresh()
         number = cache.root_of(ns) if root is None else root
-        blind = subject
-        try:
+
+        def blind() -> bytes:
+            found = subject
             for key in self._chain(ns, number):
-                blind = key.mac(blind)
-        except KeyStateError:  # given up since it was admitted, as in ``open_admitted``: from the beginning
-            blind = subject
-            for key in self._chain(ns, number):
-                blind = key.mac(blind)
-        return blind, number
+                found = key.mac(found)
+            return found
+
+        return once_more(blind), number
 
     def _chain(self, ns: int, root: int) -> Sequence[SecretKey | PurposeKey]:
         """The keys that blind a subject under a root, the first one first."""
@@ -141,12 +140,12 @@ class PurposeRoots:
         self._cache.namespaces.newest(ns)
         row = self._root_row(ns, root)
         own = self._cache.keys.get(row.key_id) or self._cache.unwrapped(row)
-        self._cache.admit(own, OPENING)
-        try:
-            secret = secret_of(own).derive(f"purpose:{label}")
-        except KeyStateError:  # as in ``open_admitted``
+
+        def derived() -> SecretKey:
             self._cache.admit(own, OPENING)
-            secret = secret_of(own).derive(f"purpose:{label}")
+            return secret_of(own).derive(f"purpose:{label}")
+
+        secret = once_more(derived)
         with self._book.lock:
             return self._cache.purpose.put(place, secret, self)
 

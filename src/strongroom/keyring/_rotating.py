@@ -24,7 +24,7 @@ from strongroom.keyring._epochs import (
     history_row,
     ranges,
 )
-from strongroom.keyring._handles import DataKey, renew_handle, secret_of, suite_of
+from strongroom.keyring._handles import DataKey, once_more, renew_handle, secret_of, suite_of
 from strongroom.keyring._rows import KEY_ID_MAX, NOT_ROOTS, DataRow, KeyState
 
 KEYS_PER_STEP: Final = 1_000
@@ -377,10 +377,7 @@ class Rotating:
             what the KMS raises: nothing is to be kept.
         """
         self._cache.fresh()
-        try:
-            return self._reseal(ns, tenant, schema, rows, low, high)
-        except KeyStateError:  # given up since it was admitted, as in ``open_admitted``; nothing was kept
-            return self._reseal(ns, tenant, schema, rows, low, high)
+        return once_more(lambda: self._reseal(ns, tenant, schema, rows, low, high))
 
     def _reseal(
         self, ns: int, tenant: str, schema: int, rows: Sequence[RowToReseal], low: int, high: int
