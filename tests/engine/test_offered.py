@@ -19,8 +19,7 @@ NS = "company_a/support"
 
 @pytest.fixture
 def room(open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch) -> Room:
-    """A thread takes changes in when more than four wait, and at most 32 are kept."""
-    monkeypatch.setattr(_indexes, "_PENDING_BACKGROUND", 4)
+    """Changes are taken in when more than eight wait, and at most 32 are kept."""
     monkeypatch.setattr(_indexes, "_PENDING_MAX", 8)
     opened = open_room(worker=False)
     opened.store("text at first", namespace=NS)

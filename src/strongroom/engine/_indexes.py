@@ -53,8 +53,7 @@ if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
 _Item = TypeVar("_Item")
-_PENDING_MAX = 4096  # changes that wait before whoever writes takes them in, unless that would be to wait
-_PENDING_BACKGROUND = 4096  # and before a thread does, where it would; sooner that slows who writes much
+_PENDING_MAX = 4096  # changes that wait; a thread that takes them in sooner slows who writes much
 _APPLY_ROWS = 4096
 _QUEUE_PAGE = 5000
 
@@ -112,15 +111,16 @@ class Indexes:
         if slot.index is None:
             return  # the load will read it
         pending[change.seq] = change
-        waiting = len(slot.pending)
-        if waiting > _PENDING_MAX and slot.lock.acquire(blocking=False):
+        if (waiting := len(slot.pending)) <= _PENDING_MAX:
+            return
+        if slot.lock.acquire(blocking=False):
             try:
                 self._take_in(slot)
             finally:
                 slot.lock.release()
         elif waiting > 4 * _PENDING_MAX:  # whoever holds the lock does not come to an end
             slot.pending = {}
-        elif waiting > _PENDING_BACKGROUND:
+        else:  # whoever writes does not wait for it
             slot.beside(partial(self._take_beside, slot))
 
     def _take_beside(self, slot: Slot) -> None:
