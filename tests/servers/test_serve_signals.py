@@ -21,6 +21,7 @@ READ = "after certificates were read"
 CLOSING = "while the store is closed"
 LOOP = "before the event loop"
 LIFESPAN = "while the wire starts"
+LOST = "where an exception is lost"
 AT = {
     IMPORTING: "import strongroom.cli as c\nc.at_once = (lambda f: lambda: (f(), now()))(c.at_once)",
     "before the command": "import strongroom.cli._main as m; m.harden_process = now",
@@ -34,6 +35,13 @@ AT = {
     "v.asyncio_run = (lambda f: lambda *a, **k: (now(), f(*a, **k))[1])(v.asyncio_run)",
     LIFESPAN: "import strongroom.servers.pgwire as w\n"
     "w.PgwireServer.start = (lambda f: lambda self, s: (now(), f(self, s))[1])(w.PgwireServer.start)",
+    LOST: "import strongroom.engine as e\n"
+    "sys.unraisablehook = lambda lost: None\n"
+    "class Dying:\n"
+    "    def __del__(self):\n"
+    "        now()\n"
+    "        for _ in range(100): pass\n"
+    "e.Engine.open = (lambda f: lambda *a, **k: (f(*a, **k), Dying())[0])(e.Engine.open)",
     CLOSING: "import strongroom.engine as e\n"
     "e.Engine.close = (lambda f: lambda self: (now(), f(self))[1])(e.Engine.close)",
 }
@@ -56,6 +64,7 @@ def serving(directory: Path, number: signal.Signals, moments: list[str]) -> subp
     start = "\n".join(
         [
             "import os, signal, sys",
+            "signal.alarm(100)",  # a signal that is lost fails the test
             f"def now(*_): os.kill(os.getpid(), {int(number)})",
             *(AT[moment] for moment in moments),
             f"sys.argv = ['strongroom', '--data', {str(directory)!r}, 'serve', '--port', '0']",
@@ -83,7 +92,7 @@ def test_a_hangup_never_ends_a_server(directory: Path) -> None:
     assert process.returncode == 0
 
 
-@pytest.mark.parametrize("moment", [IMPORTING, OPENING, LOOP, LIFESPAN])
+@pytest.mark.parametrize("moment", [IMPORTING, OPENING, LOST, LOOP, LIFESPAN])
 def test_sigterm_while_a_server_starts_ends_it_in_one_line_and_zero(directory: Path, moment: str) -> None:
     """As it does later: what was opened is closed, the line tells it, nothing else is written."""
     with serving(directory, signal.SIGTERM, [moment, CLOSING]) as process:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -13,7 +14,7 @@ from strongroom.embedding import make_provider
 from strongroom.errors import ConfigurationError
 from strongroom.servers.embed_app import create_embedding_app
 from strongroom.servers.http import LOOP, PatientProtocol, capture_library_logs, make_log
-from strongroom.servers.serve import Hangups, Server, listening_socket, server_files
+from strongroom.servers.serve import Hangups, Server, listening_socket, renewed, server_files
 from strongroom.servers.tls import renew_certificate, server_context
 
 _HEAD_BYTES_MAX = 32 * 1024
@@ -87,18 +88,9 @@ def run_embedding_server(
                     ssl_context_factory=None if context is None else lambda *_: context,
                 )
             )
-
-            def renew() -> None:
-                if context is None or files is None:
-                    return
-                try:
-                    renew_certificate(context, *files)
-                except ConfigurationError as e:
-                    log.error("certificate_not_renewed", code=e.code, reason=e.message)
-                else:
-                    log.info("certificate_renewed")
-
-            server.hangups, server.on_hangup = hangups, renew
+            server.hangups = hangups
+            if context is not None and files is not None:
+                server.on_hangup = partial(renewed, partial(renew_certificate, context, *files), log)
             log.info("serving", port=listening.getsockname()[1])
             server.run(sockets=[listening])
     log.info("stopped")

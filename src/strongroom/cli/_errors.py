@@ -102,7 +102,7 @@ def exit_status(error: StrongroomError) -> int:
 def show_error(error: StrongroomError, *, as_json: bool, command: str = "strongroom") -> None:
     """Write an error to stderr. ``command``: which was run, for its hint."""
     if not error.has_own_hint and error.code in COMMAND_HINTS:
-        error.hint = COMMAND_HINTS[error.code].format(command=command)
+        error.advise(COMMAND_HINTS[error.code].format(command=command))
     if as_json:
         text = json.dumps({"error": error.as_dict()}, ensure_ascii=False) + "\n"
     else:

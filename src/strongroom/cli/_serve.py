@@ -85,6 +85,7 @@ def _serve(
     try:
         _make_certificates(directory, engine)
         certificate, private_key = server_files(directory, engine.config)
+        _require_not_stopped()
         reached.append("server")
         run_server(
             engine,
@@ -98,6 +99,12 @@ def _serve(
         )
     finally:
         engine.close()
+
+
+def _require_not_stopped() -> None:
+    """SIGTERM may have come where an exception is lost: in a finaliser, or in a callback of a library."""
+    if Stopped.came:
+        raise Stopped
 
 
 def _make_certificates(directory: Path, engine: Engine) -> None:
@@ -186,6 +193,7 @@ def _embed_serve(
         raise ConfigurationError("no model of that name is configured")
     if device is not None:
         model = dataclasses.replace(model, device=device)
+    _require_not_stopped()
     run_embedding_server(model, check, files, host, port, config)
 
 

@@ -18,6 +18,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,7 @@ __all__ = [
     "ServerThread",
     "build_application",
     "listening_socket",
+    "renewed",
     "run_server",
     "server_files",
 ]
@@ -198,16 +200,11 @@ def run_server(
             server.hangups = hangups
 
             def renew() -> None:
-                try:
-                    renew_certificate(context, certificate, private_key)
-                    if wire is not None:
-                        wire[0].renew(certificate, private_key)
-                except ConfigurationError as e:
-                    log.error("certificate_not_renewed", code=e.code, reason=e.message)
-                else:
-                    log.info("certificate_renewed")
+                renew_certificate(context, certificate, private_key)
+                if wire is not None:
+                    wire[0].renew(certificate, private_key)
 
-            server.on_hangup = renew
+            server.on_hangup = partial(renewed, renew, log)
             log.info(
                 "serving", port=bound.getsockname()[1], pgwire_port=wire[1].getsockname()[1] if wire else None
             )
@@ -220,6 +217,16 @@ def run_server(
         if not isinstance(sys.exc_info()[1], KeyboardInterrupt):  # who says "interrupted" says it all
             log.info("stopped")
         hangups.close()
+
+
+def renewed(renew: Callable[[], None], log: Any) -> None:
+    """Have a server take the certificate that the files hold; that it could not is told in its log alone."""
+    try:
+        renew()
+    except ConfigurationError as e:
+        log.error("certificate_not_renewed", code=e.code, reason=e.message)
+    else:
+        log.info("certificate_renewed")
 
 
 class Hangups:
