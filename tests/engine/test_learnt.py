@@ -6,6 +6,7 @@ import threading
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.engine.conftest import snapshot_events
 from tests.engine.test_snapshots import NS, store_with, tended, wait_verified
@@ -14,7 +15,10 @@ from tests.support.word_model import WordModel
 import strongroom
 from strongroom.engine import Room, _keeper, _learnt_file, _snapshot_file
 from strongroom.errors import IntegrityError, StrongroomError
-from strongroom.recall import NamespaceIndex
+from strongroom.recall import NamespaceIndex, learnt_of, take_up
+from strongroom.recall._reach import FAR, Places
+from strongroom.recall.learnt import QUESTION_BYTES
+from strongroom.recall.vectors import SAMPLE_QUESTIONS
 
 ROWS = 400
 
@@ -79,6 +83,62 @@ def test_what_was_learnt_after_the_snapshot_is_known_to_the_next_process(
     assert curve(store, model) == wanted
     assert snapshot.stat().st_mtime_ns == before and files(store, ".snap") == [snapshot]
     assert learnt.stat().st_mode & 0o777 == 0o600 and learnt.stem == snapshot.stem
+
+
+def sampled(index: NamespaceIndex, model: WordModel, first: int, count: int) -> Places:
+    """Ask so many questions, and have the lane look up what they should have found."""
+    lane = index.vectors
+    assert lane is not None
+    for number in range(first, first + count):
+        lane.search(model.vector(f"n {number} of {number % 7}"), 10)
+        if number % SAMPLE_QUESTIONS == SAMPLE_QUESTIONS - 1:
+            lane._sample_at_s = 0.0
+            lane.tend()
+            assert lane.wait_built(30)
+    return lane._samples.real
+
+
+def test_the_questions_it_was_learnt_from_go_along(
+    store: Path, model: WordModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next process adds its own to them, whether they lie beside the snapshot they were asked with or
+    beside a newer one; so the first of its own do not decide alone."""
+    with strongroom.open(store, provider=model, worker=False) as room:
+        before = sampled(settled(room), model, 0, 64)
+        assert len(before) == 64
+    with strongroom.open(store, provider=model, worker=False) as room:
+        index = settled(room)
+        assert index.vectors is not None and index.vectors._samples.are_real
+        np.testing.assert_array_equal(index.vectors._samples.real, before)
+        more = sampled(index, model, 64, 8)
+        assert len(more) == 72
+        np.testing.assert_array_equal(more[:64], before)
+        keeper = room.engine.indexes._keeper
+        keeper._of(1).not_before_s = 0.0
+        with monkeypatch.context() as patch:
+            patch.setattr(keeper, "_has_grown", lambda *_: True)
+            assert len(tended(room)) == 1 and not files(store, ".learnt")
+    with strongroom.open(store, provider=model, worker=False) as room:
+        index = settled(room)
+        assert index.vectors is not None
+        np.testing.assert_array_equal(index.vectors._samples.real, more)
+
+
+def test_questions_that_cannot_have_been_asked_are_not_believed(store: Path, model: WordModel) -> None:
+    """Ranks beyond the last list, places beyond the last mark, half a question, too many of them: what was
+    learnt is ignored as a whole."""
+    with strongroom.open(store, provider=model, worker=False) as room:
+        index = settled(room)
+        assert index.vectors is not None
+        seen = sampled(index, model, 0, 8)
+        good = learnt_of(index)
+        assert good is not None and len(good.seen) == 8 * QUESTION_BYTES and take_up(index, good)
+        beyond, late = seen.copy(), seen.copy()
+        beyond[3, 0, 700] = index.vectors._lists.lists
+        late[3, 1, 700] = FAR + 1
+        for bad in (beyond.tobytes(), late.tobytes(), good.seen[:-2], good.seen * 25):
+            assert not take_up(index, replace(good, seen=bad))
+        assert take_up(index, replace(good, seen=good.seen * 24)) and len(index.vectors._samples.real) == 192
 
 
 def test_it_is_kept_while_the_process_goes_on(store: Path, model: WordModel) -> None:

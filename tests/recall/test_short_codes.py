@@ -164,6 +164,30 @@ def test_equal_rows_come_newest_first_through_the_codes(rows: NDArray[np.float32
     lane.close()
 
 
+@pytest.mark.parametrize("copies", [40, 3_000])
+def test_many_equal_rows_are_told_apart_without_reading_the_lists(
+    rows: NDArray[np.float32], codes_only: None, copies: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A memory stored again and again: the newest of its copies, and what is next, by short codes alone."""
+    lane = VectorLane(D, exact_rows_max=1_000)
+    lane.add(np.arange(ROWS + copies), np.concatenate([rows, np.repeat(rows[:1], copies, axis=0)]))
+    lane.tend()
+    assert lane.wait_built(60)
+    lane._reach = Reach((16, 16, 32, 64), (16, 16, 32, 64), (60, 100, 300, 900))
+    newest = [*range(ROWS + copies - 1, ROWS - 1, -1), 0]
+    whole, _ = lane.search(rows[0], copies + 30)
+    assert whole[: copies + 1].tolist() == newest
+    looks = []
+    plain = InvertedLists.search
+    monkeypatch.setattr(InvertedLists, "search", lambda *given: (looks.append(1), plain(*given))[1])
+    for k in (1, 10, 20):
+        assert lane.search(rows[0], k)[0].tolist() == newest[:k]
+    assert not looks
+    allowed = np.arange(ROWS + copies) % 3 > 0
+    assert lane.search(rows[0], 10, allowed)[0].tolist() == [rid for rid in newest if rid % 3][:10]
+    lane.close()
+
+
 def test_rows_whose_codes_say_nothing_are_searched_without() -> None:
     """Vectors that differ by less than codes can tell: the samples see it, and the rows are read instead."""
     rng = np.random.default_rng(1)

@@ -3,7 +3,7 @@
     0           8                                            48                  154
     +-----------+--------------------------------------------+-------------------+--------------------+
     | "SRLRNT", | store id, ns, seq, made: those of the      | wrapped key (106) | sealed stream      |
-    |  0, 2     | snapshot that it belongs to (40)           |                   | MessagePack        |
+    |  0, 3     | snapshot that it belongs to (40)           |                   | MessagePack        |
     +-----------+--------------------------------------------+-------------------+--------------------+
 
 Both seals bind the 48 bytes and the tenant, so that it fits one file alone.
@@ -22,11 +22,11 @@ from strongroom.crypto import WRAPPED_BYTES, OpenStream, SealStream, SecretKey
 from strongroom.engine import _snapshot_file as form
 from strongroom.errors import IntegrityError
 from strongroom.keyring import PurposeKey
-from strongroom.recall import Learnt
+from strongroom.recall import SEEN_BYTES_MAX, Learnt
 
 SUFFIX: Final = ".learnt"
-MAGIC: Final = b"SRLRNT\0\2"
-_BYTES_MAX: Final = 4096
+MAGIC: Final = b"SRLRNT\0\3"
+_BYTES_MAX: Final = 4096 + SEEN_BYTES_MAX
 
 
 class _Inside(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
@@ -34,6 +34,7 @@ class _Inside(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_field
     curve: tuple[int, ...]
     coded: tuple[int, ...]
     again: tuple[int, ...]
+    seen: bytes
 
 
 def beside(snapshot: Path) -> Path:
@@ -56,8 +57,9 @@ def write(path: Path, header: form.Header, tenant: str, kek: PurposeKey, suite: 
     key = SecretKey.generate()
     out = io.BytesIO()
     out.write(raw + kek.wrap(key, context, suite))
+    inside = _Inside(learnt.lists, learnt.curve, learnt.coded, learnt.again, learnt.seen)
     with SealStream(key, out, context, suite=suite) as stream:
-        stream.write(msgspec.msgpack.encode(_Inside(learnt.lists, learnt.curve, learnt.coded, learnt.again)))
+        stream.write(msgspec.msgpack.encode(inside))
     draft = path.with_name(f".{path.name}.draft")
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
@@ -90,4 +92,4 @@ def read(path: Path, header: form.Header, tenant: str, kek: PurposeKey) -> Learn
         inside = msgspec.msgpack.decode(data, type=_Inside)
     except msgspec.MsgspecError:
         raise IntegrityError("what was learnt has a form that this version does not know") from None
-    return Learnt(inside.lists, inside.curve, inside.coded, inside.again)
+    return Learnt(inside.lists, inside.curve, inside.coded, inside.again, inside.seen)

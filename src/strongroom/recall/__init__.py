@@ -14,13 +14,14 @@ from strongroom.recall.analyze import LANGUAGES, analysis_id, check_language
 from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
 from strongroom.recall.columnar import ColumnarStore, ColumnarTable
 from strongroom.recall.index import NamespaceIndex
-from strongroom.recall.learnt import Learnt, learnt_of, take_up
+from strongroom.recall.learnt import SEEN_BYTES_MAX, Learnt, learnt_of, take_up
 from strongroom.recall.search import Candidate, Recall, RecallQuery, RecallResult
 from strongroom.recall.standing import Standing, facts_of, standing, within
 
 __all__ = [
     "LANGUAGES",
     "LAYOUT_VERSION",
+    "SEEN_BYTES_MAX",
     "AccessPut",
     "ByteSink",
     "ByteSource",

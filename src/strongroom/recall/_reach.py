@@ -122,6 +122,15 @@ def first_reach(lists: int, *, codes: bool = False) -> Reach:
     return Reach(curve, curve, FIRST_AGAIN) if codes else Reach(curve)
 
 
+Places = NDArray[np.uint16]
+
+
+def places_fit(seen: Places, lists: int) -> bool:
+    """Whether they can be what ``Samples.real`` gave of so many lists."""
+    right = seen.shape[1:] == (2, DEPTHS[-1]) and len(seen) <= SAMPLES_MAX
+    return right and bool((seen[:, 0] < lists).all() and (seen[:, 1] <= FAR).all())
+
+
 class Samples:
     """Where the true neighbours of the newest questions lie: ranks of their lists, and marks.
 
@@ -129,10 +138,13 @@ class Samples:
     least until enough real questions were sampled.
     """
 
-    def __init__(self, floor: Reach) -> None:
+    def __init__(self, floor: Reach, seen: Places | None = None) -> None:
+        """``seen``: what ``real`` gave, of the same lists."""
         self._floor = floor
         self._seen: deque[NDArray[np.int32]] = deque(maxlen=SAMPLES_MAX)  # ranks, marks: shape (2, deepest)
         self._pretended = 0  # so many of the oldest were no real questions
+        if seen is not None:
+            self._seen.extend(seen.astype(np.int32))
 
     def add(
         self, ranks: NDArray[np.int64], marks: NDArray[np.int64] | None = None, *, pretended: bool = False
@@ -151,6 +163,18 @@ class Samples:
         both = np.stack([ranks, np.full_like(ranks, FAR) if marks is None else marks], axis=1)
         missing = DEPTHS[-1] - ranks.shape[1]
         self._seen.extend(np.pad(both, ((0, 0), (0, 0), (0, missing)), mode="edge").astype(np.int32))
+
+    @property
+    def real(self) -> Places:
+        """Ranks and marks of the real questions, the oldest first: shape (questions, 2, deepest)."""
+        pretended = self._pretended  # first: whoever adds meanwhile takes them out
+        seen = list(self._seen)[pretended:]
+        return np.array(seen, np.uint16).reshape(len(seen), 2, DEPTHS[-1])
+
+    @property
+    def has_real(self) -> bool:
+        """Whether there are any real questions."""
+        return len(self._seen) > self._pretended
 
     @property
     def are_real(self) -> bool:
