@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import RFC_4122, UUID, uuid5
@@ -180,6 +180,21 @@ def test_a_memory_keeps_every_field_that_its_line_has(room: Room, source: Path) 
     assert m.has_embedding
 
 
+def test_old_data_that_has_ended_since_is_imported_and_an_end_that_passes_on_the_way_stops_nothing(
+    room: Room, source: Path
+) -> None:
+    """A line with an end and no beginning begins with the import, whenever its batch is stored."""
+    begun = datetime.now(UTC) - timedelta(days=1)
+    context = LineContext(uuid5(UUID(int=0), "x"), begun, NS, LimitsConfig())
+    during = {"content": "x", "expires_at": (begun + timedelta(hours=1)).isoformat()}
+    (draft,) = parse_line(json.dumps(during).encode(), 1, context)
+    room.store_many([draft])
+    ended = {"expires_at": "2026-02-01T00:00:00Z", "created_at": "2026-01-01T00:00:00+01:00"}
+    source.write_text(json.dumps({"content": "y", "namespace": NS, **ended}) + "\n" + lines(1))
+    assert load(room, source).stored == 2
+    assert room.stats().memories == 3 and numbers(room) == once(1)
+
+
 def test_a_conversation_becomes_one_memory_per_message_in_order(room: Room, source: Path) -> None:
     row = {
         "conversation_id": "c-9", "subject": "user:1", "metadata": {"plan": "team"}, "tags": ["t"],
@@ -225,6 +240,8 @@ BAD: list[tuple[str, object]] = [
     ("derived_from", {"content": SECRET, "namespace": NS, "derived_from": [1]}),
     ("created_at has no offset", {"content": SECRET, "namespace": NS, "created_at": "2026-01-01T00:00:00"}),
     ("expires_at", {"content": SECRET, "namespace": NS, "expires_at": 5}),
+    ("not after", {"content": SECRET, "namespace": NS, "expires_at": "2026-01-01T00:00:00Z"}),
+    ("not after", {"content": SECRET, "namespace": NS, "expires_at": "2026-01-01T00:00:00Z", "age_s": 1}),
     ("exclude", {"content": SECRET, "namespace": NS, "created_at": "2026-01-01T00:00:00Z", "age_s": 1}),
     ("age_s", {"content": SECRET, "namespace": NS, "age_s": -1}),
     ("age_s", {"content": SECRET, "namespace": NS, "age_s": 1e300}),

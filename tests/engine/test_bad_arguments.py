@@ -26,6 +26,7 @@ from strongroom.errors import (
 from strongroom.model import Filter, MemoryDraft, NamespacePattern
 
 NS = "company_a/support"
+PAST = datetime(2019, 1, 1, tzinfo=UTC)
 
 
 class Text(str):
@@ -184,7 +185,8 @@ def test_what_was_accepted_survives_a_restart_and_every_filter(open_room: OpenRo
         stored.append(m)
     room.store("old", namespace=NS, created_at=datetime.min.replace(tzinfo=UTC))
     room.store("far", namespace=NS, created_at=datetime.max.replace(tzinfo=UTC))
-    room.store("gone", namespace=NS, expires_at=datetime.min.replace(tzinfo=UTC))
+    first = datetime.min.replace(tzinfo=UTC)
+    room.store("gone", namespace=NS, created_at=first, expires_at=first.replace(microsecond=1))
     room.store("many tags", namespace=NS, tags=[f"{i:0128d}" for i in range(64)])
     room.store("deep", namespace=NS, metadata={"big": 2**63 - 1, "small": -(2**63 - 1), "f": 1e308, "z": {}})
     room.store("nul", namespace=NS, metadata={"a\x00b": "c\x00d"})
@@ -247,7 +249,7 @@ def test_what_the_caller_does_to_its_values_afterwards_changes_nothing(room: Roo
 
 def test_an_expired_memory_is_not_brought_back_by_an_update(open_room: OpenRoom) -> None:
     room = open_room()
-    m = room.store("was", namespace=NS, expires_at=datetime(2020, 1, 1, tzinfo=UTC))
+    m = room.store("was", namespace=NS, created_at=PAST, expires_at=PAST + timedelta(days=1))
     with pytest.raises(StrongroomError) as caught:
         room.update(m.memory_id, namespace=NS, expires_at=None)
     assert caught.value.code == "memory_not_found"
@@ -267,7 +269,7 @@ def test_every_mistake_of_a_caller_comes_with_a_hint(room: Room) -> None:
     room.store("there", namespace=NS)
     wrong: list[dict[str, Any]] = [
         {"content": ""}, {"content": "a\x00b"}, {"content": "a\ud800b"}, {"content": 7}, {"importance": 7},
-        {"importance": "much"}, {"memory_id": "no"}, {"expires_at": "soon"}, {"tags": [""]},
+        {"importance": "much"}, {"memory_id": "no"}, {"expires_at": "soon"}, {"expires_at": PAST}, {"tags": [""]},
     ]  # fmt: skip
     for given in wrong:
         with pytest.raises(InvalidInputError) as caught:

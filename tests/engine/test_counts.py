@@ -32,7 +32,8 @@ def test_listing_namespaces_takes_none_into_memory_and_counts_the_same(open_room
         room.update(made[3].memory_id, namespace=namespace, content="embedded at once", embedding=vector)
         for memory in made[4:10]:
             room.delete(memory.memory_id, namespace=namespace)
-        room.store("past", namespace=namespace, expires_at=datetime(2001, 1, 1, tzinfo=UTC))
+        begun, ended = datetime(2000, 1, 1, tzinfo=UTC), datetime(2001, 1, 1, tzinfo=UTC)
+        room.store("past", namespace=namespace, created_at=begun, expires_at=ended)
     room.close()
     room = open_room(worker=False)
     counted, stats = shown(room), room.stats()

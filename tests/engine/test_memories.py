@@ -224,6 +224,39 @@ def test_expired_memories_are_not_shown(open_room: OpenRoom) -> None:
         room.get(m.memory_id, namespace=NS)
 
 
+def test_a_memory_that_would_end_before_it_begins_is_refused_and_one_that_has_ended_since_is_taken(
+    open_room: OpenRoom,
+) -> None:
+    """A wrong unit or zone stores nothing that nobody finds; old data and an end set later are no mistake."""
+    now = datetime.fromtimestamp(1_800_000_000, UTC)
+    room = open_room(clock_us=lambda: 1_800_000_000_000_000)
+    day, moment = timedelta(days=1), timedelta(microseconds=1)
+    wrong: list[dict[str, datetime]] = [
+        {"expires_at": datetime.fromtimestamp(1_800_000, UTC)},
+        {"expires_at": now},
+        {"created_at": now - day, "expires_at": now - day},
+        {"created_at": now + day, "expires_at": now + day - moment},
+    ]
+    for times in wrong:
+        item = {"content": "x", "namespace": NS, **times}
+        for refused in (lambda i=item: room.store(**i), lambda i=item: room.store_many([i])):
+            with pytest.raises(InvalidInputError, match="expires_at is not after created_at") as caught:
+                refused()
+            assert "its own created_at" in str(caught.value.hint)
+    assert room.stats().memories == 0
+    room.store("ended since", namespace=NS, created_at=now - day, expires_at=now - moment)
+    room.store("just begun", namespace=NS, expires_at=now + moment)
+    lasting = room.store("lasting", namespace=NS)
+    assert {m.content for m in room.list(namespaces=[NS]).memories} == {"just begun", "lasting"}
+    with pytest.raises(InvalidInputError, match="expires_at is not after created_at"):
+        room.update(lasting.memory_id, namespace=NS, expires_at=now - day)
+    room.update(lasting.memory_id, namespace=NS, expires_at=now + day)
+    old = room.store("old", namespace=NS, created_at=now - day)
+    room.update(old.memory_id, namespace=NS, expires_at=now)
+    with pytest.raises(MemoryNotFoundError):
+        room.get(old.memory_id, namespace=NS)
+
+
 def test_a_clock_that_goes_back_never_makes_updated_at_go_back(open_room: OpenRoom) -> None:
     now = [1_800_000_000_000_000]
     room = open_room(clock_us=lambda: now[0])

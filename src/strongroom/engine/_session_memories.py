@@ -58,6 +58,8 @@ class MemoryOperations(Operations):
             content: the text, not empty, at most ``limits.content_bytes_max`` UTF-8 bytes.
             namespace: where it belongs, for example ``company_a/support``.
             importance: in [0, 1].
+            created_at: now by default.
+            expires_at: from when on it is not found any more; after ``created_at``.
             embedding: optional vector, numbers of shape (dimensions,); made a unit vector.
 
         Raises:

@@ -257,6 +257,20 @@ def _parents(value: object, limits: LimitsConfig) -> list[bytes]:
     return [check_id(p, "derived_from") for p in value]
 
 
+def _end(value: object, created_us: int) -> int | None:
+    """When a memory ends, after it began: an end before that is a wrong unit or zone. An end that is past by
+    now is one of old data, which comes with its ``created_at``, or of an update that ends it at once."""
+    if value is None:
+        return None
+    expires_us = check_time(value, "expires_at")
+    if expires_us <= created_us:
+        raise InvalidInputError(
+            "the memory would end before it begins: expires_at is not after created_at",
+            hint="it begins now where no created_at is given; old data is taken with its own created_at",
+        )
+    return expires_us
+
+
 def check_draft(
     draft: MemoryDraft, limits: LimitsConfig, now_us: int, *, namespace_known: bool = False
 ) -> tuple[str, MemoryPayload]:
@@ -282,7 +296,7 @@ def check_draft(
         derived_from=_parents(draft.derived_from, limits),
         created_us=created,
         updated_us=max(now_us, created) if draft.created_at is None else now_us,
-        expires_us=None if draft.expires_at is None else check_time(draft.expires_at, "expires_at"),
+        expires_us=_end(draft.expires_at, created),
     )
     return namespace, payload
 
@@ -310,13 +324,7 @@ def patched(old: MemoryPayload, patch: MemoryPatch, limits: LimitsConfig, now_us
         derived_from=old.derived_from,
         created_us=old.created_us,
         updated_us=max(now_us, old.updated_us + 1),
-        expires_us=(
-            old.expires_us
-            if isinstance(expires, Unset)
-            else None
-            if expires is None
-            else check_time(expires, "expires_at")
-        ),
+        expires_us=old.expires_us if isinstance(expires, Unset) else _end(expires, old.created_us),
     )
 
 

@@ -39,6 +39,9 @@ _CONVERSATION: Final = _SHARED | {"conversation_id", "messages"}
 _MESSAGE: Final = frozenset(("role", "content", "at"))
 _ROLES: Final = ("user", "assistant", "system", "tool")
 _RESERVED: Final = ("role", "turn")
+_ENDS_HINT: Final = (
+    "give created_at or age_s, by default the beginning of the import; --skip-bad leaves it out"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,11 @@ def _memory(data: dict[str, Any], number: int, context: LineContext) -> MemoryDr
     created_at = _time(data, "created_at")
     if "age_s" in data:
         created_at = _before(data["age_s"], context.started_at)
+    expires_at = _time(data, "expires_at")
+    if expires_at is not None:
+        created_at = created_at or context.started_at  # not the moment at which its batch is stored
+        if expires_at <= created_at:
+            raise InvalidInputError("expires_at is not after created_at", hint=_ENDS_HINT)
     given_id = data.get("memory_id")
     return MemoryDraft(
         **_shared(data, context),
@@ -131,7 +139,7 @@ def _memory(data: dict[str, Any], number: int, context: LineContext) -> MemoryDr
         session_id=_text(data, "session_id", context.limits),
         derived_from=[_uuid(i, "derived_from") for i in _list(data, "derived_from")],
         created_at=created_at,
-        expires_at=_time(data, "expires_at"),
+        expires_at=expires_at,
         embedding=_vector(data),
     )
 

@@ -65,7 +65,8 @@ Metadata = Annotated[
 ]
 Source = Annotated[str | None, Field(description="Where it comes from: a document, a URL, a tool, a person.")]
 Expires = Annotated[
-    AwareDatetime | None, Field(description="When it stops being true, RFC 3339 with time zone.")
+    AwareDatetime | None,
+    Field(description="When it stops being true, RFC 3339 with time zone, after its creation."),
 ]
 
 
