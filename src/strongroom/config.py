@@ -29,11 +29,11 @@ class KeysConfig:
     for each.
     """
 
-    directory: str = ""
+    directory: str = ""  # of keyring, key file, certificates; empty: DIR.keys beside the data directory DIR
     provider: str = "local"
     key_file: str = "master.key"  # local; relative to ``directory``
     passphrase: str = ""  # local; a reference; empty: the key file is not protected by a passphrase
-    suite: str = "AES-256-GCM"
+    suite: str = "AES-256-GCM"  # of what is sealed from now on
     memory: str = "prefer"  # keys in locked memory: ``prefer`` it and say when it is not, or ``require`` it
     key: str = ""  # the master key, as its service names it
     unwrap_keys: tuple[str, ...] = ()  # former master keys that may still unwrap
@@ -60,18 +60,18 @@ class KeysConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LimitsConfig:
-    content_bytes_max: int = 8 * 1024 * 1024
-    metadata_bytes_max: int = 64 * 1024
-    tags_max: int = 64
+    content_bytes_max: int = 8 * 1024 * 1024  # of one memory, in UTF-8
+    metadata_bytes_max: int = 64 * 1024  # of one memory, as JSON
+    tags_max: int = 64  # of one memory
     tag_bytes_max: int = 128
     text_field_bytes_max: int = 512  # kind, subject, agent_id, session_id, sensitivity, source
-    derived_from_max: int = 64
+    derived_from_max: int = 64  # of one memory
     query_bytes_max: int = 32 * 1024
     where_bytes_max: int = 8 * 1024
-    results_max: int = 1000
+    results_max: int = 1000  # of one search or listing
     batch_items_max: int = 10_000  # one request of store_many over the network
-    request_bytes_max: int = 64 * 1024 * 1024
-    namespaces_per_query_max: int = 256
+    request_bytes_max: int = 64 * 1024 * 1024  # of a request over HTTP
+    namespaces_per_query_max: int = 256  # of one search
     sql_bytes_max: int = 64 * 1024  # one statement
     sql_nesting_max: int = 64  # brackets and subqueries inside each other
     sql_parts_max: int = 20_000  # nodes of the tree of a statement
@@ -95,12 +95,12 @@ class EmbeddingConfig:
     weights: str = ""  # a directory; empty: the installed weights package
     url: str = ""  # openai: base address, for example https://127.0.0.1:9443/v1
     api_key: str = ""  # a reference
-    ca_file: str = ""
-    dimensions: int = 384
-    batch_size_max: int = 32
-    flush_interval_ms: int = 100
-    channel_items_max: int = 10_000
-    attempts_max: int = 8
+    ca_file: str = ""  # openai: authorities to trust; empty: those of the system
+    dimensions: int = 384  # of the vectors
+    batch_size_max: int = 32  # texts in one run of the model
+    flush_interval_ms: int = 100  # in which a memory that waits is taken up
+    channel_items_max: int = 10_000  # offered in memory; more wait in the durable queue alone
+    attempts_max: int = 8  # of a text that brings the model down, before it is a dead letter
     backoff_ms_min: int = 100
     backoff_ms_max: int = 60_000
     request_timeout_ms: int = 30_000
@@ -110,12 +110,12 @@ class EmbeddingConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecallConfig:
-    vector_weight: float = 1.0
-    keyword_weight: float = 0.6
-    rrf_constant: int = 60
+    vector_weight: float = 1.0  # of the vector lane in the fusion
+    keyword_weight: float = 0.6  # of the keyword lane
+    rrf_constant: int = 60  # of reciprocal rank fusion
     fusion: tuple[str, ...] = ()  # weights of some namespaces: "team/* keyword=0.4 recency=0.2"
     lane_depth_min: int = 50  # candidates that each lane gives to the fusion, at least
-    language: str = "english"
+    language: str = "english"  # of new namespaces: stemmer and stop words
     exact_rows_max: int = 20_000  # above: inverted lists
     memory_limit: str = "4GB"  # of the columnar engine
     sealed_in_memory: bool = False  # new namespaces keep content and metadata sealed in memory
@@ -125,7 +125,7 @@ class RecallConfig:
     snapshot_changes_min: int = 5_000  # changes since the last one that make a new one worth while ...
     snapshot_changes_share: float = 0.1  # ... and as a share of the memories
     snapshot_changes_max: int = 30_000  # that the next start has to read again, however large the share
-    snapshot_interval_ms_min: int = 60_000
+    snapshot_interval_ms_min: int = 60_000  # between two of one namespace
     snapshot_stale_ms_max: int = 3_600_000  # how long one may hold what was deleted or replaced since
     snapshot_close_ms_max: int = 10_000  # that closing may take for writing one; or half of reading the rows
     large_pages: bool = True  # ask the kernel for pages of 2 MiB once some 64 MiB of indexes are loaded
@@ -134,18 +134,18 @@ class RecallConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerConfig:
-    busy_timeout_ms: int = 10_000
+    busy_timeout_ms: int = 10_000  # how long another process may hold the database
     group_items_max: int = 512  # writers that share one fsync
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    host: str = "127.0.0.1"
+    host: str = "127.0.0.1"  # address to listen on
     port: int = 8443
-    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")
-    allowed_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ("127.0.0.1", "localhost", "[::1]")  # others get 421
+    allowed_origins: tuple[str, ...] = ()  # of browsers, beside the own one; others get 403
     certificate: str = "tls/server.pem"  # relative to the keys directory
-    private_key: str = "tls/server.key"
+    private_key: str = "tls/server.key"  # relative as well
     post_quantum: str = "prefer"  # key exchange by X25519MLKEM768: off, prefer or require; [pgwire] too
     client_certificate: str = "off"  # off, optional or required: REST and MCP
     client_ca: str = "tls/client-ca.pem"  # authorities of clients' certificates; relative as well
@@ -153,7 +153,7 @@ class ServerConfig:
     workers_max: int = 16  # threads that run engine operations
     incoming_bytes_max: int = 512 * 1024 * 1024  # bodies of requests over HTTP, all at once
     unsent_bytes_max: int = 256 * 1024 * 1024  # answers over HTTP that clients have not taken, all at once
-    metrics_namespace_labels: bool = False
+    metrics_namespace_labels: bool = False  # names of namespaces in /metrics
     scrub_freed_memory: bool = True  # with a namespace sealed in memory: restart as a process that does
 
 
@@ -192,7 +192,7 @@ class PgwireConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessConfig:
-    auto_create_namespaces: bool = True
+    auto_create_namespaces: bool = True  # storing into one that is not there makes it
     access_flush_ms: int = 60_000  # of counts of reads, which a crash may lose
     token_minutes_max: int = 60  # how long a token of an API key lives at most
     elevation_minutes_max: int = 480  # how long an elevation lasts at most
@@ -292,14 +292,14 @@ class TelemetryConfig:
     enabled: bool = False
     endpoint: str = ""  # OTLP over HTTP, https://host/v1/traces; empty: the tracer provider of the program
     authorization: str = ""  # a reference to the value of the Authorization header
-    ca_file: str = ""
+    ca_file: str = ""  # authorities to trust for it; empty: those of the system
     service_name: str = "strongroom"
     timeout_ms: int = 5_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogConfig:
-    level: str = "info"
+    level: str = "info"  # debug, info, warning or error
     format: str = "json"
 
 

@@ -516,7 +516,7 @@ def test_json_for_a_terminal_of_another_encoding_is_still_json(monkeypatch: pyte
         ("store -n company_a/support -", 2),
         ("sql", 2),
         ("mcp", 0),
-        ("respond key-compromise --key namespace:company_a/support", 130),
+        ("respond key-compromise --key namespace:company_a/support", 2),
     ],
 )
 def test_an_input_that_is_closed_has_ended(data: Path, run: Run, what: str, status: int) -> None:
@@ -534,6 +534,7 @@ def test_an_input_that_is_closed_has_ended(data: Path, run: Run, what: str, stat
         (["init", "--data", "room"], "strongroom --data DIR init"),
         (["keys", "create", "--url", "https://127.0.0.1"], "strongroom --url URL keys create"),
         (["search", "words", "--nothing"], "strongroom search --help"),
+        (["sql", "SELECT 1"], "strongroom sql -c 'SELECT ...'"),
         (["--nothing"], "strongroom --help"),
     ],
 )
@@ -543,3 +544,14 @@ def test_an_option_in_the_wrong_place_is_told_where_it_stands(args: list[str], s
     assert result.exit_code == EXIT_STATUS["invalid_input"]
     assert shown in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_command_that_asks_first_says_so_when_nobody_can_answer(run: Run) -> None:
+    """In a job without a terminal: what to give, on stderr alone, and nothing is done; "no" ends it too."""
+    for words in (
+        ("rotate", "finalise", "1"),
+        ("respond", "key-compromise", "--key", "namespace:company_a/support"),
+    ):
+        answer = run("--json", *words, input="", status=2)
+        assert answer.out == "" and "--yes" in answer.err and "invalid_input" in answer.err
+        assert run(*words, input="n\n", status=130).out == ""

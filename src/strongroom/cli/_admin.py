@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -326,6 +326,3 @@ def flush(app: App, timeout_s: float) -> None:
         out.write_json(found)
     else:
         out.write(f"{found.embedded} of {found.memories} memories are embedded, {found.dead} were given up\n")
-
-
-COMMANDS: Final = (whoami, keys, namespaces, queue, stats, flush)

@@ -6,7 +6,7 @@ import os
 import signal
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -144,9 +144,6 @@ def key_agent_log(app: App, /, file: str, show: bool, **options: Any) -> None:
             out.write_json({"ok": True, "lines": count, "mac": entry.get("mac", "")})
     else:
         out.write_line(f"{count} lines verify; the last has mac {entry.get('mac', '')}")
-
-
-COMMANDS: Final = (key_agent, key_agent_status, key_agent_log)
 
 
 def _line(entry: dict[str, Any]) -> str:

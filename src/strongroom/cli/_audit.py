@@ -408,6 +408,3 @@ def _unreadable(error: OSError, path: Path) -> StrongroomError:
     if isinstance(error, FileNotFoundError):
         return InvalidInputError(f"there is no file {path.name}")
     return storage_error(error, path.name)
-
-
-COMMANDS: Final = (audit,)

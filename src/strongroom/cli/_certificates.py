@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -207,6 +207,3 @@ def _show(fields: dict[str, Any], app: App) -> None:
 
 def _grants(identity: ClientIdentity) -> str:
     return " ".join(g.text for g in identity.grants)
-
-
-COMMANDS: Final[Sequence[click.Command]] = (certificates,)

@@ -130,6 +130,3 @@ def _run(app: App, work: Callable[[AnySession], ElevationInfo]) -> None:
 
 def _grants(elevation: ElevationInfo) -> str:
     return " ".join(g.text for g in elevation.grants)
-
-
-COMMANDS: Final[Sequence[click.Command]] = (tokens, elevations)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -214,6 +214,3 @@ def _show(app: App, found: EscrowStatus, shown: dict[str, Any]) -> int:
         if "file" in shown:
             out.note(f"{shown['file']} opens everything: keep it offline, and remove it here")
     return 0 if whole else FINDINGS
-
-
-COMMANDS: Final = (escrow, recover)

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -112,6 +112,3 @@ def _show(app: App, file: str, report: ImportReport) -> None:
     if report.skipped:
         parts.append(f"{report.skipped} lines left out")
     out.write_line(f"{file}: {report.lines} lines, " + ", ".join(parts))
-
-
-COMMANDS: Final = (import_,)

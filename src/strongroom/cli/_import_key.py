@@ -85,6 +85,3 @@ def _bytes(file: str) -> bytes:
     if len(data) > _BYTES_MAX:
         raise InvalidInputError("the file is too long")
     return data
-
-
-COMMANDS: Final = (import_key,)

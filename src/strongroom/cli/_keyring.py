@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import click
 
@@ -137,9 +137,6 @@ def enable(app: App, key: str, reason: str) -> None:
     """Let a disabled data key open again (data:N)."""
     with app.session() as session:
         _show_one(app, session.keyring_enable(key, reason=reason))
-
-
-COMMANDS: Final = (keyring,)
 
 
 def _show_one(app: App, key: EncryptionKey) -> None:

@@ -195,9 +195,6 @@ def policy(app: App, /, name: str | None, **options: Any) -> None:
         out.write(text)
 
 
-COMMANDS: Final = (kms,)
-
-
 def _of_options(options: dict[str, Any]) -> KeysConfig:
     from strongroom.config import KeysConfig
 

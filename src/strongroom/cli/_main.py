@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
 import click
 from click.core import ParameterSource
@@ -51,8 +51,31 @@ _PROGRAM = "strongroom"
 _OUTPUT_FAILED = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF)
 
 
+# Every command, by what it is for: the order of the help, of docs/cli.md and of completion.
+_CONTENTS: Final[Sequence[tuple[str, Sequence[click.Command]]]] = (
+    ("First steps", (
+        _store.init, _memories.store, _memories.search, _admin.keys, _serve.serve, _store.doctor)),
+    ("Memories", (
+        _memories.get, _memories.list_, _memories.update, _memories.delete, _memories.reveal, _sql.sql,
+        _import.import_)),
+    ("Namespaces, and who may do what in them", (
+        _admin.namespaces, _admin.whoami, _elevate.tokens, _certificates.certificates, _elevate.elevations,
+        _policy.policy)),
+    ("Encryption keys: rotation, incidents, recovery", (
+        _keyring.keyring, _rotate.rotate, _respond.respond, _kms.kms, _import_key.import_key, _escrow.escrow,
+        _escrow.recover)),
+    ("Audit", (_audit.audit, _agent.key_agent_log)),
+    ("Servers", (
+        _serve.mcp, _store.tls, _serve.embed_serve, _agent.key_agent, _agent.key_agent_status)),
+    ("Upkeep", (
+        _admin.stats, _admin.queue, _admin.flush, _store.check, _store.repair, _store.version)),
+)  # fmt: skip
+
+
 class Root(Group):
-    """The group of all commands; ``main`` never lets an exception out."""
+    """The group of all commands, in parts; ``main`` never lets an exception out."""
+
+    parts = tuple((title, tuple(c.name or "" for c in commands)) for title, commands in _CONTENTS)
 
     def main(  # type: ignore[override]  # it always ends the process, and never raises click's errors
         self,
@@ -139,6 +162,8 @@ def _usage_hint(error: click.UsageError) -> str:
             return _before_the_command(misplaced, context)
     elif context.command is _store.init:
         return _before_the_command(next(p for p in cli.params if p.name == "data"), context)
+    elif context.command is _sql.sql and not isinstance(error, click.BadParameter):
+        return f"a statement stands behind -c: {_PROGRAM} sql -c 'SELECT ...'"
     return f"see: {context.command_path} --help"
 
 
@@ -221,7 +246,13 @@ def cli(
     as_json: bool,
     debug: bool,
 ) -> None:
-    """The encrypted memory store for AI agents."""
+    """The encrypted memory store for AI agents.
+
+    \b
+    strongroom --data room init
+    strongroom --data room store -n team/notes --wait "Prefers annual billing"
+    strongroom --data room search -n team/notes "how do they want to pay?"
+    """
     app: App = context.obj
     app.data, app.url, app.ca, app.api_key_file = data, url, ca, api_key_file
     app.certificate, app.private_key = certificate, private_key
@@ -234,11 +265,8 @@ def cli(
     app.url_given = context.get_parameter_source("url") is ParameterSource.COMMANDLINE
 
 
-for _module in (
-    _store, _serve, _memories, _policy, _sql, _import, _kms, _escrow, _agent, _admin, _certificates, _elevate,
-    _audit, _rotate, _keyring, _import_key, _respond,
-):  # fmt: skip
-    for _command in _module.COMMANDS:
+for _, _commands in _CONTENTS:
+    for _command in _commands:
         cli.add_command(_command)
 
 

@@ -302,6 +302,3 @@ def delete(app: App, memory_id: str, namespace: str) -> None:
         out.write_json({"deleted": deleted})
     else:
         out.write("deleted\n" if deleted else "there was no such memory\n")
-
-
-COMMANDS: Final = (store, search, get, reveal, list_, update, delete)

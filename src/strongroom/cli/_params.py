@@ -16,6 +16,7 @@ from strongroom.errors import ContentTooLargeError, InvalidInputError
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_SENTENCE_MAX: Final = 200  # characters
 STDIN_BYTES_MAX: Final = 64 * 1024 * 1024
 _SPAN = re.compile(r"(\d{1,9})([smhdw])", re.ASCII)
 _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -39,9 +40,24 @@ class Command(click.Command):
 
 
 class Group(click.Group):
-    """A group of such commands."""
+    """A group of such commands. Its help shows them whole, in ``parts`` (title, names) where it has some."""
 
     command_class = Command
+    parts: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """By part, else by name."""
+        return [name for _, names in self.parts for name in names] or super().list_commands(ctx)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the first sentence of each."""
+        parts = self.parts or (("Commands", tuple(self.list_commands(ctx))),)
+        width = max((len(name) for _, names in parts for name in names), default=0)
+        for title, names in parts:
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(n.ljust(width), self.commands[n].get_short_help_str(_SENTENCE_MAX)) for n in names]
+                )
 
 
 def json_option() -> click.Option:
@@ -162,6 +178,22 @@ def filter_options(function: F) -> F:
     for option in reversed(_FILTERS):
         function = option(function)
     return function
+
+
+def confirm(question: str) -> None:
+    """Ask on the terminal before what cannot be undone.
+
+    Raises:
+        InvalidInputError: nobody is there to be asked. click.Abort: the answer is no, or Ctrl-C.
+    """
+    try:
+        click.confirm(question, abort=True, err=True)
+    except click.Abort as e:
+        if isinstance(e.__context__, EOFError):
+            raise InvalidInputError(
+                "nobody is there to be asked", hint="give --yes where it is meant"
+            ) from None
+        raise
 
 
 def content_of(argument: str | None) -> str:

@@ -254,6 +254,3 @@ def schema() -> None:
     from strongroom.policy import schema_text
 
     out.write(schema_text())
-
-
-COMMANDS: Final = (policy,)

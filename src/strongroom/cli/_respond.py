@@ -12,7 +12,7 @@ import click
 from strongroom.cli import _output as out
 from strongroom.cli._app import App
 from strongroom.cli._errors import FINDINGS
-from strongroom.cli._params import Group, pass_app
+from strongroom.cli._params import Group, confirm, pass_app
 from strongroom.cli._text import printable
 from strongroom.errors import InvalidInputError, StorageReadOnlyError
 
@@ -65,7 +65,7 @@ def key_compromise(
     if file is not None and file.exists():
         raise InvalidInputError("the file of the report is there already")
     if not (yes or drill or dry_run):
-        click.confirm(_QUESTION, abort=True)
+        confirm(_QUESTION)
 
     def tell(text: str) -> None:
         if not app.as_json:
@@ -100,7 +100,10 @@ def verify(app: App, report: Path, keys_file: Path | None) -> None:
         text = report.read_text("utf-8")
         keys = keys_file.read_text("ascii").split() if keys_file is not None else None
     except (OSError, UnicodeDecodeError):
-        raise InvalidInputError("the report or the keys cannot be read") from None
+        raise InvalidInputError(
+            "the report or the keys cannot be read",
+            hint="name files that are there, and that this user may read",
+        ) from None
     if keys is None and app.data and not app.remote:
         with app.local_session() as session:
             keys = [*session.respond_keys()]
@@ -177,9 +180,6 @@ def expired_certificate(app: App, dry_run: bool) -> int:
     from strongroom.lifecycle import runbooks
 
     return _show(app, runbooks.expired_certificate(app.local_directory("respond"), dry_run=dry_run))
-
-
-COMMANDS: Final = (respond,)
 
 
 def _show_report(app: App, made: ResponseReport, file: Path | None) -> None:

@@ -13,7 +13,7 @@ import click
 
 from strongroom.cli import _output as out
 from strongroom.cli._app import App
-from strongroom.cli._params import Group, pass_app
+from strongroom.cli._params import Group, confirm, pass_app
 from strongroom.cli._progress import Progress
 
 if TYPE_CHECKING:
@@ -171,17 +171,14 @@ def rollback(app: App, rotation: int, detach: bool, workers: int) -> None:
 @click.option(
     "--verify/--no-verify", default=True, show_default=True, help="Open every record once more before."
 )
-@click.confirmation_option(
-    "--yes", prompt="The keys before are destroyed, for older backups of the data too. Go on?"
-)
+@click.option("--yes", is_flag=True, help="Go on without being asked.")
 @pass_app
-def finalise(app: App, rotation: int, verify: bool) -> None:
+def finalise(app: App, rotation: int, verify: bool, yes: bool) -> None:
     """Destroy the keys of the epoch before. There is no way back."""
+    if not yes:
+        confirm("The keys before are destroyed, for older backups of the data too. Go on?")
     with app.session() as session:
         _show(app, [session.rotation_finalise(rotation, verify=verify)])
-
-
-COMMANDS: Final = (rotate,)
 
 
 def _wave(app: App, how: dict[str, Any], what: str, **arguments: Any) -> None:

@@ -233,6 +233,3 @@ def mcp(app: App) -> None:
         restart_scrubbing()
     with app.engine(worker=True) as engine:
         run_stdio(app.sign_in(engine, "mcp"), version=__version__)
-
-
-COMMANDS: Final = (serve, embed_serve, mcp)

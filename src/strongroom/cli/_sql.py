@@ -191,6 +191,3 @@ def _plain(value: Any) -> Any:
 
         return json.dumps(value, ensure_ascii=False)
     return value
-
-
-COMMANDS = (sql,)

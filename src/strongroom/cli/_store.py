@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -270,6 +270,3 @@ def version(app: App) -> None:
         out.write_json(found)
     else:
         out.fields(found.items())
-
-
-COMMANDS: Final = (init, check, repair, doctor, tls, version)

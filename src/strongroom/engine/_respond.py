@@ -57,7 +57,7 @@ class _Work:
         )
         self.steps.append(step)
         if len(self.spaces) <= _FEW or ns is None:
-            self.progress(f"{what} {name}: {count}")
+            self.progress(f"{what} {name}".rstrip() + f": {count}")
         elif (now := perf_counter()) >= self.tell_at:
             self.tell_at = now + _TELL_EVERY_S
             self.progress(f"namespace {self.place} of {len(self.spaces)}: {what} {name}: {count}")
