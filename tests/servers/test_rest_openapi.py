@@ -43,6 +43,13 @@ def test_the_server_gives_the_description_without_a_key(server):
     assert given["paths"].keys() == DESCRIPTION["paths"].keys() and given["openapi"].startswith("3.1")
 
 
+def test_operations_have_names_that_make_good_ones_of_functions() -> None:
+    """Generated clients call memories_search(...), not a name made of method and path."""
+    names = [operation["operationId"] for _, _, operation in OPERATIONS]
+    assert len(set(names)) == len(names) and {"memories_store", "memories_search", "sql"} < set(names)
+    assert [n for n in names if not re.fullmatch(r"[a-z]+(_[a-z]+){0,3}", n)] == []
+
+
 @pytest.mark.parametrize(
     ("method", "path", "operation"), OPERATIONS, ids=lambda v: v if isinstance(v, str) else ""
 )

@@ -189,3 +189,4 @@ def test_a_name_that_is_not_there_is_told_by_its_class(server: Served) -> None:
         with pytest.raises(SqlUndefinedError) as e:
             room.sql("SELECT nothing FROM memories")
         assert e.value.sqlstate == "42703" and e.value.message == "there is no column nothing"
+        assert "memory_id, namespace, kind, content" in str(e.value.hint)

@@ -82,7 +82,7 @@ class AccessDeniedError(StrongroomError):
     """The credential does not allow this operation."""
 
     code = "access_denied"
-    default_hint = "ask an administrator for a key with the scope and grants that this takes"
+    default_hint = "ask an administrator for one that allows it; whoami tells what this one allows"
 
 
 # -- bounds of the service -------------------------------------------------------------------------
@@ -109,6 +109,7 @@ class ClosedError(StrongroomError):
     """The store was closed."""
 
     code = "closed"
+    default_hint = "open it again, or connect again"
 
 
 class ConfigurationError(StrongroomError):

@@ -160,7 +160,7 @@ def _worker(case: Case, pending: int) -> Iterator[Finding]:
         yield Finding(
             Severity.INFO,
             "queue_waits",
-            f"{pending} memories wait for their embedding and no process embeds them now",
+            f"memories that wait for their embedding, while no process embeds: {pending}",
             "embedding queue",
             "strongroom serve does; or once: strongroom flush",
         )

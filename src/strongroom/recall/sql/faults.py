@@ -23,6 +23,7 @@ from strongroom.errors import (
     SqlUndefinedError,
     StrongroomError,
 )
+from strongroom.recall.functions import COLUMNS
 from strongroom.recall.sql.bounded import TOO_LONG
 
 __all__ = ["batches", "translate"]
@@ -53,6 +54,7 @@ _RULES: Final[tuple[tuple[re.Pattern[str], type[SqlError], str, str], ...]] = tu
          "a subquery gave more than one row"),
     )
 )  # fmt: skip
+_COLUMNS_HINT: Final = "the columns of memories are: " + ", ".join(COLUMNS)
 _STATES: Final = {
     "ConversionException": ("22P02", "a value does not fit the type that it is converted to"),
     "OutOfRangeException": ("22003", "a number is out of range"),
@@ -112,7 +114,8 @@ def translate(error: duckdb.Error, statement: str, *, closed: bool = False) -> S
         match = pattern.search(text)
         if match is not None:
             name = _own(match.group(1) if match.groups() else "", statement)
-            return cls(message.format(name=name), sqlstate=sqlstate)
+            hint = _COLUMNS_HINT if sqlstate == "42703" else None
+            return cls(message.format(name=name), hint=hint, sqlstate=sqlstate)
     if kind in _STATES:
         return _data(kind)
     if isinstance(error, duckdb.BinderException | duckdb.ParserException | duckdb.CatalogException):

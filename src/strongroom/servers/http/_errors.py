@@ -95,7 +95,7 @@ _HINTS: Mapping[str, str] = {  # in the words of REST, for errors of the caller 
     "conflict": "read the present state and decide again",
     "duplicate_memory": "update the memory that is there, or store under another id",
     "unauthenticated": "send Authorization: Bearer with a valid API key",
-    "access_denied": "ask an administrator for a key with the scope and grants that this takes",
+    "access_denied": "ask an administrator for one that allows it; whoami tells what this one allows",
     "limit_exceeded": "ask for less, or repeat later",
     "embedding_rejected": "shorten or change the text",
 }

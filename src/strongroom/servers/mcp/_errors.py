@@ -13,7 +13,7 @@ _LOOK = "search or list to find the right id and namespace"
 _READ = "read the present state, then decide again"
 _LATER = "wait a moment and call again"
 _OPERATOR = "tell the user that the operator of the memory store must look at this"
-_CREDENTIAL = "stay within the namespaces and operations that you were given, or ask the user for access"
+_CREDENTIAL = "memory_stats tells what you were given: stay within it, or ask the user for access"
 
 # Total over errors.all_errors(); a test holds it.
 ADVICE: Mapping[str, str] = {

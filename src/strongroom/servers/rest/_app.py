@@ -42,6 +42,12 @@ _DESCRIPTION = (
 _WAITERS = 8  # threads for orders that wait for embeddings
 
 
+def _operation(route: APIRoute) -> str:
+    """The name of an operation, from which generators of clients make that of a function."""
+    tag = str(route.tags[0]) if route.tags else ""
+    return route.name if not tag or tag in route.name else f"{tag}_{route.name}"
+
+
 def create_app(
     engine: Engine,
     config: Config,
@@ -71,6 +77,7 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
         lifespan=_lifespan(waiters, lifespan),
+        generate_unique_id_function=_operation,
     )
     routers = [
         memories(caller),
