@@ -64,6 +64,56 @@ def test_every_row_of_a_table_stands_below_its_head(page: Path) -> None:
     assert not cut_off
 
 
+FOR_READERS = [p for p in PAGES if p.is_relative_to(ROOT / "docs") and "adr" not in p.parts]
+
+
+@pytest.mark.parametrize("page", FOR_READERS, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_page_begins_with_what_it_is_for(page: Path) -> None:
+    """A title, then a sentence: no table, code or further heading before the reader knows where they are."""
+    title, _, rest = page.read_text("utf-8").partition("\n")
+    assert title.startswith("# ")
+    first = rest.lstrip("\n").partition("\n")[0]
+    assert len(first) > 30 and not first.startswith(("#", "|", "```", "- "))
+
+
+def test_every_page_is_reached_from_the_index_and_the_readme_leads_there() -> None:
+    """docs/README.md names each page, or the index of the directory that it is in."""
+    index = ROOT / "docs/README.md"
+    named = {(index.parent / t.partition("#")[0]).resolve() for t in _LINK.findall(prose(index))}
+    for page in FOR_READERS:
+        own_index = page.with_name("README.md")
+        if page.parent != index.parent and page != own_index:
+            assert f"({page.name})" in own_index.read_text("utf-8"), page
+            page = own_index
+        assert page in named or page == index, page
+    assert "(docs/README.md)" in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_every_metric_that_a_page_names_is_one_that_the_program_has() -> None:
+    """An alert on a figure that is not there never fires."""
+    made = {
+        name
+        for path in (ROOT / "src").rglob("*.py")
+        for name in re.findall(r'"(strongroom_[a-z_]+)', path.read_text("utf-8"))
+    }
+    named = {
+        (name, page.name)
+        for page in PAGES
+        for name in re.findall(r"`(strongroom_[a-z_]+)[`{]", page.read_text("utf-8"))
+    }
+    assert len(named) > 20
+    assert {(n, p) for n, p in named if n not in made and n.removesuffix("_total") not in made} == set()
+
+
+def test_the_figures_of_the_readme_are_rows_of_the_page_that_says_how_they_were_measured() -> None:
+    """Copied as they are: a figure that is measured anew changes in both places or in none."""
+    part = (ROOT / "README.md").read_text("utf-8").partition("\n## Measured\n")[2].partition("\n## ")[0]
+    rows = [line for line in part.splitlines() if line.startswith("| ")]
+    measured = set((ROOT / "docs/performance.md").read_text("utf-8").splitlines())
+    assert len(rows) > 10
+    assert [row for row in rows if row not in measured] == []
+
+
 def traced() -> dict[str, tuple[str, str]]:
     """Requirement -> (where built, shown by), from the tables of docs/traceability.md."""
     rows: dict[str, tuple[str, str]] = {}

@@ -20,7 +20,7 @@ PAGES = [
 ]
 _FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", re.M | re.S)
 _INLINE = re.compile(r"`(strongroom [a-z][^`\n]*)`")
-_BEGIN = re.compile(r"^(?:\$ )?(?:[A-Z_]+=\S+ )*strongroom (?=[-a-z])")
+_BEGIN = re.compile(r"^(?:\$ |ExecStart=\S*/)?(?:[A-Z_]+=\S+ )*strongroom (?=[-a-z])")
 
 
 def shown(page: Path) -> list[list[str]]:
@@ -80,6 +80,7 @@ def test_every_command_of_a_page_is_one_that_the_program_takes(page: Path) -> No
 def test_commands_are_found_and_wrong_ones_are_noticed() -> None:
     """The check can fail: it finds the commands of the README, and refuses what is none."""
     assert ["--data", "room", "serve"] in shown(ROOT / "README.md")
+    assert ["--data", "/srv/strongroom/data", "serve"] in shown(ROOT / "docs/operations.md")[-1:]
     assert ["whoami"] in named(ROOT / "docs/identity.md")
     for wrong in (["serv"], ["search", "--colour", "red"], ["keys", "create"], ["audit", "prove"]):
         with pytest.raises(click.UsageError):
