@@ -8,6 +8,11 @@ import threading
 from pathlib import Path
 
 
+def _close_all(opened: list[int]) -> None:
+    while opened:
+        os.close(opened.pop())
+
+
 class SweeperLock:
     """An advisory lock on a file (``flock``): one holder, released when its process ends, however.
 
@@ -30,17 +35,18 @@ class SweeperLock:
                 if self._is_current(self._descriptor):
                     return True
                 self._let_go()
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+            opened: list[int] = []
             try:
-                flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-                descriptor = os.open(self._path, flags, 0o600)
+                opened.extend(map(os.open, (self._path,), (flags,), (0o600,)))  # one step: see ``locks``
+                fcntl.flock(opened[0], fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
+                _close_all(opened)
                 return False
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                os.close(descriptor)
-                return False
-            self._descriptor = descriptor
+            except BaseException:  # an interrupt: a descriptor that nobody knows of would hold it for ever
+                _close_all(opened)
+                raise
+            self._descriptor = opened[0]
             return True
 
     def _is_current(self, descriptor: int) -> bool:

@@ -38,6 +38,7 @@ from strongroom.errors import (
     failure_of,
 )
 from strongroom.ledger import QueueItem, WriteBatch, element_of
+from strongroom.locks import work_under
 from strongroom.model import Field, Filter, Memory, SealedRecord, State
 from strongroom.recall import (
     Change,
@@ -113,26 +114,23 @@ class Indexes:
         pending[change.seq] = change
         if (waiting := len(slot.pending)) <= _PENDING_MAX:
             return
-        if slot.lock.acquire(blocking=False):
-            try:
-                self._take_in(slot)
-            finally:
-                slot.lock.release()
-        elif waiting > 4 * _PENDING_MAX:  # whoever holds the lock does not come to an end
+        if work_under(slot.lock, partial(self._take_in, slot)):
+            return
+        if waiting > 4 * _PENDING_MAX:  # whoever holds the lock does not come to an end
             slot.pending = {}
         else:  # whoever writes does not wait for it
             slot.beside(partial(self._take_beside, slot))
 
     def _take_beside(self, slot: Slot) -> None:
         with slot.lock:
-            failure = failure_of(partial(self._take_in, slot))
-        if failure:  # whoever asks reads the ledger, and is told
-            self._engine.log.warning("changes_not_taken_in", code=failure)
+            self._take_in(slot)
 
     def _take_in(self, slot: Slot) -> None:
-        """Take in much that was offered, so that a search finds little to do. Needs the slot's lock."""
+        """Take in much that was offered; behind a commit, so it fails nobody. Needs the slot's lock."""
         if slot.index is not None:
-            self._take_offered(slot)
+            failure = failure_of(partial(self._take_offered, slot))
+            if failure:  # whoever asks reads the ledger, and is told
+                self._engine.log.warning("changes_not_taken_in", code=failure)
         if len(slot.pending) > _PENDING_MAX:  # a gap of another process: the ledger has them all
             slot.pending = {}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -19,6 +20,7 @@ import msgspec
 
 from strongroom.config import OidcConfig
 from strongroom.errors import ConfigurationError
+from strongroom.locks import work_under
 
 __all__ = ["FoundKey", "KeySet"]
 
@@ -94,18 +96,17 @@ class KeySet:
             old = now_s - self._fetched_s >= self._config.refresh_s
             missing = wanted is not None and wanted not in self._keys
             due = (old or missing) and waited >= self._config.refresh_s_min
-        if not due or not self._lock.acquire(blocking=not self._keys):
-            return  # somebody else asks; meanwhile the present set counts
-        try:
-            if now_s - self._asked_s < waited:  # another thread has asked meanwhile
-                return
-            self._asked_s = now_s
-            if self._file is not None:
-                self._read_file()
-            elif (keys := self._fetch()) is not None:
-                self._keys, self._fetched_s = keys, now_s
-        finally:
-            self._lock.release()
+        if due:  # where somebody else asks the present set counts meanwhile
+            work_under(self._lock, partial(self._ask, now_s, waited), blocking=not self._keys)
+
+    def _ask(self, now_s: float, waited: float) -> None:
+        if now_s - self._asked_s < waited:  # another thread has asked meanwhile
+            return
+        self._asked_s = now_s
+        if self._file is not None:
+            self._read_file()
+        elif (keys := self._fetch()) is not None:
+            self._keys, self._fetched_s = keys, now_s
 
     def _read_file(self) -> bool:
         assert self._file is not None  # callers look

@@ -33,6 +33,7 @@ from strongroom.errors import (
     thread_started,
 )
 from strongroom.kms._service import CREDENTIALS_HINT, asked, require, unknown
+from strongroom.locks import work_under
 
 T = TypeVar("T")
 
@@ -233,8 +234,4 @@ class _Token:
             if self._users:
                 return
             self._all.pop((self._module, self._label), None)
-        if self.lock.acquire(timeout=timeout_s):
-            try:
-                self.forget(Exception)
-            finally:
-                self.lock.release()
+        work_under(self.lock, lambda: self.forget(Exception), blocking=True, timeout_s=timeout_s)

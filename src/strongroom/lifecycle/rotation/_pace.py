@@ -13,10 +13,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 from threading import Event, Lock, get_ident
 from typing import Final
+
+from strongroom.locks import work_under
 
 DIRECTORY: Final = "live"
 _FORM: Final = struct.Struct("<8sddI")  # magic, seconds since boot, median in seconds, operations
@@ -52,17 +55,17 @@ class TrafficMeter:
         """An operation took so long. Costs about a microsecond; never fails."""
         now = _clock()
         self._samples.append((now, seconds, get_ident()))
-        if now >= self._write_at and self._lock.acquire(blocking=False):
-            try:
-                self._write_at = now + _WRITE_S
-                self._write(now)
-            finally:
-                self._lock.release()
+        if now >= self._write_at:
+            work_under(self._lock, partial(self._write_now, now))
 
     def recent(self, but: int) -> list[float]:
         """What operations of other threads than ``but`` took a moment ago."""
         since = _clock() - _STALE_S
         return [seconds for at, seconds, thread in list(self._samples) if at > since and thread != but]
+
+    def _write_now(self, now: float) -> None:
+        self._write_at = now + _WRITE_S
+        self._write(now)
 
     def _write(self, now: float) -> None:
         recent = [s for at, s, _ in list(self._samples) if at > now - _WINDOW_S]
