@@ -431,6 +431,17 @@ def test_an_output_that_takes_nothing_is_a_typed_error(
     assert done.returncode == EXIT_STATUS[code]
 
 
+@pytest.mark.parametrize("redirected", [">/dev/full", ">&-"])
+def test_a_key_that_could_not_be_shown_is_revoked(data: Path, run: Run, redirected: str) -> None:
+    """Nobody has seen it, and nobody could show it again: it is told by its id, and good for nothing."""
+    done = listed(data, redirected, 'keys create --name lost --scope admin -n "*"')
+    error = json.loads(done.stderr)["error"]
+    assert (error["code"], done.returncode) == ("transport", EXIT_STATUS["transport"])
+    (key,) = json.loads(run("--json", "keys", "list").out)["keys"]
+    assert key["name"] == "lost" and key["key_id"] in error["message"]
+    assert key["revoked_at"] and "revoked" in error["hint"]
+
+
 @pytest.mark.parametrize("what", ["audit tail", "audit tail -f"])
 def test_a_log_that_is_followed_into_nothing_ends_as_other_output_does(
     data: Path, run: Run, what: str

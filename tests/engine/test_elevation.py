@@ -231,6 +231,23 @@ def test_malformed_requests_and_floods_are_refused(engine: Engine) -> None:
         engine.owner_session().elevations_request("read-only", ["a/b"], "owner")
 
 
+def test_what_was_withdrawn_costs_later_calls_nothing(engine: Engine) -> None:
+    """Asking and withdrawing again and again makes no call of the caller slower; the list has all."""
+    agent, admin = caller(engine, "read-only", "company_a/x"), caller(engine, "admin", "company_a/*")
+    for number in range(30):
+        asked = agent.elevations_request("read-only", ["company_a/y"], "again")
+        if number % 2:
+            agent.elevations_revoke(asked.id)
+        else:
+            admin.elevations_deny(asked.id)
+    identities = engine.registry.identities
+    assert identities.elevations_of(agent.whoami().id) == []
+    assert len(agent.elevations_list(all_states=True)) == 30
+    again = Engine.open(engine.directory, worker=False)
+    assert again.registry.identities.elevations_of(agent.whoami().id) == []
+    again.close()
+
+
 def test_policies_have_a_say_in_who_approves_and_who_lets_identities_in(tmp_path: Path) -> None:
     """A policy that forbids to administer forbids approvals and certificates as it forbids keys."""
     access = AccessConfig(policy_directory="policies")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ from click.testing import CliRunner
 
 import strongroom
 from strongroom.cli._main import cli
-from strongroom.config import Config, EmbeddingConfig
+from strongroom.config import Config, EmbeddingConfig, keys_directory
 from strongroom.crypto import SecretKey
-from strongroom.engine import Room
+from strongroom.engine import Room, _import_key
 from strongroom.errors import (
     AccessDeniedError,
     ConflictError,
@@ -135,6 +136,78 @@ def test_a_request_is_good_for_a_day(tmp_path: Path) -> None:
             room.key_import_finish(request.import_id, wrapped)
         with pytest.raises(NotFoundError):
             room.key_import_finish(request.import_id, wrapped)
+
+
+def pending(room: Room) -> list[str]:
+    return sorted(
+        p.name for p in (keys_directory(room.engine.directory, room.engine.config) / "imports").iterdir()
+    )
+
+
+def test_a_request_that_nobody_came_back_for_is_forgotten(tmp_path: Path) -> None:
+    """The wrapping keys of requests that are too old are gone with the next request; younger ones stay."""
+    config = Config(embedding=EmbeddingConfig(provider="none", dimensions=4))
+    strongroom.init(tmp_path / "data", config=config)
+    clock = [1_700_000_000_000_000]
+    with strongroom.open(tmp_path / "data", worker=False, clock_us=lambda: clock[0]) as room:
+        brought(room, os.urandom(32))
+        clock[0] += 43_200 * 1_000_000
+        younger, _, _ = brought(room, os.urandom(32), "acme/younger")
+        (tmp_path / "data.keys" / "imports" / ("0" * 32)).write_bytes(b"no request")
+        clock[0] += 43_200 * 1_000_000
+        newest, _, _ = brought(room, os.urandom(32), "acme/newest")
+        assert pending(room) == sorted(["0" * 32, younger.import_id, newest.import_id])
+
+
+def test_an_import_that_was_killed_behind_its_namespace_leaves_no_wrapping_key(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repetition is told that the namespace exists, and what was wrapped opens nothing any more."""
+    request, wrapped, _ = brought(room, os.urandom(32))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_import_key, "close_request", killed)
+        with pytest.raises(KeyboardInterrupt):
+            room.key_import_finish(request.import_id, wrapped)
+    assert [n.name for n in room.namespaces()] == [NAME] and pending(room) == [request.import_id]
+    with pytest.raises(ConflictError, match="exists"):
+        room.key_import_finish(request.import_id, wrapped)
+    assert pending(room) == []
+    with pytest.raises(NotFoundError):
+        room.key_import_finish(request.import_id, wrapped)
+
+
+def test_two_that_use_one_request_at_once_make_one_namespace(room: Room) -> None:
+    """One of them gets it, under the key that was brought; the others are refused."""
+    request, wrapped, check = brought(room, os.urandom(32))
+
+    def finish(_: int) -> str:
+        try:
+            return room.key_import_finish(request.import_id, wrapped).check_value
+        except (ConflictError, NotFoundError) as e:
+            return e.code
+
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(finish, range(4)))
+    assert found.count(check) == 1 and set(found) <= {check, "conflict", "not_found"}
+    (ns,) = [e.ns for e in room.engine.registry.entries()]
+    assert check_value(room.engine.vault.keyring._cache.namespaces.key(ns, 1)) == check
+    assert pending(room) == []
+
+
+def test_the_entry_of_an_import_keeps_what_is_known_of_the_caller(room: Room) -> None:
+    """The check value stands beside the token that the import came with, not instead of it."""
+    key = room.engine.authenticate(room.keys_create("k", "admin", ["acme/*"])[1])
+    info, text = key.tokens_create()
+    session = room.engine.authenticate(text)
+    request = ImportRequest.parse(session.key_import_begin(NAME))
+    wrapped, check = wrap_material(request, os.urandom(32))
+    session.key_import_finish(request.import_id, wrapped)
+    (last,) = room.audit(limit=1)
+    assert dict(last.details) == {"check_value": check, "token": info.token_id}
 
 
 def test_a_namespace_that_is_there_keeps_its_key(room: Room) -> None:

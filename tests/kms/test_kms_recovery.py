@@ -46,6 +46,7 @@ from strongroom.kms import (
     RecoveryKey,
     encode_context,
 )
+from strongroom.ledger import SqliteLedger
 
 CHEAP = PassphraseCost(memory_kib=19 * 1024, iterations=2, lanes=1)
 
@@ -209,6 +210,24 @@ def test_a_store_whose_kms_is_lost_is_opened_again(data: str, vault: VaultServic
     assert run("--data", data, "escrow", "status")["ok"]
     actions = [e.action for e in strongroom.open(data, worker=False).audit(limit=100)]
     assert "recover" in actions
+
+
+def test_a_recovery_that_cannot_be_entered_into_the_audit_log_says_that_it_was_done(
+    data: str, vault: VaultService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk ends behind the last change: the error names the new master key, and the store opens by it."""
+    file = offline(tmp_path)
+    run("--data", data, "escrow", "init", file)
+    vault.keys.clear()
+
+    def full(*_: object, **__: object) -> None:
+        raise StorageFullError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteLedger, "commit", full)
+        error = run("--data", data, "recover", "--recovery-key", file, status=10)["error"]
+    assert error["code"] == "storage_full" and "the store is under local:" in error["message"]
+    assert_whole(data)
 
 
 def test_a_recovery_key_that_was_made_and_not_added_says_how_to_go_on(

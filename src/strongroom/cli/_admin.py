@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -11,8 +13,10 @@ import click
 from strongroom.cli import _output as out
 from strongroom.cli._app import App
 from strongroom.cli._params import AHEAD, Command, Group, pass_app, patterns_option, timeout_option
+from strongroom.errors import StrongroomError, TransportError
 
 if TYPE_CHECKING:
+    from strongroom.cli._app import AnySession
     from strongroom.model import ApiKeyInfo, Elevated, NamespaceInfo, Principal
 
 
@@ -90,11 +94,31 @@ def keys_create(
         info, text = session.keys_create(
             name, scope, grants, expires_at, kind=kind, agent_id=agent_id, tenant=tenant, labels=labels
         )
-    if app.as_json:
-        out.write_json({"key": granted_out(info), "api_key": text})
-        return
-    out.write(f"{text}\n")
-    out.note(f"key {info.key_id}: shown this once; keep it in a secret store")
+        with _shown_or_revoked(session, info.key_id):
+            if app.as_json:
+                out.write_json({"key": granted_out(info), "api_key": text})
+            else:
+                out.write(f"{text}\n")
+            sys.stdout.flush()
+    if not app.as_json:
+        out.note(f"key {info.key_id}: shown this once; keep it in a secret store")
+
+
+@contextmanager
+def _shown_or_revoked(session: AnySession, key_id: str) -> Iterator[None]:
+    """A key that could not be shown is of no use to anybody, and is not left behind.
+
+    Raises:
+        TransportError: it could not be shown; whether it is revoked.
+    """
+    try:
+        yield
+    except OSError:
+        hint = f"it is still good: strongroom keys revoke {key_id}"
+        with suppress(StrongroomError):
+            session.keys_revoke(key_id)
+            hint = "it is revoked again; see to the output and make another one"
+        raise TransportError(f"key {key_id} was made and could not be shown", hint=hint) from None
 
 
 @keys.command("list")

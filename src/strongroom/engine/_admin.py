@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING
 from uuid import UUID
@@ -30,6 +32,7 @@ from strongroom.errors import (
     KeyManagementError,
     NamespaceNotFoundError,
     OperationTimeoutError,
+    StrongroomError,
 )
 from strongroom.kms import DEFAULT, names_for
 from strongroom.model import (
@@ -206,14 +209,19 @@ def create_namespace(
     engine.registry.refresh()
     if engine.registry.get(name) is not None:
         raise ConflictError("the namespace exists")
-    entry = engine.create_namespace(call, name, model=model, language=language, kms=kms, sealed=sealed)
-    return _info(call, entry)
+    make = partial(engine.create_namespace, call, name, alone=True)
+    return _made(call, make(model=model, language=language, kms=kms, sealed=sealed))
 
 
 def make_namespace(call: Call, name: str, kms: str | None, secret: SecretKey) -> NamespaceInfo:
     """A namespace under a key that was brought; who may do so has been checked."""
-    entry = call.engine.create_namespace(call, name, kms=_checked_kms(call, kms), secret=secret)
-    return _info(call, entry)
+    entry = call.engine.create_namespace(call, name, kms=_checked_kms(call, kms), secret=secret, alone=True)
+    return _made(call, entry)
+
+
+def _made(call: Call, entry: NamespaceEntry) -> NamespaceInfo:
+    """What a new namespace is: nothing is asked for behind its commit. Another one's is counted."""
+    return _noun(entry, Counts(0, 0, 0, 0), None) if call.written else _info(call, entry)
 
 
 def _administered(call: Call, name: object, kms: object, sealed: object) -> tuple[str, str | None]:
@@ -266,18 +274,21 @@ def update_namespace(
     if model is not None:
         check_text(model, "model", 128)
     wanted = entry.language if language is None else engine.check_language(language)
+    known = _counted(call, entry)
     if kms is not None:
         call.reason = "update namespace: move it to another key management service"
         engine.vault.keyring.rewrap_namespace(entry.ns, names=names_for(engine.config, name, kms))
+        call.done = f"its key is wrapped by {kms} now"
         if model is None and language is None and sealed is None:
-            return _info(call, entry)
+            return _noun(entry, *known)
     if sealed is not None:
         entry = replace(entry, sealed=sealed)
     moved = call.audit_ok()
-    entry = engine.models.move(entry, model or entry.model, wanted, moved, call.commit_standing)
-    call.written = True
+    entry = engine.models.move(entry, model or entry.model, wanted, moved, call.commit)
     engine.models.wake()
-    return _info(call, entry)
+    with suppress(StrongroomError):  # behind the commit: what there was before is true enough
+        known = _counted(call, entry)
+    return _noun(entry, *known)
 
 
 # -- API keys -----------------------------------------------------------------------------------------
@@ -334,8 +345,7 @@ def keys_create(
         attributes=attributes,
     )
     call.reason = f"create key {new.key_id}"
-    engine.registry.write_credential(credential, call.audit_ok(), call.commit_standing)
-    call.written = True
+    engine.registry.write_credential(credential, call.audit_ok(), call.commit)
     return _key_info(credential), new.text
 
 
@@ -438,8 +448,7 @@ def keys_revoke(call: Call, key_id: str) -> ApiKeyInfo:
         raise CredentialNotFoundError
     if found.revoked_at_us is None:
         found = replace(found, revoked_at_us=max(call.engine.now_us(), found.created_at_us))
-        call.engine.registry.write_credential(found, call.audit_ok(), call.commit_standing)
-        call.written = True
+        call.engine.registry.write_credential(found, call.audit_ok(), call.commit)
     return _key_info(found)
 
 
@@ -471,10 +480,10 @@ def queue(call: Call, patterns: Sequence[str], dead: bool | None, limit: int) ->
 def requeue(call: Call, patterns: Sequence[str]) -> int:
     engine = call.engine
     entries = chosen_namespaces(call, Action.UPDATE, patterns, whole=True)
-    count = sum(engine.ledger.requeue(entry.ns) for entry in entries)
-    call.count = count
+    for e in entries:
+        call.count, call.done = call.count + engine.ledger.requeue(e.ns), "memories were queued again"
     engine.models.wake()
-    return count
+    return call.count
 
 
 # -- the audit log ----------------------------------------------------------------------------------------

@@ -39,7 +39,7 @@ T = TypeVar("T")
 # DuckDB looks for signals while it works, and raises this instead of what the signal's handler has raised.
 _SIGINT_IN_DUCKDB = ("Query interrupted",)
 _TRIES = 5
-
+_DONE_SHOWN = 128  # characters of what was done before an error, in its audit entry
 
 _ASKING = frozenset(("search", "list", "sql"))  # what holds indexes of many namespaces
 _LIVE = frozenset(("store", "search", "read", "list", "update", "delete", "sql"))  # what a wave gives way to
@@ -72,6 +72,7 @@ class Call:
     of_memory: bool = False  # whether the policies named in the details decided about single memories
     notices: dict[Notice, None] = field(default_factory=dict)  # what goes with the answer, in order
     concealed: str = ""  # why it was denied, when the answer does not say that it was
+    done: str = ""  # what is durable and no part of ``written``: an error is told with it, as is the entry
     _principal: Principal | None = None
 
     @property
@@ -253,12 +254,13 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
 
     Raises:
         StrongroomError: whatever the work raised; or that the audit entry could not be written, in
-            which case the answer is withheld.
+            which case the answer is withheld. It says what of the work is done and stays (``Call.done``).
     """
     engine = call.engine
     started = perf_counter()
     outcome = "ok"
     foreign = ""
+    failed: StrongroomError
     engine.ensure_open()
     try:
         call.refresh_principal()
@@ -267,7 +269,9 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
     except StrongroomError as e:
         outcome = e.code
         _record_failure(call, e)
-        raise
+        if not call.done:
+            raise
+        failed = e
     except Exception as e:  # the one door: foreign exceptions end here, by type and without their text
         if type(e) is RuntimeError and e.args == _SIGINT_IN_DUCKDB:
             raise KeyboardInterrupt from None
@@ -285,7 +289,9 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
         if call.action in _LIVE:
             engine.traffic.note(seconds)
     # Raised out here, so that not even ``__context__`` holds the foreign one: its text could be content.
-    raise InternalError(f"unexpected {foreign} in {call.action}")
+    if foreign:
+        failed = InternalError(f"unexpected {foreign} in {call.action}")
+    raise failed.beside(call.done) if call.done else failed
 
 
 def _repeated(call: Call, work: Callable[[Call], T]) -> T:
@@ -321,6 +327,8 @@ def _record_failure(call: Call, error: StrongroomError) -> None:
     if denied:
         engine.metrics.denied.labels(error.code).inc()
     reason = (call.concealed or call.reason) if denied else ""
+    if call.done:
+        call.details["done"] = call.done[:_DONE_SHOWN]
     for draft in call.drafts:  # pseudonyms that nothing was written under stand for nobody
         call.subjects.pop(draft.pseudonym, None)
     try:

@@ -129,8 +129,7 @@ def _revoke_serial(
         raw = access.encode_revocation(made)
         try:
             registry = call.engine.registry
-            registry.write_identity(Field.REVOCATION, text, 1, raw, call.audit_ok(), call.commit_standing)
-            call.written = True
+            registry.write_identity(Field.REVOCATION, text, 1, raw, call.audit_ok(), call.commit)
         except DuplicateMemoryError:  # another process was first
             call.engine.registry.refresh()
     return None if owner is None else _info(owner)
@@ -227,11 +226,10 @@ def _write(call: Call, credential: CertificateCredential, version: int) -> None:
     raw = access.encode_certificate(credential)
     try:
         call.engine.registry.write_identity(
-            Field.CERTIFICATE, credential.identity, version, raw, call.audit_ok(), call.commit_standing
+            Field.CERTIFICATE, credential.identity, version, raw, call.audit_ok(), call.commit
         )
     except DuplicateMemoryError:
         raise ConflictError("the identity is known already") from None
-    call.written = True
 
 
 def _manageable(call: Call) -> list[CertificateCredential]:

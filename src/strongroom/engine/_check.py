@@ -250,7 +250,7 @@ def repair(call: Call, accept_loss: bool) -> Sequence[Finding]:
     call.require(Action.ADMINISTER, None)
     done: list[Finding] = []
     if accept_loss:
-        done += _accept_rows(engine)
+        done += _accept_rows(call)
     for entry in engine.registry.entries():
         done += _queue_missing(engine, entry)
         engine.indexes.drop(entry.ns)
@@ -289,9 +289,9 @@ def _queue_missing(engine: Engine, entry: NamespaceEntry) -> Sequence[Finding]:
     return (Finding(Severity.INFO, "vectors_queued", f"{len(items)} memories queued for embedding", where),)
 
 
-def _accept_rows(engine: Engine) -> Sequence[Finding]:
+def _accept_rows(call: Call) -> Sequence[Finding]:
     """Make anew each head that does not match its rows."""
-    done: list[Finding] = []
+    engine, done = call.engine, list[Finding]()
     for ns in engine.ledger.namespaces():
         with engine.ledger.snapshot() as reader:
             finding = next(
@@ -308,4 +308,5 @@ def _accept_rows(engine: Engine) -> Sequence[Finding]:
             engine.ledger.reset_head(ns)
             where = f"namespace {ns}"
             done.append(Finding(Severity.INFO, "head_made_anew", "the rows were accepted as they are", where))
+            call.done = f"the rows of {len(done)} namespaces were accepted as they are"
     return done

@@ -368,8 +368,9 @@ class Engine:
         kms: str | None = None,
         sealed: bool | None = None,
         secret: SecretKey | None = None,
+        alone: bool = False,
     ) -> NamespaceEntry:
-        """Make a namespace; what is None is as the configuration says."""
+        """Make a namespace; what is None is as configured. ``alone``: the call's own entry goes with it."""
         model = DEFAULT_MODEL if model is None else check_text(model, "model", 128)
         number = self.models.number(model)
         wanted = self.check_language(self.config.recall.language if language is None else language)
@@ -377,7 +378,9 @@ class Engine:
         sealed = self.config.recall.sealed_in_memory if sealed is None else sealed
         names = names_for(self.config, name, kms)
         settings = NewNamespace(name, model, number, wanted, names, secret, sealed)
-        return self.registry.create_namespace(settings, self.now_us(), made.audit_ok(), call.commit_standing)
+        entries = [*made.audit_ok(), *(call.audit_ok() if alone else ())]
+        commit = call.commit if alone else call.commit_standing
+        return self.registry.create_namespace(settings, self.now_us(), entries, commit)
 
     def wants_scrubbing(self) -> bool:
         """Whether a namespace is sealed in memory, and this process does not overwrite what it frees."""

@@ -166,11 +166,10 @@ def _write(call: Call, record: ElevationRecord, version: int, reason: str) -> No
     raw = access.encode_elevation(record)
     try:
         call.engine.registry.write_identity(
-            Field.ELEVATION, record.id, version, raw, call.audit_ok(), call.commit_standing
+            Field.ELEVATION, record.id, version, raw, call.audit_ok(), call.commit
         )
     except VersionConflictError:
         raise ConflictError("somebody else decided the elevation meanwhile") from None
-    call.written = True
 
 
 def _info(r: ElevationRecord, now_us: int) -> ElevationInfo:

@@ -49,13 +49,16 @@ def add(call: Call) -> EscrowStatus:
             "the configuration names no recovery key", hint="strongroom escrow init, or escrow add KEY"
         )
     keyring.register_recovery_keys()
-    lacking = {ns for ns, _ in keyring.unrecoverable()}
+    call.done = "the recovery keys are accepted"
+    lacking = sorted({ns for ns, _ in keyring.unrecoverable()})
     findings: list[Finding] = []
-    for ns in sorted(lacking):
+    for tried, ns in enumerate(lacking, 1):
         try:
             keyring.rewrap_integrity() if ns < 0 else keyring.rewrap_namespace(ns)
         except KeyManagementError as e:
             findings.append(finding_of(ns, e))
+        wrapped = tried - len(findings)
+        call.done = f"the recovery keys are accepted, {wrapped} of {len(lacking)} namespaces wrapped to them"
     found = _status(engine, findings)
     call.count = found.covered
     return found

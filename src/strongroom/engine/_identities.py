@@ -14,7 +14,7 @@ from strongroom.access import (
     decode_elevation,
     decode_revocation,
 )
-from strongroom.model import Field, SealedRecord
+from strongroom.model import Field
 
 
 class Identities:
@@ -26,18 +26,22 @@ class Identities:
         self._elevations: dict[str, tuple[ElevationRecord, int]] = {}
         self._requested: dict[str, set[str]] = {}  # by requester
 
-    def apply(self, row: SealedRecord, raw: bytes) -> None:
+    def apply(self, field: int, version: int, raw: bytes) -> None:
         """Take in one row of the system namespace; others are none of this one's business."""
-        if row.field == Field.CERTIFICATE:
+        if field == Field.CERTIFICATE:
             credential = decode_certificate(raw)
-            self._certificates[credential.identity] = (credential, row.version)
-        elif row.field == Field.REVOCATION:
+            self._certificates[credential.identity] = (credential, version)
+        elif field == Field.REVOCATION:
             revocation = decode_revocation(raw)
             self._revoked[revocation.serial] = revocation
-        elif row.field == Field.ELEVATION:
+        elif field == Field.ELEVATION:
             elevation = decode_elevation(raw)
-            self._elevations[elevation.id] = (elevation, row.version)
-            self._requested.setdefault(elevation.requester, set()).add(elevation.id)
+            self._elevations[elevation.id] = (elevation, version)
+            mine = self._requested.setdefault(elevation.requester, set())
+            if elevation.decided_at_us is None or (elevation.granted and elevation.ended_at_us is None):
+                mine.add(elevation.id)
+            else:  # denied or revoked: each call of the requester looks at what may still be lent
+                mine.discard(elevation.id)
 
     # -- certificates -------------------------------------------------------------------------------
     def certificate(self, identity: str) -> CertificateCredential | None:
@@ -64,5 +68,6 @@ class Identities:
         return [e for e, _ in list(self._elevations.values())]
 
     def elevations_of(self, requester: str) -> list[ElevationRecord]:
+        """Those that nobody has denied or revoked."""
         ids = self._requested.get(requester)
         return [self._elevations[i][0] for i in sorted(ids)] if ids else []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,14 @@ from strongroom.config import keys_directory
 from strongroom.crypto import AES_256_GCM, SecretKey
 from strongroom.engine._call import Call
 from strongroom.engine._vault import SYSTEM_NS
-from strongroom.errors import ConflictError, InvalidInputError, KeystoreMissingError, NotFoundError
+from strongroom.errors import (
+    ConflictError,
+    InvalidInputError,
+    KeystoreMissingError,
+    NotFoundError,
+    StrongroomError,
+    cause_of,
+)
 from strongroom.keyring import PurposeKey
 from strongroom.kms import ImportRequest, check_value, open_material
 from strongroom.kms.files import create_private_directory, create_private_file, read_private_file
@@ -22,6 +30,8 @@ if TYPE_CHECKING:
 
 _PLACE = "imports"
 _BYTES_MAX = 32_768
+_SEALED_BYTES = 106  # of a wrapped seed, before the text of the request
+_IMPORT_ID = re.compile(r"[0-9a-f]{32}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +52,7 @@ def begin(call: Call, name: str) -> str:
     text = request.text()
     directory = _directory(engine)
     create_private_directory(directory)
+    _forget_expired(engine, directory)
     sealed = _kek(engine).wrap(seed, text.encode(), AES_256_GCM)
     seed.wipe()
     create_private_file(directory / request.import_id, sealed + text.encode())
@@ -56,7 +67,7 @@ def open_request(call: Call, import_id: str, wrapped: str) -> tuple[ImportReques
         material is no random key. UnwrapError: it was wrapped for something else.
     """
     engine = call.engine
-    if len(import_id) != 32 or not all(c in "0123456789abcdef" for c in import_id):
+    if not isinstance(import_id, str) or not _IMPORT_ID.fullmatch(import_id):
         raise InvalidInputError("an import is named by 32 hexadecimal digits")
     if not isinstance(wrapped, str) or len(wrapped) > _BYTES_MAX:
         raise InvalidInputError("the wrapped key material is a text of base64")
@@ -64,7 +75,7 @@ def open_request(call: Call, import_id: str, wrapped: str) -> tuple[ImportReques
         raw, _ = read_private_file(_directory(engine) / import_id, bytes_max=_BYTES_MAX)
     except KeystoreMissingError:
         raise NotFoundError("there is no such import, or it was used already") from None
-    sealed, text = raw[:106], raw[106:]
+    sealed, text = raw[:_SEALED_BYTES], raw[_SEALED_BYTES:]
     seed = _kek(engine).unwrap(sealed, text)
     request = ImportRequest.parse(text.decode())
     if engine.now_us() >= request.expires_us:
@@ -80,10 +91,23 @@ def open_request(call: Call, import_id: str, wrapped: str) -> tuple[ImportReques
 
 def close_request(engine: Engine, import_id: str) -> None:
     """Forget the wrapping key of an import: nothing that was wrapped to it opens again."""
-    with contextlib.suppress(OSError):
-        path = _directory(engine) / import_id
+    path = _directory(engine) / import_id
+    try:
         path.write_bytes(bytes(path.stat().st_size))
         path.unlink()
+    except OSError as e:  # it is behind what was done; the next request takes it away when it is too old
+        engine.log.warning("import_request_not_removed", import_id=import_id, code=cause_of(e))
+
+
+def _forget_expired(engine: Engine, directory: Path) -> None:
+    """Requests that nobody came back for."""
+    for path in directory.iterdir():
+        if _IMPORT_ID.fullmatch(path.name):
+            with contextlib.suppress(StrongroomError):  # one that cannot be read is no request of ours
+                raw, _ = read_private_file(path, bytes_max=_BYTES_MAX)
+                text = raw[_SEALED_BYTES:].decode("utf-8", "replace")
+                if engine.now_us() >= ImportRequest.parse(text).expires_us:
+                    close_request(engine, path.name)
 
 
 def finish(call: Call, import_id: str, wrapped: str, expected: str | None, kms: str | None) -> Imported:
@@ -97,14 +121,18 @@ def finish(call: Call, import_id: str, wrapped: str, expected: str | None, kms: 
     engine = call.engine
     call.reason = "import a key"
     request, secret = open_request(call, import_id, wrapped)
-    _require_new(call, request.namespace)
+    try:
+        _require_new(call, request.namespace)
+    except ConflictError:  # it was used, by a process that was killed behind it; or never can be
+        close_request(engine, import_id)
+        raise
     found = check_value(secret)
     if expected is not None and expected.strip().lower() != found:
         raise ConflictError(
             "the key that was brought has another check value than expected",
             hint="ask whoever has wrapped it; nothing was imported",
         )
-    call.details = {"check_value": found}
+    call.details["check_value"] = found
     info = make_namespace(call, request.namespace, kms, secret)
     close_request(engine, import_id)
     return Imported(namespace=info, check_value=found)

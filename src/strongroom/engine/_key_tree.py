@@ -219,4 +219,5 @@ def keyring_set(call: Call, key: str, enabled: bool, reason: str) -> EncryptionK
         )
     state = KeyState.DECRYPT_ONLY if enabled else KeyState.DISABLED
     engine.vault.keyring.set_state(number, state, _note(call, reason))
+    call.done = f"the key is {'enabled' if enabled else 'disabled'}"
     return next(k for k in keys_of(engine, [ns], destroyed=True) if k.id == f"data:{number}")

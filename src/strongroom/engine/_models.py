@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from threading import RLock
 from typing import TYPE_CHECKING
 
@@ -141,7 +142,9 @@ class Models:
             return engine.registry.by_ns(entry.ns)
         engine.indexes.drop(entry.ns)
         if changed and self.embeds(entry):
-            self.requeue_all(entry)
+            failure = failure_of(partial(self.requeue_all, entry))
+            if failure:  # behind the commit: the next load of the namespace queues them
+                engine.log.warning("namespace_not_queued_for_embedding", ns=entry.ns, code=failure)
         return entry
 
     def requeue_all(self, entry: NamespaceEntry) -> None:

@@ -27,7 +27,7 @@ from strongroom.engine._core import Engine
 from strongroom.engine._escrow import EscrowStatus, finding_of
 from strongroom.engine._init import KEYRING_NAME, write_config
 from strongroom.engine._vault import SYSTEM_NS, Heads, Vault
-from strongroom.errors import ConfigurationError, KeyManagementError
+from strongroom.errors import ConfigurationError, KeyManagementError, StrongroomError
 from strongroom.keyring import Keyring
 from strongroom.kms import (
     DEFAULT,
@@ -126,14 +126,21 @@ def recover_store(
         keyring.rewrap_integrity(names=(DEFAULT,))
         write_config(directory, lost.configuration)
         uri = lost.kms.provider(DEFAULT).describe().key_uri
+    try:
+        _enter(directory, f"{rewrapped} namespaces under {uri}")
+    except StrongroomError as e:
+        raise e.beside(f"the store is under {uri} now, and that is not in its audit log") from None
+    return Recovered(key_uri=uri, rewrapped=rewrapped, left=left, findings=tuple(findings))
+
+
+def _enter(directory: Path, reason: str) -> None:
+    """Put a recovery into the audit log of the store, which has to open for that."""
     engine = Engine.open(directory, worker=False)  # the rows of the system namespace have to fit their head
     try:
         call = Call(engine, "owner", "cli", secrets.token_hex(8), "recover")
-        reason = f"{rewrapped} namespaces under {uri}"
         engine.ledger.commit(WriteBatch(audit=[call.entry("ok", reason)]))
     finally:
         engine.close()
-    return Recovered(key_uri=uri, rewrapped=rewrapped, left=left, findings=tuple(findings))
 
 
 @dataclass(frozen=True, slots=True)

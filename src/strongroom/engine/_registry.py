@@ -23,11 +23,17 @@ from strongroom.engine._identities import Identities
 from strongroom.engine._payload import ModelPayload, NamespacePayload, decode_as, encode
 from strongroom.engine._turn import turn
 from strongroom.engine._vault import SYSTEM_NS, SYSTEM_TENANT, Heads, Vault
-from strongroom.errors import ConflictError, DuplicateMemoryError, KeyMovedError, TamperedError
+from strongroom.errors import (
+    ConflictError,
+    DuplicateMemoryError,
+    KeyMovedError,
+    StrongroomError,
+    TamperedError,
+)
 from strongroom.ledger import Ledger, Put, WriteBatch, element_of, root_of_head
 from strongroom.model import Field, SealedRecord, State, tenant_of
 
-Commit: TypeAlias = Callable[[WriteBatch], object]
+Commit: TypeAlias = Callable[[WriteBatch], list[int]]
 NAMESPACE_NAME: Final = "namespace-name"
 MODEL_NUMBER: Final = "model-number"
 _PAGE = 1000
@@ -71,6 +77,12 @@ class NewNamespace:
     kms: tuple[str, ...]
     secret: SecretKey | None = None  # imported key material; random without it
     sealed: bool = False  # content and metadata stay sealed in memory
+
+
+def _entry_of(p: NamespacePayload, version: int, seq: int) -> NamespaceEntry:
+    return NamespaceEntry(
+        p.ns, p.name, tenant_of(p.name), p.created_us, p.model, p.model_no, p.language, version, p.sealed, seq
+    )
 
 
 class Registry:
@@ -137,14 +149,7 @@ class Registry:
 
     def _apply_row(self, row: SealedRecord, raw: bytes) -> None:
         if row.field == Field.NAMESPACE:
-            p = decode_as(NamespacePayload, raw)
-            entry = NamespaceEntry(
-                p.ns, p.name, tenant_of(p.name), p.created_us, p.model, p.model_no, p.language, row.version,
-                p.sealed, row.seq,
-            )  # fmt: skip
-            self._heads.know(entry.ns, entry.tenant)
-            self._by_name[entry.name] = entry
-            self._by_ns[entry.ns] = entry
+            self._know(_entry_of(decode_as(NamespacePayload, raw), row.version, row.seq))
         elif row.field == Field.MODEL:
             m = decode_as(ModelPayload, raw)
             self._models[m.fingerprint] = m
@@ -153,7 +158,18 @@ class Registry:
             credential = decode_credential(raw)
             self._credentials[credential.key_id] = (credential, row.version)
         else:
-            self.identities.apply(row, raw)
+            self.identities.apply(row.field, row.version, raw)
+
+    def _know(self, entry: NamespaceEntry) -> None:
+        self._heads.know(entry.ns, entry.tenant)
+        self._by_name[entry.name] = entry
+        self._by_ns[entry.ns] = entry
+
+    def _follow(self) -> None:
+        """Take in what was just committed. It is done, so what fails here is not for whoever had it done: the
+        next operation reads on from the same place, and is told."""
+        with suppress(StrongroomError):
+            self.refresh()
 
     @property
     def watermark(self) -> int:
@@ -212,16 +228,18 @@ class Registry:
         raw: bytes,
         batch: WriteBatch | None = None,
         commit: Commit | None = None,
-    ) -> None:
-        """Write a row that is found by a keyed hash of ``text``; again when a key or root moved meanwhile."""
+    ) -> int:
+        """Write a row that is found by a keyed hash of ``text``; its number.
+
+        It is done again when a key or root moved meanwhile.
+        """
         batch, commit = batch or WriteBatch(), commit or self._ledger.commit
         for _ in range(_TRIES):
             root = root_of_head(self._ledger.head(SYSTEM_NS)[1])
             memory_id = row_id(self._vault, root, label, text)
             batch.puts, batch.roots = [self._put(memory_id, field, version, raw)], {SYSTEM_NS: root}
             try:
-                commit(batch)
-                return
+                return commit(batch)[0]
             except KeyMovedError:
                 self._vault.keyring.refresh()
         raise ConflictError("the keys of the store change all the time")
@@ -232,6 +250,7 @@ class Registry:
         """Make a namespace with keys of its own; the existing one when somebody else was first.
 
         ``commit``, here and below: what commits it for the caller; the ledger's own when there is none.
+        What comes behind it does not fail.
         """
         name = new.name
         root = root_of_head(self._ledger.head(SYSTEM_NS)[1])
@@ -251,16 +270,19 @@ class Registry:
     ) -> NamespaceEntry:
         name = new.name
         payload = NamespacePayload(ns, name, now_us, new.model, new.model_no, new.language, new.sealed)
-        batch = WriteBatch(new_namespaces=[ns], audit=audit)
+        raw, batch = encode(payload), WriteBatch(new_namespaces=[ns], audit=audit)
         with self._lock:
             self._heads.know(ns, tenant_of(name))
-            with suppress(DuplicateMemoryError):  # somebody else was first: theirs counts
-                self._commit_named(NAMESPACE_NAME, name, Field.NAMESPACE, 1, encode(payload), batch, commit)
-            self.refresh()
-            entry = self._by_name[name]
-        if new.secret is not None and entry.ns != ns:  # with a key of its own: not the one that was brought
-            raise ConflictError("the namespace exists")
-        return entry
+            try:
+                seq = self._commit_named(NAMESPACE_NAME, name, Field.NAMESPACE, 1, raw, batch, commit)
+            except DuplicateMemoryError:  # somebody else was first: theirs counts
+                self.refresh()
+                if new.secret is not None:  # with a key of its own: not the one that was brought
+                    raise ConflictError("the namespace exists") from None
+                return self._by_name[name]
+            self._know(_entry_of(payload, 1, seq))
+            self._follow()
+            return self._by_name[name]
 
     def change_namespace(
         self,
@@ -279,10 +301,12 @@ class Registry:
         payload = NamespacePayload(
             entry.ns, entry.name, entry.created_us, model, model_no, language, entry.sealed
         )
-        raw, batch = encode(payload), WriteBatch(audit=audit)
-        self._commit_named(NAMESPACE_NAME, entry.name, Field.NAMESPACE, entry.version + 1, raw, batch, commit)
-        self.refresh()
-        return self._by_ns[entry.ns]
+        raw, batch, version = encode(payload), WriteBatch(audit=audit), entry.version + 1
+        with self._lock:
+            seq = self._commit_named(NAMESPACE_NAME, entry.name, Field.NAMESPACE, version, raw, batch, commit)
+            self._know(_entry_of(payload, version, seq))
+            self._follow()
+            return self._by_ns[entry.ns]
 
     def model_no(self, fingerprint: str, dimensions: int) -> int:
         """The number of an embedding model in this store; a new one when it was never seen."""
@@ -316,11 +340,11 @@ class Registry:
             self.refresh()
             known = self._credentials.get(credential.key_id)
             memory_id = hashlib.sha256(credential.key_id.encode()).digest()[:16]
-            put = self._put(
-                memory_id, Field.CREDENTIAL, (known[1] if known else 0) + 1, encode_credential(credential)
-            )
+            version = (known[1] if known else 0) + 1
+            put = self._put(memory_id, Field.CREDENTIAL, version, encode_credential(credential))
             (commit or self._ledger.commit)(WriteBatch(puts=[put], audit=audit))
-            self.refresh()
+            self._credentials[credential.key_id] = (credential, version)
+            self._follow()
 
     def write_identity(
         self,
@@ -339,4 +363,5 @@ class Registry:
         with self._lock:
             batch = WriteBatch(audit=audit)
             self._commit_named(identity_label(field), name, field, version, raw, batch, commit)
-            self.refresh()
+            self.identities.apply(field, version, raw)
+            self._follow()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from typing import ClassVar, Self
 
 
 class StrongroomError(Exception):
@@ -22,6 +23,13 @@ class StrongroomError(Exception):
         """Take another hint; a traceback shows it below the message."""
         self.hint = hint
         self.__notes__ = [f"hint: {hint}"] if hint else []
+
+    def beside(self, done: str) -> Self:
+        """The same error, told with what is done and stays. A copy: some are kept, and raised again."""
+        made = copy.copy(self)
+        made.message = f"{self.message.rstrip('.')} ({done})"
+        made.args = (made.message,)
+        return made
 
     @property
     def has_own_hint(self) -> bool:

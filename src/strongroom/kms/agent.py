@@ -231,11 +231,10 @@ class AgentKms:
         return connection
 
     def _put_back(self, connection: socket.socket, *, keep: bool) -> None:
-        if keep and not self._closed:
-            with self._lock:
-                if len(self._idle) < _IDLE_MAX:
-                    self._idle.append((os.getpid(), connection))
-                    return
+        with self._lock:
+            if keep and not self._closed and len(self._idle) < _IDLE_MAX:
+                self._idle.append((os.getpid(), connection))
+                return
         connection.close()
 
 
