@@ -6,13 +6,14 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 from uuid import UUID
 
 import apsw
 
 from strongroom.crypto import SealContext, SecretKey
 from strongroom.errors import StrongroomError
-from strongroom.keyring import Keyring
+from strongroom.keyring import KeyNote, Keyring, _namespace_rotation
 from strongroom.kms import KmsKeyInfo, LocalKeystore
 
 CACHE_S = 1_000.0
@@ -25,6 +26,12 @@ def subject(n: int) -> bytes:
 
 def context(ns: int, version: int = 1, tenant: str = "company_a") -> SealContext:
     return SealContext(tenant, ns, bytes(16), 0, version, 1)
+
+
+def begin_version(keyring: Keyring, ns: int, note: KeyNote) -> None:
+    """A new version of a namespace key that no data key is wrapped by yet, as where there are very many."""
+    with mock.patch.object(_namespace_rotation, "KEYS_PER_STEP", 0):
+        keyring.renew_version(ns, note)
 
 
 class CountingKms:

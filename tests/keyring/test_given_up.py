@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from tests.keyring.keyring_tools import Switch, context
+from tests.keyring.keyring_tools import Switch, begin_version, context
 
 from strongroom.crypto import AES_256_GCM, SecretKey
 from strongroom.errors import KmsUnavailableError
@@ -137,7 +137,7 @@ def test_the_bytes_of_a_purpose_key_go_with_every_lease(ring: Keyring) -> None:
     assert ring.purpose_key(ns, "head") is key
 
 
-@pytest.mark.parametrize("use", ["first use", "new key", "rotate", "rewrap", "root", "reseal"])
+@pytest.mark.parametrize("use", ["first use", "new key", "rotate", "rewrap", "renew", "root", "reseal"])
 def test_a_namespace_key_that_is_given_up_between_look_and_use_is_asked_for_again(
     ring: Keyring, monkeypatch: pytest.MonkeyPatch, use: str
 ) -> None:
@@ -151,7 +151,7 @@ def test_a_namespace_key_that_is_given_up_between_look_and_use_is_asked_for_agai
     )  # fmt: skip
     last = max(record.key_id for record in ring.list_keys(ns))
     if use == "rewrap":
-        ring.begin_version(ns, note)
+        begin_version(ring, ns, note)
     if use == "reseal":
         ring.rotate_keys(ns, 1, last, note)
     spaces, real = ring._cache.namespaces, NamespaceKeys.key
@@ -174,6 +174,7 @@ def test_a_namespace_key_that_is_given_up_between_look_and_use_is_asked_for_agai
         "new key": lambda: ring.data_key(ns, b"t" * 32, create=True).seal(context(ns), b"x"),
         "rotate": lambda: ring.rotate_keys(ns, 1, last, note),
         "rewrap": lambda: ring.rewrap_data_keys(ns),
+        "renew": lambda: ring.renew_version(ns, note),
         "root": lambda: ring.renew_root(ns, note).reblinded,
         "reseal": lambda: ring.reseal(ns, "company_a", 1, [row], 1, last).made,
     }

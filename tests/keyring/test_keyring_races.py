@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from tests.keyring.keyring_tools import Keys, context, subject
+from tests.keyring.keyring_tools import Keys, begin_version, context, subject
 
 from strongroom.crypto import CHACHA20_POLY1305, SecretKey, sealed_header
 from strongroom.errors import KeyringMismatchError, StorageBusyError
@@ -20,7 +20,7 @@ LATE = 60_000  # ms: this process looks for what others have changed after the t
 
 
 def rotate_namespace_key(keyring: Keyring, ns: int) -> None:
-    keyring.begin_version(ns, NOTE)
+    keyring.renew_version(ns, NOTE)
     while keyring.rewrap_data_keys(ns):
         pass
     keyring.end_versions([ns], NOTE)
@@ -93,7 +93,7 @@ def test_a_data_key_under_a_namespace_key_that_is_gone_is_told_by_check(keys: Ke
     """A keyring in which that has happened does not look sound."""
     here = keys.create()
     ns = here.create_namespace("company_a")
-    here.begin_version(ns, NOTE)
+    begin_version(here, ns, NOTE)
     with here._book.write() as change:
         change.remove_wraps(ns, 1)
     (finding,) = here.check()
@@ -121,7 +121,7 @@ def test_the_end_of_a_namespace_key_is_finished_by_a_repetition(
     here = keys.create()
     ns = here.create_namespace("company_a")
     ((wrapped,),) = keys.sql("SELECT wrapped FROM wraps WHERE ns = ?", (ns,))
-    here.begin_version(ns, NOTE)
+    here.renew_version(ns, NOTE)
     while here.rewrap_data_keys(ns):
         pass
 

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import strongroom
-from strongroom.config import Config, EmbeddingConfig, RotationConfig
+from strongroom.config import (
+    Config,
+    EmbeddingConfig,
+    KeysConfig,
+    RotationConfig,
+    keys_directory,
+    load_config,
+    to_toml,
+)
 from strongroom.engine import Room, _rotation_policy
 from strongroom.errors import KmsUnavailableError
 from strongroom.keyring import Keyring, KeyState, _book
 from strongroom.keyring import _namespace_rotation as steps
 from strongroom.keyring._book import Book
+from strongroom.keyring._change import Change
 from strongroom.keyring._rows import NamespaceRow, WrapRow
+from strongroom.kms import create_key_file
+from strongroom.ledger._group import GroupCommit
+from strongroom.model import ResponseReport
 
 SPACES = 40
 # Each namespace key is verified a handful of times by each; with the square it would be 40 times a handful.
@@ -114,7 +129,7 @@ def test_one_namespace_that_fails_does_not_keep_the_others_from_their_rotation(
     wide: Room, written: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The service of one tenant does not answer: it is told, the others are rotated, a repetition does it."""
-    real = Keyring.begin_version
+    real = Keyring.renew_version
 
     def begin(keyring: Keyring, ns: int, *rest: Any, **how: Any) -> int:
         if ns == 20:
@@ -123,10 +138,8 @@ def test_one_namespace_that_fails_does_not_keep_the_others_from_their_rotation(
 
     with wide:
         with monkeypatch.context() as patch:
-            patch.setattr(Keyring, "begin_version", begin)
-            with pytest.raises(
-                KmsUnavailableError, match="1 of 41 namespaces were left, the others are done"
-            ):
+            patch.setattr(Keyring, "renew_version", begin)
+            with pytest.raises(KmsUnavailableError, match="40 of 41 namespaces are done"):
                 wide.rotate_namespace()
         found = versions(wide)
         assert found.pop(20) == ["ACTIVE"]
@@ -182,3 +195,66 @@ def test_data_keys_of_a_small_namespace_are_found_without_reading_those_of_the_o
         wide.store("x", namespace="team/7", subject="somebody")
         assert wide.rotate_namespace(namespaces=["team/7"])[0].keys == 2
     assert asked and all(found_by in plan for plan in asked)
+
+
+@pytest.fixture
+def durable(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """What is written durably: changes of the keyring, works of the ledger, and logs that are cut."""
+    count: Counter[str] = Counter()
+    write, submit, cut = Book.write, GroupCommit.submit, Book.truncate_log
+
+    @contextmanager
+    def writing(book: Book) -> Iterator[Change]:
+        with write(book) as change:
+            yield change
+            count["keyring"] += change._touched
+
+    def submitting(group: GroupCommit[Any], work: Any) -> object:
+        count["ledger"] += 1
+        return submit(group, work)
+
+    def cutting(book: Book) -> None:
+        count["cut"] += 1
+        cut(book)
+
+    monkeypatch.setattr(Book, "write", writing)
+    monkeypatch.setattr(GroupCommit, "submit", submitting)
+    monkeypatch.setattr(Book, "truncate_log", cutting)
+    return count
+
+
+def respond(room: Room) -> ResponseReport:
+    (exposed,) = [k.id for k in room.keyring_list() if k.kind == "master"]
+    return room.respond_key_compromise(exposed, to=["fresh"])
+
+
+@pytest.mark.parametrize(
+    ("act", "keyring", "ledger"), [(respond, 9, 9), (Room.rotate_namespace, 1, 0)], ids=["respond", "rotate"]
+)
+def test_each_namespace_costs_few_durable_writes(
+    wide: Room,
+    durable: Counter[str],
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Room], object],
+    keyring: int,
+    ledger: int,
+) -> None:
+    """With what goes together in one transaction, and the log of the keyring cut once for all of them."""
+    for number in range(SPACES):
+        wide.store("a memory", namespace=f"team/{number}", subject="user:1")
+    wide.close()
+    directory = wide.engine.directory
+    config = load_config(directory)
+    config = dataclasses.replace(
+        config, key_providers={"fresh": KeysConfig(provider="local", key_file="fresh.key")}
+    )
+    (directory / "strongroom.toml").write_text(to_toml(config))
+    with strongroom.open(directory, worker=False) as room:
+        create_key_file(config, "fresh", keys_directory(directory, config), room.engine.ledger.store_id)
+        durable.clear()
+        act(room)
+        assert durable["cut"] <= 3
+        assert durable["keyring"] <= keyring * SPACES + SPACES // 2
+        assert durable["ledger"] <= ledger * SPACES + SPACES
+        monkeypatch.undo()
+        assert room.check(read_data=True).ok

@@ -242,9 +242,9 @@ def test_a_response_that_stops_between_two_steps_goes_on(
     original: Callable[..., object] = getattr(owner, step)
     for after in (False, True):
 
-        def failing(*args: object, after: bool = after) -> object:
+        def failing(*args: object, after: bool = after, **options: object) -> object:
             if after:
-                original(*args)
+                original(*args, **options)
             raise KmsUnavailableError("no answer")
 
         monkeypatch.setattr(owner, step, failing)

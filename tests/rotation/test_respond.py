@@ -16,7 +16,7 @@ from tests.rotation.rotated import NS, assert_all_there, fill, keys_in_use, ns_o
 
 import strongroom
 from strongroom.config import Config, KeysConfig, keys_directory, load_config, to_toml
-from strongroom.engine import Room, _respond_master, add_recovery_key, prove_recovery
+from strongroom.engine import Room, _respond, _respond_master, add_recovery_key, prove_recovery
 from strongroom.engine._respond_master import standing
 from strongroom.errors import (
     AccessDeniedError,
@@ -415,7 +415,7 @@ def with_two_key_files(room: Room, open_room: OpenRoom) -> tuple[Room, str]:
     return room, master.id
 
 
-STOPS = ("rewrap_namespace", "begin_version", "rewrap_data_keys", "rotate_keys", "destroy_keys", "revoke")
+STOPS = ("rewrap_namespace", "renew_version", "rewrap_data_keys", "rotate_keys", "destroy_keys", "revoke")
 
 
 @pytest.mark.parametrize("stop", STOPS)
@@ -459,6 +459,41 @@ def test_a_response_to_a_master_key_goes_on_wherever_it_was_interrupted(
         room.respond_key_compromise(exposed, to=["fresh"])
 
 
+def test_a_report_that_could_not_be_made_is_made_by_a_repetition(
+    room: Room, open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Everything is done, and the store cannot be read any more: that is not the end of the response."""
+    wanted = fill(room, 4)
+    room, exposed = with_two_key_files(room, open_room)
+
+    def unreadable(*_: object) -> None:
+        raise StorageBusyError("killed here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(_respond, "_signer", unreadable)
+        with pytest.raises(StorageBusyError):
+            room.respond_key_compromise(exposed, to=["fresh"])
+    report = room.respond_key_compromise(exposed, to=["fresh"])
+    assert report.outcome == "done" and "namespaces" not in report.coverage
+    assert verify_report(report.document, room.respond_keys()).report["key"] == exposed
+    assert_all_there(room, wanted)
+
+
+def test_a_response_that_revokes_its_own_callers_key_ends_with_its_report(
+    room: Room, open_room: OpenRoom
+) -> None:
+    """An admin responds to the master key: every API key goes, its own with them, and the report comes."""
+    fill(room, 4)
+    room, exposed = with_two_key_files(room, open_room)
+    admin = room.engine.authenticate(room.keys_create("admin", "admin", ["*"])[1])
+    report = admin.respond_key_compromise(exposed, to=["fresh"])
+    assert report.outcome == "done" and report.coverage["credentials_revoked"] == 1
+    with pytest.raises(UnauthenticatedError):
+        admin.whoami()
+    last = [e for e in room.audit(limit=20) if e.action == "respond" and e.outcome == "ok"][-1]
+    assert last.count == report.coverage["records"]
+
+
 @pytest.mark.parametrize("stop", ["rewrap_data_keys", "compact", "renew_root", "end_roots"])
 def test_a_response_to_many_namespaces_writes_the_keyring_once_and_goes_on_behind_what_is_done(
     stop: str, room: Room, open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
@@ -467,7 +502,7 @@ def test_a_response_to_many_namespaces_writes_the_keyring_once_and_goes_on_behin
     names = [f"team/{n}" for n in range(6)]
     wanted = {name: fill(room, 2, name) for name in names}
     room, exposed = with_two_key_files(room, open_room)
-    before, calls = states(room), dict.fromkeys(("begin_version", "renew_root", stop), 0)
+    before, calls = states(room), dict.fromkeys(("renew_version", "renew_root", stop), 0)
     spaces = len(names) + 1 + (room.engine.registry.get(NS) is not None)
 
     def counting(keyring: object, name: str, dies_at: int) -> None:
@@ -498,7 +533,7 @@ def test_a_response_to_many_namespaces_writes_the_keyring_once_and_goes_on_behin
     report = room.respond_key_compromise(exposed, to=["fresh"])
     monkeypatch.undo()
     among_keys = stop == "rewrap_data_keys"
-    assert first["begin_version"] + calls["begin_version"] == spaces
+    assert first["renew_version"] + calls["renew_version"] == spaces
     done = 3 if stop in ("renew_root", "end_roots") else 0
     assert first["renew_root"] + calls["renew_root"] == spaces + (1 if done else 0)
     assert calls["compact"] <= 1 and (calls["compact"] == 1) is (among_keys or stop == "compact")

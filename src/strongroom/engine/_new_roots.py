@@ -27,7 +27,7 @@ from strongroom.errors import (
     NotFoundError,
     TamperedError,
 )
-from strongroom.keyring import KeyNote
+from strongroom.keyring import KeyNote, Noted
 from strongroom.ledger import RebaseRow, Renamed, root_of_head
 from strongroom.model import Field, State
 
@@ -107,14 +107,23 @@ def is_between(engine: Engine, ns: int) -> bool:
     return True
 
 
-def end(engine: Engine, ns: int, note: KeyNote) -> int:
-    """Destroy the roots before, once nothing hangs on them any more; how many.
+def end(
+    engine: Engine,
+    ns: int,
+    note: KeyNote,
+    *,
+    cut: bool = True,
+    noted: Noted | None = None,
+) -> int:
+    """Destroy the roots before, once nothing hangs on them any more; how many. ``cut``, ``noted``: as
+    ``Keyring.end_roots``.
 
     Raises:
         TamperedError: as ``is_between``.
     """
     is_between(engine, ns)
-    return engine.vault.keyring.end_roots(ns, root_of_head(engine.ledger.head(ns)[1]), note)
+    keep = root_of_head(engine.ledger.head(ns)[1])
+    return engine.vault.keyring.end_roots(ns, keep, note, cut=cut, noted=noted)
 
 
 def _subject_renamer(

@@ -15,7 +15,7 @@ from strongroom.engine._audit import announcement
 from strongroom.engine._rotation import _chosen, _note, name_of
 from strongroom.engine._vault import SYSTEM_NS
 from strongroom.errors import ConflictError, InvalidInputError
-from strongroom.keyring import FORMER, KeyNote, KeyState
+from strongroom.keyring import FORMER, KeyNote, KeyState, Noted
 from strongroom.ledger import WaveState, WriteBatch
 from strongroom.lifecycle import response
 from strongroom.model import Action, AuditEntry, KeyKind, ResponseReport, ResponseStep
@@ -101,10 +101,13 @@ def key_compromise(
     _credentials(work, revoke_credentials)
     _prove(work)
     if work.kind == KeyKind.MASTER:
-        _respond_master.ended(engine, _uri(key), work.spaces, work.note)
         work.left += _respond_master.left(engine, _uri(key))
     made = _report(work, began, perf_counter() - started, "done", drill, work.steps)
     call.count = work.coverage.get("records", 0)
+    engine.ledger.commit(WriteBatch(audit=call.audit_ok()))  # also when it has revoked the caller's own key
+    call.written = True
+    if work.kind == KeyKind.MASTER:  # last: until then a repetition goes on, and makes the report
+        _respond_master.ended(engine, _uri(key), work.spaces, work.note)
     return made
 
 
@@ -166,7 +169,8 @@ def _plan(work: _Work, revoke: bool) -> list[ResponseStep]:
 
 
 def _namespaces(work: _Work) -> None:
-    """First all keys, then all records: so the file of the keyring is written anew once for all namespaces.
+    """First all keys, then all records: so the file of the keyring is written anew once for all namespaces,
+    and its log cut once.
 
     Interrupted wherever it may be, a repetition goes on: with the open wave of a namespace, and in a response
     to a master key behind the namespaces that have their new key, or are done.
@@ -186,10 +190,11 @@ def _namespaces(work: _Work) -> None:
         if len(work.spaces) > _FEW:
             work.progress("the keyring is written anew")
     work.place = len(standing.done)
-    for ns in left:
-        _records(work, ns)
-        if work.kind == KeyKind.MASTER:
-            _respond_master.done(engine, _uri(work.key), ns, work.note)
+    noted = _respond_master.done(engine, _uri(work.key)) if work.kind == KeyKind.MASTER else None
+    for ns in sorted(left, key=lambda ns: (ns == SYSTEM_NS, ns)):  # with the system's root go all API keys
+        _records(work, ns, noted)
+    if len(work.spaces) > 1:  # also when all were done before an interruption
+        engine.vault.keyring.cut()
 
 
 def _keys(work: _Work, ns: int, begun: list[int]) -> None:
@@ -217,9 +222,13 @@ def _keys(work: _Work, ns: int, begun: list[int]) -> None:
         work.did("new namespace key, data keys wrapped anew", ns, done.keys, started)
 
 
-def _records(work: _Work, ns: int) -> None:
-    """New keys for what a namespace holds, and its records sealed anew under them."""
-    call, engine = work.call, work.call.engine
+def _records(work: _Work, ns: int, noted: Noted | None) -> None:
+    """New keys for what a namespace holds, and its records sealed anew under them.
+
+    ``noted``: once it is done. With many namespaces the log of the keyring, which still has the keys that
+    were destroyed, is cut at the end, once for all.
+    """
+    call, engine, alone = work.call, work.call.engine, len(work.spaces) == 1
     keyring, waves = engine.vault.keyring, engine.rotations.waves
     work.place += 1
     call.refresh_principal()
@@ -240,8 +249,8 @@ def _records(work: _Work, ns: int) -> None:
     started = perf_counter()
     before = _live_keys(engine, ns, row.low, row.high)
     if moved.state != WaveState.FINALISED:  # it was, when a response before came as far as destroying
-        waves.finalise(wave)
-    roots = _new_roots.end(engine, ns, work.note)
+        waves.finalise(wave, cut=alone)
+    roots = _new_roots.end(engine, ns, work.note, cut=alone, noted=noted)
     after = _live_keys(engine, ns, row.low, row.high)
     work.did("exposed data keys destroyed", ns, before - after + roots, started)
     work.add("keys_destroyed", before - after + roots)

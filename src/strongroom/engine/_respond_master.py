@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 from strongroom.errors import InvalidInputError, StrongroomError
+from strongroom.keyring import Noted
 from strongroom.kms import LOCAL
 
 if TYPE_CHECKING:
@@ -118,9 +119,9 @@ def begun(engine: Engine, uri: str, spaces: Sequence[int], note: KeyNote) -> Non
     _note(engine, uri, spaces, _BEGUN, note)
 
 
-def done(engine: Engine, uri: str, ns: int, note: KeyNote) -> None:
-    """... that nothing is left to do in a namespace; others may be on their way ..."""
-    _note(engine, uri, (ns,), _DONE, note)
+def done(engine: Engine, uri: str) -> Noted:
+    """... that nothing is left to do in a namespace, which goes with the last step there ..."""
+    return Noted(_KIND, _DONE, engine.vault.keyring.master_numbers(uri))
 
 
 def ended(engine: Engine, uri: str, spaces: Sequence[int], note: KeyNote) -> None:

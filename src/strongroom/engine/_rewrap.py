@@ -67,23 +67,22 @@ def _each(call: Call, spaces: Sequence[int], act: Callable[[int], Rewrapped]) ->
             out.append(act(ns))
         except (KeyManagementError, ConfigurationError) as e:
             failed.append(e)
+        except StrongroomError:
+            call.done = f"{len(out)} of {len(spaces)} namespaces are done, one more perhaps; repeat it"
+            raise
         call.count = len(out)
+        call.done = f"{len(out)} of {len(spaces)} namespaces are done" if out else ""
     if failed:
-        first, text = failed[0], failed[0].message.rstrip(".")
-        if len(spaces) > 1:
-            text += f" ({len(failed)} of {len(spaces)} namespaces were left, the others are done)"
-        raise type(first)(text, hint=first.hint)
+        raise failed[0]
     return out
 
 
 def rewrap_master(engine: Engine, ns: int, to: tuple[str, ...], note: KeyNote) -> Rewrapped:
     """One namespace."""
     keyring = engine.vault.keyring
-    keys = keyring.rewrap_namespace(ns, names=to or None)
     if ns == SYSTEM_NS:
         keyring.rewrap_integrity(names=to or None)
-        keys += 1
-    keyring.note("master", "rewrapped", ns, (), note)
+    keys = keyring.rewrap_namespace(ns, names=to or None, note=note) + (ns == SYSTEM_NS)
     return _told(engine, ns, RotationKind.MASTER, keys)
 
 
@@ -128,10 +127,9 @@ def renew_namespace_key(
 ) -> Rewrapped:
     """One namespace, inside ``ending_versions``; goes on with a rotation that was interrupted, when there is
     one and not ``anew``."""
-    keyring = engine.vault.keyring
+    keyring, keys = engine.vault.keyring, 0
     if anew or not keyring.versions_left(ns):
-        keyring.begin_version(ns, note, compromised=compromised)
-    keys = 0
+        keys = keyring.renew_version(ns, note, compromised=compromised)
     while count := keyring.rewrap_data_keys(ns):
         keys += count
     return _told(engine, ns, RotationKind.NAMESPACE, keys)

@@ -23,7 +23,7 @@ from strongroom.errors import (
     thread_started,
 )
 from strongroom.keyring import KeyNote
-from strongroom.ledger import WaveRow, WaveState, WriteBatch, root_of_head
+from strongroom.ledger import Telling, WaveRow, WaveState, root_of_head
 from strongroom.lifecycle.rotation import Pace, TrafficView, Waves, WaveSettings
 from strongroom.model import (
     SYSTEM_NAME,
@@ -77,23 +77,30 @@ class RotationHost:
             after = rows[-1].seq
         return count
 
-    def told(self, wave: WaveRow, what: str, count: int) -> None:
+    def telling(self, what: str, count: int | None = None) -> Telling:
         engine = self._engine
-        entry = AuditEntry(
-            at_us=engine.now_us(),
-            request_id=f"rotation-{wave.id}",
-            principal=_WORKER,
-            surface="engine",
-            action="rotate",
-            namespaces=(name_of(engine, wave.ns),),
-            outcome="ok",
-            reason=f"rotation {wave.id} ({wave.kind}): {what}",
-            count=count,
-        )
-        engine.ledger.commit(WriteBatch(audit=[audit.encode(entry)]))
-        if "records are" in what and wave.ns != SYSTEM_NS:
+
+        def entry(wave: WaveRow) -> bytes:
+            return audit.encode(
+                AuditEntry(
+                    at_us=engine.now_us(),
+                    request_id=f"rotation-{wave.id}",
+                    principal=_WORKER,
+                    surface="engine",
+                    action="rotate",
+                    namespaces=(name_of(engine, wave.ns),),
+                    outcome="ok",
+                    reason=f"rotation {wave.id} ({wave.kind}): {what}",
+                    count=wave.moved if count is None else count,
+                )
+            )
+
+        return entry
+
+    def moved(self, ns: int) -> None:
+        if ns != SYSTEM_NS:
             with suppress(StorageError):  # what stays is verified when it is read, and refuted
-                engine.indexes.discard_snapshots(wave.ns)
+                self._engine.indexes.discard_snapshots(ns)
 
 
 class Rotations:
@@ -253,9 +260,18 @@ def begin(
             hint="strongroom rotate status; then finalise it or roll it back",
         )
     waves = engine.rotations.waves
-    made = [waves.begin(ns, kind.value, _note(call, reason), suite=number, key_id=key_id) for ns in spaces]
-    call.count = len(made)
+    made: list[int] = []
+    for ns in spaces:
+        made.append(waves.begin(ns, kind.value, _note(call, reason), suite=number, key_id=key_id))
+        call.count = len(made)
+        call.done = f"{_numbered(made)} begun, and servers work at it: strongroom rotate status"
     return [describe(engine, engine.ledger.wave(wave)) for wave in made]
+
+
+def _numbered(made: Sequence[int]) -> str:
+    if len(made) == 1:
+        return f"rotation {made[0]} is"
+    return f"{len(made)} rotations, {made[0]} to {made[-1]}, are"
 
 
 def _namespace_of_key(call: Call, key_id: int) -> int:
@@ -291,6 +307,7 @@ def work(call: Call, waves: Sequence[int], progress: Callable[[Rotation], None] 
         if progress is not None:
             progress(describe(engine, done))
         call.count += done.moved
+        call.done = f"{call.count} records have moved"
     return [describe(engine, engine.ledger.wave(row.id)) for row in rows]
 
 
@@ -349,6 +366,7 @@ def _flag(call: Call, wave: int, *, paused: bool) -> Rotation:
     change = engine.rotations.waves.pause if paused else engine.rotations.waves.resume
     if not change(wave):
         raise ConflictError(f"a rotation that is {WaveState(row.state).name.lower()} does not move")
+    call.done = f"rotation {wave} is {'paused' if paused else 'going on'}"
     return describe(engine, engine.ledger.wave(wave))
 
 
@@ -356,6 +374,7 @@ def roll_back(call: Call, wave: int) -> Rotation:
     _row(call, wave)
     call.reason = f"roll back rotation {wave}"
     call.engine.rotations.waves.roll_back(wave, _note(call, call.reason))
+    call.done = f"rotation {wave} is being rolled back"
     return describe(call.engine, call.engine.ledger.wave(wave))
 
 
@@ -364,6 +383,7 @@ def finalise(call: Call, wave: int, verify: bool) -> Rotation:
     call.reason = f"finalise rotation {wave}"
     call.count = row.moved
     call.engine.rotations.waves.finalise(wave, verify=verify)
+    call.done = f"rotation {wave} is finalised"
     return describe(call.engine, call.engine.ledger.wave(wave))
 
 

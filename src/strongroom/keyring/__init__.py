@@ -3,7 +3,7 @@
 Its own file, its own directory, its own backup. Format and guarantees: spec/keyring.md.
 """
 
-from strongroom.keyring._epochs import KeyEvent, KeyHistoryEntry, KeyNote
+from strongroom.keyring._epochs import KeyEvent, KeyHistoryEntry, KeyNote, Noted
 from strongroom.keyring._handles import DataKey
 from strongroom.keyring._keyring import Keyring
 from strongroom.keyring._leases import LeaseState
@@ -28,6 +28,7 @@ __all__ = [
     "NamespaceKeyHealth",
     "NamespaceKeyRecord",
     "NewRoot",
+    "Noted",
     "PurposeKey",
     "ResealResult",
     "WrapRecord",

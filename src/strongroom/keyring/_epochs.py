@@ -10,7 +10,7 @@ bytes, field 1, version = id, schema 1; inside stands the MessagePack array of `
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hmac import compare_digest
@@ -37,6 +37,14 @@ class KeyNote:
     actor: str
     reason: str
     request_id: str = ""
+
+
+class Noted(NamedTuple):
+    """Something for the history that goes with a change of keys: as ``KeyEvent`` has it."""
+
+    kind: str
+    change: str
+    keys: Sequence[int]
 
 
 class KeyEvent(msgspec.Struct, array_like=True, frozen=True):

@@ -8,6 +8,7 @@ from typing import Final, NamedTuple, TypeVar
 from strongroom.crypto import SecretKey, unwrap_key, wrap_key
 from strongroom.keyring._book import Book
 from strongroom.keyring._cache import KeyCache, now_us
+from strongroom.keyring._change import Change
 from strongroom.keyring._epochs import KeyNote
 from strongroom.keyring._rotating import record_event
 from strongroom.keyring._rows import DataRow, KeyState, NamespaceRow, altered, unknown_namespace
@@ -29,7 +30,7 @@ class _Pass(NamedTuple):
 class NamespaceRotating:
     """The part of ``Keyring`` that rotates namespace keys.
 
-    ``begin_version``, then ``rewrap_data_keys`` until it gives 0, then ``end_versions``, for many namespaces
+    ``renew_version``, then ``rewrap_data_keys`` until it gives 0, then ``end_versions``, for many namespaces
     at once, as it writes the file anew. Each is one transaction or a few and may be repeated; at every moment
     each data key is wrapped by exactly one version that is not destroyed.
     """
@@ -38,16 +39,20 @@ class NamespaceRotating:
     _cache: KeyCache
     _passes: dict[int, _Pass]  # by namespace: how far keys were wrapped anew
 
-    def begin_version(self, ns: int, note: KeyNote, *, compromised: bool = False) -> int:
-        """Make a new version of a namespace key, under the master keys of the one before; its number.
+    def renew_version(self, ns: int, note: KeyNote, *, compromised: bool = False) -> int:
+        """Make a new version of a namespace key, under the master keys of the one before.
 
-        ``compromised``: so the one before is called from now on.
+        The first data keys are wrapped with it in the same transaction; how many. ``compromised``: so the
+        version before is called from now on.
 
         Raises:
             KeyStateError, UnwrapError, StorageError, ClosedError, and what the KMS raises:
             nothing was changed then.
         """
-        self._cache.fresh()
+        self._cache.fresh(at_once=True)
+        return self._cache.with_newest(ns, lambda version, kek: self._renew(ns, note, compromised))
+
+    def _renew(self, ns: int, note: KeyNote, compromised: bool) -> int:
         book, spaces = self._book, self._cache.namespaces
         while True:
             old = book.namespace_row(ns, None)
@@ -56,6 +61,8 @@ class NamespaceRotating:
             fresh = spaces.prepare(
                 ns, spaces.tenant(ns), now_us(), version=old.version + 1, names=spaces.names(ns)
             )
+            first = self._from_the_first(ns, fresh.row.version)
+            keks = {older: spaces.key(ns, older) for older in {old.version, *first.in_use}}
             with book.write() as change:
                 now = book.namespace_row(ns, None)
                 if now is None or now.version != old.version:
@@ -65,9 +72,10 @@ class NamespaceRotating:
                 change.insert_namespace(fresh.row)
                 change.put_wraps(ns, fresh.row.version, fresh.wraps, fresh.row.created_us)
                 record_event(book, change, "namespace", "rotated", ns, [old.version, fresh.row.version], note)
+                rows = self._wrap_anew(change, ns, first, keks, fresh.secret)
             spaces.adopt(fresh)
             self._cache.moved(change)
-            return fresh.row.version
+            return len(rows)
 
     def rewrap_data_keys(self, ns: int) -> int:
         """Wrap some of the data keys that an older version wraps with the newest one; how many.
@@ -82,6 +90,8 @@ class NamespaceRotating:
         known = self._passes.get(ns)
         if known is None or known.version != version:
             known = self._from_the_first(ns, version)
+            if known.in_use <= {version}:  # and no key is ever made under an older one
+                return 0
         count, through = self._rewrap_after(ns, known, kek)
         if count:
             self._passes[ns] = known._replace(after=through)
@@ -97,29 +107,37 @@ class NamespaceRotating:
 
     def _rewrap_after(self, ns: int, known: _Pass, kek: SecretKey) -> tuple[int, int]:
         """How many keys were wrapped, and the last of them. The place saves reading what is done again."""
-        book, spaces, version = self._book, self._cache.namespaces, known.version
-        keks = {older: spaces.key(ns, older) for older in known.in_use if older < version}
-        with book.write() as change:
-            rows = book.data_rows_where(
-                f"{known.by} = ?1 AND key_id > ?2 AND namespace_version < ?3 AND state <> 5 "
-                "ORDER BY key_id LIMIT ?4",
-                (ns, known.after, version, KEYS_PER_STEP),
-            )
-            pairs: list[tuple[DataRow, DataRow]] = []
-            for row in rows:
-                old_kek = keks.get(row.namespace_version)
-                if old_kek is None:
-                    raise altered("a data key is wrapped by a namespace key that is not there")
-                secret = unwrap_key(old_kek, row.wrapped, row.context(book.store_id))
-                moved = row._replace(namespace_version=version)
-                moved = moved._replace(wrapped=wrap_key(kek, secret, moved.context(book.store_id)))
-                secret.wipe()
-                pairs.append((row, moved.authenticated(book.row_key)))
-            if pairs:
-                change.replace_many(pairs)
-        if pairs:
+        spaces = self._cache.namespaces
+        keks = {older: spaces.key(ns, older) for older in known.in_use if older < known.version}
+        with self._book.write() as change:
+            rows = self._wrap_anew(change, ns, known, keks, kek)
+        if rows:
             self._cache.moved(change)
-        return len(pairs), rows[-1].key_id if rows else known.after
+        return len(rows), rows[-1].key_id if rows else known.after
+
+    def _wrap_anew(
+        self, change: Change, ns: int, known: _Pass, keks: dict[int, SecretKey], kek: SecretKey
+    ) -> list[DataRow]:
+        """Wrap the next data keys of a pass with ``kek``; as they were before."""
+        book, version = self._book, known.version
+        rows = book.data_rows_where(
+            f"{known.by} = ?1 AND key_id > ?2 AND namespace_version < ?3 AND state <> 5 "
+            "ORDER BY key_id LIMIT ?4",
+            (ns, known.after, version, KEYS_PER_STEP),
+        )
+        pairs: list[tuple[DataRow, DataRow]] = []
+        for row in rows:
+            old_kek = keks.get(row.namespace_version)
+            if old_kek is None:
+                raise altered("a data key is wrapped by a namespace key that is not there")
+            secret = unwrap_key(old_kek, row.wrapped, row.context(book.store_id))
+            moved = row._replace(namespace_version=version)
+            moved = moved._replace(wrapped=wrap_key(kek, secret, moved.context(book.store_id)))
+            secret.wipe()
+            pairs.append((row, moved.authenticated(book.row_key)))
+        if pairs:
+            change.replace_many(pairs)
+        return rows
 
     def end_versions(self, spaces: Sequence[int], note: KeyNote) -> int:
         """Destroy the versions of namespace keys that wrap no data key any more; how many.

@@ -21,7 +21,7 @@ from strongroom.errors import InvalidInputError, KeyMovedError, KeyStateError
 from strongroom.keyring._book import Book
 from strongroom.keyring._cache import OPENING, KeyCache
 from strongroom.keyring._change import Change
-from strongroom.keyring._epochs import KeyNote
+from strongroom.keyring._epochs import KeyNote, Noted
 from strongroom.keyring._handles import once_more, secret_of
 from strongroom.keyring._purposes import Place, PurposeKey, purpose_secret
 from strongroom.keyring._rotating import record_event
@@ -222,11 +222,19 @@ class PurposeRoots:
             change.reblind(pairs)
         return len(pairs)
 
-    def end_roots(self, ns: int, keep: int, note: KeyNote) -> int:
+    def end_roots(
+        self,
+        ns: int,
+        keep: int,
+        note: KeyNote,
+        *,
+        cut: bool = True,
+        noted: Noted | None = None,
+    ) -> int:
         """Destroy every purpose root of a namespace but the present one and that with the number ``keep``.
 
         The first root is destroyed with it only when it is not the namespace's active own key. How many it
-        were.
+        were. ``noted`` comes into the history with it. Without ``cut`` they are in the log until ``cut``.
 
         Raises:
             UnwrapError, StorageError, ClosedError. StorageBusyError: a reader keeps the log; repeat it.
@@ -244,9 +252,12 @@ class PurposeRoots:
                 change.replace_data(row, cache.in_state(row, KeyState.DESTROYED))
             if rows:
                 record_event(book, change, "data", "destroyed", ns, (r.key_id for r in rows), note)
+            if noted is not None:
+                record_event(book, change, noted.kind, noted.change, ns, noted.keys, note)
         if rows:
             cache.moved(change)
             for row in rows:
                 cache.keys.pop(row.key_id, None)
-        book.truncate_log()  # also when an attempt before has destroyed them and came no further
+        if cut:
+            book.truncate_log()  # also when an attempt before has destroyed them and came no further
         return len(rows)

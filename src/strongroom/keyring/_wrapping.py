@@ -9,9 +9,11 @@ from strongroom.crypto import SecretKey
 from strongroom.errors import ConflictError, StrongroomError
 from strongroom.keyring._book import Book
 from strongroom.keyring._cache import KeyCache, now_us
+from strongroom.keyring._epochs import KeyNote
 from strongroom.keyring._masters import Wrap, names_of, prove, unwrap_first, wrap_all
 from strongroom.keyring._meta import integrity_context
 from strongroom.keyring._namespaces import namespace_context
+from strongroom.keyring._rotating import record_event
 from strongroom.keyring._rows import (
     INTEGRITY_NS,
     KeyState,
@@ -125,14 +127,16 @@ class Wrapping:
             for recipient in self._kms.recipients:
                 self._book.register(recipient.describe(), now_us())
 
-    def rewrap_namespace(self, ns: int, *, names: Sequence[str] | None = None) -> int:
+    def rewrap_namespace(
+        self, ns: int, *, names: Sequence[str] | None = None, note: KeyNote | None = None
+    ) -> int:
         """Wrap every version of a namespace key anew; returns how many there are.
 
         ``names``: the providers that shall wrap it from now on, in order (a move to another KMS); without
         it, those that do now, with whatever is their master key now (a rotation of the master key). The
         recovery recipients of the configuration get their wraps too. Each new wrap is unwrapped again before
-        the old ones are taken away, all of a namespace in one transaction; data keys, records and
-        handles are not touched, and use goes on meanwhile.
+        the old ones are taken away, all of a namespace in one transaction, with ``note`` in the history; data
+        keys, records and handles are not touched, and use goes on meanwhile.
 
         Raises:
             KeyStateError: no such namespace. ConfigurationError: a name is not configured. ConflictError:
@@ -152,6 +156,8 @@ class Wrapping:
                 ):
                     for row, wraps in made.items():
                         change.put_wraps(ns, row.version, wraps, now_us())
+                    if note is not None:
+                        record_event(self._book, change, "master", "rewrapped", ns, (), note)
                     return len(rows)
         raise ConflictError("another process wraps this namespace's keys all the time")
 

@@ -24,7 +24,7 @@ from strongroom.ledger._types import (
     element_of_header,
     root_of_head,
 )
-from strongroom.ledger._waves import PartRow, ResealBatch, Resealed, SealedRow, WaveRow, WaveState
+from strongroom.ledger._waves import PartRow, ResealBatch, Resealed, SealedRow, Telling, WaveRow, WaveState
 
 __all__ = [
     "ELEMENT_PREFIX_BYTES",
@@ -49,6 +49,7 @@ __all__ = [
     "SealedRow",
     "Snapshot",
     "SqliteLedger",
+    "Telling",
     "WaveRow",
     "WaveState",
     "WriteBatch",

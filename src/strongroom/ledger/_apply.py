@@ -28,7 +28,7 @@ from strongroom.ledger._types import (
     WriteBatch,
     root_of_head,
 )
-from strongroom.ledger._waves import ResealBatch, write_resealed
+from strongroom.ledger._waves import ResealBatch, ToldStep, read_wave, write_resealed
 from strongroom.model import Field
 
 _SYSTEM_NS = 0
@@ -166,7 +166,8 @@ class Transaction:
         return seqs
 
     def run(
-        self, work: WriteBatch | ResealBatch | ResetHead | Rebase | Callable[[apsw.Connection], int]
+        self,
+        work: WriteBatch | ResealBatch | ResetHead | Rebase | ToldStep | Callable[[apsw.Connection], int],
     ) -> list[int] | int:
         """Apply a batch, or let a job of the ledger itself write.
 
@@ -194,7 +195,8 @@ class Transaction:
         return self.connection.total_changes() - self._changes_later
 
     def _run(
-        self, work: WriteBatch | ResealBatch | ResetHead | Rebase | Callable[[apsw.Connection], int]
+        self,
+        work: WriteBatch | ResealBatch | ResetHead | Rebase | ToldStep | Callable[[apsw.Connection], int],
     ) -> list[int] | int:
         if isinstance(work, WriteBatch):
             return self.apply(work)
@@ -206,7 +208,12 @@ class Transaction:
         if isinstance(work, Rebase):
             return self.rebase(work)
         self._closings.clear()  # the job may close one
-        return work(self.connection)
+        if not isinstance(work, ToldStep):
+            return work(self.connection)
+        done = work.job(self.connection)
+        if done:
+            self._entries.append(work.telling(read_wave(self.connection, work.wave)))
+        return done
 
     def may_be_closed(self, ns: int) -> bool:
         """Whether a key of the namespace may be closed: worth a look at each."""

@@ -39,7 +39,7 @@ _MEMORY = int(Field.MEMORY)
 _DEFAULTS = LedgerConfig()
 
 Job = Callable[[apsw.Connection], int]
-Work = WriteBatch | _waves.ResealBatch | ResetHead | Rebase | Job
+Work = WriteBatch | _waves.ResealBatch | _waves.ToldStep | ResetHead | Rebase | Job
 
 
 class SqliteLedger(Waves):

@@ -62,14 +62,29 @@ class Waves:
         return self._job(w.insert_wave(row))
 
     def change_wave(
-        self, wave: int, wanted: tuple[w.WaveState, ...], now_us: int, **values: int | str
+        self,
+        wave: int,
+        wanted: tuple[w.WaveState, ...],
+        now_us: int,
+        telling: w.Telling | None = None,
+        **values: int | str,
     ) -> bool:
-        """Change columns of a wave that is in one of the ``wanted`` states; False when it is in another."""
-        return bool(self._job(w.change_wave(wave, wanted, now_us, **values)))
+        """Change columns of a wave that is in one of the ``wanted`` states; False when it is in another.
 
-    def begin_moving(self, wave: int, before: w.WaveState, after: w.WaveState, now_us: int) -> bool:
+        ``telling``, here and below: the audit entry of the step, which is in its transaction.
+        """
+        return self._told(wave, w.change_wave(wave, wanted, now_us, **values), telling)
+
+    def begin_moving(
+        self,
+        wave: int,
+        before: w.WaveState,
+        after: w.WaveState,
+        now_us: int,
+        telling: w.Telling | None = None,
+    ) -> bool:
         """Close the keys to be left for new rows, and cut the namespace into parts; False: another state."""
-        return bool(self._job(w.begin_moving(wave, before, after, now_us)))
+        return self._told(wave, w.begin_moving(wave, before, after, now_us), telling)
 
     def claim_part(self, wave: int, owner: bytes, now_us: int, lease_us: int) -> int | None:
         """A part that nobody works on, for ``lease_us`` microseconds; None: there is none now."""
@@ -87,13 +102,30 @@ class Waves:
         """
         return cast(int, self._group.submit(batch))
 
-    def settle_wave(self, wave: int, before: w.WaveState, after: w.WaveState, now_us: int) -> bool:
+    def settle_wave(
+        self,
+        wave: int,
+        before: w.WaveState,
+        after: w.WaveState,
+        now_us: int,
+        telling: w.Telling | None = None,
+    ) -> bool:
         """End the moving once every part is done; False when some is not, or in another state."""
-        return bool(self._job(w.settle(wave, before, after, now_us)))
+        return self._told(wave, w.settle(wave, before, after, now_us), telling)
 
-    def end_wave(self, wave: int, before: w.WaveState, after: w.WaveState, now_us: int) -> bool:
+    def end_wave(
+        self,
+        wave: int,
+        before: w.WaveState,
+        after: w.WaveState,
+        now_us: int,
+        telling: w.Telling | None = None,
+    ) -> bool:
         """End a wave for good; False when it is in another state."""
-        return bool(self._job(w.end_wave(wave, before, after, now_us)))
+        return self._told(wave, w.end_wave(wave, before, after, now_us), telling)
 
-    def _job(self, job: w.WaveJob) -> int:
+    def _told(self, wave: int, job: w.WaveJob, telling: w.Telling | None) -> bool:
+        return bool(self._job(job if telling is None else w.ToldStep(wave, job, telling)))
+
+    def _job(self, job: w.WaveJob | w.ToldStep) -> int:
         return cast(int, self._group.submit(job))

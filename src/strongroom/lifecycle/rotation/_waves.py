@@ -16,7 +16,15 @@ from typing import Final, Protocol
 
 from strongroom.errors import ConflictError, KeyMovedError, StrongroomError
 from strongroom.keyring import KeyNote, Keyring, KeyState
-from strongroom.ledger import PartRow, ResealBatch, Resealed, SqliteLedger, WaveRow, WaveState
+from strongroom.ledger import (
+    PartRow,
+    ResealBatch,
+    Resealed,
+    SqliteLedger,
+    Telling,
+    WaveRow,
+    WaveState,
+)
 
 OWNER_BYTES: Final = 8
 
@@ -36,8 +44,11 @@ class Host(Protocol):
 
         Raises: IntegrityError, KeyStateError: one does not open."""
 
-    def told(self, wave: WaveRow, what: str, count: int) -> None:
-        """Put a step of a wave into the audit log."""
+    def telling(self, what: str, count: int | None = None) -> Telling:
+        """What the audit log says of a step of a wave; ``count``: the rows that have moved, without one."""
+
+    def moved(self, ns: int) -> None:
+        """Every record of the namespace has moved. Does not fail."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,8 +137,10 @@ class Waves:
         if not changed:
             raise ConflictError("the rotation has changed its state meanwhile")
 
-    def finalise(self, wave: int, *, verify: bool = True) -> None:
+    def finalise(self, wave: int, *, verify: bool = True, cut: bool = True) -> None:
         """Destroy the keys that were left. With ``verify`` every record is opened once more before.
+
+        Without ``cut`` they are in the log of the keyring until ``Keyring.cut``, for many waves at once.
 
         Raises:
             ConflictError: it has not come so far, or records are still under keys that were to be left.
@@ -149,14 +162,18 @@ class Waves:
         if verify and row.state == WaveState.MOVED:
             self._host.opens(row.ns)
         if row.state == WaveState.MOVED:
-            self._host.told(row, "finalise: keys are being destroyed", row.moved)
             self._ledger.change_wave(
-                wave, (WaveState.MOVED,), self._host.now_us(), state=int(WaveState.FINALISING), error=""
+                wave,
+                (WaveState.MOVED,),
+                self._host.now_us(),
+                self._host.telling("finalise: keys are being destroyed"),
+                state=int(WaveState.FINALISING),
+                error="",
             )
         row = self._ledger.wave(wave)
         if row.state not in (WaveState.FINALISING, WaveState.FINALISED):  # its range may be another by now
             raise ConflictError("the rotation was rolled back meanwhile; nothing was destroyed")
-        self._finish(row)
+        self._finish(row, cut=cut)
 
     def _left(self, row: WaveRow) -> list[int]:
         """Keys in the wave's range that live rows are still sealed with and that are not destroyed."""
@@ -232,15 +249,15 @@ class Waves:
         while self._keyring.rotate_keys(row.ns, row.low, row.high, note, old_state=old):
             if stop.is_set():
                 return
-        if self._ledger.begin_moving(row.id, WaveState.PREPARING, WaveState.MOVING, self._host.now_us()):
-            self._host.told(row, "keys of the next epoch are made", 0)
+        told = self._host.telling("keys of the next epoch are made", 0)
+        self._ledger.begin_moving(row.id, WaveState.PREPARING, WaveState.MOVING, self._host.now_us(), told)
 
     def _turn(self, row: WaveRow, note: KeyNote, stop: Event) -> None:
         while self._keyring.return_keys(row.ns, row.low, row.high, note):
             if stop.is_set():
                 return
-        if self._ledger.begin_moving(row.id, WaveState.TURNING, WaveState.RETURNING, self._host.now_us()):
-            self._host.told(row, "keys of the epoch before are active again", 0)
+        told = self._host.telling("keys of the epoch before are active again", 0)
+        self._ledger.begin_moving(row.id, WaveState.TURNING, WaveState.RETURNING, self._host.now_us(), told)
 
     def _move(
         self, row: WaveRow, rest: Callable[[float], None], stop: Event, owner: bytes, once: bool
@@ -296,23 +313,24 @@ class Waves:
             after = WaveState.RETURNED
         else:
             after = WaveState.MOVED
-        done = self._ledger.settle_wave(row.id, WaveState(row.state), after, self._host.now_us())
+        told = self._host.telling(f"records are {after.name.lower()}")
+        done = self._ledger.settle_wave(row.id, WaveState(row.state), after, self._host.now_us(), told)
         if done:
-            moved = self._ledger.wave(row.id).moved
-            self._host.told(row, f"records are {after.name.lower()}", moved)
+            self._host.moved(row.ns)
         return done
 
-    def _finish(self, row: WaveRow) -> None:
-        destroyed = self._destroy(row, "every record has left it")
-        if self._ledger.end_wave(row.id, WaveState.FINALISING, WaveState.FINALISED, self._host.now_us()):
-            self._host.told(row, "finalised: the keys before are destroyed", destroyed)
+    def _finish(self, row: WaveRow, *, cut: bool = True) -> None:
+        destroyed = self._destroy(row, "every record has left it", cut=cut)
+        told = self._host.telling("finalised: the keys before are destroyed", destroyed)
+        self._ledger.end_wave(row.id, WaveState.FINALISING, WaveState.FINALISED, self._host.now_us(), told)
 
-    def _destroy(self, row: WaveRow, why: str) -> int:
+    def _destroy(self, row: WaveRow, why: str, *, cut: bool = True) -> int:
         """Destroy the keys of the wave's range that nothing needs any more."""
         note = KeyNote("rotation", f"rotation {row.id}: {why}")
         keep = {*self._host.keeps(row.ns), *self._ledger.keys_in_use(row.ns)}
         total = 0
         while count := self._keyring.destroy_keys(row.ns, row.low, row.high, keep, note):
             total += count
-        self._keyring.cut()  # also when an attempt before has destroyed them and came no further
+        if cut:
+            self._keyring.cut()  # also when an attempt before has destroyed them and came no further
         return total
