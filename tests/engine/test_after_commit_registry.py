@@ -13,7 +13,7 @@ from tests.engine.conftest import OpenRoom
 from tests.servers.mutual import new_request
 from tests.support.breaking import Breaking
 
-from strongroom.config import KeysConfig, keys_directory, load_config, to_toml
+from strongroom.config import EmbeddingConfig, KeysConfig, keys_directory, load_config, to_toml
 from strongroom.engine import Room, Session
 from strongroom.errors import StorageError, StrongroomError, UnauthenticatedError
 from strongroom.identity import create_client_authority
@@ -36,7 +36,9 @@ class Operation(NamedTuple):
 def room(open_room: OpenRoom, data: Path) -> Iterator[Room]:
     config = load_config(data)
     providers = {"other": KeysConfig(provider="local", key_file="other.key")}
-    (data / "strongroom.toml").write_text(to_toml(dataclasses.replace(config, key_providers=providers)))
+    models = {"none": EmbeddingConfig(provider="none", dimensions=64)}
+    config = dataclasses.replace(config, key_providers=providers, models=models)
+    (data / "strongroom.toml").write_text(to_toml(config))
     room = open_room(worker=False)
     config = room.engine.config
     create_key_file(config, "other", keys_directory(data, config), room.engine.ledger.store_id)
@@ -258,3 +260,17 @@ def test_the_audit_entry_of_what_failed_says_what_was_done(
     (last,) = room.audit(limit=1)
     assert (last.outcome, last.count) == ("storage", 1)
     assert dict(last.details)["done"].startswith("rotation 1 is begun")
+
+
+def test_a_namespace_that_could_not_be_queued_for_its_new_model_is_queued_when_it_is_next_used(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The settings are committed, then the disk fails: it is told as done, and no memory stays without."""
+    room.create_namespace("new/one", model="none")
+    for n in range(3):
+        room.store(f"memory {n}", namespace="new/one")
+    assert Breaking(monkeypatch).behind(1, lambda: room.update_namespace("new/one", model="default"))
+    (info,) = [i for i in room.namespaces() if i.name == "new/one"]
+    assert (info.model, info.pending, info.embedded) == ("default", 0, 0)
+    room.search("memory", namespaces=["new/one"], mode="keyword")
+    assert room.stats(["new/one"]).pending == 3
