@@ -17,13 +17,14 @@ import os
 import struct
 import unicodedata
 from collections.abc import Callable
+from threading import Lock
 from typing import Final
 
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from strongroom.crypto._encoding import utf8
 from strongroom.crypto._keys import SecretKey
-from strongroom.errors import InvalidInputError, KeystoreFormatError
+from strongroom.errors import InvalidInputError, KeystoreFormatError, no_memory
 from strongroom.pages import overwrite
 
 PASSWORD_HEADER_BYTES: Final = 32
@@ -61,6 +62,26 @@ def new_password_header(
     return _HEADER.pack(_VERSION, _ARGON2ID, lanes, iterations, memory_kib, random(_SALT_BYTES))
 
 
+_ONE_AT_A_TIME: Final = Lock()
+
+
+def derived(kdf: Argon2id, password: bytes) -> bytes:
+    """What ``kdf`` gives, one derivation of the process at a time.
+
+    OpenSSL takes the threads for the lanes out of one pool: two derivations at once wait for each other for
+    ever, or fail as if there were no memory.
+
+    Raises:
+        LimitExceededError: there is not enough memory.
+    """
+    try:
+        with _ONE_AT_A_TIME:
+            return kdf.derive(password)
+    except MemoryError:
+        pass
+    raise no_memory()
+
+
 def password_kdf(passphrase: str, header: bytes) -> SecretKey:
     """The key that a passphrase gives with this header.
 
@@ -84,7 +105,7 @@ def password_kdf(passphrase: str, header: bytes) -> SecretKey:
     kdf = Argon2id(
         salt=salt, length=32, iterations=iterations, lanes=lanes, memory_cost=memory_kib, ad=bytes(header)
     )
-    raw = kdf.derive(password)
+    raw = derived(kdf, password)
     key = SecretKey.from_bytes(raw)
     overwrite(raw)
     overwrite(password)

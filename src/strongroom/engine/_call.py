@@ -25,6 +25,7 @@ from strongroom.errors import (
     StrongroomError,
     UnauthenticatedError,
     VersionConflictError,
+    no_memory,
 )
 from strongroom.ledger import OutdatedError, WriteBatch
 from strongroom.model import IN_PROCESS, Action, AuditEntry, Notice, Principal, RequestContext
@@ -259,7 +260,6 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
     engine = call.engine
     started = perf_counter()
     outcome = "ok"
-    foreign = ""
     failed: StrongroomError
     engine.ensure_open()
     try:
@@ -275,22 +275,23 @@ def run(call: Call, work: Callable[[Call], T]) -> T:
     except Exception as e:  # the one door: foreign exceptions end here, by type and without their text
         if type(e) is RuntimeError and e.args == _SIGINT_IN_DUCKDB:
             raise KeyboardInterrupt from None
-        outcome = InternalError.code
+        if isinstance(e, MemoryError):
+            failed = no_memory()
+        else:
+            failed = InternalError(f"unexpected {type(e).__name__} in {call.action}")
+        outcome = failed.code
         engine.log.error(
             "internal_error", action=call.action, request_id=call.request_id, type=type(e).__name__
         )
         if engine.debug:
             raise
-        foreign = type(e).__name__
-        _record_failure(call, InternalError())
+        _record_failure(call, failed)
     finally:
         seconds = perf_counter() - started
         engine.metrics.operation(call.action, outcome, seconds)
         if call.action in _LIVE:
             engine.traffic.note(seconds)
     # Raised out here, so that not even ``__context__`` holds the foreign one: its text could be content.
-    if foreign:
-        failed = InternalError(f"unexpected {foreign} in {call.action}")
     raise failed.beside(call.done) if call.done else failed
 
 

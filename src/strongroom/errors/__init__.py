@@ -73,7 +73,14 @@ from __future__ import annotations
 from strongroom.errors._base import (
     StrongroomError,
 )
-from strongroom.errors._boundary import cause_of, failure_of, require_thread, thread_started
+from strongroom.errors._boundary import (
+    callers_own,
+    cause_of,
+    failure_of,
+    no_memory,
+    require_thread,
+    thread_started,
+)
 from strongroom.errors._input import (
     ContentTooLargeError,
     InvalidFilterError,
@@ -210,9 +217,11 @@ __all__ = [
     "VersionConflictError",
     "WorkerLostError",
     "all_errors",
+    "callers_own",
     "cause_of",
     "failure_of",
     "from_dict",
+    "no_memory",
     "require_thread",
     "thread_started",
 ]

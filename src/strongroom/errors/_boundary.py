@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from threading import Thread
+from typing import TypeVar
 
 from strongroom.errors._base import StrongroomError
+from strongroom.errors._input import InvalidInputError
 from strongroom.errors._state import LimitExceededError
+
+_S = TypeVar("_S")
+_T = TypeVar("_T")
 
 
 def cause_of(error: BaseException) -> str:
@@ -27,6 +32,21 @@ def failure_of(work: Callable[[], object]) -> str:
     return ""
 
 
+def callers_own(work: Callable[[_S], _T], given: _S, what_failed: str) -> _T:
+    """Do what runs code of the caller's own: its errors, which could hold content, are told by their type.
+
+    Raises:
+        InvalidInputError: ``what_failed``, and the type of the error.
+    """
+    try:
+        return work(given)
+    except StrongroomError:
+        raise
+    except Exception as e:  # noqa: BLE001 - an iterator, mapping or function of the caller raises what it likes
+        failure = type(e).__name__
+    raise InvalidInputError(f"{what_failed} ({failure})")
+
+
 def thread_started(thread: Thread) -> bool:
     """Start a thread; False: the system gives no more of them, and whoever asks goes on without.
 
@@ -37,6 +57,13 @@ def thread_started(thread: Thread) -> bool:
     except RuntimeError:  # at the limit of threads, and at the end of the process
         return False
     return True
+
+
+def no_memory() -> StrongroomError:
+    """What a ``MemoryError`` is told as."""
+    return LimitExceededError(
+        "the system gives the process no more memory", hint="give it more, or do less at a time"
+    )
 
 
 def require_thread(thread: Thread) -> None:
