@@ -13,14 +13,17 @@ from strongroom.config import Config, EmbeddingConfig
 _PROGRAM = """
 import json, sys
 import strongroom
+from strongroom.engine import Engine
 room = strongroom.open(sys.argv[1], worker=False)
 room.store("a memory", namespace="company_a/support", embedding=[1.0] + [0.0] * 383)
 room.search("memory", namespaces=["company_a/support"], mode="keyword")
 late = [name for name in ("structlog", "httpx", "rich", "pyarrow.compute", "boto3") if name in sys.modules]
-room.engine.log.info("not_at_this_level")
-room.engine.log.warning("told", ns=7)
-print(json.dumps({"late": late, "then": "structlog" in sys.modules}))
 room.close()
+engine = Engine.open(sys.argv[1], worker=False, logs_to_stderr=True)  # as commands and servers do
+engine.log.info("not_at_this_level")
+engine.log.warning("told", ns=7)
+print(json.dumps({"late": late, "then": "structlog" in sys.modules}))
+engine.close()
 """
 
 

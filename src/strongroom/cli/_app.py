@@ -108,7 +108,7 @@ class App:
         directory = self.directory()
         from strongroom.engine import Engine
 
-        engine = Engine.open(directory, worker=worker, debug=self.debug)
+        engine = Engine.open(directory, worker=worker, debug=self.debug, logs_to_stderr=True)
         try:
             yield engine
         finally:

@@ -77,11 +77,11 @@ def _serve(
     from strongroom.engine import Engine
     from strongroom.servers.serve import run_server, server_files
 
-    engine = Engine.open(directory, debug=app.debug)
+    engine = Engine.open(directory, debug=app.debug, logs_to_stderr=True)
     if engine.wants_scrubbing():
         engine.close()
         restart_scrubbing()
-        engine = Engine.open(directory, debug=app.debug)
+        engine = Engine.open(directory, debug=app.debug, logs_to_stderr=True)
     try:
         _make_certificates(directory, engine)
         certificate, private_key = server_files(directory, engine.config)

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 from uuid import UUID
@@ -20,6 +21,7 @@ from strongroom.errors import (
     StrongroomError,
     TransportError,
     UnauthenticatedError,
+    callers_own,
     from_dict,
 )
 from strongroom.model import (
@@ -48,6 +50,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DEPTH_MAX = 32
 _ITEM = re.compile(r"^item (\d{1,9}):")
 _ITEM_FIELD = re.compile(r"\bitems\.(\d{1,9})\.")
+_UNREAD = "the items could not be read"
 CHUNK_BYTES_MAX = 8 * 1024 * 1024
 
 
@@ -338,14 +341,29 @@ def item(draft: object) -> bytes:
     raise InvalidInputError("each item must be a mapping with content and namespace")
 
 
+def _next(source: Iterator[object]) -> tuple[object, ...]:
+    """The next item, and nothing at the end of them."""
+    for found in source:
+        return (found,)
+    return ()
+
+
 def chunks(items: Iterable[object], items_max: int) -> Iterator[tuple[int, bytes]]:
     """Bodies of ``store_many``, each with the position of its first item: at most ``items_max`` items and
-    about 8 MiB each."""
+    about 8 MiB each.
+
+    Raises:
+        InvalidInputError: the items could not be read.
+    """
     pending: list[bytes] = []
     size = first = 0
-    for position, draft in enumerate(items):
+    source = callers_own(iter, items, _UNREAD)
+    for position in count():
+        found = callers_own(_next, source, _UNREAD)
+        if not found:
+            break
         try:
-            one = item(draft)
+            one = callers_own(item, found[0], _UNREAD)
         except StrongroomError as e:
             e.message = f"item {position}: {e.message}"
             e.args = (e.message,)

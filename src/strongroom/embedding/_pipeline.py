@@ -292,8 +292,8 @@ class EmbeddingPipeline:
             self._condition.notify_all()
         _log.log(
             logging.DEBUG if known else logging.WARNING,
-            "embedding_batch_failed",
-            extra={"code": code, "cause": cause_of(error), "failure": failure.value, "items": len(refs)},
+            "embedding_batch_failed code=%s cause=%s failure=%s items=%d",
+            *(code, cause_of(error), failure.value, len(refs)),
         )
         if failure is Failure.FAULT:  # one that is not recorded is counted here as well
             _contained(
@@ -414,7 +414,7 @@ class EmbeddingPipeline:
 
     def _crashed(self, error: Exception) -> float:
         """The worker outlives its own faults: nothing is in flight and all is swept; seconds to rest."""
-        _log.error("embedding_worker_fault", extra={"code": cause_of(error)})
+        _log.error("embedding_worker_fault code=%s", cause_of(error))
         with self._condition:
             self._state.landed()
             self._sweep_at, self._sweep_all = 0.0, True
@@ -436,7 +436,7 @@ def _contained(work: Callable[[], T], otherwise: Callable[[Exception], T]) -> T:
 
 def _noted(event: str) -> Callable[[Exception], None]:
     """Writes that something failed, and its cause, into the log."""
-    return lambda error: _log.warning(event, extra={"code": cause_of(error)})
+    return lambda error: _log.warning("%s code=%s", event, cause_of(error))
 
 
 def classify(error: Exception) -> tuple[Failure, str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 from strongroom.engine._call import Call
 from strongroom.engine._collector import collector_paused
@@ -37,6 +37,7 @@ from strongroom.errors import (
     InvalidInputError,
     KeyMovedError,
     StrongroomError,
+    callers_own,
 )
 from strongroom.keyring import DataKey
 from strongroom.ledger import OutdatedError, WriteBatch
@@ -45,8 +46,7 @@ from strongroom.model import Memory, MemoryDraft, State
 CHUNK_ITEMS = 1000
 CHUNK_BYTES = 16 * 1024 * 1024
 _RETRIES = 8
-_S = TypeVar("_S")
-_T = TypeVar("_T")
+_UNREAD = "the items could not be read"
 
 Items = Iterable[Mapping[str, Any] | MemoryDraft]
 Kept = Callable[[int], object]  # is told how many items, from the first one on, are durable
@@ -99,6 +99,17 @@ def load_share(call: Call, chunks: Iterator[Given], share: Share) -> None:
         call.namespaces, call.memory_ids, call.count = (), (), 0
 
 
+def told(progress: Kept | None) -> Kept:
+    """Who is told how far a load has come, by ``progress`` of the caller's own; without one nobody is.
+
+    Raises (when it tells):
+        InvalidInputError: ``progress`` raised something.
+    """
+    if progress is None:
+        return lambda kept: None
+    return lambda kept: callers_own(progress, kept, "progress could not be told")
+
+
 def chunks_of(items: Items, name: str) -> Iterator[Given]:
     """The items in chunks. Raises: InvalidInputError: they are no iterable, or could not be read."""
     if not isinstance(items, Iterable):
@@ -107,7 +118,7 @@ def chunks_of(items: Items, name: str) -> Iterator[Given]:
 
 
 def _chunks(items: Items) -> Iterator[Given]:
-    source = _own(iter, items)
+    source = callers_own(iter, items, _UNREAD)
     start, more = 0, True
     while more:
         chunk, more = _take_chunk(source)
@@ -423,23 +434,12 @@ def _take_chunk(source: Iterator[Any]) -> tuple[list[Any], bool]:
     chunk: list[Any] = []
     size = 0
     while len(chunk) < CHUNK_ITEMS and size <= CHUNK_BYTES:
-        found = _own(_next, source)
+        found = callers_own(_next, source, _UNREAD)
         if found is None:
             return chunk, False
         chunk.append(found[0])
         size += found[1]
     return chunk, True
-
-
-def _own(work: Callable[[_S], _T], given: _S) -> _T:
-    """Do what runs code of the caller's own: its errors, which could hold content, are told by their type."""
-    try:
-        return work(given)
-    except StrongroomError:
-        raise
-    except Exception as e:  # noqa: BLE001 - an iterator or mapping of the caller raises what it likes
-        failure = type(e).__name__
-    raise InvalidInputError(f"the items could not be read ({failure})")
 
 
 def _next(source: Iterator[Any]) -> tuple[Any, int] | None:

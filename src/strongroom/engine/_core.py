@@ -135,6 +135,7 @@ class Engine:
         worker: bool = True,
         provider: EmbeddingProvider | None = None,
         debug: bool = False,
+        logs_to_stderr: bool = False,
     ) -> None:
         self.directory = directory
         self.config = config
@@ -142,7 +143,8 @@ class Engine:
         self.kms = kms.provider(DEFAULT)
         self.kms_directory = kms
         self.debug = debug
-        self.log: Log = make_log(config.log)
+        self.logs_to_stderr = logs_to_stderr
+        self.log: Log = make_log(config.log, to_stderr=logs_to_stderr)
         self.metrics = Metrics()
         self._clock_us = clock_us
         self._closed = Event()
@@ -186,14 +188,13 @@ class Engine:
     def open(cls, directory: Path | str, *, passphrase: str | None = None, **options: Any) -> Engine:
         """Open a store.
 
-        ``options``: ``worker`` (False: leave the embedding queue to other processes), ``provider``
-        (an embedding model to use as the default one), ``clock_us``, ``debug``.
+        ``options``: ``worker`` (False: leave the embedding queue to other processes), ``provider`` (an
+        embedding model to use as the default one), ``clock_us``, ``debug``, ``logs_to_stderr``.
 
         Raises:
-            StoreNotFoundError: there is none. KeyMemoryError: ``[keys] memory = "require"`` and none can
-            be locked. LimitExceededError: no thread can be started. ConfigurationError, KeystoreMissingError,
-            KeystorePermissionError, UnwrapError, KeyringMissingError, KeyringMismatchError, StorageError,
-            TamperedError.
+            StoreNotFoundError. KeyMemoryError: ``[keys] memory = "require"`` and none can be locked.
+            LimitExceededError: no thread, no memory. ConfigurationError, KeystoreMissingError, StorageError,
+            KeystorePermissionError, UnwrapError, KeyringMissingError, KeyringMismatchError, TamperedError.
         """
         path = Path(directory)
         _refuse_inherited(path)

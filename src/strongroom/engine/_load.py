@@ -92,6 +92,11 @@ def _order(session: Operations) -> wire.Order:
         raise InvalidInputError(
             "workers load for the owner of a store or for an API key", hint="load without workers"
         )
+    if getattr(sys, "frozen", False) or not sys.executable:
+        raise InvalidInputError(
+            "this program has no interpreter of its own that workers could be started with",
+            hint="load without workers",
+        )
     if not engine.models.are_configured or engine._clock_us is not system_clock_us:
         raise InvalidInputError(
             "the store was opened with a model or a clock that no other process has",
@@ -105,6 +110,7 @@ def _order(session: Operations) -> wire.Order:
         request_id=session._request_id or os.urandom(8).hex(),
         purpose=session.context.purpose,
         reason=session.context.reason,
+        logs_to_stderr=engine.logs_to_stderr,
         ring=(-1, -1),
     )
 
@@ -126,9 +132,18 @@ class CrewEndedError(Exception):
 class _Worker:
     """One worker process, and this end of its pipes."""
 
-    def __init__(self, order: wire.Order) -> None:
-        (theirs, self.chunks), (self.answers, back) = _pipes(2)
+    def __init__(self) -> None:
+        self.chunks = self.answers = -1
         self.is_ready = self.is_done = False
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, order: wire.Order) -> None:
+        """Start the process. Where that is interrupted, ``close`` sees to what there is by then.
+
+        Raises:
+            LimitExceededError: the system gives no more files or processes.
+        """
+        (theirs, self.chunks), (self.answers, back) = _pipes(2)
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-c", START, str(theirs), str(back)],
@@ -138,7 +153,6 @@ class _Worker:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             )
         except OSError:
-            self.close()
             raise LimitExceededError(
                 "the system starts no more processes", hint="load with fewer workers, or with one"
             ) from None
@@ -156,6 +170,20 @@ class _Worker:
                 os.close(end)
         self.chunks = self.answers = -1
 
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+
+    def wait(self) -> None:
+        """Until the process has ended, which it does by itself when its pipes are closed."""
+        if self.process is None:
+            return
+        try:
+            self.process.wait(_END_S)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
 
 class Crew:
     """The workers of one load; use in a ``with`` block, from one thread.
@@ -169,12 +197,15 @@ class Crew:
         self._given = self._items = 0
         self._failures: list[tuple[int, StrongroomError]] = []
         self._ended = self._is_broken_off = False
+        self._untold: StrongroomError | None = None
         self._workers: list[_Worker] = []
         ring = _pipes(workers)  # the one from each worker to the next
         try:
             for number in range(workers):
                 ends = ring[number - 1][0], ring[number][1]
-                self._workers.append(_Worker(msgspec.structs.replace(order, number=number, ring=ends)))
+                worker = _Worker()
+                self._workers.append(worker)
+                worker.start(msgspec.structs.replace(order, number=number, ring=ends))
         except BaseException:
             self.close()
             raise
@@ -226,7 +257,10 @@ class Crew:
         return min(self._failures, key=lambda f: f[0])[1] if self._failures else None
 
     def lost(self) -> StrongroomError | None:
-        """Told when a worker has ended without a word, or items are missing that nobody has refused."""
+        """Told when nobody could be told how far it has come, a worker has ended without a word, or items are
+        missing that nobody has refused."""
+        if self._untold is not None:
+            return self._untold
         is_whole = not self._is_broken_off and self.count == self._items
         if is_whole and all(worker.is_done for worker in self._workers):
             return None
@@ -238,9 +272,13 @@ class Crew:
     def _listen(self, *, wait: bool) -> None:
         """Take in what workers have said."""
         by_pipe = {worker.answers: worker for worker in self._workers if worker.answers >= 0}
-        while ready := select.select(by_pipe, (), (), None if wait else 0)[0]:
-            for pipe in ready:
+        listened_to = select.poll()  # ``select`` takes no descriptor from 1024 on
+        for pipe in by_pipe:
+            listened_to.register(pipe, select.POLLIN)
+        while ready := listened_to.poll(None if wait else 0):
+            for pipe, _ in ready:
                 if not self._hear(by_pipe[pipe]):
+                    listened_to.unregister(pipe)
                     del by_pipe[pipe]
             if wait or not by_pipe:
                 return
@@ -250,7 +288,7 @@ class Crew:
         try:
             self._take_in(worker, wire.receive(worker.answers))
         except wire.NonsenseError:  # whatever it does, it does not keep to what was agreed
-            worker.process.kill()
+            worker.kill()
             self._ended = True
         except wire.PipeBrokenError:
             self._ended = True
@@ -268,7 +306,7 @@ class Crew:
                 raise wire.NonsenseError
             if frame.position > self.count:
                 self.count = frame.position
-                self._kept(self.count)
+                self._tell_kept()
         elif frame.kind == wire.FAILED:
             try:
                 told = msgspec.msgpack.decode(frame.body, type=dict[str, str])
@@ -281,16 +319,20 @@ class Crew:
         else:
             raise wire.NonsenseError
 
+    def _tell_kept(self) -> None:
+        if self._untold is not None:
+            return
+        try:
+            self._kept(self.count)
+        except StrongroomError as e:  # no more chunks are handed out; those that were are waited for
+            self._untold, self._ended = e, True
+
     def close(self) -> None:
         """See that no worker goes on: what has not begun to be committed is left."""
         for worker in self._workers:
             worker.close()
         for worker in self._workers:
-            try:
-                worker.process.wait(_END_S)
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+            worker.wait()
 
     def __enter__(self) -> Crew:
         return self

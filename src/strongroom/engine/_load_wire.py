@@ -60,6 +60,7 @@ class Order(msgspec.Struct, frozen=True):
     request_id: str
     purpose: str
     reason: str
+    logs_to_stderr: bool
     ring: tuple[int, int]
 
 

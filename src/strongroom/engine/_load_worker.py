@@ -20,7 +20,7 @@ from strongroom.engine import _load_wire as wire
 from strongroom.engine._bulk import Given, OutOfTurnError, Share, load_share
 from strongroom.engine._core import OWNER, Engine
 from strongroom.engine.session import Session
-from strongroom.errors import ClosedError, InternalError, StrongroomError, require_thread
+from strongroom.errors import ClosedError, InternalError, StrongroomError, no_memory, require_thread
 from strongroom.model import IN_PROCESS
 
 _FLOWN: Final = None  # among the chunks: a commit has ended
@@ -57,7 +57,7 @@ class _Chunks:
     def __init__(self, pipe: int, settle: Callable[[], None]) -> None:
         self._pipe = pipe
         self._settle = settle
-        self._events: SimpleQueue[wire.Frame | None] = SimpleQueue()
+        self._events: SimpleQueue[wire.Frame | StrongroomError | None] = SimpleQueue()
         self._room = threading.Semaphore(1)
         require_thread(threading.Thread(target=self._read, name="strongroom-load-reader", daemon=True))
 
@@ -68,20 +68,28 @@ class _Chunks:
         kind = wire.CHUNK
         while kind == wire.CHUNK:
             self._room.acquire()
-            try:
-                frame = wire.receive(self._pipe, wire.CHUNK_BYTES_MAX)
-            except wire.PipeBrokenError:
-                frame = wire.Frame(0, 0, bytearray())
-            kind = frame.kind
-            self._events.put(frame)
+            event = self._received()
+            kind = event.kind if isinstance(event, wire.Frame) else wire.END
+            self._events.put(event)
+
+    def _received(self) -> wire.Frame | StrongroomError:
+        try:
+            return wire.receive(self._pipe, wire.CHUNK_BYTES_MAX)
+        except wire.PipeBrokenError:
+            return ClosedError("the process that loads has ended")
+        except MemoryError:  # of a frame: whoever waits for it would wait for ever
+            return no_memory()
 
     def __iter__(self) -> Iterator[Given]:
         while True:
-            frame = self._events.get()
-            if frame is _FLOWN:
+            event = self._events.get()
+            if event is _FLOWN:
                 self._settle()
                 continue
             self._room.release()
+            if isinstance(event, StrongroomError):
+                raise event
+            frame = event
             if frame.kind == wire.END:
                 return
             if frame.kind != wire.CHUNK:
@@ -97,7 +105,7 @@ def _work(order: wire.Order, source: int, answers: int, share: Share) -> None:
     Raises:
         StrongroomError: as ``Session.load``.
     """
-    engine = Engine.open(Path(order.directory), worker=False)
+    engine = Engine.open(Path(order.directory), worker=False, logs_to_stderr=order.logs_to_stderr)
     try:
         context = IN_PROCESS.saying(order.purpose, order.reason)
         if order.key_id is None:
@@ -114,7 +122,18 @@ def _work(order: wire.Order, source: int, answers: int, share: Share) -> None:
 
 
 def main() -> None:
-    """Serve one load. The process is hardened already."""
+    """Serve one load, and end the process, which is hardened already.
+
+    Not by way of the interpreter: a thread that still waits for chunks holds what DuckDB then calls leaked,
+    on the standard error of whoever loads.
+    """
+    try:
+        _serve()
+    finally:
+        os._exit(0)
+
+
+def _serve() -> None:
     source, answers = int(sys.argv[1]), int(sys.argv[2])
     _tell(answers, wire.READY)
     try:
@@ -130,6 +149,8 @@ def main() -> None:
         _work(order, source, answers, share)
     except StrongroomError as e:
         failure = e
+    except MemoryError:
+        failure = no_memory()
     except Exception as e:  # noqa: BLE001 - else Python prints a traceback, with texts that could be content
         failure = InternalError(f"unexpected {type(e).__name__} in a worker of a load")
     else:

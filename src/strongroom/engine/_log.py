@@ -1,4 +1,8 @@
-"""Structured logs: events and codes as JSON on stderr; never content, keys or namespace names."""
+"""Structured logs: events and codes; never content, keys or namespace names.
+
+A command or server of ours writes them as JSON on stderr. In a program that embeds the library they go to
+``logging``, to the logger ``strongroom``: nothing is written anywhere unless that program has configured it.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,36 @@ class Log(Protocol):
     def error(self, event: str, **fields: Any) -> Any: ...
 
 
-def make_log(config: LogConfig) -> Log:
-    """A logger of its own, so that a program that embeds Strongroom keeps its logging as it is."""
+_logger = logging.getLogger("strongroom")
+_logger.addHandler(logging.NullHandler())  # else ``logging`` writes warnings that nobody has asked for
+
+
+def make_log(config: LogConfig, *, to_stderr: bool) -> Log:
+    """A logger of its own on stderr, or the one of ``logging`` that the program may have configured."""
     level = logging.getLevelNamesMapping().get(config.level.upper(), logging.INFO)
-    return _LateLog(config, level)
+    return _LateLog(config, level) if to_stderr else _ProgramLog(level)
+
+
+class _ProgramLog:
+    """Writes an event and its fields as one message, which is at the record in parts too, for handlers."""
+
+    def __init__(self, level: int) -> None:
+        self._level = level
+
+    def _write(self, level: int, event: str, fields: dict[str, Any]) -> None:
+        if level < self._level or not _logger.isEnabledFor(level):
+            return
+        text = " ".join([event, *(f"{name}={value}" for name, value in fields.items())])
+        _logger.log(level, "%s", text, extra={"event": event, "fields": fields})
+
+    def info(self, event: str, **fields: Any) -> None:
+        self._write(logging.INFO, event, fields)
+
+    def warning(self, event: str, **fields: Any) -> None:
+        self._write(logging.WARNING, event, fields)
+
+    def error(self, event: str, **fields: Any) -> None:
+        self._write(logging.ERROR, event, fields)
 
 
 class _LateLog:

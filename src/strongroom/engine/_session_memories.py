@@ -118,10 +118,10 @@ class MemoryOperations(Operations):
             no more processes. WorkerLostError: one was killed; how many items are stored at least, it says.
         """
         check_count(workers, "workers", 1, _load.WORKERS_MAX)
-        progress = progress or (lambda kept: None)
+        told = _bulk.told(progress)
         if workers == 1:
-            return self._run("store", lambda call: _bulk.load(call, _bulk.chunks_of(items, "load"), progress))
-        return _load.load_by_workers(self, items, workers, progress)
+            return self._run("store", lambda call: _bulk.load(call, _bulk.chunks_of(items, "load"), told))
+        return _load.load_by_workers(self, items, workers, told)
 
     def search(
         self,

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from strongroom.client import _sql, _wire
 from strongroom.client._async._calls import AsyncCalls
-from strongroom.errors import StrongroomError
+from strongroom.errors import StrongroomError, callers_own
 from strongroom.model import (
     Hits,
     JsonValue,
@@ -108,7 +108,7 @@ class AsyncMemoryCalls(AsyncCalls):
         async for memories in self._stored(items):
             kept += len(memories)
             if progress is not None:
-                progress(kept)
+                callers_own(progress, kept, "progress could not be told")
         return kept
 
     async def _stored(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> AsyncIterator[Memories]:

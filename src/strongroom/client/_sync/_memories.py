@@ -10,7 +10,7 @@ from uuid import UUID
 
 from strongroom.client import _sql, _wire
 from strongroom.client._sync._calls import Calls
-from strongroom.errors import StrongroomError
+from strongroom.errors import StrongroomError, callers_own
 from strongroom.model import (
     Hits,
     JsonValue,
@@ -109,7 +109,7 @@ class MemoryCalls(Calls):
         for memories in self._stored(items):
             kept += len(memories)
             if progress is not None:
-                progress(kept)
+                callers_own(progress, kept, "progress could not be told")
         return kept
 
     def _stored(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> Iterator[Memories]:

@@ -1,7 +1,8 @@
 """Logs: one JSON object a line on stderr. Never content, queries, keys, or namespaces in clear.
 
-Our own events are structured. What libraries write through ``logging`` is kept at warning and above and
-cut to its logger, level and message template: arguments and tracebacks may hold a caller's data.
+Our own events are structured, or come through ``logging`` from rooms that have no log of their own. What
+other libraries write there is kept at warning and above and cut to its logger, level and message
+template: arguments and tracebacks may hold a caller's data.
 """
 
 from __future__ import annotations
@@ -68,7 +69,10 @@ class _LibraryHandler(logging.Handler):
         self._log = log
 
     def emit(self, record: logging.LogRecord) -> None:
-        template = record.msg if isinstance(record.msg, str) and record.args else ""
+        if record.name.partition(".")[0] == "strongroom":  # ours: events and codes
+            template = record.getMessage()
+        else:
+            template = record.msg if isinstance(record.msg, str) and record.args else ""
         failure = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         write = self._log.error if record.levelno >= logging.ERROR else self._log.warning
         write("library", logger=record.name, template=template[:200], type=failure)
