@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from functools import wraps
+import threading
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from strongroom.engine._core import Engine, system_clock_us
 from strongroom.engine.session import Session
-from strongroom.model import IN_PROCESS
+from strongroom.errors import OperationTimeoutError
+from strongroom.model import IN_PROCESS, SqlCancel
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from strongroom.embedding import EmbeddingProvider
+    from strongroom.engine._session_memories import Memories
+    from strongroom.model import MemoryDraft, SqlResult
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -109,15 +115,48 @@ def _lifted(
     return call
 
 
+class _Items(Iterator[Any]):
+    """Items that end with an error once nobody waits any more for what becomes of them."""
+
+    def __init__(self, items: Iterable[Any]) -> None:
+        self._items = items
+        self._source: Iterator[Any] = iter(())
+        self.is_unwanted = False
+
+    def __iter__(self) -> _Items:
+        self._source = iter(self._items)
+        return self
+
+    def __next__(self) -> Any:
+        if self.is_unwanted:
+            raise OperationTimeoutError("the call was cancelled")
+        return next(self._source)
+
+
+async def _of_items(work: Callable[[Iterable[Any]], R], items: Iterable[Any]) -> R:
+    """Do what reads items in a worker thread; a call that is cancelled reads none further."""
+    if not isinstance(items, Iterable):
+        return await asyncio.to_thread(work, items)
+    given = _Items(items)
+    try:
+        return await asyncio.to_thread(work, given)
+    except asyncio.CancelledError:
+        given.is_unwanted = True
+        raise
+
+
 class AsyncRoom:
-    """``Room`` for asynchronous programs: the same methods, each to be awaited."""
+    """``Room`` for asynchronous programs: the same methods, each to be awaited.
+
+    What a cancelled call has begun goes on in its thread: whether it was done, only the store tells. A
+    statement of SQL is stopped, and ``store_many`` and ``load`` take no further items: what is stored is a
+    beginning of them.
+    """
 
     def __init__(self, room: Room) -> None:
         self.room = room
 
     store = _lifted(Session.store)
-    store_many = _lifted(Session.store_many)
-    load = _lifted(Session.load)
     search = _lifted(Session.search)
     get = _lifted(Session.get)
     reveal = _lifted(Session.reveal)
@@ -180,8 +219,47 @@ class AsyncRoom:
     rotation_resume = _lifted(Session.rotation_resume)
     rotation_rollback = _lifted(Session.rotation_rollback)
     rotation_finalise = _lifted(Session.rotation_finalise)
-    sql = _lifted(Session.sql)
     sql_describe = _lifted(Session.sql_describe)
+
+    @wraps(Session.store_many)
+    async def store_many(self, items: Iterable[Mapping[str, Any] | MemoryDraft]) -> Memories:
+        return await _of_items(self.room.store_many, items)
+
+    @wraps(Session.load)
+    async def load(
+        self,
+        items: Iterable[Mapping[str, Any] | MemoryDraft],
+        *,
+        workers: int = 1,
+        progress: Callable[[int], object] | None = None,
+    ) -> int:
+        return await _of_items(partial(self.room.load, workers=workers, progress=progress), items)
+
+    @wraps(Session.sql)
+    async def sql(
+        self,
+        statement: str,
+        parameters: Sequence[object] = (),
+        *,
+        namespaces: Sequence[str] | None = None,
+        rows_max: int | None = None,
+        cancel: SqlCancel | None = None,
+        statement_id: UUID | str | None = None,
+    ) -> SqlResult:
+        handle = SqlCancel() if cancel is None else cancel
+        try:
+            return await asyncio.to_thread(
+                self.room.sql,
+                statement,
+                parameters,
+                namespaces=namespaces,
+                rows_max=rows_max,
+                cancel=handle,
+                statement_id=statement_id,
+            )
+        except asyncio.CancelledError:
+            handle.cancel()
+            raise
 
     async def close(self) -> None:
         """Flush and close."""
@@ -199,7 +277,27 @@ class AsyncRoom:
 def _awaited(opens: Callable[P, Room]) -> Callable[P, Coroutine[Any, Any, AsyncRoom]]:
     @wraps(opens)
     async def aopen(*args: P.args, **kwargs: P.kwargs) -> AsyncRoom:
-        return AsyncRoom(await asyncio.to_thread(opens, *args, **kwargs))
+        lock = threading.Lock()
+        opened: list[Room] = []
+        is_unwanted = False
+
+        def work() -> Room:
+            room = opens(*args, **kwargs)
+            with lock:
+                opened.append(room)
+                if not is_unwanted:
+                    return room
+            room.close()
+            return room
+
+        try:
+            return AsyncRoom(await asyncio.to_thread(work))
+        except asyncio.CancelledError:  # nobody gets what is being opened, and so nobody would close it
+            with lock:
+                is_unwanted = True
+            if opened:
+                await asyncio.to_thread(opened[0].close)
+            raise
 
     aopen.__doc__ = "``open`` for asynchronous programs: the same arguments; its methods are awaited."
     return aopen
