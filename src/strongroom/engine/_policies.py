@@ -1,7 +1,8 @@
 """The attribute policies in force: read from their directory, looked at again at most once a second.
 
 Without a directory in the configuration there is no attribute layer, and decisions say so. With one, a set
-that is empty, broken or unreadable denies everything, and says so. Every version that comes into force is
+that is empty, broken or unreadable denies everything, and says so. One that is just being written decides
+nothing: files are taken when they have stood still for a moment. Every version that comes into force is
 written into the audit log, before the first decision by it.
 """
 
@@ -17,7 +18,13 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from strongroom.errors import ConfigurationError
-from strongroom.governance.policy_files import Stamp, policy_directory, read_policies, stamp_of
+from strongroom.governance.policy_files import (
+    Stamp,
+    is_fresh,
+    policy_directory,
+    read_policies,
+    stamp_of,
+)
 from strongroom.ledger import WriteBatch
 from strongroom.model import Principal, RequestContext
 from strongroom.policy import Asker, Circumstances, PolicyProblems, PolicySet, digest_of, load
@@ -26,6 +33,8 @@ if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
 _LOOK_S: Final = 1.0
+_STILL_S: Final = 0.1  # how long files that were just written have to stay as they are
+_READS_MAX: Final = 10
 DIGEST_SHOWN: Final = 16  # hex digits of a version in audit entries
 NOT_IN_USE: Final = "attribute policies not in use"
 
@@ -76,13 +85,25 @@ class Policies:
         with self._lock:
             stamp = stamp_of(self.directory)
             if self._in_force is None or stamp is None or stamp != self._stamp:
-                found = self._read()
+                stamp, found = self._read_whole(stamp)
                 if self._in_force is None or found.digest != self._in_force.digest:
                     self._record(found)
                     self._in_force = found
                 self._stamp = stamp
             self._look_at = time.monotonic() + _LOOK_S
             return self._in_force
+
+    def _read_whole(self, stamp: Stamp | None) -> tuple[Stamp | None, InForce]:
+        """The set and its stamp, while nobody writes it: half of it could permit what all of it forbids."""
+        assert self.directory is not None
+        for _ in range(_READS_MAX):
+            if stamp is not None and is_fresh(stamp):
+                time.sleep(_STILL_S)
+            found = self._read()
+            before, stamp = stamp, stamp_of(self.directory)
+            if stamp == before:
+                return stamp, found
+        return None, InForce(None, "unreadable", "the policy files are being written all the time")
 
     def _read(self) -> InForce:
         assert self.directory is not None

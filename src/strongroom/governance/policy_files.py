@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Final
 
 from strongroom.errors import ConfigurationError
 
-__all__ = ["SUFFIX", "Stamp", "policy_directory", "read_policies", "stamp_of"]
+__all__ = ["SUFFIX", "Stamp", "is_fresh", "policy_directory", "read_policies", "stamp_of"]
 
 SUFFIX: Final = ".cedar"
 FILES_MAX: Final = 256
 FILE_BYTES_MAX: Final = 1024 * 1024
+_FRESH_NS: Final = 2_000_000_000
 Stamp = tuple[tuple[str, int, int, int, int], ...]
 
 
@@ -41,9 +43,10 @@ def read_policies(directory: Path) -> dict[str, bytes]:
 
 
 def stamp_of(directory: Path) -> Stamp | None:
-    """What tells that a file has changed; None: it cannot be told."""
+    """What tells that a file has changed, or come or gone; None: it cannot be told."""
     try:
-        found = []
+        own = directory.stat()
+        found = [("", own.st_mtime_ns, own.st_ctime_ns, 0, own.st_ino)]
         with os.scandir(directory) as entries:
             for entry in entries:
                 if entry.name.endswith(SUFFIX):
@@ -52,3 +55,8 @@ def stamp_of(directory: Path) -> Stamp | None:
         return tuple(sorted(found))
     except OSError:
         return None
+
+
+def is_fresh(stamp: Stamp) -> bool:
+    """Whether a file was changed so lately that somebody may be writing still."""
+    return any(max(m, c) + _FRESH_NS > time.time_ns() for _, m, c, _, _ in stamp)
