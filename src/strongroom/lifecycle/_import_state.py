@@ -1,11 +1,15 @@
 """How far an import has come, in a file that survives a kill.
 
-    {"format": 1, "import_id", "started_at", "lines_done", "bytes_done", "sha256", "last", "finished", "ids"}
+    {"format": 1, "import_id", "started_at", "lines_done", "bytes_done", "sha256", "last", "finished", "ids",
+     "check"}
 
 ``sha256`` is that of the source's first ``bytes_done`` bytes; ``last`` names the last memory stored; ``ids``:
-how ids are made (1, or without it: UUIDv5; 2: lines nearby begin alike), as an import goes on. The file
-holds no content, but a digest lets its reader test a guess of the whole beginning of the source, and so it
-does not belong into a data directory, which strangers may hold. Of an opened directory it lies in
+how ids are made (1, or without it: UUIDv5; 2: lines nearby begin alike), as an import goes on. ``check`` is a
+SHA-256 of the other fields (JSON, sorted by name), which records of before do not have: a number of lines or
+an id that is another one makes other ids, and what is stored already would be stored again.
+
+The file holds no content, but a digest lets its reader test a guess of the whole beginning of the source, and
+so it does not belong into a data directory, which strangers may hold. Of an opened directory it lies in
 ``imports`` of the *keys* directory: whoever reads that holds the key already. It is replaced as a whole
 and fsynced, after the memories that it counts are durable.
 """
@@ -54,14 +58,16 @@ class ImportState:
         fields = dataclasses.asdict(self)
         fields["import_id"] = str(self.import_id)
         fields["started_at"] = self.started_at.isoformat()
-        return json.dumps({"format": _FORMAT, **fields}).encode()
+        record = {"format": _FORMAT, **fields}
+        return json.dumps({**record, "check": _check(record)}).encode()
 
     @classmethod
     def decode(cls, raw: bytes) -> ImportState:
         """Raises: ConfigurationError: damaged, or of another version."""
         try:
             fields: dict[str, Any] = json.loads(raw)
-            if fields.pop("format") != _FORMAT:
+            check = fields.pop("check", None)
+            if check not in (None, _check(fields)) or fields.pop("format") != _FORMAT:
                 raise ValueError
             last = fields.pop("last")
             fields.setdefault("ids", 1)
@@ -71,13 +77,18 @@ class ImportState:
                 last=None if last is None else (str(last[0]), str(last[1])),
                 **fields,
             )
-        except (ValueError, KeyError, TypeError, IndexError):
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
             raise ConfigurationError("the record of this import is damaged", hint=_RESTART) from None
         numbers = (state.lines_done, state.bytes_done)
         counted = all(type(n) is int and n >= 0 for n in numbers)
-        if not counted or type(state.finished) is not bool or state.ids not in (1, IDS_NEAR):
+        known = type(state.sha256) is str and state.started_at.tzinfo is not None
+        if not (counted and known) or type(state.finished) is not bool or state.ids not in (1, IDS_NEAR):
             raise ConfigurationError("the record of this import is damaged", hint=_RESTART)
         return state
+
+
+def _check(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 class StateFile:

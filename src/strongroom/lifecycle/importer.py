@@ -269,7 +269,7 @@ class Importer:
                     found, refused = [], e
                 for draft in found:
                     count += 1
-                    last = draft.namespace, str(draft.memory_id)
+                    last = _evidence(draft) or last
                     yield draft
                 places.append(_Place(number, done, digest.copy(), count, last, refused))
 
@@ -325,7 +325,7 @@ class Importer:
         except (DuplicateMemoryError, *_REFUSED):
             return self._store_singly(items)
         self._report.stored += len(items)
-        return items[-1][1].namespace, str(items[-1][1].memory_id)
+        return next((found for _, draft in reversed(items) if (found := _evidence(draft))), None)
 
     def _store_singly(self, items: list[tuple[int, MemoryDraft]]) -> tuple[str, str] | None:
         last: tuple[str, str] | None = None
@@ -338,7 +338,7 @@ class Importer:
             except _REFUSED as e:
                 self._skip(number, _without_item(e, number))
                 continue
-            last = draft.namespace, str(draft.memory_id)
+            last = _evidence(draft) or last
         return last
 
     def _skip(self, number: int, error: StrongroomError) -> None:
@@ -350,6 +350,11 @@ class Importer:
             self._bad.write(json.dumps({"line": number, **error.as_dict()}) + "\n")
         except OSError as e:
             raise _bad_lines_error(e) from None
+
+
+def _evidence(draft: MemoryDraft) -> tuple[str, str] | None:
+    """What shows later that the store still has the draft; None: it expires, and is gone then anyway."""
+    return None if draft.expires_at is not None else (draft.namespace, str(draft.memory_id))
 
 
 def _without_item(error: StrongroomError, number: int) -> StrongroomError:
