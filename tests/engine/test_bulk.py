@@ -336,7 +336,10 @@ def test_an_interrupt_at_any_step_leaves_whole_chunks_each_with_its_entry(
         before = room.engine.ledger.audit_count()
         head = room.engine.ledger.head(entry.ns)[0]
         struck = interrupted_at(step, _bulk.__file__, lambda: room.store_many(given))
-        assert not [t for t in threading.enumerate() if t.name.startswith("strongroom-load")]
+        for thread in threading.enumerate():
+            if thread.name.startswith("strongroom-load"):  # it was struck as it began to close: soon over
+                thread.join(30)
+                assert not thread.is_alive(), step
         rows = [
             r.memory_id for r in room.engine.ledger.changes(entry.ns, head, 1000) if r.field == Field.MEMORY
         ]
