@@ -58,8 +58,8 @@ class FakeSource:
         self.attempts: list[tuple[PendingRef, str]] = []
         self.before: Callable[[str], object] = lambda operation: None
 
-    def store(self, number: int, text: str | None = None) -> PendingRef:
-        ref = PendingRef(1, number.to_bytes(16, "big"), 1)
+    def store(self, number: int, text: str | None = None, *, ns: int = 1) -> PendingRef:
+        ref = PendingRef(ns, number.to_bytes(16, "big"), 1)
         with self.lock:
             self.texts[ref] = text if text is not None else f"text {number}"
             self.queued[ref] = None
@@ -92,7 +92,11 @@ class FakeSource:
                     self.dead[ref] = error_code
                     self.queued.pop(ref, None)
 
-    def orphans(self, limit: int) -> list[PendingRef]:
+    def orphans(self, limit: int, *, by_turns: bool = False) -> list[PendingRef]:
         self.before("orphans")
         with self.lock:
-            return list(self.queued)[:limit]
+            found = list(self.queued)
+        if by_turns and len(found) > limit:
+            first = {ref.ns: ref for ref in reversed(found)}
+            found = list(dict.fromkeys([*first.values(), *found]))
+        return found[:limit]

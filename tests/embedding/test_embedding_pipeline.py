@@ -431,6 +431,19 @@ def test_offer_from_many_threads_loses_nothing(source: FakeSource, make: Make) -
     assert_all_right(source)
 
 
+def test_another_namespaces_memory_is_swept_up_beside_a_long_queue(
+    source: FakeSource, model: FakeModel, make: Make
+) -> None:
+    """A thousand of one namespace wait since before the start, and one of another, the last of all."""
+    for n in range(1000):
+        source.store(n)
+    late = source.store(0, "the late one", ns=2)
+    pipeline = make(channel_items_max=40, batch_size_max=8, start=False)
+    pipeline.step()
+    assert late in source.vectors
+    assert len(source.vectors) == 8
+
+
 def test_limits_of_zero_are_refused(make: Make) -> None:
     with pytest.raises(ConfigurationError):
         make(batch_size_max=0)

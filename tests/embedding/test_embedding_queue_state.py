@@ -17,8 +17,8 @@ from strongroom.embedding._queue_state import (
 )
 
 
-def ref(n: int) -> PendingRef:
-    return PendingRef(1, n.to_bytes(16, "big"), 1)
+def ref(n: int, ns: int = 1) -> PendingRef:
+    return PendingRef(ns, n.to_bytes(16, "big"), 1)
 
 
 def make(items: int = 0, **changes: object) -> QueueState:
@@ -51,6 +51,49 @@ def test_a_full_channel_refuses_and_takes_again_when_there_is_room() -> None:
     assert not state.offer(ref(99)), "what is in flight still takes room"
     state.completed()
     assert state.offer(ref(99))
+
+
+def test_namespaces_take_turns_and_each_keeps_its_order() -> None:
+    """However much one has brought, another's first item is in the next batch; nobody's order changes."""
+    state = make(100)
+    state.next_batch(0.0)
+    for n in range(3):
+        state.offer(ref(n, ns=2))
+    state.offer(ref(0, ns=3))
+    state.completed()
+    batch = state.next_batch(0.0)
+    assert set(batch[:3]) == {ref(32), ref(0, ns=2), ref(0, ns=3)}
+    assert [r for r in batch if r.ns == 2] == [ref(n, ns=2) for n in range(3)]
+    assert [r for r in batch if r.ns == 1] == [ref(n) for n in range(32, 60)]
+
+
+def test_a_full_channel_makes_room_for_a_namespace_with_less_than_its_share() -> None:
+    """The newest of who has most goes; with as much as the other a namespace is refused like it; none is lost
+    that is in flight."""
+    state = make(10, channel_items_max=10, batch_size_max=2)
+    flying = state.next_batch(0.0)
+    taken = [n for n in range(10) if state.offer(ref(n, ns=2))]
+    assert taken == [0, 1, 2, 3]
+    assert not state.offer(ref(11)), "nor does the first one push out the second"
+    assert state.displaced == 4
+    assert state.held() == {*flying, *(ref(n) for n in range(2, 6)), *(ref(n, ns=2) for n in range(4))}
+    assert state.offer(ref(0, ns=3)), "a third one is let in as well"
+    assert len(state) == 10
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 4), st.integers(0, 40)), max_size=200), st.integers(1, 20))
+def test_no_more_is_held_than_fits_whoever_offers(offers: list[tuple[int, int]], most: int) -> None:
+    """What was taken and not displaced is handed out exactly once."""
+    state = make(channel_items_max=most, batch_size_max=3)
+    for ns, n in offers:
+        state.offer(ref(n, ns))
+        assert len(state) <= most
+    held, out = state.held(), []
+    while batch := state.next_batch(0.0):
+        out += batch
+        state.completed()
+    assert sorted(out, key=lambda r: (r.ns, r.memory_id)) == sorted(held, key=lambda r: (r.ns, r.memory_id))
 
 
 def test_an_outage_costs_no_attempts_and_probes_single_other_items() -> None:

@@ -73,6 +73,38 @@ def test_a_text_that_the_model_refuses_is_a_dead_letter_and_its_neighbours_are_n
     assert room.stats().embedded == 40
 
 
+@pytest.mark.parametrize("left_behind", [False, True])
+def test_one_namespaces_load_does_not_keep_others_from_being_found_by_meaning(
+    tmp_path: Path, model: WordModel, left_behind: bool
+) -> None:
+    """Far more texts of one namespace than the channel holds, and then one of another: it is embedded within
+    a few batches, also when all of it was left in the durable queue by a process that had no worker."""
+    embedding = EmbeddingConfig(dimensions=64, channel_items_max=64, batch_size_max=8)
+    strongroom.init(tmp_path / "d", config=Config(embedding=embedding))
+    with strongroom.open(tmp_path / "d", provider=model, worker=False) as room:
+        room.store_many([{"content": f"load {i}", "namespace": NS} for i in range(500 if left_behind else 1)])
+        late = room.store("from another namespace", namespace="company_b/support")
+        assert not left_behind or late.has_embedding is False
+    hold, texts = threading.Event(), []
+
+    def embed(given: Sequence[str]) -> NDArray[np.float32]:
+        hold.wait(30)
+        texts.extend(given)
+        return WordModel.embed(model, given)
+
+    slow = WordModel()
+    slow.embed = embed  # type: ignore[method-assign]
+    with strongroom.open(tmp_path / "d", provider=slow) as room:
+        if not left_behind:
+            room.store_many([{"content": f"load {i}", "namespace": NS} for i in range(500)])
+            room.store("the late one", namespace="company_b/support")
+        hold.set()
+        room.flush(timeout_s=60)
+        assert room.stats().embedded == (501 if left_behind else 503)
+    wanted = "from another namespace" if left_behind else "the late one"
+    assert texts.index(wanted) < 40
+
+
 def test_what_one_process_leaves_the_next_one_embeds(open_room: OpenRoom, model: WordModel) -> None:
     room = open_room(worker=False)
     room.store_many([{"content": f"n {i}", "namespace": NS} for i in range(50)])

@@ -67,9 +67,9 @@ class PendingSource(Protocol):
     def fail(self, refs: Sequence[PendingRef], error_code: str, *, dead: bool) -> None:
         """Note a failed attempt; ``dead``: it was the last one."""
 
-    def orphans(self, limit: int) -> list[PendingRef]:
+    def orphans(self, limit: int, *, by_turns: bool = False) -> list[PendingRef]:
         """What waits in the durable queue and is not dead, oldest first. What ``load`` answered with
-        None must not come again."""
+        None must not come again. ``by_turns``: when there is more than ``limit``, some of every namespace."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +99,7 @@ class EmbeddingPipeline:
     ``provider``: the model, or a function that gives it; the worker calls it for every batch, and a
     model that cannot be loaded is an outage. ``sweeper`` tells whether this process picks up orphans
     (``SweeperLock``); None: it always does. ``clock`` is monotonic seconds, ``random`` uniform in
-    [0, 1).
+    [0, 1). ``observe`` is told how many seconds the model took for a batch.
     """
 
     def __init__(
@@ -112,10 +112,12 @@ class EmbeddingPipeline:
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = _random.random,
         sweep_interval_s: float = SWEEP_INTERVAL_S,
+        observe: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._get_provider = provider if callable(provider) else lambda: provider
         self._source = source
         self._sweeper = sweeper
+        self._observe = observe
         self._clock = clock
         self._sweep_interval_s = sweep_interval_s
         self._state = QueueState(_settings(config), random)
@@ -144,6 +146,7 @@ class EmbeddingPipeline:
             taken = self._state.offer(ref)
             if not taken:
                 self._counts["dropped"] += 1
+            if not self._state.room:  # what did not fit, or made room, is found in the durable queue
                 self._sweep_all = True
             self._keep_alive()
             self._condition.notify_all()
@@ -202,7 +205,7 @@ class EmbeddingPipeline:
                 delayed=self._state.delayed,
                 is_out=self._state.is_out,
                 last_error=self._last_error,
-                **self._counts,
+                **{**self._counts, "dropped": self._counts["dropped"] + self._state.displaced},
             )
 
     def close(self, timeout_s: float = 5.0) -> None:
@@ -272,7 +275,11 @@ class EmbeddingPipeline:
         return len(live)
 
     def _embed(self, texts: list[str]) -> FloatMatrix:
-        return embed_checked(self._get_provider(), texts)
+        provider = self._get_provider()
+        started = time.perf_counter()
+        vectors = embed_checked(provider, texts)
+        self._observe(time.perf_counter() - started)
+        return vectors
 
     def _skip(self, refs: list[PendingRef]) -> None:
         with self._condition:
@@ -337,7 +344,7 @@ class EmbeddingPipeline:
             self._sweep_at = now + self._sweep_interval_s
             everything, self._sweep_all = self._sweep_all, False
             limit = len(self._state) + self._state.room
-        listed = self._list_orphans(limit) if self._is_sweeper() else None
+        listed = self._list_orphans(limit, by_turns=True) if self._is_sweeper() else None
         with self._condition:
             if listed is None:
                 self._sweep_all = True  # the first sweep in this role takes all
@@ -353,9 +360,11 @@ class EmbeddingPipeline:
     def _is_sweeper(self) -> bool:
         return self._sweeper is None or self._sweeper()
 
-    def _list_orphans(self, limit: int) -> list[PendingRef] | None:
+    def _list_orphans(self, limit: int, *, by_turns: bool = False) -> list[PendingRef] | None:
         """None: they could not be listed; they are asked for again at the next sweep."""
-        return _contained(lambda: self._source.orphans(limit), _noted("embedding_orphans_not_listed"))
+        return _contained(
+            lambda: self._source.orphans(limit, by_turns=by_turns), _noted("embedding_orphans_not_listed")
+        )
 
     # -- waiting ----------------------------------------------------------------------------------
     def _kick(self, *, probe: bool) -> None:

@@ -10,6 +10,10 @@ probe, each time another one. When a probe succeeds the model is up, and what ha
 counts one attempt: so an item that brings the model down by itself is found in the end. An item
 with n attempts travels in batches of at most ``batch_size_max / 2**n``, away from its neighbours.
 
+Namespaces take turns (``_turns``), and a full channel makes room for one that has less than its share: the
+newest item of the one that has most goes back to the durable queue alone. So nobody's load keeps the others
+waiting longer than one item of his does.
+
 Waiting times are exponential with full jitter (Brooker, "Exponential Backoff And Jitter", 2015).
 """
 
@@ -20,6 +24,8 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+
+from strongroom.embedding._turns import Turns
 
 PROBE_S_MAX = 5.0  # a model that is back is found within this time
 
@@ -65,7 +71,7 @@ class QueueState:
         self._settings = settings
         self._random = random
         self._known: set[PendingRef] = set()
-        self._ready: dict[PendingRef, None] = {}  # an ordered set
+        self._ready: Turns[PendingRef] = Turns()
         self._forced: deque[Batch] = deque()
         self._delayed: list[tuple[float, int, PendingRef]] = []
         self._delayed_count = 0
@@ -75,6 +81,7 @@ class QueueState:
         self._dead: dict[PendingRef, str] = {}
         self._outages = 0
         self._probe_at = 0.0
+        self.displaced = 0  # items that made room for other namespaces
 
     # -- what the driver asks -------------------------------------------------------------------
     def __len__(self) -> int:
@@ -121,10 +128,23 @@ class QueueState:
         """Take an item; False when the channel is full. One that is held already is taken once."""
         if ref in self._known:
             return True
-        if len(self._known) >= self._settings.channel_items_max:
+        if len(self._known) >= self._settings.channel_items_max and not self._make_room(ref.ns):
             return False
         self._known.add(ref)
-        self._ready[ref] = None
+        self._ready.add(ref)
+        return True
+
+    def _make_room(self, ns: int) -> bool:
+        """Let go of the newest item of who has most, for a namespace that has less than its share."""
+        mine = self._ready.waiting(ns)
+        others = self._ready.namespaces - (mine > 0)
+        if mine >= self._settings.channel_items_max // (others + 1):
+            return False
+        displaced = self._ready.pop_newest_of_most(mine + 1)
+        if displaced is None:
+            return False
+        self._known.discard(displaced)  # its attempts count on when it comes back
+        self.displaced += 1
         return True
 
     def next_batch(self, now: float) -> Batch:
@@ -142,7 +162,7 @@ class QueueState:
         while self._delayed and (self._delayed[0][0] <= now or self._is_over(self._delayed[0][2])):
             ref = heapq.heappop(self._delayed)[2]
             if not self._is_over(ref):
-                self._ready[ref] = None
+                self._ready.add(ref)
 
     def _is_over(self, ref: PendingRef) -> bool:
         return ref not in self._known or ref in self._dead
@@ -159,13 +179,12 @@ class QueueState:
     def _take_ready(self) -> Batch:
         limit = 1 if self.is_out else self._settings.batch_size_max
         batch: list[PendingRef] = []
-        for ref in self._ready:
+        while (ref := self._ready.peek()) is not None:
             limit = min(limit, max(1, self._settings.batch_size_max >> self.attempts(ref)))
             if len(batch) >= limit:
                 break
+            self._ready.pop()
             batch.append(ref)
-        for ref in batch:
-            del self._ready[ref]
         return tuple(batch)
 
     def wait_s(self, now: float) -> float | None:
@@ -190,7 +209,7 @@ class QueueState:
         self._flying = tuple(r for r in self._flying if r not in gone)
         self._known -= gone
         for ref in gone:
-            self._ready.pop(ref, None)
+            self._ready.discard(ref)
             self._attempts.pop(ref, None)
             self._suspects.pop(ref, None)
             self._dead.pop(ref, None)
@@ -205,7 +224,7 @@ class QueueState:
         batch, self._flying = self._flying, ()
         if failure is Failure.OUTAGE:
             self._suspects.update(dict.fromkeys(batch, code))
-            self._ready.update(dict.fromkeys(batch))
+            self._ready.update(batch)
             self._wait_for_model(now)
         elif failure is Failure.FAULT:
             for ref in batch:
@@ -238,7 +257,7 @@ class QueueState:
         self._attempts[ref] = attempts
         if attempts >= self._settings.attempts_max:
             self._dead[ref] = code
-            self._ready.pop(ref, None)
+            self._ready.discard(ref)
 
     def _delay(self, ref: PendingRef, now: float) -> None:
         due = now + self._jitter(self.attempts(ref), self._settings.backoff_s_max)

@@ -187,6 +187,7 @@ class Models:
                     lambda: self.provider(name),
                     EngineQueue(self._engine, name),
                     sweeper=self._sweeper,
+                    observe=partial(self._engine.metrics.step, "embed_batch"),
                 )
                 pipeline.start()
                 self._pipelines[name] = pipeline

@@ -19,7 +19,7 @@ from strongroom.errors import (
     NotFoundError,
     StorageBusyError,
 )
-from strongroom.ledger import OutdatedError, QueueItem, WriteBatch
+from strongroom.ledger import OutdatedError, QueueItem, QueueRow, WriteBatch
 from strongroom.recall import VectorPut
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 _TRIES = 4
+_TURNS = 256  # namespaces that one look at a long queue goes round
 
 
 class EngineQueue:
@@ -35,6 +36,7 @@ class EngineQueue:
     def __init__(self, engine: Engine, model: str) -> None:
         self._engine = engine
         self._model = model
+        self._turn = 0  # the namespace at which the last look at a long queue ended
 
     def load(self, refs: Sequence[PendingRef]) -> list[str | None]:
         """The texts; None where the memory is gone, replaced or unreadable."""
@@ -110,25 +112,37 @@ class EngineQueue:
         if dead:
             self._engine.log.warning("embedding_given_up", code=error_code, count=len(items))
 
-    def orphans(self, limit: int) -> list[PendingRef]:
-        """Queued memories of this model, oldest first, whoever stored them."""
-        engine = self._engine
-        engine.registry.refresh()
+    def orphans(self, limit: int, *, by_turns: bool = False) -> list[PendingRef]:
+        """Queued memories of this model, oldest first, whoever stored them; ``by_turns``: when they are more
+        than ``limit``, up to half of the answer is from namespaces whose turn is not yet."""
+        self._engine.registry.refresh()
         found: list[PendingRef] = []
         usable: dict[int, bool] = {}
         after = 0
         while len(found) < limit:
-            page = engine.ledger.queue(dead=False, after=after, limit=limit)
-            for row in page:
-                after = row.id
-                entry = engine.registry.by_ns(row.ns)
-                if engine.models.is_foreign(entry):
-                    engine.models.leave_the_queue()
-                elif entry.model == self._model and self._usable(row.ns, usable):
-                    found.append(PendingRef(row.ns, row.memory_id, row.content_version))
+            page = self._engine.ledger.queue(dead=False, after=after, limit=limit)
+            found += self._mine(page, usable)
             if len(page) < limit:
                 break
+            after = page[-1].id
+        if by_turns and len(found) >= limit > 1:
+            rows, self._turn = self._engine.ledger.queue_turns(
+                after_ns=self._turn, namespaces_max=_TURNS, limit=limit // 2
+            )
+            others = list(dict.fromkeys(self._mine(rows, usable)))
+            found = list(dict.fromkeys(others + found))
         return found[:limit]
+
+    def _mine(self, rows: Sequence[QueueRow], usable: dict[int, bool]) -> list[PendingRef]:
+        """Those of this model whose keys can be had."""
+        found: list[PendingRef] = []
+        for row in rows:
+            entry = self._engine.registry.by_ns(row.ns)
+            if self._engine.models.is_foreign(entry):
+                self._engine.models.leave_the_queue()
+            elif entry.model == self._model and self._usable(row.ns, usable):
+                found.append(PendingRef(row.ns, row.memory_id, row.content_version))
+        return found
 
     def _usable(self, ns: int, known: dict[int, bool]) -> bool:
         """Whether the keys of the namespace can be had; those of one tenant do not hold up the others."""

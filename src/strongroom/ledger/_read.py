@@ -107,6 +107,30 @@ def read_queue(
     return [QueueRow(i, n, m, v, a, bool(d), e) for i, n, m, v, a, d, e in rows]
 
 
+# The namespaces above one that have something queued, each found by one step down the index.
+_QUEUED_NAMESPACES = """
+WITH RECURSIVE n(ns) AS (
+  SELECT min(ns) FROM embedding_queue WHERE ns > ?1
+  UNION ALL SELECT (SELECT min(q.ns) FROM embedding_queue q WHERE q.ns > n.ns) FROM n WHERE n.ns IS NOT NULL
+  LIMIT ?2
+) SELECT ns FROM n WHERE ns IS NOT NULL
+"""
+
+
+def read_queue_turns(
+    connection: apsw.Connection, after_ns: int, namespaces_max: int, limit: int
+) -> tuple[list[QueueRow], int]:
+    found = [ns for (ns,) in connection.execute(_QUEUED_NAMESPACES, (after_ns, namespaces_max))]
+    each = max(1, limit // max(1, len(found)))
+    sql = (
+        f"SELECT {_QUEUE_COLUMNS} FROM embedding_queue INDEXED BY embedding_queue_key"  # noqa: S608
+        " WHERE ns = ? AND dead = 0 LIMIT ?"
+    )
+    rows = [row for ns in found for row in connection.execute(sql, (ns, each))]
+    reached = found[-1] if len(found) == namespaces_max else 0
+    return [QueueRow(i, n, m, v, a, bool(d), e) for i, n, m, v, a, d, e in rows], reached
+
+
 def read_queue_stats(connection: apsw.Connection, ns: int | None) -> QueueStats:
     scope, values = ("", ()) if ns is None else (" AND ns = ?", (ns,))
     every = " WHERE ns >= 0" if ns is None else " WHERE ns = ?"

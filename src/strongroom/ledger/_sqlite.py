@@ -333,6 +333,11 @@ class SqliteLedger(Waves):
         """
         return self._pool.run(_read.read_queue, ns, dead, after, limit)
 
+    def queue_turns(self, *, after_ns: int, namespaces_max: int, limit: int) -> tuple[list[QueueRow], int]:
+        """Some items that wait of each of the next namespaces, in no order; and where to go on (0: at the
+        beginning)."""
+        return self._pool.run(_read.read_queue_turns, after_ns, namespaces_max, limit)
+
     def queue_stats(self, ns: int | None = None) -> QueueStats:
         """How many items wait, and how many were given up."""
         return self._pool.run(_read.read_queue_stats, ns)
