@@ -27,15 +27,8 @@ from strongroom.model.sql_values import to_rows
 from strongroom.recall.sql import Offer, batches, stream
 from strongroom.recall.sql.functions import AGGREGATES, FUNCTIONS, WINDOWS
 from strongroom.recall.sql.outputs import SCHEMAS
-from strongroom.servers.pgwire._catalog_data import (
-    EMPTY_TABLES,
-    HELPERS,
-    MACROS,
-    TABLE_MACROS,
-    TABLES,
-    create_tables,
-    table_rows,
-)
+from strongroom.servers.pgwire._catalog_data import EMPTY_TABLES, TABLES, create_tables, table_rows
+from strongroom.servers.pgwire._catalog_macros import EXTRA, HELPERS, MACROS, SESSION_MACROS, TABLE_MACROS
 from strongroom.servers.pgwire._catalog_views import SESSION_TABLES, VIEWS
 from strongroom.servers.pgwire._errors import PgError
 from strongroom.servers.pgwire._rewrite import Constants, quoted
@@ -74,100 +67,10 @@ _RELATIONS: Final = (
     | {"pg_settings"}
 )
 _OWN: Final = frozenset(m.partition("(")[0] for m in MACROS)
-_EXTRA: Final = frozenset(
-    [
-        "array_to_string",
-        "unnest",
-        "generate_series",
-        "generate_subscripts",
-        "range",
-        "list_position",
-        "list_contains",
-        "list_transform",
-        "regexp_matches",
-        "coalesce",
-        "nullif",
-        "greatest",
-        "least",
-        "any_value",
-        "typeof",
-        "string_agg",
-        "list",
-        "array_agg",
-        "struct_pack",
-        "list_value",
-        "struct_extract",
-        "array_length",
-        "cardinality",
-        "array_position",
-        "list_aggregate",
-        "len",
-        "||",
-        "~~",
-        "!~~",
-        "~~*",
-        "!~~*",
-        "~",
-        "!~",
-        "~*",
-        "!~*",
-        "+",
-        "-",
-        "*",
-        "/",
-        "%",
-        "=",
-        "<>",
-        "<",
-        ">",
-        "<=",
-        ">=",
-        "&&",
-        "@>",
-        "<@",
-        "->",
-        "->>",
-        "~~~",
-        "^@",
-        "**",
-        "^",
-        "&",
-        "|",
-        "<<",
-        ">>",
-        "//",
-        "regexp_replace",
-        "split_part",
-        "pg_size_pretty",
-        "count",
-        "sum",
-        "min",
-        "max",
-        "avg",
-        "bool_and",
-        "bool_or",
-        "every",
-        "row_number",
-        "rank",
-        "dense_rank",
-        "lag",
-        "lead",
-        "first",
-        "last",
-        "array_cat",
-        "array_append",
-        "list_concat",
-        "to_char",
-        "json_object",
-        "current_setting",
-        "row",
-        "quote_ident",
-    ]
-)
-_FUNCTIONS: Final = frozenset(f.lower() for f in (FUNCTIONS | AGGREGATES | WINDOWS)) | _OWN | _EXTRA
+_FUNCTIONS: Final = frozenset(f.lower() for f in (FUNCTIONS | AGGREGATES | WINDOWS)) | _OWN | EXTRA
 _TABLE_FUNCTIONS: Final = frozenset(
     {"unnest", "generate_series", "range", "generate_subscripts"}
-    | {m.partition("(")[0] for m in TABLE_MACROS}
+    | {m.partition("(")[0] for m in (*TABLE_MACROS, SESSION_MACROS[1])}
 )
 _CODES: Final[tuple[tuple[type[duckdb.Error], str], ...]] = (
     (duckdb.ParserException, "42601"),
@@ -249,7 +152,7 @@ def _make() -> Any:
         db.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(row.values()))  # noqa: S608
     for name, body in HELPERS.items():
         db.execute(f"CREATE VIEW {name} AS {body}")
-    for macro in (*MACROS, *TABLE_MACROS[:1]):
+    for macro in (*MACROS, *TABLE_MACROS):
         db.execute(f"CREATE MACRO {macro}")
     for name, body in VIEWS.items():
         db.execute(f"CREATE VIEW {name} AS {body}")
@@ -364,7 +267,7 @@ class CatalogSession:
             _check(self._cursor, text)
             if len(text) <= _CHECKED_LENGTH_MAX:
                 self._checked[text] = True
-        if "pg_settings" in text or "current_setting" in text:
+        if any(name in text for name in _SETTINGS_NAMES):
             self._fill_settings()
         return self._cursor
 
@@ -376,10 +279,8 @@ class CatalogSession:
                 made = re.sub(r"\$[123]", lambda m: values[m[0]], body)
                 self._cursor.execute(f"CREATE TEMP TABLE {name} AS {made}")
             self._cursor.execute(_SETTINGS_TABLE)
-            self._cursor.execute(
-                "CREATE TEMP MACRO current_setting(a, b := false) AS"
-                " (SELECT setting FROM pg_settings WHERE name = a)"
-            )
+            for macro in SESSION_MACROS:
+                self._cursor.execute(f"CREATE TEMP MACRO {macro}")
 
     def _fill_settings(self) -> None:
         self._cursor.execute("DELETE FROM pg_settings")
@@ -390,6 +291,7 @@ class CatalogSession:
         )
 
 
+_SETTINGS_NAMES: Final = ("pg_settings", "current_setting", "pg_show_all_settings")
 _SETTINGS_TABLE: Final = """CREATE TEMP TABLE pg_settings (name VARCHAR, setting VARCHAR, unit VARCHAR,
     category VARCHAR DEFAULT 'Strongroom', short_desc VARCHAR, extra_desc VARCHAR,
     context VARCHAR DEFAULT 'user',
@@ -420,7 +322,7 @@ def _sample(kind: str) -> Any:
 def _translated(error: duckdb.Error) -> PgError:
     for kind, code in _CODES:
         if isinstance(error, kind):
-            first = str(error).splitlines()[0][:300]
+            first = str(error).splitlines()[0][:300].replace("infsch.", "information_schema.")
             return PgError(code, first.partition(": ")[2] or first)
     return PgError("XX000", "the catalogue failed")
 
@@ -487,7 +389,8 @@ def _check_relation(node: dict[str, Any], ctes: set[str]) -> None:
     name = ".".join(path)
     if name in _RELATIONS or (len(path) == 1 and name in ctes):
         return
-    raise PgError("42P01", f'relation "{name[:128]}" does not exist')
+    shown = name.replace("infsch.", "information_schema.", 1)
+    raise PgError("42P01", f'relation "{shown[:128]}" does not exist')
 
 
 def _check_function(node: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from strongroom.recall.sql import RELATIONS
 from strongroom.servers.pgwire._types import PG_TYPES, oid_of, type_of
 
-__all__ = ["EMPTY_TABLES", "HELPERS", "MACROS", "TABLES", "TABLE_MACROS", "create_tables", "table_rows"]
+__all__ = ["EMPTY_TABLES", "TABLES", "create_tables", "table_rows"]
 
 PG_CATALOG: Final = 11
 PUBLIC: Final = 2200
@@ -75,7 +75,7 @@ TABLES: Final[Mapping[str, str]] = {
         attcollation:o attacl:T attoptions:T attfdwoptions:T attmissingval:t""",
     "pg_type": """oid:o typname:t typnamespace:o typowner:o typlen:s typbyval:b typtype:t typcategory:t
         typispreferred:b typisdefined:b typdelim:t typrelid:o typsubscript:t typelem:o typarray:o typinput:t
-        typoutput:t typreceive:t typsend:t typmodin:t typmodout:t typanalyze:t typalign:t typstorage:t
+        typoutput:t typreceive:o typsend:o typmodin:t typmodout:t typanalyze:t typalign:t typstorage:t
         typnotnull:b typbasetype:o typtypmod:i typndims:i typcollation:o typdefaultbin:t typdefault:t typacl:T
         typsqlname:t""",
     "pg_proc": """oid:o proname:t pronamespace:o proowner:o prolang:o procost:f prorows:f provariadic:o
@@ -119,7 +119,9 @@ EMPTY_TABLES: Final[Mapping[str, str]] = {
     "pg_publication_rel": "oid:o prpubid:o prrelid:o prqual:t prattrs:S",
     "pg_publication_namespace": "oid:o pnpubid:o pnnspid:o",
     "pg_publication_tables": "pubname:t schemaname:t tablename:t attnames:T rowfilter:t",
-    "pg_subscription": "oid:o subdbid:o subname:t subowner:o subenabled:b",
+    "pg_subscription": """oid:o subdbid:o subskiplsn:t subname:t subowner:o subenabled:b subbinary:b substream:b
+        subtwophasestate:t subdisableonerr:b subconninfo:t subslotname:t subsynccommit:t subpublications:T""",
+    "pg_subscription_rel": "srsubid:o srrelid:o srsubstate:t srsublsn:t",
     "pg_foreign_table": "ftrelid:o ftserver:o ftoptions:T",
     "pg_foreign_server": "oid:o srvname:t srvowner:o srvfdw:o srvtype:t srvversion:t srvacl:T srvoptions:T",
     "pg_foreign_data_wrapper": "oid:o fdwname:t fdwowner:o fdwhandler:o fdwvalidator:o fdwacl:T fdwoptions:T",
@@ -150,6 +152,9 @@ EMPTY_TABLES: Final[Mapping[str, str]] = {
         oprright:o oprresult:o oprcom:o oprnegate:o oprcode:t oprrest:t oprjoin:t""",
     "pg_opclass": """oid:o opcmethod:o opcname:t opcnamespace:o opcowner:o opcfamily:o opcintype:o
         opcdefault:b opckeytype:o""",
+    "pg_amop": """oid:o amopfamily:o amoplefttype:o amoprighttype:o amopstrategy:s amoppurpose:t amopopr:o
+        amopmethod:o amopsortfamily:o""",
+    "pg_amproc": "oid:o amprocfamily:o amproclefttype:o amprocrighttype:o amprocnum:s amproc:o",
     "pg_opfamily": "oid:o opfmethod:o opfname:t opfnamespace:o opfowner:o",
     "pg_aggregate": """aggfnoid:o aggkind:t aggnumdirectargs:s aggtransfn:t aggfinalfn:t aggtranstype:o
         agginitval:t aggsortop:o""",
@@ -171,14 +176,46 @@ EMPTY_TABLES: Final[Mapping[str, str]] = {
     "pg_cursors": "name:t statement:t is_holdable:b is_binary:b is_scrollable:b creation_time:z",
     "pg_stat_replication": "pid:i usesysid:o usename:t application_name:t state:t",
     "pg_replication_slots": "slot_name:t plugin:t slot_type:t database:t active:b",
+    "pg_ts_parser": "oid:o prsname:t prsnamespace:o prsstart:o prstoken:o prsend:o prsheadline:o prslextype:o",
+    "pg_ts_template": "oid:o tmplname:t tmplnamespace:o tmplinit:o tmpllexize:o",
+    "pg_ts_config_map": "mapcfg:o maptokentype:i mapseqno:i mapdict:o",
+    "pg_transform": "oid:o trftype:o trflang:o trffromsql:o trftosql:o",
+    "pg_init_privs": "objoid:o classoid:o objsubid:i privtype:t initprivs:T",
+    "pg_parameter_acl": "oid:o parname:t paracl:T",
+    "pg_statistic_ext_data": "stxoid:o stxdinherit:b stxdndistinct:t stxddependencies:t",
+    "pg_stats_ext": "schemaname:t tablename:t statistics_schemaname:t statistics_name:t attnames:T kinds:T",
+    "pg_available_extension_versions": """name:t version:t installed:b superuser:b trusted:b relocatable:b
+        schema:t requires:T comment:t""",
+    "pg_timezone_abbrevs": "abbrev:t utc_offset:t is_dst:b",
+    "pg_stat_user_indexes": """relid:o indexrelid:o schemaname:t relname:t indexrelname:t idx_scan:l
+        idx_tup_read:l idx_tup_fetch:l""",
+    "pg_stat_all_indexes": """relid:o indexrelid:o schemaname:t relname:t indexrelname:t idx_scan:l
+        idx_tup_read:l idx_tup_fetch:l""",
+    "pg_stat_user_functions": "funcid:o schemaname:t funcname:t calls:l total_time:d self_time:d",
+    "pg_stat_progress_vacuum": "pid:i datid:o datname:t relid:o phase:t",
+    "pg_stat_progress_create_index": "pid:i datid:o datname:t relid:o index_relid:o command:t phase:t",
+    "pg_stat_subscription": "subid:o subname:t pid:i relid:o",
     "pg_largeobject_metadata": "oid:o lomowner:o lomacl:T",
 }
 
 
+# Object ids of the catalogues themselves, as clients know them by heart.
+CLASS_OIDS: Final[Mapping[str, int]] = {
+    "pg_class": 1259, "pg_proc": 1255, "pg_type": 1247, "pg_namespace": 2615, "pg_database": 1262,
+    "pg_constraint": 2606, "pg_attribute": 1249, "pg_trigger": 2620, "pg_rewrite": 2618, "pg_authid": 1260,
+    "pg_tablespace": 1213, "pg_description": 2609, "pg_extension": 3079, "pg_operator": 2617,
+    "pg_language": 2612, "pg_index": 2610, "pg_attrdef": 2604, "pg_am": 2601, "pg_opclass": 2616,
+    "pg_opfamily": 2753, "pg_collation": 3456, "pg_conversion": 2607, "pg_foreign_server": 1417,
+    "pg_foreign_data_wrapper": 2328, "pg_event_trigger": 3466, "pg_policy": 3256, "pg_publication": 6104,
+    "pg_statistic_ext": 3381, "pg_ts_config": 3602, "pg_ts_dict": 3600, "pg_cast": 2605, "pg_enum": 3501,
+}  # fmt: skip
+
+
 def create_tables() -> Iterator[str]:
-    """CREATE TABLE for every table of pg_catalog."""
+    """CREATE TABLE for every table of pg_catalog, with the system columns that clients look at."""
     for name, text in {**TABLES, **EMPTY_TABLES}.items():
-        yield f"CREATE TABLE {name} ({_columns(text)})"
+        hidden = f"xmin BIGINT DEFAULT 1, tableoid BIGINT DEFAULT {CLASS_OIDS.get(name, 0)}"
+        yield f"CREATE TABLE {name} ({_columns(text)}, {hidden})"
 
 
 def _relation_oids() -> dict[str, int]:
@@ -214,7 +251,7 @@ def _type_row(oid: int, name: str, sql_name: str, **more: Any) -> dict[str, Any]
         "oid": oid, "typname": name, "typnamespace": PG_CATALOG, "typowner": OWNER, "typlen": -1,
         "typbyval": False, "typtype": "b", "typcategory": "A", "typispreferred": False, "typisdefined": True,
         "typdelim": ",", "typrelid": 0, "typsubscript": "-", "typelem": 0, "typarray": 0, "typinput": "array_in",
-        "typoutput": "array_out", "typreceive": "array_recv", "typsend": "array_send", "typmodin": "-",
+        "typoutput": "array_out", "typreceive": _IO["array_recv"], "typsend": _IO["array_send"], "typmodin": "-",
         "typmodout": "-", "typanalyze": "-", "typalign": "i", "typstorage": "x", "typnotnull": False,
         "typbasetype": 0, "typtypmod": -1, "typndims": 0, "typcollation": 0, "typsqlname": sql_name, **more,
     }  # fmt: skip
@@ -285,159 +322,41 @@ def _type_rows() -> Iterator[tuple[str, dict[str, Any]]]:
         yield "pg_type", _type_row(
             kind.oid, kind.name, kind.sql_name, typlen=kind.size, typbyval=0 < kind.size <= 8,
             typtype="p" if kind.category in "PX" else "b", typcategory=kind.category, typarray=kind.array,
-            typinput=f"{kind.name}in", typoutput=f"{kind.name}out", typreceive=f"{kind.name}recv",
-            typsend=f"{kind.name}send", typcollation=100 if kind.category == "S" else 0,
+            typinput=f"{kind.name}in", typoutput=f"{kind.name}out", typreceive=_IO[f"{kind.name}recv"],
+            typsend=_IO[f"{kind.name}send"], typcollation=100 if kind.category == "S" else 0,
             typispreferred=kind.oid in (16, 25, 26, 701, 1184, 1186),
         )  # fmt: skip
         if kind.array:
             yield "pg_type", _type_row(kind.array, f"_{kind.name}", f"{kind.sql_name}[]", typelem=kind.oid)
 
 
+# The functions that read and write the binary form of each type: drivers look for them by object id.
+_IO: Final[Mapping[str, int]] = {
+    f"{name}{way}": 18_000 + 2 * number + place
+    for number, name in enumerate(["array_", *(kind.name for kind in PG_TYPES.values())])
+    for place, way in enumerate(("recv", "send"))
+}
+
+
+def _function_row(oid: int, name: str, space: int, kinds: list[int], result: int) -> dict[str, Any]:
+    return {
+        "oid": oid, "proname": name, "pronamespace": space, "proowner": OWNER, "prolang": 12, "procost": 1.0,
+        "prorows": 0.0, "provariadic": 0, "prosupport": "-", "prokind": "f", "prosecdef": False,
+        "proleakproof": False, "proisstrict": True, "proretset": False, "provolatile": "s",
+        "proparallel": "s", "pronargs": len(kinds), "pronargdefaults": 0, "prorettype": result,
+        "proargtypes": kinds, "prosrc": name, "proisagg": False, "proiswindow": False,
+    }  # fmt: skip
+
+
 def _function_rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    for name, oid in _IO.items():
+        yield "pg_proc", _function_row(oid, name, PG_CATALOG, [705], 17 if name.endswith("send") else 705)
     for number, (name, arguments, result, comment) in enumerate(_FUNCTIONS):
         oid = 17_000 + number
         names = [a.split()[0] for a in arguments.split(", ")]
         kinds = [701 if a.endswith("float8") else 25 for a in arguments.split(", ")]
         yield "pg_proc", {
-            "oid": oid, "proname": name, "pronamespace": PUBLIC, "proowner": OWNER, "prolang": 12, "procost": 1.0,
-            "prorows": 0.0, "provariadic": 0, "prosupport": "-", "prokind": "f", "prosecdef": False,
-            "proleakproof": False, "proisstrict": True, "proretset": False, "provolatile": "s",
-            "proparallel": "s", "pronargs": len(names), "pronargdefaults": 0, "prorettype": result,
-            "proargtypes": kinds, "proargnames": names, "prosrc": name, "proisagg": False, "proiswindow": False,
+            **_function_row(oid, name, PUBLIC, kinds, result), "proargnames": names,
             "proarguments": arguments.replace("float8", "double precision"),
         }  # fmt: skip
         yield "pg_description", {"objoid": oid, "classoid": 1255, "objsubid": 0, "description": comment}
-
-
-# What the macros look at. An argument of a macro is bound where it is written, so these columns have names that
-# no argument can have.
-HELPERS: Final[Mapping[str, str]] = {
-    "m_type": "SELECT oid AS m_k, typsqlname AS m_v, typname AS m_n FROM pg_type",
-    "m_comment": "SELECT objoid AS m_o, classoid AS m_c, objsubid AS m_s, description AS m_d FROM pg_description",
-    "m_class": "SELECT oid AS m_k, relname AS m_n, relnamespace AS m_ns FROM pg_class",
-    "m_space": "SELECT oid AS m_k, nspname AS m_n FROM pg_namespace",
-    "m_function": """SELECT p.oid AS m_k, p.proname AS m_n, p.proarguments AS m_a, t.typsqlname AS m_r
-        FROM pg_proc p JOIN pg_type t ON t.oid = p.prorettype""",
-    "m_key": """SELECT i.indexrelid AS m_k, i.indrelid AS m_t, string_agg(a.attname, ', ' ORDER BY
-        list_position(i.indkey, a.attnum)) AS m_v, list(a.attname ORDER BY list_position(i.indkey, a.attnum)) AS m_l
-        FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND list_contains(i.indkey, a.attnum)
-        GROUP BY i.indexrelid, i.indrelid""",
-    "m_constraint": "SELECT c.oid AS m_k, 'PRIMARY KEY (' || k.m_v || ')' AS m_d FROM pg_constraint c JOIN m_key k"
-    " ON k.m_k = c.conindid",
-    "m_index": """SELECT k.m_k AS m_k, k.m_l AS m_l, 'CREATE UNIQUE INDEX ' || ic.relname || ' ON public.' ||
-        tc.relname || ' USING btree (' || k.m_v || ')' AS m_d FROM m_key k JOIN pg_class ic ON ic.oid = k.m_k
-        JOIN pg_class tc ON tc.oid = k.m_t""",
-}
-MACROS: Final = (
-    "format_type(a, b) AS (SELECT m_v FROM m_type WHERE m_k = a)",
-    "obj_description(a, b := 'pg_class') AS (SELECT m_d FROM m_comment WHERE m_o = a AND m_s = 0 AND m_c ="
-    " CASE b WHEN 'pg_class' THEN 1259 WHEN 'pg_proc' THEN 1255 ELSE 0 END)",
-    "col_description(a, b) AS (SELECT m_d FROM m_comment WHERE m_o = a AND m_s = b)",
-    "shobj_description(a, b) AS CAST(NULL AS VARCHAR)",
-    "pg_get_userbyid(a) AS CASE WHEN a = 10 THEN 'strongroom' ELSE 'unknown (OID=' || a || ')' END",
-    "pg_table_is_visible(a) AS EXISTS(SELECT 1 FROM m_class WHERE m_k = a AND m_ns IN (2200, 11))",
-    "pg_type_is_visible(a) AS true",
-    "pg_function_is_visible(a) AS true",
-    "pg_operator_is_visible(a) AS true",
-    "pg_opclass_is_visible(a) AS true",
-    "pg_collation_is_visible(a) AS true",
-    "pg_conversion_is_visible(a) AS true",
-    "pg_ts_config_is_visible(a) AS true",
-    "pg_encoding_to_char(a) AS CASE a WHEN 6 THEN 'UTF8' ELSE '' END",
-    "pg_char_to_encoding(a) AS CASE upper(a) WHEN 'UTF8' THEN 6 ELSE -1 END",
-    "pg_get_expr(a, b, c := false) AS CAST(NULL AS VARCHAR)",
-    "pg_get_viewdef(a, b := false) AS CAST(NULL AS VARCHAR)",
-    "pg_get_ruledef(a, b := false) AS CAST(NULL AS VARCHAR)",
-    "pg_get_triggerdef(a, b := false) AS CAST(NULL AS VARCHAR)",
-    "pg_get_partkeydef(a) AS CAST(NULL AS VARCHAR)",
-    "pg_get_functiondef(a) AS CAST(NULL AS VARCHAR)",
-    "pg_get_serial_sequence(a, b) AS CAST(NULL AS VARCHAR)",
-    "pg_get_statisticsobjdef_columns(a) AS CAST(NULL AS VARCHAR)",
-    "pg_get_constraintdef(a, b := false) AS (SELECT m_d FROM m_constraint WHERE m_k = a)",
-    "pg_get_indexdef(a, b := 0, c := false) AS (SELECT CASE WHEN b = 0 THEN m_d ELSE m_l[b] END FROM m_index"
-    " WHERE m_k = a)",
-    "pg_index_column_has_property(a, b, c) AS c IN ('orderable', 'asc', 'nulls_last', 'search_array')",
-    "pg_indexam_has_property(a, b) AS b IN ('can_order', 'can_unique', 'can_multi_col')",
-    "pg_index_has_property(a, b) AS true",
-    "pg_get_function_result(a) AS (SELECT m_r FROM m_function WHERE m_k = a)",
-    "pg_get_function_arguments(a) AS (SELECT m_a FROM m_function WHERE m_k = a)",
-    "pg_get_function_identity_arguments(a) AS (SELECT m_a FROM m_function WHERE m_k = a)",
-    "getdatabaseencoding() AS 'UTF8'",
-    "pg_get_function_arg_default(a, b) AS CAST(NULL AS VARCHAR)",
-    "pg_function_result(a) AS CAST(NULL AS VARCHAR)",
-    "pg_relation_is_publishable(a) AS false",
-    "pg_relation_size(a, b := 'main') AS CAST(0 AS BIGINT)",
-    "pg_table_size(a) AS CAST(0 AS BIGINT)",
-    "pg_indexes_size(a) AS CAST(0 AS BIGINT)",
-    "pg_total_relation_size(a) AS CAST(0 AS BIGINT)",
-    "pg_database_size(a) AS CAST(0 AS BIGINT)",
-    "pg_tablespace_size(a) AS CAST(0 AS BIGINT)",
-    "pg_tablespace_location(a) AS ''",
-    "pg_is_in_recovery() AS false",
-    "pg_is_wal_replay_paused() AS false",
-    "pg_is_other_temp_schema(a) AS false",
-    "pg_my_temp_schema() AS CAST(0 AS BIGINT)",
-    "pg_postmaster_start_time() AS now()",
-    "pg_conf_load_time() AS now()",
-    "pg_advisory_unlock_all() AS CAST(NULL AS VARCHAR)",
-    "pg_blocking_pids(a) AS CAST([] AS INTEGER[])",
-    "pg_notification_queue_usage() AS CAST(0 AS DOUBLE)",
-    "pg_stat_get_numscans(a) AS CAST(0 AS BIGINT)",
-    "pg_stat_get_live_tuples(a) AS CAST(0 AS BIGINT)",
-    "pg_typeof(a) AS lower(typeof(a))",
-    "pg_column_size(a) AS CAST(NULL AS INTEGER)",
-    "pg_client_encoding() AS 'UTF8'",
-    "txid_current() AS CAST(1 AS BIGINT)",
-    "pg_current_xact_id() AS CAST(1 AS BIGINT)",
-    "inet_server_addr() AS CAST(NULL AS VARCHAR)",
-    "inet_server_port() AS CAST(NULL AS INTEGER)",
-    "inet_client_addr() AS CAST(NULL AS VARCHAR)",
-    "inet_client_port() AS CAST(NULL AS INTEGER)",
-    "current_schemas(a) AS CASE WHEN a THEN ['pg_catalog', 'public'] ELSE ['public'] END",
-    "has_table_privilege(a, b, c := NULL) AS lower(coalesce(c, b)) = 'select'",
-    "has_any_column_privilege(a, b, c := NULL) AS lower(coalesce(c, b)) = 'select'",
-    "has_column_privilege(a, b, c, d := NULL) AS lower(coalesce(d, c)) = 'select'",
-    "has_schema_privilege(a, b, c := NULL) AS lower(coalesce(c, b)) = 'usage'",
-    "has_database_privilege(a, b, c := NULL) AS lower(coalesce(c, b)) = 'connect'",
-    "has_function_privilege(a, b, c := NULL) AS lower(coalesce(c, b)) = 'execute'",
-    "has_sequence_privilege(a, b, c := NULL) AS false",
-    "pg_has_role(a, b, c := NULL) AS true",
-    "row_security_active(a) AS false",
-    "plain_name(a) AS lower(replace(regexp_replace(CAST(a AS VARCHAR), '^\"?(public|pg_catalog)\"?\\.', ''), '\"', ''))",
-    "to_regclass(a) AS coalesce(TRY_CAST(a AS BIGINT), (SELECT min(m_k) FROM m_class WHERE m_n ="
-    " plain_name(a)), CASE plain_name(a) WHEN 'pg_class' THEN 1259 WHEN 'pg_proc' THEN 1255 WHEN 'pg_type' THEN 1247"
-    " WHEN 'pg_namespace' THEN 2615 WHEN 'pg_database' THEN 1262 WHEN 'pg_constraint' THEN 2606 WHEN 'pg_attribute'"
-    " THEN 1249 WHEN 'pg_trigger' THEN 2620 WHEN 'pg_rewrite' THEN 2618 WHEN 'pg_authid' THEN 1260 WHEN 'pg_tablespace'"
-    " THEN 1213 WHEN 'pg_description' THEN 2609 WHEN 'pg_extension' THEN 3079 WHEN 'pg_operator' THEN 2617 END)",
-    "to_regtype(a) AS coalesce(TRY_CAST(a AS BIGINT), (SELECT min(m_k) FROM m_type WHERE m_n ="
-    " plain_name(a) OR m_v = plain_name(a)))",
-    "to_regproc(a) AS plain_name(a)",
-    "to_regnamespace(a) AS coalesce(TRY_CAST(a AS BIGINT), (SELECT min(m_k) FROM m_space WHERE m_n ="
-    " lower(CAST(a AS VARCHAR))))",
-    "to_regrole(a) AS CAST(10 AS BIGINT)",
-    "to_regoper(a) AS CAST(NULL AS BIGINT)",
-    "name_of_regclass(a) AS coalesce((SELECT min(m_n) FROM m_class WHERE m_k = TRY_CAST(a AS BIGINT)),"
-    " CAST(a AS VARCHAR))",
-    "name_of_regtype(a) AS coalesce((SELECT min(m_v) FROM m_type WHERE m_k = TRY_CAST(a AS BIGINT)),"
-    " CAST(a AS VARCHAR))",
-    "name_of_regproc(a) AS CAST(a AS VARCHAR)",
-    "name_of_regnamespace(a) AS coalesce((SELECT min(m_n) FROM m_space WHERE m_k ="
-    " TRY_CAST(a AS BIGINT)), CAST(a AS VARCHAR))",
-    "name_of_regrole(a) AS pg_get_userbyid(TRY_CAST(a AS BIGINT))",
-    "name_of_regoper(a) AS CAST(a AS VARCHAR)",
-    "quote_ident(a) AS CASE WHEN regexp_full_match(a, '[a-z_][a-z0-9_$]*') THEN a ELSE '\"' || replace(a, '\"', '\"\"')"
-    " || '\"' END",
-    "quote_literal(a) AS '''' || replace(CAST(a AS VARCHAR), '''', '''''') || ''''",
-    "quote_nullable(a) AS coalesce('''' || replace(CAST(a AS VARCHAR), '''', '''''') || '''', 'NULL')",
-    "pg_format(f, a, b := '') AS regexp_replace(regexp_replace(f, '%[IsL]', a), '%[IsL]', b)",
-    "_pg_expandarray(a) AS unnest(list_transform(a, lambda v, i: {'x': v, 'n': i}))",
-    "array_upper(a, b) AS len(a)",
-    "array_lower(a, b) AS 1",
-    'parse_ident(a) AS regexp_extract_all(a, \'"[^"]+"|[^."]+\')',
-    "pg_size_bytes(a) AS CAST(NULL AS BIGINT)",
-)
-TABLE_MACROS: Final = (
-    "pg_get_keywords() AS TABLE SELECT w AS word, 'U' AS catcode, false AS barelabel, 'unreserved' AS catdesc,"
-    " 'can be bare label' AS baredesc FROM (SELECT unnest(['qualify', 'sample', 'pivot', 'unpivot']) AS w)",
-    "pg_show_all_settings() AS TABLE SELECT * FROM pg_settings",
-)

@@ -61,7 +61,17 @@ _INLINE: Final = frozenset(
     ["version", "current_schema", "current_database", "pg_backend_pid", "current_setting", "set_config"]
 )
 _REG: Final = frozenset(
-    {"regclass", "regtype", "regproc", "regprocedure", "regnamespace", "regrole", "regoper"}
+    [
+        "regclass",
+        "regtype",
+        "regproc",
+        "regprocedure",
+        "regnamespace",
+        "regrole",
+        "regoper",
+        "regoperator",
+        "regcollation",
+    ]
 )
 _TYPES: Final = {
     "jsonb": "json", "int4": "integer", "cardinal_number": "integer", "xid": "bigint", "cid": "bigint",
@@ -71,11 +81,21 @@ _TYPES: Final = {
         "varchar",
     ),
 }  # fmt: skip
-_RENAMED: Final = {"json_build_object": "json_object", "format": "pg_format"}
+_RENAMED: Final = {
+    "json_build_object": "json_object", "jsonb_build_object": "json_object", "json_build_array": "json_array",
+    "json_agg": "json_group_array", "jsonb_agg": "json_group_array", "json_object_agg": "json_group_object",
+    "format": "pg_format",
+}  # fmt: skip
+_OF_SESSION: Final = {  # views of information_schema about the caller, which each connection has for itself
+    "enabled_roles": "pg_enabled_roles", "applicable_roles": "pg_applicable_roles",
+    "administrable_role_authorizations": "pg_applicable_roles",
+}  # fmt: skip
+_COMPARED: Final = frozenset({"=", "<", ">", "!"})  # then by object ids, whatever stands beside it
+_IN_FROM: Final = frozenset(["string_to_array", "pg_indexam_has_property", "pg_index_has_property"])
 _TYPE_TOKENS_MAX: Final = 24
 _OPERATOR_TOKENS_MAX: Final = 24
 _REG_CASTS_MAX: Final = 256
-_KIND: Final = {"regprocedure": "regproc"}
+_KIND: Final = {"regprocedure": "regproc", "regoperator": "regoper"}
 _FROM: Final = frozenset({"FROM", "JOIN"})
 _FROM_ENDS: Final = frozenset(
     {
@@ -197,6 +217,7 @@ class _Writer(Spellings):
             return index + 1
         if token.kind == "word":
             self._refuse(index)
+            self._of_array(index)
         if self._text(index + 1) == ".":
             return self._prefix(index, name)
         if name == "operator" and self._text(index + 1) == "(":
@@ -215,11 +236,15 @@ class _Writer(Spellings):
     def _prefix(self, index: int, name: str) -> int:
         if name == "pg_catalog" or (name in ("public", "strongroom") and self._text(index - 1) != "."):
             follows = self._names[index + 2] if index + 2 < len(self._names) else None
-            if follows is not None and (name != "strongroom" or follows == "public"):
+            if follows is not None and (name != "strongroom" or follows == "public" or follows in _SCHEMAS):
                 self._put(index, "")
                 self._put(index + 1, "")
                 return index + 2
         elif name == "information_schema" and self._catalog:
+            if (own := _OF_SESSION.get(self._names_at(index + 2) or "")) is not None:
+                self._clear(index, index + 2)
+                self._put(index + 2, own)
+                return index + 3
             function = self._text(index + 3) == "(" and self._text(index - 1) != "AS"
             if function:
                 self._put(index + 1, "")
@@ -253,8 +278,12 @@ class _Writer(Spellings):
             self._put(index, _RENAMED[name])
         elif called and name == "date_bin":
             self._date_bin(index)
-        elif called and self._catalog and name == "string_to_array":
+        elif called and self._catalog and name in _IN_FROM:
             self._as_subquery(index)
+        elif called and name == "unnest":
+            self._unnest(index)
+        elif called and self._catalog and name == "age":
+            self._age(index)
         elif name == "interval":
             self._precision(index)
         elif called and name == "make_interval":
@@ -269,7 +298,7 @@ class _Writer(Spellings):
         while end < len(self._tokens) and self._text(end) != ")":
             if self._text(end) == "(":
                 return index + 1
-            if name == "current_setting" and self._catalog and self._tokens[end].kind == "param":
+            if name == "current_setting" and self._catalog and not arguments and self._computed(end):
                 return index + 1  # the catalogue looks it up
             if self._text(end) != ",":
                 token = self._tokens[end]
@@ -290,6 +319,15 @@ class _Writer(Spellings):
             self._put(i, "")
         self._put(index, value)
         return end + 1
+
+    def _computed(self, index: int) -> bool:
+        return self._tokens[index].kind in ("param", "word", "quoted")
+
+    def _age(self, index: int) -> None:
+        """``age(relfrozenxid)`` is that of a transaction; everything else an interval."""
+        last = self._names_at(self._closing(index + 1) - 1) or ""
+        if last.endswith(("xid", "xmin", "transactionid")):
+            self._put(index, "pg_age")
 
     def _setting(self, arguments: Sequence[str | None]) -> str:
         if not 1 <= len(arguments) <= 2 or arguments[0] is None:
@@ -353,6 +391,18 @@ class _Writer(Spellings):
             items = [i.strip().strip('"') for i in value[1:-1].split(",")] if value[1:-1].strip() else []
             self._put(index, "[" + ", ".join(quoted(i) for i in items) + "]")
 
+    def _compared(self, start: int, at: int) -> bool:
+        """Whether what begins at ``start``, cast to the type at ``at``, is compared with another object."""
+        after, before = at + 1, start - 1
+        while self._text(after) in _COMPARED:
+            after += 1
+        while self._text(before) in _COMPARED:
+            before -= 1
+        if after > at + 1:
+            text = after < len(self._tokens) and self._tokens[after].kind == "string"
+            return not text or self._text(after + 1) == "::"
+        return before < start - 1 and (before < 0 or self._tokens[before].kind != "string")
+
     def _regtype(self, cast: int, at: int, name: str) -> None:
         """``x::regclass``: of a text its object id, of an object id its name."""
         self._reg_casts += 1
@@ -363,9 +413,14 @@ class _Writer(Spellings):
         textual = any(t.kind in ("string", "param") for t in operand) or any(
             n in ("quote_ident", "format", "concat") for n in self._names[start:cast]
         )
+        textual = textual or self._compared(start, at)
         kind = _KIND.get(name, name)
         self._put(cast, "")
         self._put(at, ")")
+        if name == "regtype" and self._text(at + 1) == "[" and self._text(at + 2) == "]":
+            self._clear(at + 1, at + 3)
+            self._out[start] = "names_of_regtype(" + self._out[start]
+            return
         function = f"{'to_' if textual else 'name_of_'}{kind}("
         self._out[start] = function + self._out[start]
         if textual and self._text(at + 1) == "::" and self._names[at + 2] in ("text", "varchar"):

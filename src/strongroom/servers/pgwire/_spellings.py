@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from strongroom.servers.pgwire._errors import PgError
@@ -216,11 +217,67 @@ class Spellings:
         alias = end + 2 if self._upper(end + 1) == "AS" else end + 1
         if self._names_at(alias) is None or self._upper(alias) in _AFTER:
             return
-        if self._text(index - 1) != "," and self._upper(index - 1) not in ("FROM", "JOIN"):
+        if not self._in_from(index):
             return
         self._put(index, "(SELECT " + self._out[index])
         self._put(alias, f"AS {self._text(alias)}) {self._text(alias)}")
         self._put(alias - 1, ")")
+
+    def _in_from(self, index: int) -> bool:
+        """Whether a function that is called here stands for a relation."""
+        before = index - 1
+        while before > 0 and self._text(before) == ".":
+            before -= 2
+        return self._text(before) == "," or self._upper(before) in ("FROM", "JOIN")
+
+    def _of_array(self, index: int) -> None:
+        """``x = ANY (ARRAY (SELECT ...))`` as ``x = ANY (SELECT ...)``, and ``ANY ('{a,b}')`` as a list."""
+        if self._upper(index) not in ("ANY", "SOME", "ALL") or self._text(index + 1) != "(":
+            return
+        if self._text(index + 3) == ")" and self._tokens[index + 2].kind == "string":
+            value = string_value(self._tokens[index + 2])
+            if value is not None and (made := array_list(value)) is not None and made[1] == 1:
+                self._put(index + 2, made[0])
+        elif self._upper(index + 2) == "ARRAY" and self._text(index + 3) == "(":
+            end = self._closing(index + 3)
+            if self._upper(index + 4) in ("SELECT", "WITH") and self._closing(index + 1) == end + 1:
+                for at in (index + 2, index + 3, end):
+                    self._put(at, "")
+
+    def _unnest(self, index: int) -> None:
+        """``FROM unnest(a, b) WITH ORDINALITY t(x, y, n)``: several arrays side by side, and their places."""
+        end = self._closing(index + 1)
+        commas = self._commas(index + 1, end)
+        at = end + 1
+        numbered = self._upper(at) == "WITH" and self._upper(at + 1) == "ORDINALITY"
+        at += 2 * numbered
+        at += self._upper(at) == "AS"
+        last = self._closing(at + 1) if self._text(at + 1) == "(" else at
+        columns = [self._text(i) for i in range(at + 2, last, 2)]
+        plain = all(self._names_at(i) is not None for i in (at, *range(at + 2, last, 2)))
+        plain = plain and all(self._text(i) == "," for i in range(at + 3, last, 2))
+        if not plain or last >= len(self._tokens) or not self._in_from(index):
+            return
+        if not commas or len(columns) != len(commas) + 1 + numbered:
+            return
+        bounds = [index + 1, *commas, end]
+        raw = [self._statement.text[self._tokens[a].end : self._tokens[b].start] for a, b in pairwise(bounds)]
+        self._put(index, "(SELECT unnest")
+        for comma, column in zip(commas, columns, strict=False):
+            self._put(comma, f") AS {column}, unnest(")
+        lengths = ", ".join(f"len({a})" for a in raw)
+        places = f", unnest(range(1, greatest({lengths}) + 1)) AS {columns[-1]}" if numbered else ""
+        self._put(end, f") AS {columns[len(commas)]}{places}) {self._text(at)}")
+        self._clear(end + 1, last + 1)
+
+    def _commas(self, start: int, end: int) -> list[int]:
+        """The commas between what stands in the brackets from ``start`` to ``end``."""
+        found, depth = [], 0
+        for at in range(start, min(end, len(self._tokens))):
+            depth += (self._text(at) in ("(", "[")) - (self._text(at) in (")", "]"))
+            if self._text(at) == "," and depth == 1:
+                found.append(at)
+        return found
 
     def _date_bin(self, index: int) -> None:
         """``date_bin(stride, time, 'origin')``: a text as origin would be taken for a time zone."""
@@ -233,11 +290,7 @@ class Spellings:
     def _make_interval(self, index: int) -> int:
         """``make_interval(days => x, ...)`` as a sum; the index of the next token to look at."""
         end = self._closing(index + 1)
-        starts, depth = [index + 2], 0
-        for at in range(index + 1, end):
-            depth += (self._text(at) in ("(", "[")) - (self._text(at) in (")", "]"))
-            if self._text(at) == "," and depth == 1:
-                starts.append(at + 1)
+        starts = [index + 2, *(comma + 1 for comma in self._commas(index + 1, end))]
         if end >= len(self._tokens) or end == index + 2 or len(starts) > len(_PARTS):
             return index + 1
         for number, start in enumerate(starts):

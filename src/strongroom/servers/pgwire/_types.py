@@ -66,6 +66,7 @@ _ROWS: Final = (
     PgType(2205, "regclass", 4, "N", 2210, "VARCHAR", "regclass"),
     PgType(2206, "regtype", 4, "N", 2211, "VARCHAR", "regtype"),
     PgType(2249, "record", -1, "P", 2287, "", "record"),
+    PgType(2279, "trigger", 4, "P", 0, "", "trigger"),
     PgType(2278, "void", 4, "P", 0, "", "void"),
     PgType(2950, "uuid", 16, "U", 2951, "UUID", "uuid"),
     PgType(3802, "jsonb", -1, "U", 3807, "JSON", "jsonb"),
