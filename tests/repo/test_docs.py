@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -144,6 +145,26 @@ def test_a_traced_requirement_names_existing_files_or_says_not_yet(number: str) 
         )
     for path in re.findall(r"`(tests/[\w/]+)`", shown):
         assert list((ROOT / path).rglob("test_*.py")), f"{number}: {path} holds no test"
+
+
+def figures() -> set[str]:
+    """Every figure that some part of the product makes, under the name by which it is exported."""
+    found = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if not isinstance(node, ast.Call) or not node.args:
+                continue
+            kind, name = getattr(node.func, "id", getattr(node.func, "attr", "")), node.args[0]
+            if kind in ("Counter", "Gauge", "Histogram") and isinstance(name, ast.Constant):
+                found.add(f"{name.value}_total" if kind == "Counter" else str(name.value))
+    return found
+
+
+def test_every_figure_is_in_the_table_of_the_operations_page() -> None:
+    """Nothing is exported that the page does not explain, and nothing explained that is not exported."""
+    page = (ROOT / "docs/operations.md").read_text("utf-8")
+    named = re.findall(r"^\| `(strongroom_\w+)` \| (?:counter|gauge|histogram) \|", page, re.M)
+    assert sorted(named) == sorted(figures())
 
 
 ADRS = sorted((ROOT / "docs/adr").glob("[0-9]*.md"))

@@ -222,6 +222,17 @@ def test_each_operation_counts_in_the_metrics_with_its_outcome(server, http):
     assert counted("read", "memory_not_found") == missing + 1
 
 
+def test_the_steps_of_stores_and_searches_have_durations_of_their_own(server, http):
+    """Sealing, embedding (of texts and of questions) and opening are told apart from the whole operation."""
+    store(http)
+    assert http.post("/v1/flush", json={}).status_code == 200
+    asked = http.post("/v1/memories:search", json={"query": "tea", "namespaces": [NS]})
+    assert asked.status_code == 200 and asked.json()["hits"]
+    lines = dict(line.rsplit(" ", 1) for line in http.get("/metrics").text.splitlines() if line[0] != "#")
+    for step in ("seal", "embed_batch", "embed_query", "open_hits", "vector_lane", "keyword_lane", "filter"):
+        assert float(lines[f'strongroom_step_seconds_count{{step="{step}"}}']) >= 1, step
+
+
 def test_metrics_on_loopback_is_a_switch(tmp_path):
     with served(tmp_path / "data", metrics_on_loopback=True) as server, server.http("") as nobody:
         assert nobody.get("/metrics").status_code == 200

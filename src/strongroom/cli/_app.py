@@ -117,8 +117,14 @@ class App:
     @contextmanager
     def local_session(self, *, worker: bool = False) -> Iterator[Session]:
         """A session on the directory, held to the API key when there is one."""
+        from strongroom.cli._progress import Loading
+
         with self.engine(worker=worker) as engine:
-            yield self.sign_in(engine, SURFACE)
+            loading = engine.indexes.reading.observe = Loading(quiet=self.as_json)
+            try:
+                yield self.sign_in(engine, SURFACE)
+            finally:
+                loading.close()
 
     def sign_in(self, engine: Engine, surface: str) -> Session:
         """The owner's session, or that of the API key when there is one, for the purpose that is given."""

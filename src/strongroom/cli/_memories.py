@@ -98,18 +98,16 @@ def search(app: App, /, query: str, **arguments: Any) -> None:
 
         out.write_json(hits_out(hits))
         return
-    why = ("why",) if arguments.get("explain") else ()
     out.table(
-        ("score", "similarity", *why, "namespace", "kind", "created", "memory"),
+        ("score", "similarity", "namespace", "kind", "created", "memory"),
         (
             (
                 f"{hit.score:.4f}",
                 "-" if hit.similarity is None else f"{hit.similarity:.3f}",
-                *((_why(hit),) if why else ()),
                 hit.memory.namespace,
                 hit.memory.kind,
                 hit.memory.created_at.strftime("%Y-%m-%d"),
-                out.summary(hit.memory),
+                out.summary(hit.memory, _why(hit) if arguments["explain"] else ""),
             )
             for hit in hits
         ),

@@ -184,8 +184,8 @@ def when(value: datetime | None) -> str:
     return "" if value is None else value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def summary(memory: Memory) -> RenderableType:
-    """The content of a memory, shortened, with its id below."""
+def summary(memory: Memory, note: str = "") -> RenderableType:
+    """The content of a memory, shortened, with its id below, and a note below that."""
     from rich.text import Text
 
     from strongroom.cli._text import shortened
@@ -193,6 +193,8 @@ def summary(memory: Memory) -> RenderableType:
     shown = "(redacted)" if memory.redacted else shortened(memory.content, CONTENT_SHOWN)
     text = Text(shown)
     text.append(f"\n{memory.memory_id}", style="dim")
+    if note:
+        text.append(f"\n{note}", style="dim")
     return text
 
 

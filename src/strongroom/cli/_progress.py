@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from threading import RLock
 from time import monotonic
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
@@ -74,6 +75,33 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+class Loading:
+    """Shows how far a namespace is that is read from its rows, once that takes more than a moment."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._quiet = quiet
+        self._shown: Progress | None = None
+        self._since: float | None = None
+        self._lock = RLock()  # several namespaces may be read at once
+
+    def __call__(self, done: int, total: int) -> None:
+        with self._lock:
+            now = monotonic()
+            self._since = now if self._since is None else self._since
+            if self._shown is None and now - self._since >= _FIRST_LOOK_S:
+                self._shown = Progress("reading the rows", "changes", quiet=self._quiet).__enter__()
+            if self._shown is not None:
+                self._shown.update(done, total)
+            if done >= total:
+                self.close()
+
+    def close(self) -> None:
+        with self._lock:
+            shown, self._shown, self._since = self._shown, None, None
+            if shown is not None:
+                shown.__exit__(None, None, None)
 
 
 def wait_embedded(session: AnySession, timeout_s: float, *, quiet: bool) -> None:

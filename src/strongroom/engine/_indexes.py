@@ -10,18 +10,19 @@ An index comes from the newest snapshot and the ledger's changes since then, or 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
 from threading import Lock
 from time import perf_counter
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from strongroom.engine._changes import change_of, upsert_of
 from strongroom.engine._collector import collector_paused
 from strongroom.engine._keeper import Keeper
 from strongroom.engine._large_pages import LargePages
+from strongroom.engine._reading import Reading, pages
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._residency import Residency
 from strongroom.engine._slot import Slot
@@ -53,7 +54,6 @@ from strongroom.recall.sql import SqlEngine
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
-_Item = TypeVar("_Item")
 _PENDING_MAX = 4096  # changes that wait; a thread that takes them in sooner slows who writes much
 _APPLY_ROWS = 4096
 _QUEUE_PAGE = 5000
@@ -81,6 +81,7 @@ class Indexes:
         self.discard_snapshots = self._keeper.discard
         self._table_numbers = count(1)
         self.residency = Residency(engine, self)
+        self.reading = Reading(engine)
         wanted = engine.config.recall.large_pages
         self._large_pages = LargePages(engine.metrics.large_page_bytes.set, wanted=wanted)
 
@@ -428,14 +429,16 @@ class Indexes:
             seq, head = reader.head(entry.ns)
             total = engine.heads.open_head(entry.ns, head, seq)
             summed = engine.heads.summer(entry.ns, head)
-            for rows in _pages(reader.iter_changes(entry.ns)):
-                changes: list[Change] = []
-                for row in rows:
-                    summed.add(element_of(row))
-                    change = self._change(index, entry, row)
-                    if change is not None:
-                        changes.append(change)
-                self._apply(index, changes, rows[-1].seq)
+            with self.reading.of(entry.ns, seq) as passed:
+                for rows in pages(reader.iter_changes(entry.ns), _APPLY_ROWS):
+                    changes: list[Change] = []
+                    for row in rows:
+                        summed.add(element_of(row))
+                        change = self._change(index, entry, row)
+                        if change is not None:
+                            changes.append(change)
+                    self._apply(index, changes, rows[-1].seq)
+                    passed(rows[-1].seq)
         if not summed.matches(total):
             raise TamperedError("the rows of a namespace do not match its head")
         index.apply([], seq)
@@ -455,7 +458,7 @@ class Indexes:
                 if waiting.get(item.memory_id) == item.content_version:
                     del waiting[item.memory_id]
             after = page[-1].id
-        for few in _pages(list(waiting)):
+        for few in pages(list(waiting), _APPLY_ROWS):
             for row in ledger.get_many(entry.ns, few, Field.VECTOR):
                 is_new = row.seq > seq and row.state == State.LIVE and row.model == entry.model_no
                 if is_new and row.content_version == waiting[row.memory_id]:
@@ -480,17 +483,6 @@ class Indexes:
             ns=entry.ns,
             dimensions=engine.models.dimensions(entry),
         )
-
-
-def _pages(rows: Iterable[_Item]) -> Iterator[list[_Item]]:
-    page: list[_Item] = []
-    for row in rows:
-        page.append(row)
-        if len(page) >= _APPLY_ROWS:
-            yield page
-            page = []
-    if page:
-        yield page
 
 
 def _discard(index: NamespaceIndex) -> None:

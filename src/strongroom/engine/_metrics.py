@@ -100,6 +100,16 @@ class Metrics:
         self.loaded_namespaces = Gauge(
             "strongroom_loaded_namespaces", "Namespaces with their index in memory", registry=self.registry
         )
+        self.loading = Gauge(
+            "strongroom_loading_namespaces",
+            "Namespaces that are being read from their rows just now",
+            registry=self.registry,
+        )
+        self.loading_share = Gauge(
+            "strongroom_loading_share",
+            "How much of it was read of the one of them that is least far; 1: none is being read",
+            registry=self.registry,
+        )
         self.index_bytes = Gauge(
             "strongroom_index_bytes",
             "Memory of the loaded indexes, by their own count",

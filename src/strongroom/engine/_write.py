@@ -6,6 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -224,6 +225,7 @@ def seal_new(engine: Engine, prepared: list[Prepared], keys: list[DataKey]) -> S
 
     What goes under one key is sealed together.
     """
+    started = perf_counter()
     sealed: list[list[bytes]] = [[]] * len(prepared)
     by_key: dict[int, tuple[DataKey, str, list[int], list[tuple[bytes, int, int, bytes]]]] = {}
     size = 0
@@ -254,6 +256,7 @@ def seal_new(engine: Engine, prepared: list[Prepared], keys: list[DataKey]) -> S
     raw = b""
     while scrap:
         overwrite(scrap.pop())
+    engine.metrics.step("seal", perf_counter() - started)
     return sealed, size
 
 
