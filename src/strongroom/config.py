@@ -225,6 +225,8 @@ class GuardConfig:
 
     principal_requests_per_s: int = 1_000
     principal_burst: int = 2_000
+    tenant_requests_per_s: int = 0  # of all callers of one tenant together
+    tenant_burst: int = 8_000
     source_requests_per_s: int = 2_000
     source_burst: int = 4_000
     failures_of_credential: int = 10  # wrong proofs of one credential from one source, before waiting begins
@@ -332,10 +334,8 @@ def _section(cls: type[Any], name: str, given: Any) -> Any:
     for key, raw in given.items():
         value = raw
         if key not in types:
-            known = ", ".join(sorted(types))
-            raise ConfigurationError(
-                f"unknown setting {name}.{key} in {CONFIG_NAME}", hint=f"known there: {known}"
-            )
+            hint = f"known there: {', '.join(sorted(types))}"
+            raise ConfigurationError(f"unknown setting {name}.{key} in {CONFIG_NAME}", hint=hint)
         kind = types[key]
         if kind is float and type(value) is int:
             value = float(value)

@@ -109,6 +109,7 @@ def test_the_limits_of_the_page_are_the_defaults() -> None:
     table = dict(re.findall(r"\| `(\w+)`, `\w+` \| ([\d ,a-z]+) \|", PAGE))
     assert table["source_requests_per_s"] == f"{guard.source_requests_per_s}, {guard.source_burst}"
     assert table["principal_requests_per_s"] == f"{guard.principal_requests_per_s}, {guard.principal_burst}"
+    assert table["tenant_requests_per_s"] == f"{guard.tenant_requests_per_s}, {guard.tenant_burst}"
     single = dict(re.findall(r"\| `(failures_of_\w+)` \| (\d+) \|", PAGE))
     assert single == {
         "failures_of_credential": str(guard.failures_of_credential),

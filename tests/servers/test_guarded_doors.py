@@ -13,7 +13,8 @@ from tests.servers.served import Served, served
 import strongroom
 from strongroom.config import GuardConfig
 from strongroom.errors import LimitExceededError, UnauthenticatedError
-from strongroom.servers.http import WorkerPool, make_log
+from strongroom.servers.http import WorkerPool, _sign_in, make_log
+from strongroom.servers.http._connection import Connection
 from strongroom.servers.pgwire import PgwireServer
 from strongroom.servers.serve import server_files
 
@@ -90,6 +91,30 @@ def test_tokens_and_their_forgeries_count_for_their_key(server: Served) -> None:
     with server.http(forged) as http:
         codes = [http.get("/v1/stats").status_code for _ in range(10)]
     assert codes == [401] * 9 + [429]
+
+
+def test_the_callers_of_a_tenant_share_its_rate_and_its_turn(tmp_path: Path) -> None:
+    """More keys give a tenant neither more requests nor more turns of the workers; another tenant, and a key
+    that names none, are not touched by it."""
+    guard = GuardConfig(tenant_requests_per_s=1, tenant_burst=6)
+    with served(tmp_path / "data", guard=guard) as server:
+
+        def made(tenant: str) -> str:
+            return server.owner.keys_create("k", "read-only", ["company_a/*"], tenant=tenant)[1]
+
+        first, second, other, none = made("acme"), made("acme"), made("globex"), made("")
+        codes = []
+        for key in (first, second):
+            with server.http(key) as http:
+                codes += [http.get("/v1/namespaces").status_code for _ in range(6)]
+        assert codes[:6] == [200] * 6 and 429 in codes[6:]
+        for key in (other, none):
+            with server.http(key) as http:
+                assert [http.get("/v1/namespaces").status_code for _ in range(6)] == [200] * 6
+        assert notes(server, "rate")["the tenant asks too often"] >= 1
+        queues = {_sign_in._known[_sign_in._mark(key, Connection())] for key in (first, second)}
+        assert queues == {b"tenant acme"}
+        assert _sign_in._known[_sign_in._mark(none, Connection())] == f"caller {none[8:20]}".encode()
 
 
 def test_a_caller_that_asks_too_often_is_slowed_down_and_others_are_not(server: Served) -> None:

@@ -179,7 +179,14 @@ class Doors:
             raise UnauthenticatedError
         self.watch.right(caller, context)
         return Session(
-            self._engine, principal, surface, request_id, caller=caller, context=context, facts=facts
+            self._engine,
+            principal,
+            surface,
+            request_id,
+            caller=caller,
+            context=context,
+            facts=facts,
+            tenant=found.tenant,
         )
 
     def _verdict(self, proof: Proof, peer: PeerCertificate | None) -> Principal | str:

@@ -51,10 +51,15 @@ class Operations:
         caller: str = "owner",
         context: RequestContext = IN_PROCESS,
         facts: Mapping[str, str] | None = None,
+        tenant: str = "",
     ) -> None:
         self._engine = engine
         self._principal = principal
         self._caller = caller
+        self._tenant = tenant  # when it came in
+        self.share = (
+            f"tenant {tenant}" if tenant else f"caller {caller}"
+        )  # who has one turn of a server's workers
         self._surface = surface
         self._request_id = request_id
         self.context = context  # a surface may change what the caller says of later operations
@@ -85,7 +90,7 @@ class Operations:
         return "" if in_force is None else in_force.digest[:DIGEST_SHOWN]
 
     def _run(self, action: str, work: Callable[[Call], T]) -> T:
-        self._engine.doors.watch.operation(self._caller, self._surface, self.context)
+        self._engine.doors.watch.operation(self._caller, self._tenant, self._surface, self.context)
         request_id = self._request_id or os.urandom(8).hex()
         call = Call(
             self._engine,

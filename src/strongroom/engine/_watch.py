@@ -35,6 +35,7 @@ class Watch:
         self.credentials = Backoff(c.failures_of_credential, *span)
         self.sources = Backoff(c.failures_of_source, *span)
         self.principal_rate = RateLimit(c.principal_requests_per_s, c.principal_burst, c.entries_max)
+        self.tenant_rate = RateLimit(c.tenant_requests_per_s, c.tenant_burst, c.entries_max)
         self.source_rate = RateLimit(c.source_requests_per_s, c.source_burst, c.entries_max)
         self._notes: dict[tuple[str, str, str, str, str], int] = {}
         self._lock = Lock()
@@ -70,17 +71,19 @@ class Watch:
             self.credentials.succeeded(f"{caller} {network_of(context.source_address)}")
 
     # -- rates ----------------------------------------------------------------------------------------
-    def operation(self, caller: str, surface: str, context: RequestContext) -> None:
-        """Count an operation of a caller.
+    def operation(self, caller: str, tenant: str, surface: str, context: RequestContext) -> None:
+        """Count an operation of a caller, and of its tenant ("": none).
 
         Raises:
-            LimitExceededError: it asks too often.
+            LimitExceededError: it asks too often, or all callers of its tenant together do.
         """
-        if context.source_address:
-            wait = self.principal_rate.wait_s(caller, monotonic())
-            if wait:
-                source = network_of(context.source_address)
-                self._refuse("rate", surface, caller, source, "the caller asks too often", wait)
+        if not context.source_address:
+            return
+        wait, reason = self.principal_rate.wait_s(caller, monotonic()), "the caller asks too often"
+        if not wait and tenant:
+            wait, reason = self.tenant_rate.wait_s(tenant, monotonic()), "the tenant asks too often"
+        if wait:
+            self._refuse("rate", surface, caller, network_of(context.source_address), reason, wait)
 
     def arrival(self, surface: str, address: str) -> None:
         """Count a request or connection of a source, before anything else is looked at.

@@ -2,8 +2,8 @@
 
 Each caller has a queue of its own and the queues take turns, so that somebody who sends much waits behind
 himself alone. No caller has more than three quarters of the threads, and none fills the whole queue.
-Who a caller is, is set for the task that serves a request (``CALLER``): a credential's digest for
-HTTP, the connection for the Postgres wire.
+Who a caller is, is set for the task that serves a request (``CALLER``): the tenant of the credential, or its
+holder where it has none (``Session.share``), on all surfaces alike.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class Presented:
 
     text: str | None = field(repr=False)
     connection: Connection
-    mark: bytes = field(repr=False)  # stands for it in the queues of the workers
+    mark: bytes = field(repr=False)  # stands for it in this process
 
 
 def presented(scope: Scope, log: Log, engine: Engine, surface: str) -> Presented:
@@ -59,7 +59,7 @@ def presented(scope: Scope, log: Log, engine: Engine, surface: str) -> Presented
             source = network_of(context_of(scope).source_address)
             engine.doors.watch.note("authenticate", surface, problem, source=source)
         raise UnauthenticatedError
-    CALLER.set(mark if mark in _known else b"")
+    CALLER.set(_known.get(mark, b""))
     return Presented(text, connection, mark)
 
 
@@ -83,11 +83,11 @@ def sign_in(engine: Engine, shown: Presented, scope: Scope, surface: str) -> Ses
         )
     if len(_known) >= _KNOWN_MAX:
         _known.clear()
-    _known.add(shown.mark)
+    _known[shown.mark] = session.share.encode()
     return session
 
 
-_known: set[bytes] = set()  # marks of what was good once: only those have a queue of their own
+_known: dict[bytes, bytes] = {}  # marks of what was good once, and whose queue it waits in
 _KNOWN_MAX = 100_000
 _MARK_KEY = secrets.token_bytes(16)
 

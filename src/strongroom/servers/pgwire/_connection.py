@@ -129,7 +129,7 @@ class Connection(asyncio.Protocol):
                         return
                     caller = await self._work(Work(lambda: self._caller_of(self.started)))
                     server.seat(self, caller)
-                    CALLER.set(f"pgwire {caller}".encode())
+                    CALLER.set(self.started.session.share.encode())
             except TimeoutError:
                 server.metrics.refused.labels("startup_timeout").inc()
                 return

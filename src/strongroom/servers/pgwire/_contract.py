@@ -19,6 +19,7 @@ class SqlSession(Protocol):
 
     sql_extension: SqlExtension
     context: RequestContext
+    share: str
 
     def sql(
         self, statement: str, parameters: Sequence[Any] = (), *, cancel: SqlCancel | None = None
