@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.engine.conftest import OpenRoom
@@ -23,6 +23,20 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_reading, "_LINE_EVERY_S", 0.0)
 
 
+class Recorded:
+    """A log that keeps what it is told."""
+
+    def __init__(self, log: Any) -> None:
+        self._log = log
+        self.lines: list[dict[str, Any]] = []
+
+    def info(self, event: str, **fields: Any) -> None:
+        self.lines.append({"event": event, **fields})
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._log, name)
+
+
 def stored(open_room: OpenRoom) -> bytes:
     """Some rows; the id of one of them."""
     room = open_room(worker=False)
@@ -37,7 +51,7 @@ def figures(room: Room) -> tuple[float, float]:
 
 
 def test_progress_is_told_in_the_log_as_a_figure_and_to_a_program(
-    open_room: OpenRoom, capsys: pytest.CaptureFixture[str]
+    open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each page of rows moves it on; at the end nothing is being read; the log has no name of a namespace."""
     stored(open_room)
@@ -50,14 +64,15 @@ def test_progress_is_told_in_the_log_as_a_figure_and_to_a_program(
         seen.append(figures(room))
 
     room.engine.indexes.reading.observe = observe
+    log = Recorded(room.engine.log)
+    monkeypatch.setattr(room.engine, "log", log)
     assert figures(room) == (0.0, 1.0)
     assert room.search("note", namespaces=[NS], mode="keyword", k=5)
     assert [done for done, _ in told] == [10, 20, 30, 40, 50, 60, 70, 80, 90, 95]
     assert {total for _, total in told} == {95}
     assert seen == [(1.0, pytest.approx(done / 95)) for done, _ in told]
     assert figures(room) == (0.0, 1.0)
-    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line.startswith("{")]
-    loading = [line for line in lines if line.get("event") == "namespace_loading"]
+    loading = [line for line in log.lines if line["event"] == "namespace_loading"]
     assert [line["changes"] for line in loading] == [done for done, _ in told]
     assert NS not in str(loading)
 
