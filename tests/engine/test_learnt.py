@@ -124,6 +124,44 @@ def test_the_questions_it_was_learnt_from_go_along(
         np.testing.assert_array_equal(index.vectors._samples.real, more)
 
 
+def test_processes_that_ask_little_add_up_their_questions(store: Path, model: WordModel) -> None:
+    """Too few to change how far searches look, each process leaves its own beside those it has found."""
+    for process in range(3):
+        with strongroom.open(store, provider=model, worker=False) as room:
+            assert len(sampled(settled(room), model, 8 * process, 8)) == 8 * (process + 1)
+            room.engine.indexes.tend()
+            assert len(sampled(settled(room), model, 100 + 8 * process, 0)) == 8 * (process + 1)
+
+
+def test_nothing_learnt_stays_of_snapshots_that_are_thrown_away_meanwhile(
+    store: Path, model: WordModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also what the housekeeping was about to put there: an erasure leaves neither file nor key."""
+    with strongroom.open(store, provider=model, worker=False) as room:
+        learn(settled(room), 3)
+        snapshots = room.engine.indexes.snapshots
+        begun, go_on, write = threading.Event(), threading.Event(), _learnt_file.write
+
+        def slowly(*given: object) -> None:
+            begun.set()
+            assert go_on.wait(30)
+            write(*given)  # type: ignore[arg-type]
+
+        monkeypatch.setattr(_learnt_file, "write", slowly)
+        room.engine.indexes._keeper._of(1).learnt_at_s = 0.0
+        keeping = threading.Thread(target=room.engine.indexes.tend)
+        keeping.start()
+        assert begun.wait(30)
+        throwing = threading.Thread(target=room.engine.indexes.discard_snapshots, args=(1,))
+        throwing.start()
+        while snapshots.files(1):
+            throwing.join(0.01)
+        go_on.set()
+        keeping.join(30)
+        throwing.join(30)
+        assert not files(store, ".learnt") and not files(store, ".snap")
+
+
 def test_questions_that_cannot_have_been_asked_are_not_believed(store: Path, model: WordModel) -> None:
     """Ranks beyond the last list, places beyond the last mark, half a question, too many of them: what was
     learnt is ignored as a whole."""

@@ -248,8 +248,9 @@ def test_a_memory_that_would_end_before_it_begins_is_refused_and_one_that_has_en
     room.store("just begun", namespace=NS, expires_at=now + moment)
     lasting = room.store("lasting", namespace=NS)
     assert {m.content for m in room.list(namespaces=[NS]).memories} == {"just begun", "lasting"}
-    with pytest.raises(InvalidInputError, match="expires_at is not after created_at"):
+    with pytest.raises(InvalidInputError, match="expires_at is not after created_at") as caught:
         room.update(lasting.memory_id, namespace=NS, expires_at=now - day)
+    assert "or delete it" in str(caught.value.hint)
     room.update(lasting.memory_id, namespace=NS, expires_at=now + day)
     old = room.store("old", namespace=NS, created_at=now - day)
     room.update(old.memory_id, namespace=NS, expires_at=now)

@@ -402,6 +402,8 @@ class Snapshots:
         try:
             with self._locked(wait_s=_LOCK_WAIT_S):
                 done += sum(self._shred(file) for file in self.files(ns))
+                for learnt in self._directory.glob(f"{ns}-*{_learnt_file.SUFFIX}"):  # put there meanwhile
+                    _take_away(learnt)
         except OSError:
             raise StorageError("the snapshots of a namespace cannot be removed") from None
         if done:

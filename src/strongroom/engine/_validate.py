@@ -37,6 +37,8 @@ _LISTS = (
 _MAPPINGS = (dict, Mapping)
 _SCALARS = frozenset((str, int, float, bool, type(None), bytes, UUID, datetime))
 _ENCODER = msgspec.msgpack.Encoder()
+_STORED_HINT = "it begins now where no created_at is given; old data is taken with its own created_at"
+_UPDATED_HINT = "give a time after its created_at, past or not, or delete it"
 
 
 def check_text(value: object, name: str, limit: int, *, empty: bool = False) -> str:
@@ -257,7 +259,7 @@ def _parents(value: object, limits: LimitsConfig) -> list[bytes]:
     return [check_id(p, "derived_from") for p in value]
 
 
-def _end(value: object, created_us: int) -> int | None:
+def _end(value: object, created_us: int, hint: str) -> int | None:
     """When a memory ends, after it began: an end before that is a wrong unit or zone. An end that is past by
     now is one of old data, which comes with its ``created_at``, or of an update that ends it at once."""
     if value is None:
@@ -266,7 +268,7 @@ def _end(value: object, created_us: int) -> int | None:
     if expires_us <= created_us:
         raise InvalidInputError(
             "the memory would end before it begins: expires_at is not after created_at",
-            hint="it begins now where no created_at is given; old data is taken with its own created_at",
+            hint=hint,
         )
     return expires_us
 
@@ -296,7 +298,7 @@ def check_draft(
         derived_from=_parents(draft.derived_from, limits),
         created_us=created,
         updated_us=max(now_us, created) if draft.created_at is None else now_us,
-        expires_us=_end(draft.expires_at, created),
+        expires_us=_end(draft.expires_at, created, _STORED_HINT),
     )
     return namespace, payload
 
@@ -324,7 +326,9 @@ def patched(old: MemoryPayload, patch: MemoryPatch, limits: LimitsConfig, now_us
         derived_from=old.derived_from,
         created_us=old.created_us,
         updated_us=max(now_us, old.updated_us + 1),
-        expires_us=old.expires_us if isinstance(expires, Unset) else _end(expires, old.created_us),
+        expires_us=old.expires_us
+        if isinstance(expires, Unset)
+        else _end(expires, old.created_us, _UPDATED_HINT),
     )
 
 

@@ -172,9 +172,9 @@ class Samples:
         return np.array(seen, np.uint16).reshape(len(seen), 2, DEPTHS[-1])
 
     @property
-    def has_real(self) -> bool:
-        """Whether there are any real questions."""
-        return len(self._seen) > self._pretended
+    def real_count(self) -> int:
+        """How many real questions there are."""
+        return max(0, len(self._seen) - self._pretended)
 
     @property
     def are_real(self) -> bool:

@@ -49,7 +49,7 @@ def learnt_of(index: NamespaceIndex, known: Learnt | None = None) -> Learnt | No
     lists, reach = lane._lists, lane._reach
     numbers = (reach.curve, reach.coded, reach.again)
     same = known is not None and (known.curve, known.coded, known.again) == numbers
-    if known is not None and same and (known.seen or not lane._samples.has_real):
+    if known is not None and same and len(known.seen) == lane._samples.real_count * QUESTION_BYTES:
         return known
     seen = lane._samples.real.astype("<u2").tobytes()
     return Learnt(blake2b(lists.centroids.tobytes(), digest_size=DIGEST_BYTES).digest(), *numbers, seen)
