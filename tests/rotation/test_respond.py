@@ -459,6 +459,30 @@ def test_a_response_to_a_master_key_goes_on_wherever_it_was_interrupted(
         room.respond_key_compromise(exposed, to=["fresh"])
 
 
+def test_keys_that_were_destroyed_before_a_failure_are_not_in_the_log_of_the_keyring(
+    room: Room, open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One namespace of many that fails, perhaps each time, does not leave those of the others in it."""
+    fill(room, 2)
+    fill(room, 2, "b/other")
+    room, exposed = with_two_key_files(room, open_room)
+    keyring, ends = room.engine.vault.keyring, []
+    end_roots = keyring.end_roots
+
+    def failing(*args: Any, **options: Any) -> int:
+        if ends:
+            raise KmsUnavailableError("killed here")
+        ends.append(1)
+        return end_roots(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keyring, "end_roots", failing)
+        with pytest.raises(KmsUnavailableError, match="killed here"):
+            room.respond_key_compromise(exposed, to=["fresh"])
+    log = room.engine.directory.with_name("data.keys") / "keyring.db-wal"
+    assert KeyState.DESTROYED in states(room).values() and log.stat().st_size == 0
+
+
 def test_a_report_that_could_not_be_made_is_made_by_a_repetition(
     room: Room, open_room: OpenRoom, monkeypatch: pytest.MonkeyPatch
 ) -> None:

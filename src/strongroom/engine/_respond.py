@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from time import perf_counter
@@ -14,7 +15,7 @@ from strongroom.engine import _key_tree, _new_roots, _respond_master, _rewrap
 from strongroom.engine._audit import announcement
 from strongroom.engine._rotation import _chosen, _note, name_of
 from strongroom.engine._vault import SYSTEM_NS
-from strongroom.errors import ConflictError, InvalidInputError
+from strongroom.errors import ConflictError, InvalidInputError, StrongroomError
 from strongroom.keyring import FORMER, KeyNote, KeyState, Noted
 from strongroom.ledger import WaveState, WriteBatch
 from strongroom.lifecycle import response
@@ -191,8 +192,17 @@ def _namespaces(work: _Work) -> None:
             work.progress("the keyring is written anew")
     work.place = len(standing.done)
     noted = _respond_master.done(engine, _uri(work.key)) if work.kind == KeyKind.MASTER else None
-    for ns in sorted(left, key=lambda ns: (ns == SYSTEM_NS, ns)):  # with the system's root go all API keys
-        _records(work, ns, noted)
+    try:
+        for ns in sorted(
+            left, key=lambda ns: (ns == SYSTEM_NS, ns)
+        ):  # with the system's root go all API keys
+            _records(work, ns, noted)
+    except (
+        StrongroomError
+    ):  # each repetition may end there: the keys of those before are destroyed all the same
+        with suppress(StrongroomError):
+            engine.vault.keyring.cut()
+        raise
     if len(work.spaces) > 1:  # also when all were done before an interruption
         engine.vault.keyring.cut()
 
