@@ -188,6 +188,26 @@ def test_many_equal_rows_are_told_apart_without_reading_the_lists(
     lane.close()
 
 
+def test_a_cut_through_equal_rows_that_are_not_the_last_ones_takes_the_newest(
+    rows: NDArray[np.float32],
+) -> None:
+    """Codes may put copies of a memory behind rows that are worse: the newest of them are found."""
+    copies = 300
+    lists = lists_with_codes(np.concatenate([rows, np.repeat(rows[:1], copies, axis=0)]))
+    seen = 0
+    for query in clustered(40, D, 60, seed=8):
+        order, _ = lists.sketch(query, ROWS + copies, 16, None)
+        first = int(np.flatnonzero(order >= ROWS)[0])
+        k = first + 20  # and 8 more are looked at
+        found = read_codes(lists, query, k, (16, 1), None)
+        if k > 2_000 or found is None:
+            continue
+        mine = found[0][found[0] >= ROWS]
+        seen += len(mine) > 0
+        assert mine.tolist() == list(range(ROWS + copies - 1, ROWS + copies - 1 - len(mine), -1))
+    assert seen
+
+
 def test_rows_whose_codes_say_nothing_are_searched_without() -> None:
     """Vectors that differ by less than codes can tell: the samples see it, and the rows are read instead."""
     rng = np.random.default_rng(1)

@@ -62,7 +62,7 @@ def sketched(
         if len(rids) < k:
             return None
         found, scores = _first(lists, query, k, rids)
-        if len(rids) < again or not _meet(found[scores == scores[k - 1]], rids[near == near[-1]]):
+        if len(rids) < again or not _meet(found[scores >= scores[k - 1]], rids[near == near[-1]]):
             return best(lists.scores(query, found), found, k)
         if again >= MARKS_MAX:
             return None
