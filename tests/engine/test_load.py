@@ -11,6 +11,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from types import MappingProxyType
@@ -45,13 +46,19 @@ READY = "os.write(out, head(7, 0, 0)); "
 Make = Callable[..., subprocess.Popen[bytes]]
 
 
-@pytest.fixture
-def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+@contextmanager
+def to_be_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
     """A store of given vectors, opened by its configuration alone; chunks hold 50 items."""
     monkeypatch.setattr(_bulk, "CHUNK_ITEMS", CHUNK)
     directory = tmp_path / "loaded"
     strongroom.init(directory, config=Config(embedding=EmbeddingConfig(provider="none", dimensions=8)))
     with strongroom.open(directory, worker=False) as opened:
+        yield opened
+
+
+@pytest.fixture
+def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
+    with to_be_loaded(tmp_path, monkeypatch) as opened:
         yield opened
 
 

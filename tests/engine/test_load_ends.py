@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.engine.test_load import CHUNK, entries, items, stored
+from tests.engine.test_load import CHUNK, entries, items, stored, to_be_loaded
 
-import strongroom
-from strongroom.config import Config, EmbeddingConfig
-from strongroom.engine import Room, _bulk, _load
+from strongroom.engine import Room, _load
 from strongroom.errors import InvalidInputError, LimitExceededError, StorageFullError
 from strongroom.model import Action
 
@@ -36,11 +34,7 @@ worker.main()
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Room]:
-    """A store of given vectors, opened by its configuration alone; chunks hold 50 items."""
-    monkeypatch.setattr(_bulk, "CHUNK_ITEMS", CHUNK)
-    directory = tmp_path / "loaded"
-    strongroom.init(directory, config=Config(embedding=EmbeddingConfig(provider="none", dimensions=8)))
-    with strongroom.open(directory, worker=False) as opened:
+    with to_be_loaded(tmp_path, monkeypatch) as opened:
         yield opened
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import psycopg
 import pytest
-from tests.pgwire.wired import Wired
+from tests.pgwire.wired import Wired, answers_tool
 
 # name -> (statement, a text that stands in some row of the answer; "" for: may be empty)
 QUERIES = {
@@ -379,22 +379,10 @@ QUERIES = {
 }
 
 
-@pytest.fixture(scope="module")
-def connection(wire: Wired):  # type: ignore[no-untyped-def]
-    with psycopg.connect(wire.dsn(), autocommit=True) as c:
-        yield c
-
-
 @pytest.mark.parametrize("name", QUERIES)
 def test_tools_get_an_answer(wire: Wired, connection: psycopg.Connection, name: str) -> None:
     """Each both in the simple protocol and described beforehand, as drivers do."""
-    sql, expected = QUERIES[name]
-    expected = expected.format(user=wire.key_id(wire.admin_key))
-    simple = psycopg.ClientCursor(connection).execute(sql).fetchall()
-    prepared = connection.execute(sql, prepare=True).fetchall()
-    assert len(simple) == len(prepared)
-    if expected:
-        assert any(expected in str(value) for row in prepared for value in row)
+    answers_tool(wire, connection, *QUERIES[name])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from tests.support.word_model import WordModel
 
 import strongroom
@@ -162,3 +163,13 @@ def wired(
     finally:
         workers.close()
         engine.close()
+
+
+def answers_tool(wire: Wired, connection: psycopg.Connection[Any], sql: str, expected: str) -> None:
+    """Both protocols answer ``sql`` alike, and ``expected`` stands in some row; "": it may be empty."""
+    expected = expected.format(user=wire.key_id(wire.admin_key))
+    simple = psycopg.ClientCursor(connection).execute(sql).fetchall()
+    prepared = connection.execute(sql, prepare=True).fetchall()
+    assert len(simple) == len(prepared)
+    if expected:
+        assert any(expected in str(value) for row in prepared for value in row)
