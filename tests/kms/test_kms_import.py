@@ -198,6 +198,16 @@ def test_two_that_use_one_request_at_once_make_one_namespace(room: Room) -> None
     assert pending(room) == []
 
 
+@pytest.mark.parametrize("left", [b"", bytes(400)])
+def test_a_request_that_is_just_being_removed_was_used(room: Room, left: bytes) -> None:
+    """Whoever comes between the overwriting of its file and its removal is told what the next one is told."""
+    request, wrapped, _ = brought(room, os.urandom(32))
+    (name,) = pending(room)
+    (keys_directory(room.engine.directory, room.engine.config) / "imports" / name).write_bytes(left)
+    with pytest.raises(NotFoundError):
+        room.key_import_finish(request.import_id, wrapped)
+
+
 def test_the_entry_of_an_import_keeps_what_is_known_of_the_caller(room: Room) -> None:
     """The check value stands beside the token that the import came with, not instead of it."""
     key = room.engine.authenticate(room.keys_create("k", "admin", ["acme/*"])[1])

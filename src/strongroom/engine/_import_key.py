@@ -74,7 +74,9 @@ def open_request(call: Call, import_id: str, wrapped: str) -> tuple[ImportReques
     try:
         raw, _ = read_private_file(_directory(engine) / import_id, bytes_max=_BYTES_MAX)
     except KeystoreMissingError:
-        raise NotFoundError("there is no such import, or it was used already") from None
+        raw = b""
+    if not raw.strip(b"\0"):  # it is overwritten before it is removed
+        raise NotFoundError("there is no such import, or it was used already")
     sealed, text = raw[:_SEALED_BYTES], raw[_SEALED_BYTES:]
     seed = _kek(engine).unwrap(sealed, text)
     request = ImportRequest.parse(text.decode())
