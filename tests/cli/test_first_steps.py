@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import threading
@@ -65,7 +64,6 @@ def test_the_program_of_the_page_about_python_runs_as_it_stands(tmp_path: Path) 
     assert any(line.startswith("memory_not_found") for line in printed)
 
 
-@pytest.mark.skipif(shutil.which("sqlite3") is None, reason="the sqlite3 command is not installed")
 def test_the_backup_of_the_page_is_taken_while_writers_go_on_and_restores_to_all_they_were_told(
     command: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
