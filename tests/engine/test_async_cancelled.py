@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 import pytest
@@ -18,6 +18,7 @@ import strongroom
 from strongroom.config import Config, EmbeddingConfig, LimitsConfig
 from strongroom.engine import AsyncRoom, Room, _bulk
 from strongroom.errors import MemoryNotFoundError, OperationTimeoutError
+from strongroom.model import SqlCancel
 
 NS = "company_a/support"
 VECTOR = [1.0] * 8
@@ -115,20 +116,39 @@ def test_a_load_that_is_cancelled_ends(data: Path, monkeypatch: pytest.MonkeyPat
     assert told[-1] == OperationTimeoutError.code
 
 
-def test_a_statement_whose_call_is_cancelled_is_stopped(data: Path) -> None:
+class _Seen(SqlCancel):
+    """A handle that tells of itself."""
+
+    made: ClassVar[list[SqlCancel]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made.append(self)
+
+
+def test_a_statement_whose_call_is_cancelled_is_stopped(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would take minutes; the program ends as soon as the engine has taken notice."""
+    monkeypatch.setattr("strongroom.engine.room.SqlCancel", _Seen)
+    monkeypatch.setattr(_Seen, "made", [])
+    stopped: list[bool] = []
 
     async def program() -> None:
         async with await strongroom.aopen(data, worker=False) as room:
             await room.store("x", namespace=NS, embedding=VECTOR)
+            statement = asyncio.create_task(room.sql(SLOW))
+            while not _Seen.made or _Seen.made[0]._interrupt is None:  # what has not begun leaves no entry
+                await asyncio.sleep(0.01)
             with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.5):
-                    await room.sql(SLOW)
+                await asyncio.wait_for(statement, 0.2)
+            deadline = time.monotonic() + 30  # closing would stop it as well
+            while not any(e.action == "sql" for e in await room.audit()) and time.monotonic() < deadline:
+                await asyncio.sleep(0.05)
+            stopped.append(time.monotonic() < deadline)
 
     thread = threading.Thread(target=asyncio.run, args=(program(),), daemon=True)
     thread.start()
     thread.join(60)
-    assert not thread.is_alive()
+    assert not thread.is_alive() and stopped == [True]
     with strongroom.open(data, worker=False) as opened:
         assert [e.outcome for e in opened.audit() if e.action == "sql"] == [OperationTimeoutError.code]
 

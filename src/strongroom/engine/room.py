@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
@@ -16,11 +16,9 @@ from strongroom.errors import OperationTimeoutError
 from strongroom.model import IN_PROCESS, SqlCancel
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from strongroom.embedding import EmbeddingProvider
     from strongroom.engine._session_memories import Memories
-    from strongroom.model import MemoryDraft, SqlResult
+    from strongroom.model import MemoryDraft
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -111,6 +109,26 @@ def _lifted(
     @wraps(method)
     async def call(self: AsyncRoom, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return await asyncio.to_thread(method, self.room, *args, **kwargs)
+
+    return call
+
+
+def _stoppable(
+    method: Callable[Concatenate[Session, P], R],
+) -> Callable[Concatenate[AsyncRoom, P], Coroutine[Any, Any, R]]:
+    """As ``_lifted``, of what takes a ``cancel``: a call that is cancelled stops it."""
+    work: Callable[..., R] = method
+
+    @wraps(method)
+    async def call(self: AsyncRoom, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        cancel = kwargs.get("cancel")
+        handle = cancel if isinstance(cancel, SqlCancel) else SqlCancel()
+        given = kwargs if cancel is not None else {**kwargs, "cancel": handle}
+        try:
+            return await asyncio.to_thread(work, self.room, *args, **given)
+        except asyncio.CancelledError:
+            handle.cancel()
+            raise
 
     return call
 
@@ -219,6 +237,7 @@ class AsyncRoom:
     rotation_resume = _lifted(Session.rotation_resume)
     rotation_rollback = _lifted(Session.rotation_rollback)
     rotation_finalise = _lifted(Session.rotation_finalise)
+    sql = _stoppable(Session.sql)
     sql_describe = _lifted(Session.sql_describe)
 
     @wraps(Session.store_many)
@@ -234,32 +253,6 @@ class AsyncRoom:
         progress: Callable[[int], object] | None = None,
     ) -> int:
         return await _of_items(partial(self.room.load, workers=workers, progress=progress), items)
-
-    @wraps(Session.sql)
-    async def sql(
-        self,
-        statement: str,
-        parameters: Sequence[object] = (),
-        *,
-        namespaces: Sequence[str] | None = None,
-        rows_max: int | None = None,
-        cancel: SqlCancel | None = None,
-        statement_id: UUID | str | None = None,
-    ) -> SqlResult:
-        handle = SqlCancel() if cancel is None else cancel
-        try:
-            return await asyncio.to_thread(
-                self.room.sql,
-                statement,
-                parameters,
-                namespaces=namespaces,
-                rows_max=rows_max,
-                cancel=handle,
-                statement_id=statement_id,
-            )
-        except asyncio.CancelledError:
-            handle.cancel()
-            raise
 
     async def close(self) -> None:
         """Flush and close."""
@@ -293,10 +286,11 @@ def _awaited(opens: Callable[P, Room]) -> Callable[P, Coroutine[Any, Any, AsyncR
         try:
             return AsyncRoom(await asyncio.to_thread(work))
         except asyncio.CancelledError:  # nobody gets what is being opened, and so nobody would close it
-            with lock:
+            with lock:  # whoever comes second closes it
                 is_unwanted = True
-            if opened:
-                await asyncio.to_thread(opened[0].close)
+                done = opened[:]
+            for room in done:
+                await asyncio.to_thread(room.close)
             raise
 
     aopen.__doc__ = "``open`` for asynchronous programs: the same arguments; its methods are awaited."
