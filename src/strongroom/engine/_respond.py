@@ -192,14 +192,11 @@ def _namespaces(work: _Work) -> None:
             work.progress("the keyring is written anew")
     work.place = len(standing.done)
     noted = _respond_master.done(engine, _uri(work.key)) if work.kind == KeyKind.MASTER else None
+    left.sort(key=lambda ns: (ns == SYSTEM_NS, ns))  # the system's last: with its root go all API keys
     try:
-        for ns in sorted(
-            left, key=lambda ns: (ns == SYSTEM_NS, ns)
-        ):  # with the system's root go all API keys
+        for ns in left:
             _records(work, ns, noted)
-    except (
-        StrongroomError
-    ):  # each repetition may end there: the keys of those before are destroyed all the same
+    except StrongroomError:  # a repetition may end there too; the keys of those before it are destroyed
         with suppress(StrongroomError):
             engine.vault.keyring.cut()
         raise
