@@ -53,12 +53,11 @@ def _build(options: Options) -> list[Row]:
     if built.exists():
         return []
     with Child() as child:
-        workers = stores.WORKERS if options.rows < ROWS_MIN else 1
-        rate = child.call(stores.build, options.work / "large", options, workers)
+        rate = child.call(stores.build, options.work / "large", options, stores.WORKERS)
     built.touch()
     return [
         Row(
-            f"load of {options.rows:,} by {workers} workers: vectors, all fields, 1,000 subjects",
+            f"load of {options.rows:,} by {stores.WORKERS} workers: vectors, all fields, 1,000 subjects",
             f"{rate:,.0f}/s",
             "> 20,000/s",
             rate > 20_000,
@@ -266,6 +265,7 @@ def _learning_questions(state: State, options: Options) -> NDArray[np.float32]:
 
 def _rids(state: State, index: Any) -> NDArray[np.int64]:
     """The row of the index for each row of the corpus, told by the ticket in the metadata."""
+    index.table.flush()  # after an opening from the rows some wait for the first question about columns
     with state["room"].engine.indexes._columnar.cursor() as cursor:
         ticket = "CAST(json_extract_string(metadata, '$.ticket') AS BIGINT)"
         found = cursor.execute(f"SELECT rid, {ticket} t FROM {index.table.qualified}").fetchnumpy()
