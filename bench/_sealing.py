@@ -22,8 +22,11 @@ def _seal(key: Any, key_id: int, context: Any, plaintext: bytes, suite: int = AE
     return _HEAD.pack(1, suite, key_id) + _REST + plaintext + _TAG
 
 
-def _seal_many(key: Any, key_id: int, items: Any, suite: int = AES_256_GCM) -> list[bytes]:
-    return [_seal(key, key_id, bound, plaintext, suite) for bound, plaintext in items]
+def _seal_many(jobs: Any) -> list[list[bytes]]:
+    return [
+        [_seal(key, key_id, bound, plaintext, suite) for bound, plaintext in items]
+        for key, key_id, suite, items in jobs
+    ]
 
 
 def _open(key: Any, context: Any, sealed: bytes) -> bytes:

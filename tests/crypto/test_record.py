@@ -17,6 +17,7 @@ from strongroom.crypto import (
     HEADER_BYTES,
     OVERHEAD_BYTES,
     SealContext,
+    SealJob,
     SecretKey,
     _record,
     open_sealed,
@@ -409,11 +410,17 @@ def test_headers_of_noise_never_crash(noise: bytes) -> None:
 
 
 def test_what_is_sealed_together_opens_one_by_one_and_shares_no_salt() -> None:
-    """``seal_many`` is ``seal`` for each item: own context, own salt, any size, in their order."""
+    """``seal_many`` is ``seal`` for each item of each key: own context and salt, any size, in their order."""
     items = [(replace(CONTEXT, version=n), bytes([n]) * size) for n, size in enumerate((0, 1, 500, 70_000))]
-    sealed = seal_many(KEY, 5, [(c.encode(), p) for c, p in items], 2)
+    encoded = [(c.encode(), p) for c, p in items]
+    other = SecretKey.generate()
+    sealed, of_other, none = seal_many(
+        [SealJob(KEY, 5, 2, encoded), SealJob(other, 6, 1, encoded[:2]), SealJob(KEY, 5, 2, [])]
+    )
+    assert none == [] and open_sealed(other, items[1][0], of_other[1]) == items[1][1]
+    assert {sealed_header(s) for s in of_other} == {(1, 6)}
     assert [open_sealed(KEY, c, s) for (c, _), s in zip(items, sealed, strict=True)] == [p for _, p in items]
     assert {sealed_header(s) for s in sealed} == {(2, 5)}
-    assert len({s[6:30] for s in sealed}) == len(items)
-    assert seal_many(KEY, 5, []) == []
+    assert len({s[6:30] for s in sealed + of_other}) == len(items) + 2
+    assert seal_many([]) == []
     assert_refused(sealed[1], context=items[2][0])

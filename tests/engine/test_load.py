@@ -500,6 +500,15 @@ def test_items_are_handed_over_as_they_are() -> None:
     assert got[2] == {"metadata": {"a": 1}, "wide": [1.0, 1.0], "flat": [[1.0, 1.0], [1.0, 1.0]]}
     assert got[3]["naive"] == given[3]["naive"] and np.array_equal(got[3]["embedding"], vector)
     assert isinstance(got[4], MemoryDraft) and got[4].tags == ("t",)
+    wide = np.arange(12, dtype=np.float32)
+    same = {"embedding": wide[::2]}
+    given = [same, {"embedding": None}, {}, same, {"embedding": wide[:5]}, {"embedding": wide[1::2], "n": 1}]
+    got = _load_wire.unpack_items(bytearray(_load_wire.pack_items(given)))
+    assert [{**item, "embedding": None} for item in got] == [{**item, "embedding": None} for item in given]
+    for item, before in zip(got, given, strict=True):
+        assert ("embedding" in item) == ("embedding" in before)
+        assert np.array_equal(item.get("embedding"), before.get("embedding"))
+    assert same["embedding"] is not None and len(given[5]) == 2  # what the caller has is as it was
     with pytest.raises(_load_wire.CannotBeHandedError, match="Path"):
         _load_wire.pack_items([{"a": Path("x")}])
 

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from tests.keyring.keyring_tools import Keys, context, random_subjects, subject
 
-from strongroom.errors import InvalidInputError, KeyExhaustedError, StorageReadOnlyError
-from strongroom.keyring import Keyring
+from strongroom.crypto import SealContext
+from strongroom.errors import (
+    InvalidInputError,
+    KeyExhaustedError,
+    KeyMovedError,
+    KeyStateError,
+    StorageReadOnlyError,
+)
+from strongroom.keyring import Keyring, seal_groups
 from strongroom.keyring._uses import USES_BUFFERED_MAX
 
 
@@ -174,3 +183,31 @@ def test_the_keys_of_one_namespace_are_listed_as_among_all(keys: Keys) -> None:
     for ns in spaces:
         assert ring.list_keys(ns) == [k for k in everything if k.ns == ns]
     assert sorted(k.uses for k in ring.list_keys(spaces[1])) == [20, 25]
+
+
+def test_rows_under_many_keys_are_counted_for_each_or_none_is_sealed(keys: Keys, tmp_path: Path) -> None:
+    """Sealing for several keys counts each by its rows; when one of them may not be used none is sealed."""
+    ring = keys.create()
+    ns = ring.create_namespace("a")
+    found_subjects = random_subjects(2)
+    first, second = (ring.data_key(ns, s, create=True) for s in found_subjects)
+    rows = [(bytes([n]) * 16, 0, 1, b"%d" % n) for n in range(3)]
+    sealed = seal_groups(1, [(first, "a", rows), (second, "a", rows[:1]), (second, "a", [])])
+    assert [len(s) for s in sealed] == [3, 1, 0]
+    for key, found in zip((first, second), sealed, strict=False):
+        for (memory_id, field, version, plaintext), one in zip(rows, found, strict=False):
+            assert key.open(SealContext("a", ns, memory_id, field, version, 1), one) == plaintext
+    assert [uses(ring, key.key_id) for key in (first, second)] == [3, 1]
+    assert seal_groups(1, []) == []
+    ring.rotate_data_key(ns, found_subjects[1])
+    with pytest.raises(KeyMovedError):
+        seal_groups(1, [(first, "a", rows), (second, "a", rows)])
+    ring.disable_data_key(second.key_id)
+    with pytest.raises(KeyStateError):
+        seal_groups(1, [(first, "a", rows), (second, "a", rows)])
+    other = Keys(tmp_path / "other.keys").create()
+    with pytest.raises(InvalidInputError, match="one keyring"):
+        seal_groups(1, [(first, "a", rows), (other.data_key(0, None, create=False), "a", rows)])
+    other.close()
+    with pytest.raises(InvalidInputError, match="16 bytes"):
+        seal_groups(1, [(first, "a", [(b"short", 0, 1, b"x")])])

@@ -5,7 +5,7 @@ Formats: spec/sealed-record.md and spec/stream.md. The bytes of a key leave only
 """
 
 from strongroom.crypto._arena import KeyMemory, key_memory, require_locked_keys
-from strongroom.crypto._encoding import SealContext, encode_pairs, encoded
+from strongroom.crypto._encoding import SealContext, encode_pairs, encoded, encoded_rows
 from strongroom.crypto._keys import SecretKey
 from strongroom.crypto._password import PASSWORD_HEADER_BYTES, new_password_header, password_kdf
 from strongroom.crypto._record import (
@@ -13,6 +13,7 @@ from strongroom.crypto._record import (
     OVERHEAD_BYTES,
     PLAINTEXT_BYTES_MAX,
     ResealJob,
+    SealJob,
     open_encoded,
     open_sealed,
     reseal_many,
@@ -47,12 +48,14 @@ __all__ = [
     "OpenStream",
     "ResealJob",
     "SealContext",
+    "SealJob",
     "SealStream",
     "SecretKey",
     "Suite",
     "Uncopied",
     "encode_pairs",
     "encoded",
+    "encoded_rows",
     "key_memory",
     "new_password_header",
     "open_encoded",

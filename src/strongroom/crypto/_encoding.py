@@ -15,7 +15,7 @@ Integers are unsigned and big-endian; t is the length of the tenant's UTF-8 byte
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -106,3 +106,21 @@ def encoded(tenant: str, ns: int, memory_id: bytes, field: int, version: int, sc
         return _prefix(tenant, ns) + _REST.pack(MEMORY_ID_BYTES, memory_id, 2, field, 8, version, 2, schema)
     except struct.error:
         raise InvalidInputError("a number of a seal context is out of range") from None
+
+
+def encoded_rows(
+    tenant: str, ns: int, schema: int, rows: Sequence[tuple[bytes, int, int, bytes]]
+) -> list[tuple[bytes, bytes]]:
+    """Encoded context and plaintext of each ``(memory_id, field, version, plaintext)``; as ``encoded``."""
+    prefix, pack = _prefix(tenant, ns), _REST.pack
+    try:
+        found = [
+            (prefix + pack(MEMORY_ID_BYTES, memory_id, 2, field, 8, version, 2, schema), plaintext)
+            for memory_id, field, version, plaintext in rows
+            if len(memory_id) == MEMORY_ID_BYTES
+        ]
+    except struct.error:
+        raise InvalidInputError("a number of a seal context is out of range") from None
+    if len(found) != len(rows):
+        raise InvalidInputError("a memory_id must be 16 bytes")
+    return found

@@ -74,15 +74,29 @@ def seal(
     return seal_with(key, key_id, context, plaintext, suite=suite, salt=os.urandom(SALT_BYTES))
 
 
-def seal_many(
-    key: SecretKey, key_id: int, items: Sequence[tuple[bytes, bytes]], suite: int = AES_256_GCM
-) -> list[bytes]:
-    """``seal`` for each ``(encoded context, plaintext)``, with the salts of all drawn at once.
+class SealJob(NamedTuple):
+    """What goes under one key: ``(encoded context, plaintext)`` each."""
+
+    key: SecretKey
+    key_id: int
+    suite: int
+    items: Sequence[tuple[bytes, bytes]]
+
+
+def seal_many(jobs: Sequence[SealJob]) -> list[list[bytes]]:
+    """``seal`` for each item of each job, with the salts of all drawn at once.
 
     Raises:
         As ``seal``.
     """
-    return _seal_each(key, key_id, items, suite, os.urandom(SALT_BYTES * len(items)))
+    salts = os.urandom(SALT_BYTES * sum(len(job.items) for job in jobs))
+    out: list[list[bytes]] = []
+    at = 0
+    for key, key_id, suite, items in jobs:
+        end = at + SALT_BYTES * len(items)
+        out.append(_seal_each(key, key_id, items, suite, salts[at:end]))
+        at = end
+    return out
 
 
 def seal_with(
@@ -104,7 +118,7 @@ def _seal_each(
     spec = SUITES.get(suite) or suite_by_number(suite)
     if not 0 <= key_id <= _KEY_ID_MAX or len(salts) != SALT_BYTES * len(items):
         raise InvalidInputError("a key_id must be an unsigned 32-bit number, a salt 24 bytes")
-    prf, info, head = prf_of(key), _WHOLE_INFO[suite], _HEAD.pack(FORMAT_WHOLE, suite, key_id)
+    derive, info, head = prf_of(key).digest, _WHOLE_INFO[suite], _HEAD.pack(FORMAT_WHOLE, suite, key_id)
     out: list[bytes] = []
     at = 0
     for bound, plaintext in items:
@@ -113,7 +127,7 @@ def _seal_each(
         if len(plaintext) > WHOLE_BYTES_MAX:
             out.append(_seal_chunked(key, key_id, bound, plaintext, suite=suite, salt=salt))
             continue
-        okm = prf.digest(info + salt + bound + b"\x01")  # HKDF-Expand, first block
+        okm = derive(b"".join((info, salt, bound, b"\x01")))  # HKDF-Expand, first block
         header = head + salt + okm[KEY_BYTES:]
         out.append(header + seal_once(spec, okm[:KEY_BYTES], plaintext, header + bound))
     return out

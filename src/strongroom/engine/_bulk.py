@@ -18,7 +18,8 @@ from typing import Any, NamedTuple, Protocol
 from strongroom.engine._call import Call
 from strongroom.engine._collector import collector_paused
 from strongroom.engine._registry import NamespaceEntry
-from strongroom.engine._validate import check_vector, draft_from
+from strongroom.engine._validate import draft_from
+from strongroom.engine._vectors import UnitVectors, check_vector
 from strongroom.engine._write import (
     Prepared,
     Sealed,
@@ -264,16 +265,24 @@ class _Loader:
         new_id = _near_ids(len(given.items)).__next__
         entries: dict[str, NamespaceEntry] = {}  # authorized and found once per chunk
         named: list[int] = []  # those that have come with an id
+        vectors = UnitVectors(out)
         failure: StrongroomError | None = None
         for item in given.items:
             try:
                 draft = draft_from(item)
-                out.append(prepare(call, draft, entries, new_id))
+                name = draft.namespace
+                if (type(name) is not str or name not in entries) and vectors.refused() is not None:
+                    break  # no namespace is made for an item behind one that is refused
+                out.append(prepare(call, draft, entries, new_id, vectors.take))
             except StrongroomError as e:
                 failure = _at(given.start + len(out), e)
                 break
             if draft.memory_id is not None:
                 named.append(len(out) - 1)
+        refused = vectors.refused()
+        if refused is not None:
+            failure = _at(given.start + refused[0], refused[1])
+            named = [place for place in named if place < refused[0]]
         if named:
             failure = self._look_up(given.start, out, named) or failure
         if failure is not None:
@@ -400,11 +409,12 @@ class _Loader:
         """A chunk is durable: the indexes, the answer and whoever waits for it take it in."""
         engine, stored = self._call.engine, self._stored
         self.count += len(chunk.prepared)
-        for p in chunk.prepared:
-            memory = None if stored is None else made(p)
-            project_new(engine, p, numbers, memory)
-            if stored is not None and memory is not None:
-                stored.append(memory)
+        if stored is None:
+            project_new(engine, chunk.prepared, numbers)
+        else:
+            memories = [made(p) for p in chunk.prepared]
+            project_new(engine, chunk.prepared, numbers, memories)
+            stored += memories
         if self._told is not None:
             self._told(chunk.start + len(chunk.prepared))
 
@@ -432,27 +442,27 @@ def _at(position: int, error: StrongroomError) -> StrongroomError:
 def _take_chunk(source: Iterator[Any]) -> tuple[list[Any], bool]:
     """The next items, at most CHUNK_ITEMS and about CHUNK_BYTES of content; and whether more may come."""
     chunk: list[Any] = []
+    more = callers_own(partial(_fill, chunk), source, _UNREAD)
+    return chunk, more
+
+
+def _fill(chunk: list[Any], source: Iterator[Any]) -> bool:
+    """Add the next items, as plain ones; whether more may come."""
     size = 0
     while len(chunk) < CHUNK_ITEMS and size <= CHUNK_BYTES:
-        found = callers_own(_next, source, _UNREAD)
-        if found is None:
-            return chunk, False
-        chunk.append(found[0])
-        size += found[1]
-    return chunk, True
-
-
-def _next(source: Iterator[Any]) -> tuple[Any, int] | None:
-    """The next item, as a plain one, and about how long it is; None: there are no more."""
-    try:
-        item = next(source)
-    except StopIteration:
-        return None
-    if isinstance(item, MemoryDraft):
-        content: Any = item.content
-    elif isinstance(item, Mapping):
-        item = item if type(item) is dict else dict(item)
-        content = item.get("content")
-    else:
-        content = None
-    return item, len(content) if isinstance(content, str) else 0
+        try:
+            item = next(source)
+        except StopIteration:
+            return False
+        content: Any = None
+        if type(item) is dict:
+            content = item.get("content")
+        elif isinstance(item, MemoryDraft):
+            content = item.content
+        elif isinstance(item, Mapping):
+            item = dict(item)
+            content = item.get("content")
+        chunk.append(item)
+        if isinstance(content, str):
+            size += len(content)
+    return True

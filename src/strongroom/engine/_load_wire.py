@@ -2,7 +2,7 @@
 
 frame from the parent:  kind (1) | position of the first item (8) | length (4) | body
     ORDER  the first one: who loads, and for which store (MessagePack, ``Order``)
-    CHUNK  items (pickle, of a few known types)
+    CHUNK  items (pickle, of a few known types), their vectors apart
     END    there are no more
 frame from a worker:    kind (1) | position of an item (8) | length (4) | body
     READY  nobody can look into it (``harden_process``): items may come
@@ -123,18 +123,48 @@ def pack_items(items: list[Any]) -> bytes:
     """
     out = io.BytesIO()
     try:
-        _Pickler(out, protocol=5).dump(items)
+        rest, vectors = _vectors_apart(items)
+        _Pickler(out, protocol=5).dump((rest, [place for place, _ in vectors]))
     except CannotBeHandedError:
         raise
     except Exception as e:  # noqa: BLE001 - an object of the caller's own may raise what it likes
         raise CannotBeHandedError(type(e).__name__) from None
+    out.writelines(vector.data for _, vector in vectors)
     return out.getvalue()
 
 
 def unpack_items(body: bytearray) -> list[Any]:
     """What ``pack_items`` was given. The body may be overwritten afterwards."""
-    items: list[Any] = _Unpickler(io.BytesIO(body)).load()
+    source = io.BytesIO(body)
+    items: list[Any]
+    items, places = _Unpickler(source).load()
+    if places:
+        vectors = np.frombuffer(source.read(), _FLOAT32).reshape(len(places), -1)
+        for place, vector in zip(places, vectors, strict=True):
+            items[place]["embedding"] = vector
     return items
+
+
+def _vectors_apart(items: list[Any]) -> tuple[list[Any], list[tuple[int, NDArray[np.float32]]]]:
+    """The items without those of their vectors that are arrays of one length, and these with their places.
+
+    Pickle would call us for each of them.
+    """
+    rest: list[Any] = []
+    vectors: list[tuple[int, NDArray[np.float32]]] = []
+    shape: tuple[int, ...] | None = None
+    for place, item in enumerate(items):
+        rest.append(item)
+        if type(item) is not dict:
+            continue
+        vector = item.get("embedding")
+        if type(vector) is np.ndarray and vector.dtype == _FLOAT32 and vector.ndim == 1 and vector.size:
+            shape = shape or vector.shape
+            if vector.shape == shape:
+                vectors.append((place, np.ascontiguousarray(vector)))
+                rest[place] = item.copy()
+                del rest[place]["embedding"]
+    return rest, vectors
 
 
 class CannotBeHandedError(Exception):

@@ -22,7 +22,8 @@ from strongroom.engine._read import (
 )
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._sealed import refuse_filter
-from strongroom.engine._validate import check_count, check_number, check_text, check_vector
+from strongroom.engine._validate import check_count, check_number, check_text
+from strongroom.engine._vectors import check_vector
 from strongroom.errors import (
     ClosedError,
     EmbeddingError,

@@ -11,14 +11,12 @@ from uuid import UUID
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from strongroom.config import LimitsConfig
 from strongroom.engine._payload import MemoryPayload, to_us
 from strongroom.errors import (
     ContentTooLargeError,
     InvalidInputError,
-    InvalidVectorError,
     LimitExceededError,
 )
 from strongroom.model import MemoryDraft, MemoryPatch, check_namespace
@@ -79,6 +77,8 @@ def check_id(value: object, name: str = "memory_id") -> bytes:
 
 
 def check_number(value: object, name: str, low: float, high: float) -> float:
+    if type(value) is float and low <= value <= high:
+        return value
     if isinstance(value, bool) or not isinstance(value, (int, float, np.floating, np.integer)):
         raise InvalidInputError(f"{name} must be a number", hint=f"between {low:g} and {high:g}")
     try:
@@ -143,49 +143,6 @@ def check_time(value: object, name: str) -> int:
         raise InvalidInputError(f"{name} is out of range") from None
 
 
-def check_vector(value: object, dimensions: int | None) -> NDArray[np.float32]:
-    """A unit vector, float32, shape (dimensions,), made from any sequence of numbers.
-
-    Raises:
-        InvalidVectorError: wrong length, NaN, infinity, zero norm, or no numbers at all.
-    """
-    try:
-        given = np.asarray(value)
-    except (TypeError, ValueError, OverflowError):
-        raise InvalidVectorError("the embedding is not a sequence of numbers") from None
-    if given.ndim != 1 or given.shape[0] == 0:
-        raise InvalidVectorError("the embedding must have one dimension")
-    if given.dtype.kind not in "fiu":
-        raise InvalidVectorError("the embedding is not a sequence of numbers")
-    if dimensions is not None and given.shape[0] != dimensions:
-        raise InvalidVectorError(
-            f"the embedding has {given.shape[0]} numbers", hint=f"this namespace takes {dimensions}"
-        )
-    if given.dtype == _FLOAT32:
-        wide = given.astype(np.float64)  # in which no square of a float32 overflows
-        square = float(wide.dot(wide))
-        if _UNIT_MIN < square < _UNIT_MAX:
-            single: NDArray[np.float32] = given
-            return single / np.float32(math.sqrt(square))
-    return _unit_by_scale(given)
-
-
-_FLOAT32 = np.dtype(np.float32)
-_UNIT_MIN, _UNIT_MAX = 1e-12, 1e12  # squares in between neither vanish nor overflow in float32
-
-
-def _unit_by_scale(given: NDArray[Any]) -> NDArray[np.float32]:
-    """The unit vector of any numbers; scaled first, so that no square overflows or vanishes."""
-    wide = given.astype(np.float64)
-    largest = float(np.max(np.abs(wide)))
-    if not math.isfinite(largest):
-        raise InvalidVectorError("the embedding holds NaN or infinity")
-    if largest == 0.0:
-        raise InvalidVectorError("the embedding is zero")
-    wide /= largest
-    return (wide / math.sqrt(float(wide @ wide))).astype(np.float32)
-
-
 def _plain_json(value: Any, depth: int) -> Any:
     """A copy of a JSON value in plain types, which nobody else holds."""
     if type(value) is str or value is None:
@@ -216,6 +173,23 @@ def _plain_json(value: Any, depth: int) -> Any:
     raise InvalidInputError("metadata holds a value that JSON does not know")
 
 
+def _flat_json(value: Mapping[Any, Any]) -> dict[str, Any] | None:
+    """``_plain_json`` of a mapping of plain values, as most are; None: it is none, or would be refused."""
+    if type(value) is not dict:
+        return None
+    for key, item in value.items():
+        kind = type(item)
+        if type(key) is not str or not (
+            kind is str
+            or (kind is int and -_INT_MAX <= item <= _INT_MAX)
+            or kind is bool
+            or (kind is float and math.isfinite(item))
+            or item is None
+        ):
+            return None
+    return value.copy()
+
+
 def check_metadata(value: object, limits: LimitsConfig) -> dict[str, Any]:
     """A copy of the metadata in plain JSON types: what the caller does to its own later changes nothing."""
     if value is None:
@@ -225,7 +199,7 @@ def check_metadata(value: object, limits: LimitsConfig) -> dict[str, Any]:
     if not value:
         return {}
     try:
-        data: dict[str, Any] = _plain_json(value, 1)
+        data: dict[str, Any] = _flat_json(value) or _plain_json(value, 1)
     except RuntimeError:
         raise InvalidInputError("metadata changed while it was read") from None
     try:
@@ -246,7 +220,8 @@ def check_tags(value: object, limits: LimitsConfig) -> list[str]:
         raise InvalidInputError("tags must be a list of strings")
     if len(value) > limits.tags_max:
         raise LimitExceededError(f"{len(value)} tags", hint=f"at most {limits.tags_max}")
-    return list(dict.fromkeys(check_text(t, "a tag", limits.tag_bytes_max) for t in value))
+    tags = [check_text(t, "a tag", limits.tag_bytes_max) for t in value]
+    return list(dict.fromkeys(tags)) if len(tags) > 1 else tags
 
 
 def _parents(value: object, limits: LimitsConfig) -> list[bytes]:
@@ -284,21 +259,21 @@ def check_draft(
     namespace = draft.namespace if namespace_known else check_namespace(draft.namespace)
     text = limits.text_field_bytes_max
     created = now_us if draft.created_at is None else check_time(draft.created_at, "created_at")
-    payload = MemoryPayload(
-        content=check_text(draft.content, "content", limits.content_bytes_max),
-        kind=check_text(draft.kind, "kind", text),
-        metadata=check_metadata(draft.metadata, limits),
-        tags=check_tags(draft.tags, limits),
-        subject=_optional(draft.subject, "subject", text),
-        agent_id=_optional(draft.agent_id, "agent_id", text),
-        session_id=_optional(draft.session_id, "session_id", text),
-        sensitivity=check_text(draft.sensitivity, "sensitivity", text),
-        importance=check_number(draft.importance, "importance", 0.0, 1.0),
-        source=_optional(draft.source, "source", text),
-        derived_from=_parents(draft.derived_from, limits),
-        created_us=created,
-        updated_us=max(now_us, created) if draft.created_at is None else now_us,
-        expires_us=_end(draft.expires_at, created, _STORED_HINT),
+    payload = MemoryPayload(  # by position: as many names take as long as half of the checks
+        check_text(draft.content, "content", limits.content_bytes_max),
+        check_text(draft.kind, "kind", text),
+        check_metadata(draft.metadata, limits),
+        check_tags(draft.tags, limits),
+        _optional(draft.subject, "subject", text),
+        _optional(draft.agent_id, "agent_id", text),
+        _optional(draft.session_id, "session_id", text),
+        check_text(draft.sensitivity, "sensitivity", text),
+        check_number(draft.importance, "importance", 0.0, 1.0),
+        _optional(draft.source, "source", text),
+        _parents(draft.derived_from, limits),
+        created,
+        max(now_us, created) if draft.created_at is None else now_us,
+        _end(draft.expires_at, created, _STORED_HINT),
     )
     return namespace, payload
 

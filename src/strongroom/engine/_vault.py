@@ -16,7 +16,7 @@ from typing import TypeVar
 from strongroom.crypto import AES_256_GCM, SealContext, sealed_header
 from strongroom.engine._payload import PAYLOAD_SCHEMA
 from strongroom.errors import InternalError, KeyMovedError, KeyStateError, TamperedError
-from strongroom.keyring import DataKey, Keyring, PurposeKey
+from strongroom.keyring import DataKey, Keyring, PurposeKey, seal_groups
 from strongroom.ledger import RebaseRow, Renamed, root_of_head
 from strongroom.ledger import element as element_at
 from strongroom.model import Field, SealedRecord
@@ -97,10 +97,10 @@ class Vault:
         return key.seal(context, plaintext)
 
     def seal_rows(
-        self, key: DataKey, tenant: str, rows: Sequence[tuple[bytes, int, int, bytes]]
-    ) -> list[bytes]:
-        """Many rows under one key: ``(memory_id, field, version, plaintext)`` each."""
-        return key.seal_rows(tenant, PAYLOAD_SCHEMA, rows)
+        self, groups: Sequence[tuple[DataKey, str, Sequence[tuple[bytes, int, int, bytes]]]]
+    ) -> list[list[bytes]]:
+        """Rows under several keys: key, tenant, ``(memory_id, field, version, plaintext)`` of each row."""
+        return seal_groups(PAYLOAD_SCHEMA, groups)
 
     def open(self, tenant: str, row: SealedRecord) -> bytes:
         """The plaintext of a row.
@@ -147,7 +147,7 @@ class Vault:
 
     def seal_audits(self, first: int, entries: Sequence[bytes]) -> list[bytes]:
         rows = [(_NO_ID, _AUDIT_FIELD, seq, entry) for seq, entry in enumerate(entries, first)]
-        return self._with_audit_key(lambda key: self.seal_rows(key, SYSTEM_TENANT, rows))
+        return self._with_audit_key(lambda key: self.seal_rows(((key, SYSTEM_TENANT, rows),))[0])
 
     def seal_audit_row(
         self, tenant: str, memory_id: bytes, field: int, version: int, plaintext: bytes

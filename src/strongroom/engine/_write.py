@@ -20,9 +20,9 @@ from strongroom.engine._validate import (
     check_count,
     check_draft,
     check_id,
-    check_vector,
     patched,
 )
+from strongroom.engine._vectors import check_vector
 from strongroom.errors import (
     DuplicateMemoryError,
     IntegrityError,
@@ -80,7 +80,7 @@ def store(call: Call, draft: MemoryDraft) -> Memory:
         batch.filling = None
     seqs = iter(call.commit(batch))
     memory = made(prepared)
-    project_new(engine, prepared, seqs, memory)
+    project_new(engine, (prepared,), seqs, (memory,))
     return memory
 
 
@@ -136,10 +136,12 @@ def prepare(
     draft: MemoryDraft,
     entries: dict[str, NamespaceEntry],
     new_id: Callable[[], bytes] = fresh_id,
+    unit_vector: Callable[[object, int], NDArray[np.float32]] = check_vector,
 ) -> Prepared:
     """Check a draft and find its namespace; ``entries`` are those already authorized and found.
 
     ``new_id``: makes one for a draft without. What there is under an id that was given, ``succeed`` asks.
+    ``unit_vector``: is given the vector last, and may leave it to be made one later.
     """
     engine = call.engine
     entry = entries.get(draft.namespace) if isinstance(draft.namespace, str) else None
@@ -155,7 +157,7 @@ def prepare(
         call.reaches[entry.ns] = reach
     vector = None
     if draft.embedding is not None:
-        vector = check_vector(draft.embedding, engine.models.dimensions(entry))
+        vector = unit_vector(draft.embedding, engine.models.dimensions(entry))
     return Prepared(entry, memory_id, payload, vector)
 
 
@@ -226,38 +228,40 @@ def seal_new(engine: Engine, prepared: list[Prepared], keys: list[DataKey]) -> S
     What goes under one key is sealed together.
     """
     started = perf_counter()
-    sealed: list[list[bytes]] = [[]] * len(prepared)
-    by_key: dict[int, tuple[DataKey, str, list[int], list[tuple[bytes, int, int, bytes]]]] = {}
+    groups: list[tuple[DataKey, str, list[tuple[bytes, int, int, bytes]]]] = []
+    by_key: dict[int, list[tuple[bytes, int, int, bytes]]] = {}  # the rows of each key
     size = 0
     scrap: list[bytes] = []  # encoded memories of namespaces sealed in memory, to be overwritten
     memory_field, vector_field = int(Field.MEMORY), int(Field.VECTOR)
-    for place, (p, key) in enumerate(zip(prepared, keys, strict=True)):
-        group = by_key.get(key.key_id)
-        if group is None:
-            group = by_key[key.key_id] = (key, p.entry.tenant, [], [])
-        _, _, places, rows = group
-        places.append(place)
+    for p, key in zip(prepared, keys, strict=True):
+        entry, memory_id, content_version = p.entry, p.memory_id, p.content_version
+        rows = by_key.get(key.key_id)
+        if rows is None:
+            rows = by_key[key.key_id] = []
+            groups.append((key, entry.tenant, rows))
         raw = encode(p.payload)
         size += len(raw)
-        if p.entry.sealed:
+        if entry.sealed:
             scrap.append(raw)
-        rows.append((p.memory_id, memory_field, p.version, raw))
+        rows.append((memory_id, memory_field, p.version, raw))
         if p.vector is not None:
-            raw = encode_vector(p.vector, p.content_version, p.entry.model_no)
-            rows.append((p.memory_id, vector_field, p.content_version, raw))
-    for key, tenant, places, rows in by_key.values():
-        made = engine.vault.seal_rows(key, tenant, rows)
-        at = 0
-        for place in places:
-            count = 1 if prepared[place].vector is None else 2
-            sealed[place] = made[at : at + count]
-            at += count
-        rows.clear()
+            raw = encode_vector(p.vector, content_version, entry.model_no)
+            rows.append((memory_id, vector_field, content_version, raw))
+    made = {
+        key.key_id: iter(sealed)
+        for (key, _, _), sealed in zip(groups, engine.vault.seal_rows(groups), strict=True)
+    }
+    groups.clear()
+    by_key.clear()
+    sealed_rows: list[list[bytes]] = []
+    for p, key in zip(prepared, keys, strict=True):
+        own = made[key.key_id]
+        sealed_rows.append([next(own)] if p.vector is None else [next(own), next(own)])
     raw = b""
     while scrap:
         overwrite(scrap.pop())
     engine.metrics.step("seal", perf_counter() - started)
-    return sealed, size
+    return sealed_rows, size
 
 
 def made(p: Prepared) -> Memory:
@@ -265,20 +269,26 @@ def made(p: Prepared) -> Memory:
     return to_memory(p.payload, p.memory_id, p.entry.name, p.version, has_embedding=p.vector is not None)
 
 
-def project_new(engine: Engine, p: Prepared, seqs: Iterator[int], memory: Memory | None) -> None:
-    """Tell the indexes and the pipeline of a memory that is durable; None: made where it is needed."""
-    entry = p.entry
-    seq = next(seqs)
-    is_loaded = engine.indexes.is_loaded(entry.ns)  # otherwise a load will read it
-    if is_loaded:
-        own = made(p) if memory is None else _own_copy(memory)
-        engine.indexes.offer_memory(entry, own, seq, p.content_version)
-    if p.vector is None:
-        engine.models.offer(entry, p.memory_id, p.content_version)
-        return
-    seq = next(seqs)
-    if is_loaded:
-        engine.indexes.offer(entry.ns, VectorPut(p.memory_id, p.content_version, p.vector, seq))
+def project_new(
+    engine: Engine, prepared: Sequence[Prepared], seqs: Iterator[int], memories: Sequence[Memory] = ()
+) -> None:
+    """Tell the indexes and the pipeline of memories that are durable; without ``memories`` they are made
+    where they are needed."""
+    loaded: dict[int, bool] = {}  # of a namespace that is not, a load from now on will read them
+    for place, p in enumerate(prepared):
+        entry, seq = p.entry, next(seqs)
+        is_loaded = loaded.get(entry.ns)
+        if is_loaded is None:
+            is_loaded = loaded[entry.ns] = engine.indexes.is_loaded(entry.ns)
+        if is_loaded:
+            own = _own_copy(memories[place]) if memories else made(p)
+            engine.indexes.offer_memory(entry, own, seq, p.content_version)
+        if p.vector is None:
+            engine.models.offer(entry, p.memory_id, p.content_version)
+            continue
+        seq = next(seqs)
+        if is_loaded:
+            engine.indexes.offer(entry.ns, VectorPut(p.memory_id, p.content_version, p.vector, seq))
 
 
 def _own_copy(memory: Memory) -> Memory:

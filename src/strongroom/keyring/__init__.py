@@ -4,7 +4,7 @@ Its own file, its own directory, its own backup. Format and guarantees: spec/key
 """
 
 from strongroom.keyring._epochs import KeyEvent, KeyHistoryEntry, KeyNote, Noted
-from strongroom.keyring._handles import DataKey
+from strongroom.keyring._handles import DataKey, seal_groups
 from strongroom.keyring._keyring import Keyring
 from strongroom.keyring._leases import LeaseState
 from strongroom.keyring._namespaces import NamespaceKeyHealth
@@ -33,4 +33,5 @@ __all__ = [
     "ResealResult",
     "WrapRecord",
     "fold_log",
+    "seal_groups",
 ]

@@ -113,11 +113,16 @@ class KeyCache:
                 forget_handle(handle)
         self.purpose.forget(ns)
 
-    def admit_sealing(self, key: DataKey, uses: int) -> None:
-        """Called by a handle before it seals: state, then so many uses."""
+    def admit_sealing(self, uses: Sequence[tuple[DataKey, int]]) -> None:
+        """Called by handles before they seal: the state of each, then so many uses."""
         self.fresh()
-        self.admit(key, SEALING)
-        self.uses.count(key.key_id, uses)
+        for ns in {key.ns for key, _ in uses}:
+            self.namespaces.admit(ns)
+        generation = self.generation
+        for key, _ in uses:
+            if is_forgotten(key) or not is_settled(key, generation, SEALING):
+                self.admit(key, SEALING)
+        self.uses.count_all([(key.key_id, n) for key, n in uses])
 
     def admit_opening(self, key: DataKey) -> None:
         """Called by a handle before it opens."""

@@ -7,9 +7,11 @@ from typing import Protocol, TypeVar, final
 
 from strongroom.crypto import (
     SealContext,
+    SealJob,
     SecretKey,
     Uncopied,
     encoded,
+    encoded_rows,
     open_encoded,
     open_sealed,
     seal,
@@ -20,12 +22,13 @@ from strongroom.keyring._rows import KeyState
 from strongroom.model import SealedRecord
 
 T = TypeVar("T")
+Rows = Sequence[tuple[bytes, int, int, bytes]]  # (memory_id, field, version, plaintext)
 
 
 class Guard(Protocol):
     """The keyring, as a handle sees it."""
 
-    def admit_sealing(self, key: DataKey, uses: int) -> None: ...
+    def admit_sealing(self, uses: Sequence[tuple[DataKey, int]]) -> None: ...
     def admit_opening(self, key: DataKey) -> None: ...
 
 
@@ -79,16 +82,14 @@ class DataKey(Uncopied):
         """
         if context.ns != self.ns:
             raise InvalidInputError("a key seals only for its own namespace")
-        self._guard.admit_sealing(self, 1)
+        self._guard.admit_sealing(((self, 1),))
         try:
             return seal(secret_of(self), self.key_id, context, plaintext, self._suite)
         except KeyStateError:  # as in ``open_admitted``
-            self._guard.admit_sealing(self, 1)
+            self._guard.admit_sealing(((self, 1),))
             return seal(secret_of(self), self.key_id, context, plaintext, self._suite)
 
-    def seal_rows(
-        self, tenant: str, schema: int, rows: Sequence[tuple[bytes, int, int, bytes]]
-    ) -> list[bytes]:
+    def seal_rows(self, tenant: str, schema: int, rows: Rows) -> list[bytes]:
         """``seal`` for each ``(memory_id, field, version, plaintext)`` of this key's namespace.
 
         The keyring is asked once for all of them.
@@ -96,19 +97,7 @@ class DataKey(Uncopied):
         Raises:
             As ``seal``; nothing was sealed then.
         """
-        if not rows:
-            return []
-        ns = self.ns
-        items = [
-            (encoded(tenant, ns, memory_id, field, version, schema), plaintext)
-            for memory_id, field, version, plaintext in rows
-        ]
-        self._guard.admit_sealing(self, len(items))
-        try:
-            return seal_many(secret_of(self), self.key_id, items, self._suite)
-        except KeyStateError:  # as in ``open_admitted``
-            self._guard.admit_sealing(self, len(items))
-            return seal_many(secret_of(self), self.key_id, items, self._suite)
+        return seal_groups(schema, ((self, tenant, rows),))[0]
 
     def open(self, context: SealContext, sealed: bytes) -> bytes:
         """The plaintext of ``sealed``.
@@ -122,6 +111,35 @@ class DataKey(Uncopied):
 
     def __repr__(self) -> str:
         return f"<DataKey {self.key_id} of namespace {self.ns}, {self._state.name.lower()}>"
+
+
+def seal_groups(schema: int, groups: Sequence[tuple[DataKey, str, Rows]]) -> list[list[bytes]]:
+    """``DataKey.seal_rows`` for each ``(key, tenant, rows)``; the keyring is asked once for all the keys.
+
+    Raises:
+        As ``DataKey.seal``; nothing was sealed then. InvalidInputError: the keys are of several keyrings.
+    """
+    uses = [(key, len(rows)) for key, _, rows in groups if rows]
+    if not uses:
+        return [[] for _ in groups]
+    guard = uses[0][0]._guard
+    if any(key._guard is not guard for key, _ in uses):
+        raise InvalidInputError("rows are sealed for one keyring at a time")
+    bound = [encoded_rows(tenant, key.ns, schema, rows) for key, tenant, rows in groups]
+
+    def sealed() -> list[list[bytes]]:
+        guard.admit_sealing(uses)
+        return seal_many(
+            [
+                SealJob(secret_of(key), key.key_id, key._suite, items)
+                for (key, _, _), items in zip(groups, bound, strict=True)
+            ]
+        )
+
+    try:
+        return sealed()
+    except KeyStateError:  # as in ``open_admitted``
+        return sealed()
 
 
 def make_handle(

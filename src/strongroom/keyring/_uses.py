@@ -43,17 +43,26 @@ class UseCounter:
             KeyExhaustedError: they might pass the limit. KeyStateError: there is no such key.
             StorageError: a flush was due and failed; then the uses are not counted and must not happen.
         """
+        self.count_all(((key_id, n),))
+
+    def count_all(self, uses: Iterable[tuple[int, int]]) -> None:
+        """``count`` for each ``(key_id, n)``; of those before one that is refused more may have been noted.
+
+        Raises:
+            As ``count``.
+        """
         with self._lock:
-            pending = self._pending.get(key_id, 0) + n
-            if (
-                self._in_session
-                and key_id in self._admitted
-                and pending <= USES_BUFFERED_MAX
-                and len(self._pending) < KEYS_BUFFERED_MAX
-            ):
-                self._pending[key_id] = pending
-                return
-            self._count_slowly(key_id, n)
+            for key_id, n in uses:
+                pending = self._pending.get(key_id, 0) + n
+                if (
+                    self._in_session
+                    and key_id in self._admitted
+                    and pending <= USES_BUFFERED_MAX
+                    and len(self._pending) < KEYS_BUFFERED_MAX
+                ):
+                    self._pending[key_id] = pending
+                else:
+                    self._count_slowly(key_id, n)
 
     def flush(self) -> None:
         """Write what is pending.

@@ -145,9 +145,8 @@ class Transaction:
         plan = Plan(self)
         for ns in batch.new_namespaces:
             plan.new_namespace(ns)
-        put = plan.put
         try:
-            seqs = [put(p) for p in batch.puts]
+            seqs = plan.put_all(batch.puts)
         except _MISFITS:
             raise InvalidInputError(_MISFIT) from None
         for item in batch.dequeue:

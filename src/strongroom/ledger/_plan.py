@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from strongroom.errors import (
@@ -28,9 +29,11 @@ if TYPE_CHECKING:
     from strongroom.ledger._apply import Transaction
 
 _MEMORY, _VECTOR, _ACCESS = int(Field.MEMORY), int(Field.VECTOR), int(Field.ACCESS)
+_OF_MEMORY = frozenset((_MEMORY, _VECTOR, _ACCESS))
 _LIVE, _TOMBSTONE = int(State.LIVE), int(State.TOMBSTONE)
 
 Values = tuple[int | bytes, ...]
+Added = tuple[int, bytes, int, int, int, int, int, int, int, bytes]  # the values of a row of ``record``
 
 _ROW = (
     f"SELECT seq, version, content_version, state, substr(sealed, 1, {ELEMENT_PREFIX_BYTES})"  # noqa: S608
@@ -101,6 +104,7 @@ class Plan:
         self._is_trusting = transaction.is_trusting
         self._execute = transaction.connection.execute
         self._known: dict[_Key, Row | None] = {}
+        self._fresh: dict[tuple[int, bytes], list[Added]] = {}  # memories that were not looked up, their rows
         self._closed: dict[tuple[int, int], bool] = {}
         self.spaces: dict[int, Space] = {}
         self.operations: list[tuple[str, list[Values]]] = []
@@ -133,10 +137,59 @@ class Plan:
             return self._known[key]
         except KeyError:
             pass
+        fresh = self._fresh.get((ns, memory_id))
+        if fresh is not None and field in _OF_MEMORY:
+            row = self._known[key] = _row_among(fresh, field)
+            return row
         self._transaction.catch_up()
         found: tuple[int, int, int, int, bytes] | None = self._execute(_ROW, key).fetchone()
         row = self._known[key] = Row(*found) if found else None
         return row
+
+    def put_all(self, puts: Sequence[Put]) -> list[int]:
+        """``put`` for each, in their order; their seqs.
+
+        Most of a load are memories that must not be there yet, each with its vector behind it. There is
+        nothing to look up for those, and what is known of them afterwards are the rows themselves.
+        """
+        seqs: list[int] = []
+        spaces, known, fresh, trusting = self.spaces, self._known, self._fresh, self._is_trusting
+        own: list[Added] = []  # the rows of the memory that came last, as long as its vector may follow
+        adds: list[Values] | None = None
+        for put in puts:
+            ns, memory_id, field, version, content_version, key_id, state, model, sealed, expect, queued = put
+            space = spaces.get(ns)
+            is_plain = False
+            if space is None or state != _LIVE or queued or len(memory_id) != 16:
+                pass
+            elif field == _MEMORY:
+                is_plain = (
+                    trusting
+                    and expect == EXPECT_ABSENT
+                    and (ns, memory_id) not in fresh
+                    and (ns, memory_id, field) not in known
+                )
+            elif field == _VECTOR and own and expect <= EXPECT_ABSENT:
+                is_plain = own[0][:2] == (ns, memory_id) and own[0][5] == content_version
+            if space is None or not is_plain or self._transaction.may_be_closed(ns):
+                seqs.append(self.put(put))
+                own, adds = [], None
+                continue
+            seq = space.seq = space.seq + 1
+            row = (ns, memory_id, field, seq, version, content_version, key_id, state, model, sealed)
+            if field == _MEMORY:
+                own = fresh[ns, memory_id] = [row]
+            else:
+                own.append(row)
+                own = []
+            if adds is None:
+                self.emit(ADD, row)
+                adds = self.operations[-1][1]
+            else:
+                adds.append(row)
+            space.added.append(element(field, memory_id, seq, version, state, sealed))
+            seqs.append(seq)
+        return seqs
 
     def put(self, put: Put) -> int:
         """Check one put and note what it does; its seq, or 0 when it is left out."""
@@ -156,6 +209,7 @@ class Plan:
             and field == _MEMORY
             and self._is_trusting
             and (ns, memory_id, field) not in known
+            and (ns, memory_id) not in self._fresh
         ):
             old = None  # no look: the index refuses a second one
         else:
@@ -224,3 +278,11 @@ class Plan:
         memory = self.row(item.ns, item.memory_id, _MEMORY)
         if memory and memory.state == _LIVE and memory.content_version == item.content_version:
             self.emit(ENQUEUE, item)
+
+
+def _row_among(rows: list[Added], field: int) -> Row | None:
+    """What has to be known of the row of a field, among those that are to be added for one memory."""
+    for _, _, found, seq, version, content_version, _, state, _, sealed in rows:
+        if found == field:
+            return Row(seq, version, content_version, state, sealed[:ELEMENT_PREFIX_BYTES])
+    return None

@@ -144,7 +144,7 @@ class Reach:
     @property
     def is_whole(self) -> bool:
         """Whether nothing is held back."""
-        return self.seen == ALL and self.opened == ALL
+        return self is WHOLE or (self.seen == ALL and self.opened == ALL)
 
 
 WHOLE: Final = Reach(ALL, ALL)
