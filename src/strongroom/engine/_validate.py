@@ -177,7 +177,8 @@ def _flat_json(value: Mapping[Any, Any]) -> dict[str, Any] | None:
     """``_plain_json`` of a mapping of plain values, as most are; None: it is none, or would be refused."""
     if type(value) is not dict:
         return None
-    for key, item in value.items():
+    own = value.copy()  # before the look: the caller's may change meanwhile
+    for key, item in own.items():
         kind = type(item)
         if type(key) is not str or not (
             kind is str
@@ -187,7 +188,7 @@ def _flat_json(value: Mapping[Any, Any]) -> dict[str, Any] | None:
             or item is None
         ):
             return None
-    return value.copy()
+    return own
 
 
 def check_metadata(value: object, limits: LimitsConfig) -> dict[str, Any]:
