@@ -24,7 +24,7 @@ from tests.support.word_model import WordModel
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig, RecallConfig
-from strongroom.engine import Room, _snapshot_file, _snapshots
+from strongroom.engine import Room, _keeper, _snapshot_file, _snapshots
 from strongroom.errors import InternalError, StorageBusyError, TamperedError
 from strongroom.lifecycle.noise_scan import scan_directory
 from strongroom.model import Severity
@@ -742,6 +742,38 @@ def test_a_snapshot_is_written_when_a_namespace_is_large_and_again_when_it_has_g
         room.engine.indexes._keeper._of(1).not_before_s = 0.0
         (second,) = tended(room)
         assert second != first
+
+
+def until(done: Callable[[], bool]) -> None:
+    for _ in range(1_000):
+        if done():
+            return
+        time.sleep(0.005)
+    raise AssertionError("it did not happen")
+
+
+def test_what_verifying_and_writing_took_goes_back_to_the_system(
+    tmp_path: Path, model: WordModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When a thread of the keeper has ended its memory is given back; not before, and once."""
+    calls: list[bool] = []
+    path = store_with(tmp_path, snapshot_rows_min=10, snapshot_changes_min=5, snapshot_interval_ms_min=0)
+    with strongroom.open(path, provider=model, worker=False) as room:
+        room.store_many([{"content": f"number {i}", "namespace": NS} for i in range(20)])
+        room.list(namespaces=[NS])
+        keeper = room.engine.indexes._keeper
+        monkeypatch.setattr(_keeper, "give_back", lambda: calls.append(keeper.is_busy(1)))
+        assert len(tended(room)) == 1
+        for _ in range(2):
+            room.engine.indexes.tend()
+        until(lambda: calls == [False])  # the housekeeping may be at it
+    with strongroom.open(path, provider=model, worker=False) as room:
+        room.list(namespaces=[NS])
+        wait_verified(room)
+        keeper = room.engine.indexes._keeper
+        for _ in range(2):
+            room.engine.indexes.tend()
+        until(lambda: calls == [False, False])
 
 
 def test_many_memories_do_not_let_the_changes_grow_that_a_start_reads_again(

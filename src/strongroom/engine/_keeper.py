@@ -30,7 +30,7 @@ from strongroom.errors import (
     thread_started,
 )
 from strongroom.model import Field, State
-from strongroom.recall import Learnt, NamespaceIndex, learnt_of
+from strongroom.recall import Learnt, NamespaceIndex, give_back, learnt_of
 
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
@@ -251,9 +251,9 @@ class Keeper:
     # -- writing --------------------------------------------------------------------------------------
     def tend(self) -> None:
         """Start what is due; called by the housekeeping now and then, and quick."""
-        self._verifying = {ns: t for ns, t in list(self._verifying.items()) if t.is_alive()}
+        self._tidy()
         self._sweep()
-        if not self._config.snapshots or (self._writer is not None and self._writer.is_alive()):
+        if not self._config.snapshots or self._writer is not None:
             return
         loaded = self._indexes.loaded_entries()
         for entry, index in loaded:
@@ -265,6 +265,20 @@ class Keeper:
             if self._is_due(entry, index):
                 self._start_writing(entry, index)
                 return
+
+    def _tidy(self) -> None:
+        """Take away the threads that have ended, and let the system have the memory that their work took.
+
+        Both hold some 100 bytes a memory for a while, which the allocator would keep.
+        """
+        with self._lock:
+            writer, verifying = self._writer, len(self._verifying)
+            self._verifying = {ns: thread for ns, thread in self._verifying.items() if thread.is_alive()}
+            if writer is not None and not writer.is_alive():
+                self._writer = None
+            has_ended = self._writer is not writer or len(self._verifying) < verifying
+        if has_ended:
+            give_back()
 
     def _keep_learnt(self, entry: NamespaceEntry, index: NamespaceIndex) -> None:
         """Write what was learnt, when that is of the lists of the snapshot: at most 0.6 MB, some ms."""
@@ -415,8 +429,9 @@ class Keeper:
             self._ahead.join()
         for thread in list(self._verifying.values()):
             thread.join()
-        if self._writer is not None:
-            self._writer.join()
+        writer = self._writer
+        if writer is not None:
+            writer.join()
         with suppress(StrongroomError):  # what stays is thrown away at the next look
             self._sweep_at_s = 0.0
             self._sweep()

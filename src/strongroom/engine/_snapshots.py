@@ -312,7 +312,7 @@ class Snapshots:
         return True
 
     def _require_room(self, index: NamespaceIndex) -> None:
-        about = index.memory_bytes() + index.table.memory_bytes() * 5 // 4
+        about = index.memory_bytes() + index.table.dump_bytes() * 5 // 4
         if shutil.disk_usage(self._directory).free < about + FREE_BYTES_MIN:
             raise StorageFullError("no room for a snapshot")
 

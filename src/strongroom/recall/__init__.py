@@ -4,6 +4,7 @@
 ``Recall`` answers questions over several of them; ``ColumnarStore`` is the columnar engine below.
 """
 
+from strongroom.recall._allocator import give_back
 from strongroom.recall._blocks import ByteSink, ByteSource
 from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
 from strongroom.recall._items import ListItem
@@ -47,6 +48,7 @@ __all__ = [
     "check_language",
     "check_vector",
     "facts_of",
+    "give_back",
     "learnt_of",
     "rows_sql",
     "standing",

@@ -17,6 +17,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from strongroom.recall._allocator import give_back_behind
 from strongroom.recall._faiss import at_most, faiss, nearest
 
 GROUP = 2  # dimensions that share a code
@@ -57,6 +58,7 @@ class ShortCodes:
         self._index.is_trained = True
         self._index.implem = _ONE_QUESTION
         self._kept = faiss.downcast_InvertedLists(self._index.invlists)
+        self._room = np.zeros(lists, dtype=np.int64)  # bytes that a list is known to have
 
     @staticmethod
     def trained(sample: Rows) -> Rows:
@@ -87,6 +89,9 @@ class ShortCodes:
     def resize(self, number: int, size: int) -> None:
         """Make a list as long as that; what is new is zero."""
         self._kept.resize(number, size)
+        used = -(-size // BLOCK_ROWS) * self.block_bytes
+        if used > self._room[number]:  # it has got up to twice that
+            self._room[number] = give_back_behind(int(self._kept.get_codes(number)), used)
 
     def ids(self, number: int, size: int) -> Rids:
         """The ids of the first ``size`` entries, as they lie in FAISS's memory."""

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.errors import InternalError
+from strongroom.recall._allocator import give_back_behind
 from strongroom.recall._codes import ShortCodes, clear, have_codes
 from strongroom.recall._faiss import faiss, nearest
 from strongroom.recall._frozen_lists import FrozenLists
@@ -68,6 +69,7 @@ class InvertedLists:
         self.is_trained = centroids is not None
         self.lists = plain if centroids is None else len(centroids)
         self.sizes = np.zeros(self.lists, dtype=np.int64)
+        self._room = np.zeros(self.lists, dtype=np.int64)  # rows that a list is known to have memory for
         if centroids is None:
             centroids = np.zeros((self.lists, dimensions), np.float32)
         self.centroids: Rows = np.ascontiguousarray(centroids).astype(np.float16).astype(np.float32)
@@ -153,6 +155,14 @@ class InvertedLists:
             self._encode(self.codes, order, ordered, given, flat)
         self.sizes += np.bincount(lists, minlength=self.lists)
         self._added += len(rids)
+        self._give_back(lists)
+
+    def _give_back(self, lists: Rids) -> None:
+        """Let the system have what lists that grew do not use yet: one that is full gets twice its memory."""
+        width = 2 * self.dimensions
+        for number in np.unique(lists[self.sizes[lists] > self._room[lists]]).tolist():
+            used = int(self.sizes[number]) * width
+            self._room[number] = give_back_behind(int(self._kept.get_codes(number)), used) // width
 
     def _encode(
         self,

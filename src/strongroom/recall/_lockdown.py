@@ -7,6 +7,7 @@ from typing import Final
 import duckdb
 
 LOCKDOWN: Final = (
+    "allocator_background_threads = true",  # otherwise it keeps what it freed until it is asked for more
     "temp_directory = ''",
     "autoload_known_extensions = false",
     "autoinstall_known_extensions = false",

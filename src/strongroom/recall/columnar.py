@@ -28,6 +28,7 @@ from strongroom.errors import (
 )
 from strongroom.model import Filter, Memory
 from strongroom.model.rows import ALL, Rows
+from strongroom.recall._allocator import give_back
 from strongroom.recall._apply_batch import apply_batch, with_arrow
 from strongroom.recall._blocks import Again, BlockReader, ByteSource
 from strongroom.recall._buffer import ChangeBuffer
@@ -42,14 +43,13 @@ from strongroom.recall._lockdown import LOCKDOWN, PARSE
 from strongroom.recall._row_questions import RowQuestions
 from strongroom.recall._rows_sql import behind_barrier
 from strongroom.recall._watchdog import Watchdog
+from strongroom.recall._weight import EngineWeight
 from strongroom.recall.where import WHERE_BYTES_MAX, CheckedWhere, WhereChecker
 
 __all__ = ["ColumnarStore", "ColumnarTable"]
 
 _T = TypeVar("_T")
 
-ROW_BYTES: Final = 400  # of a row beside its content, measured
-KEY_BYTES: Final = 120  # of a row in memory beside what a snapshot holds of it
 _PATIENCE_S: Final = 0.3  # that restoring in the background leaves to the first answer
 _CLOSE_TRIES: Final = 250
 _CLOSE_PAUSE_S: Final = 0.02
@@ -80,6 +80,7 @@ class ColumnarStore:
         self._secret = secrets.token_hex(8)
         self._catalog_lock = threading.Lock()
         self._cursors = Cursors(self._connection, Watchdog(query_timeout_ms))
+        self.weight = EngineWeight(self.cursor)
         self._lock_down(
             memory_limit, threads, max(query_timeout_ms, sql_timeout_ms) if query_timeout_ms else 0
         )
@@ -216,7 +217,7 @@ class ColumnarTable(RowQuestions):
         self._kept = KeptFilters()
         self._flush_lock = threading.Lock()
         self._dropped = False
-        self._bytes = self._rows = 0  # about
+        self._weight = store.weight.table()
         self._ending = False
 
     def append(self, rows: Sequence[tuple[int, Memory, int]]) -> None:
@@ -231,17 +232,14 @@ class ColumnarTable(RowQuestions):
             for row in made:
                 row[CONTENT] = row[METADATA] = None
         ends = [e for e in map(expires_us, made) if e is not None]
-        self._bytes += sum(len(row[CONTENT] or "") for row in made) + ROW_BYTES * len(made)
-        self._rows += len(made)
+        self._weight.add(row[CONTENT] for row in made)
         self._buffer.append(made, min(ends, default=None))
         self._restoring.after(lambda: self._facets.append(made))
 
     def remove(self, rids: Sequence[int]) -> None:
         """Take rows away; a rid that is not there is no error."""
         self._buffer.remove(rids)
-        if self._rows:
-            share = min(1.0, len(rids) / self._rows)
-            self._bytes, self._rows = int(self._bytes * (1 - share)), max(0, self._rows - len(rids))
+        self._weight.remove(len(rids))
         self._restoring.after(lambda: self._facets.remove(rids))
 
     def set_embedded(self, rids: Sequence[int], embedded: bool) -> None:
@@ -374,20 +372,20 @@ class ColumnarTable(RowQuestions):
             IntegrityError: it is of another form. LimitExceededError, InternalError, ClosedError.
         """
         self._buffer.continue_after(rows - 1, expires_us_min)
-        self._rows = rows
         if again is not None:
             position = source.position
-            self._bytes = passed_over(source) + KEY_BYTES * rows
+            self._weight.restore(rows, passed_over(source))
             reading = again(position)
             self._restoring.start(lambda: self._insert_again(reading), patience_s=_PATIENCE_S)
             return
         parts = list(restored_columns(source))
-        self._bytes = sum(part.nbytes for part in parts) + KEY_BYTES * rows
+        self._weight.restore(rows, sum(part.nbytes for part in parts))
         self._restoring.start(lambda: self._insert(iter(parts)))
 
     def _insert_again(self, reading: AbstractContextManager[ByteSource]) -> None:
         with reading as source:
             self._insert(restored_columns(BlockReader(source)))
+        give_back()
 
     def _insert(self, parts: Iterator[Any]) -> None:
         """Put restored rows into the table; runs beside searches, which need it only for filters."""
@@ -398,6 +396,7 @@ class ColumnarTable(RowQuestions):
                 rows = with_keys(part)
                 with_arrow(cursor, rows, f"INSERT INTO {self._name} SELECT * FROM arriving")  # noqa: S608
                 self._facets.append_arrow(rows)
+        self._weight.is_whole = True
 
     @property
     def facets(self) -> Facets:
@@ -423,7 +422,11 @@ class ColumnarTable(RowQuestions):
 
     def memory_bytes(self) -> int:
         """About the memory that the rows take."""
-        return self._bytes
+        return self._weight.memory_bytes() + self._facets.memory_bytes()
+
+    def dump_bytes(self) -> int:
+        """About the bytes that a snapshot of the rows takes."""
+        return self._weight.told
 
     def check_usable(self) -> None:
         """Raises: InternalError: it could not be restored."""

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.recall import _postings
+from strongroom.recall._allocator import give_back
 from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._bm25 import JOIN_POSTINGS, NOTHING, Part, Question, Scratch, Term, joined, size_of
 from strongroom.recall._postings import COUNT_MAX, K1, B, Segment, from_occurrences, made, merge
@@ -405,6 +406,7 @@ class KeywordLane:
             marked = segment.with_marks(self._lengths, self._task) if segment.wants_marks else segment
             with self._lock.write:
                 self._segments = tuple(marked if s is segment else s for s in self._segments)
+        give_back()
 
     def _flush_delta(self) -> None:
         if not self._delta_documents:
