@@ -21,15 +21,25 @@ _QUESTIONS = 200
 _UNTOUCHED = 2000
 _K = 10
 _BLOCK_ROWS = 100_000  # compared with all questions at once
+_SETTLE_S = 1_800.0
 
 
 def begin(state: State, directory: Path, work: Path, options: Options) -> dict[str, Any]:
-    """Write the pool and the ids of the corpus's rows; the recall before."""
+    """Write the pool and the ids of the corpus's rows; the recall before.
+
+    The store is left as one that is in use, with a snapshot that has lists. Otherwise every process of the
+    soak would make them again, each time that it comes back, and half the time would be about that.
+    """
     corpus = stores.corpus(options)
     pool = Pool(corpus.texts[:_POOL], corpus.vectors[:_POOL], corpus.queries)
     pool.save(work / "pool.npz")
     found = stores.open_store(state, directory)
     np.save(work / "ids.npy", _ids(state, options.rows))
+    started = time.monotonic()
+    while not stores.is_settled(state["room"]):
+        if time.monotonic() - started > _SETTLE_S:
+            raise RuntimeError("the store has not come to rest")
+        time.sleep(0.5)
     return {**found, "recall": _recall(state, [], pool, options), "count": _count(state)}
 
 

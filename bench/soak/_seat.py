@@ -15,7 +15,8 @@ from uuid import UUID
 import numpy as np
 
 import strongroom
-from bench._stores import NAMESPACE
+from bench._harness import resident_mib
+from bench._stores import NAMESPACE, is_settled
 from bench.soak._book import GONE, OWN, TICKET, Book, Pool, has_vector, id_of, own_ticket, subject_of
 from strongroom.errors import MemoryNotFoundError, StrongroomError
 from strongroom.model import Memory
@@ -211,6 +212,10 @@ def main() -> None:
             noted = time.monotonic()
             sampled = room.engine.metrics.registry.get_sample_value("strongroom_recall_sampled")
             me.book.note("recall sampled", 1.0 if sampled is None else sampled)
+            if is_settled(room):  # what it holds then, and since when it runs
+                me.book.note("at rest, s", noted - started)
+                me.book.note("at rest, MiB", resident_mib())
+                me.book.note("counted, MiB", room.engine.indexes.residency.total_bytes() / 2**20)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 import signal
@@ -35,7 +36,8 @@ from bench.soak import _prove
 from bench.soak._book import Book
 from strongroom.lifecycle.noise_scan import scan_directory
 
-_GROWTH_MAX = 0.10  # of the witness's memory, from the second fifth of the time to the last
+_GROWTH_MAX = 0.10  # of the witness's memory, from the fifth of the time after it came to rest to the last
+_PEAK_MAX = 0.35  # ... above that, while a snapshot is written: lists that change meanwhile are copied first
 _RECALL_MIN = 0.97  # searches learn to find 0.99 of the sampled questions' neighbours; others find less
 _RECALL_FALL_MAX = 0.01
 _LOOK_S = 2.0
@@ -129,16 +131,24 @@ def _disk(directory: Path) -> float:
     return total / 2**20
 
 
-def _flat(seen: Watched, minutes: float) -> tuple[float, float, float]:
-    """The witness's resident MiB, medians of the second and of the last fifth, and the growth between."""
-    mine = [(at, mib) for at, seat, mib in seen.memory if seat == 0]
-    whole = 60 * minutes
-    early = [mib for at, mib in mine if 0.2 * whole <= at < 0.4 * whole]
-    late = [mib for at, mib in mine if at >= 0.8 * whole]
-    if not early or not late:
-        return float("nan"), float("nan"), float("nan")
-    first, last = float(np.median(early)), float(np.median(late))
-    return first, last, last / first - 1
+def _flat(notes: dict[str, list[float]], minutes: float) -> dict[str, float]:
+    """The witness's resident MiB at rest (``_stores.is_settled``), by its own notes: medians of the fifth
+    after it came to rest and of the last, and the growth. NaN: it came too late, or had no rest at the end.
+
+    At rest: rows compared, lists made and in a snapshot, none being written. Before, an index is not what it
+    is going to be: it has no short codes, for one. What writing a snapshot takes is seen in the peak.
+    """
+    at, mib = (np.array(notes.get(name, [])) for name in ("at rest, s", "at rest, MiB"))
+    fifth = 12 * minutes
+    first, last, rest_s = float("nan"), float("nan"), float(at[0]) if len(at) else float("nan")
+    early, late = mib[at < rest_s + fifth], mib[at >= 4 * fifth]
+    if len(early) and len(late) and rest_s <= 3 * fifth:
+        first, last = float(np.median(early)), float(np.median(late))
+    counted = notes.get("counted, MiB", [float("nan")])
+    return {
+        "rest_s": rest_s, "first_mib": first, "last_mib": last, "growth": last / first - 1,
+        "counted_first_mib": counted[0], "counted_last_mib": counted[-1],
+    }  # fmt: skip
 
 
 def _scanned(directory: Path, work: Path, books: list[Path], rows: int) -> dict[str, Any]:
@@ -164,14 +174,19 @@ def _judged(found: dict[str, Any]) -> list[str]:
             out.append(f"recall@10 {name} is {share:.4f}, was {before[name]:.4f}")
     if not found["after"]["check_ok"]:
         out.append(f"check: {', '.join(sorted(set(found['after']['findings'])))}")
-    if found["growth"] > _GROWTH_MAX:
-        out.append(f"the witness's memory grew by {found['growth']:.0%}")
+    witness = found["witness"]
+    if math.isnan(witness["growth"]):
+        out.append("the witness was not at rest early enough or at the end: nothing is known of its memory")
+    if witness["growth"] > _GROWTH_MAX:
+        out.append(f"the witness's memory grew by {witness['growth']:.0%}")
+    if witness["peak_mib"] > (1 + _PEAK_MAX) * witness["first_mib"]:
+        out.append(f"the witness took {witness['peak_mib']:,.0f} MiB once")
     return out
 
 
 def _shown(found: dict[str, Any]) -> str:
     before, after, scan = found["before"], found["after"], found["scan"]
-    first, last = found["witness_mib"]
+    witness = found["witness"]
     lines = [
         f"mixed load, {found['minutes']:g} minutes, {found['rows']:,} memories, {found['seats']} processes "
         f"at {found['rate']:g} operations/s each, seed {found['seed']}, load average {found['load']}",
@@ -180,8 +195,10 @@ def _shown(found: dict[str, Any]) -> str:
         f"operations: {found['operations']}",
         f"opened to first answer while others write: {found['opened']}",
         f"stored to found: {found['stored_to_found']}",
-        f"memory of the witness: {first:,.0f} to {last:,.0f} MiB ({found['growth']:+.1%}); "
-        f"most of any process {found['most_mib']:,.0f} MiB",
+        f"memory of the witness at rest, from {witness['rest_s']:.0f} s on: {witness['first_mib']:,.0f} to "
+        f"{witness['last_mib']:,.0f} MiB ({witness['growth']:+.1%}), at most {witness['peak_mib']:,.0f}; "
+        f"its index by its own count {witness['counted_first_mib']:,.0f} to "
+        f"{witness['counted_last_mib']:,.0f}; most of any process {found['most_mib']:,.0f} MiB",
         f"on disk: {found['disk_mib'][0]:,.0f} to {found['disk_mib'][1]:,.0f} MiB, at most "
         f"{found['disk_mib'][2]:,.0f}",
         f"afterwards: {after['touched']:,} touched memories compared, {after['count']:,} counted, "
@@ -205,7 +222,8 @@ def _figures(
     for book in read:
         for name, values in book.notes.items():
             notes.setdefault(name, []).extend(values)
-    first, last, growth = _flat(seen, given.minutes)
+    witness = _flat(read[0].notes, given.minutes)
+    since = [mib for at, seat, mib in seen.memory if seat == 0 and at >= witness["rest_s"]]
     disk = [mib for _, mib in seen.disk]
     return {
         "minutes": given.minutes, "rows": given.rows, "seats": given.seats, "rate": given.rate,
@@ -223,7 +241,7 @@ def _figures(
         "opened": _spread(notes.get("opened to first answer, s", [])),
         "stored_to_found": _spread(notes.get("stored to found, s", [])),
         "sampled": round(min(notes.get("recall sampled", [float("nan")])), 4),
-        "witness_mib": (first, last), "growth": growth,
+        "witness": {**witness, "peak_mib": max(since, default=float("nan"))},
         "most_mib": max((mib for _, _, mib in seen.memory), default=float("nan")),
         "disk_mib": (disk[0], disk[-1], max(disk)),
         "seen": {"memory": seen.memory[::5], "disk": seen.disk[::15], "kills": seen.kills},

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from bench._harness import Row, Spread, Timed, table
+from bench.soak.mixed import _flat
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "the harbour master of Ostrava prefers annual invoices"
@@ -65,3 +66,19 @@ def test_a_missed_target_stands_out_in_the_table() -> None:
     """A row tells whether its target was met, in words."""
     shown = table([Row("a", "1", "< 1", False), Row("b", "1", "< 2", True), Row("c", "1")])
     assert [line.split("|")[-2].strip() for line in shown.splitlines()[2:]] == ["**no**", "yes", ""]
+
+
+def test_the_soak_compares_memory_at_rest_with_memory_at_rest() -> None:
+    """What was held before the index had its lists is no measure of growth; growth is seen however late it
+    comes; and a process that had no rest in time, or none at the end, says nothing instead of "flat"."""
+
+    def seen(first_s: int, last_s: int, *, grows: float = 0.0) -> dict[str, float]:
+        at = [float(s) for s in range(first_s, last_s, 10)]
+        mib = [1_000.0 * (1 + grows * (s >= 1_400)) for s in at]
+        return _flat({"at rest, s": at, "at rest, MiB": mib, "counted, MiB": mib}, 30)
+
+    assert seen(300, 1_800)["growth"] == 0.0
+    assert seen(900, 1_800)["first_mib"] == 1_000.0
+    assert seen(300, 1_800, grows=0.2)["growth"] == pytest.approx(0.2)
+    for told in (seen(1_100, 1_800), seen(300, 1_430), _flat({}, 30)):
+        assert told["growth"] != told["growth"]  # not a number
