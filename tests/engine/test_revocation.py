@@ -10,7 +10,6 @@ import pytest
 
 from strongroom.engine import Room, Session
 from strongroom.errors import UnauthenticatedError
-from strongroom.ledger import WriteBatch
 from strongroom.model import AuditEntry, Memory
 
 NS = "company_a/support"
@@ -57,14 +56,19 @@ def filled(room: Room) -> Iterator[Room]:
 def before_the_commit(room: Room, monkeypatch: pytest.MonkeyPatch, happens: Callable[[], object]) -> None:
     """Have something happen at the last moment before this thread commits for the first time."""
     ledger, mine, armed = room.engine.ledger, threading.get_ident(), [happens]
-    real: Callable[[WriteBatch], list[int]] = ledger.commit
 
-    def commit(batch: WriteBatch) -> list[int]:
-        if armed and threading.get_ident() == mine:
-            armed.pop()()
-        return real(batch)
+    def watched(name: str) -> Callable[..., Any]:
+        real = getattr(ledger, name)
 
-    monkeypatch.setattr(ledger, "commit", commit)
+        def commit(*arguments: Any, **options: Any) -> Any:
+            if armed and threading.get_ident() == mine:
+                armed.pop()()
+            return real(*arguments, **options)
+
+        return commit
+
+    for name in ("commit", "requeue"):
+        monkeypatch.setattr(ledger, name, watched(name))
 
 
 def after_revocation(room: Room, key_id: str) -> list[AuditEntry]:

@@ -254,7 +254,7 @@ def test_queue_pages_counts_marks_and_revives(ledger: SqliteLedger) -> None:
     assert ledger.queue_stats(1) == QueueStats(pending=3, dead=1)
     assert [(r.item, r.attempts, r.error_code) for r in ledger.queue(dead=True, ns=2)] == [(items[1], 1, "x")]
     assert [r.attempts for r in ledger.queue(dead=False, ns=1)] == [1, 0, 0]
-    assert ledger.requeue(1) == 1
+    assert ledger.requeue([1]) == 1
     assert ledger.requeue() == 1
     assert ledger.queue_stats() == QueueStats(pending=7, dead=0)
 

@@ -263,7 +263,7 @@ def test_a_row_that_was_written_in_the_transaction_that_closes_its_key_moves_too
     (batch,) = [b for b in held if b.puts]
 
     def together(self: Transaction, work: Any) -> Any:
-        if "begin_moving" in getattr(getattr(work, "job", work), "__qualname__", "") and held:
+        if "begin_moving" in getattr(getattr(work, "work", work), "__qualname__", "") and held:
             held.clear()
             run(self, batch)
         return run(self, work)

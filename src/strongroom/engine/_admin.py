@@ -479,11 +479,11 @@ def queue(call: Call, patterns: Sequence[str], dead: bool | None, limit: int) ->
 
 def requeue(call: Call, patterns: Sequence[str]) -> int:
     engine = call.engine
-    entries = chosen_namespaces(call, Action.UPDATE, patterns, whole=True)
-    for e in entries:
-        call.count, call.done = call.count + engine.ledger.requeue(e.ns), "memories were queued again"
+    spaces = [e.ns for e in chosen_namespaces(call, Action.UPDATE, patterns, whole=True)]
+    change = partial(engine.ledger.requeue, spaces)
+    done = call.tell(change, lambda count: replace(call, count=count).entry("ok"))
     engine.models.wake()
-    return call.count
+    return done
 
 
 # -- the audit log ----------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
 from typing import TYPE_CHECKING, TypeVar
 
@@ -27,7 +27,7 @@ from strongroom.errors import (
     VersionConflictError,
     no_memory,
 )
-from strongroom.ledger import OutdatedError, WriteBatch
+from strongroom.ledger import OutdatedError, Telling, WriteBatch
 from strongroom.model import IN_PROCESS, Action, AuditEntry, Notice, Principal, RequestContext
 from strongroom.model.rows import Facts, Reach
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from strongroom.engine._registry import NamespaceEntry
 
 T = TypeVar("T")
+W = TypeVar("W")
 # DuckDB looks for signals while it works, and raises this instead of what the signal's handler has raised.
 _SIGINT_IN_DUCKDB = ("Query interrupted",)
 _TRIES = 5
@@ -208,20 +209,47 @@ class Call:
             UnauthenticatedError: the credential was revoked or has expired. OutdatedError: what the caller
             may do has changed, or what the batch relies on besides. And as ``Ledger.commit``.
         """
+
+        def commit(relies_on: int | None) -> list[int]:
+            batch.relies_on = relies_on
+            return self.engine.ledger.commit(batch)
+
+        return self._standing(commit, batch.relies_on)
+
+    def _standing(self, commit: Callable[[int | None], T], relies_on: int | None = None) -> T:
         before = self._principal
         if before is None or before.is_owner:
-            return self.engine.ledger.commit(batch)
-        if batch.relies_on is None:
-            batch.relies_on = self.known
+            return commit(relies_on)
+        known = self.known if relies_on is None else relies_on
         while True:
             try:
-                return self.engine.ledger.commit(batch)
+                return commit(known)
             except OutdatedError:
                 self.engine.registry.refresh()
                 self.refresh_principal()
-                if self.known == batch.relies_on or self._principal != before:
+                if self.known == known or self._principal != before:
                     raise
-                batch.relies_on = self.known
+                known = self.known
+
+    def tell(self, change: Callable[[Telling[W]], T], entry: Callable[[W], bytes] | None = None) -> T:
+        """Have the ledger make a change of its own, with the entry of this call in the same transaction.
+
+        ``entry``: made of what was done; without it, of the call as it is. Where nothing was done there is no
+        entry either.
+
+        Raises:
+            As ``commit_standing``, and what ``change`` raises.
+        """
+        told = False
+
+        def of(done: W) -> bytes:
+            nonlocal told
+            told = True
+            return self.entry("ok") if entry is None else entry(done)
+
+        result = self._standing(lambda relies_on: change(Telling(of, relies_on)))
+        self.written = self.written or told
+        return result
 
     def commit(self, batch: WriteBatch) -> list[int]:
         """Commit a write; pseudonyms that were made for it come last, in the same transaction.
@@ -244,6 +272,10 @@ class Call:
             self.engine.pseudonyms.keep(drafts)
             drafts.clear()
         return seqs
+
+    def entry_of_one(self, namespace: str, count: int) -> bytes:
+        """Of what was done to one namespace, in a transaction of its own, among those of the operation."""
+        return replace(self, namespaces=(namespace,), count=count).entry("ok")
 
     def audit_ok(self) -> list[bytes]:
         """The entry of a write, to share the transaction of the write."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from strongroom.engine._audit_check import TreeCheck
 from strongroom.engine._call import Call
 from strongroom.engine._registry import NamespaceEntry
+from strongroom.engine._rotation import name_of
 from strongroom.engine._unused_keys import unused_findings
 from strongroom.engine._vault import SYSTEM_NS, HeadSum
 from strongroom.errors import InvalidInputError, StrongroomError, UnwrapError
@@ -289,6 +291,13 @@ def _queue_missing(engine: Engine, entry: NamespaceEntry) -> Sequence[Finding]:
     return (Finding(Severity.INFO, "vectors_queued", f"{len(items)} memories queued for embedding", where),)
 
 
+def _accept(call: Call, ns: int) -> None:
+    """Make the head of a namespace anew; that the evidence was given up stands in the same transaction."""
+    name = name_of(call.engine, ns)
+    call.tell(partial(call.engine.ledger.reset_head, ns), lambda count: call.entry_of_one(name, count))
+    call.written = False  # the repair goes on, and has an entry of its own
+
+
 def _accept_rows(call: Call) -> Sequence[Finding]:
     """Make anew each head that does not match its rows."""
     engine, done = call.engine, list[Finding]()
@@ -305,7 +314,7 @@ def _accept_rows(call: Call) -> Sequence[Finding]:
                 None,
             )
         if finding is not None:
-            engine.ledger.reset_head(ns)
+            _accept(call, ns)
             where = f"namespace {ns}"
             done.append(Finding(Severity.INFO, "head_made_anew", "the rows were accepted as they are", where))
             call.done = f"the rows of {len(done)} namespaces were accepted as they are"

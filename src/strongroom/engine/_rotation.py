@@ -77,7 +77,7 @@ class RotationHost:
             after = rows[-1].seq
         return count
 
-    def telling(self, what: str, count: int | None = None) -> Telling:
+    def telling(self, what: str, count: int | None = None) -> Telling[WaveRow]:
         engine = self._engine
 
         def entry(wave: WaveRow) -> bytes:
@@ -95,7 +95,7 @@ class RotationHost:
                 )
             )
 
-        return entry
+        return Telling(entry)
 
     def moved(self, ns: int) -> None:
         if ns != SYSTEM_NS:
@@ -261,8 +261,14 @@ def begin(
         )
     waves = engine.rotations.waves
     made: list[int] = []
+
+    def tell_of_one(change: Callable[[Telling[WaveRow]], int]) -> int:
+        return call.tell(change, lambda wave: call.entry_of_one(name_of(engine, wave.ns), 1))
+
     for ns in spaces:
-        made.append(waves.begin(ns, kind.value, _note(call, reason), suite=number, key_id=key_id))
+        made.append(
+            waves.begin(ns, kind.value, _note(call, reason), suite=number, key_id=key_id, tell=tell_of_one)
+        )
         call.count = len(made)
         call.done = f"{_numbered(made)} begun, and servers work at it: strongroom rotate status"
     return [describe(engine, engine.ledger.wave(wave)) for wave in made]
@@ -364,7 +370,7 @@ def _flag(call: Call, wave: int, *, paused: bool) -> Rotation:
     row = _row(call, wave)
     call.reason = f"{'pause' if paused else 'resume'} rotation {wave}"
     change = engine.rotations.waves.pause if paused else engine.rotations.waves.resume
-    if not change(wave):
+    if not change(wave, call.tell):
         raise ConflictError(f"a rotation that is {WaveState(row.state).name.lower()} does not move")
     call.done = f"rotation {wave} is {'paused' if paused else 'going on'}"
     return describe(engine, engine.ledger.wave(wave))
@@ -373,7 +379,7 @@ def _flag(call: Call, wave: int, *, paused: bool) -> Rotation:
 def roll_back(call: Call, wave: int) -> Rotation:
     _row(call, wave)
     call.reason = f"roll back rotation {wave}"
-    call.engine.rotations.waves.roll_back(wave, _note(call, call.reason))
+    call.engine.rotations.waves.roll_back(wave, _note(call, call.reason), call.tell)
     call.done = f"rotation {wave} is being rolled back"
     return describe(call.engine, call.engine.ledger.wave(wave))
 
@@ -382,7 +388,7 @@ def finalise(call: Call, wave: int, verify: bool) -> Rotation:
     row = _row(call, wave)
     call.reason = f"finalise rotation {wave}"
     call.count = row.moved
-    call.engine.rotations.waves.finalise(wave, verify=verify)
+    call.engine.rotations.waves.finalise(wave, verify=verify, tell=call.tell)
     call.done = f"rotation {wave} is finalised"
     return describe(call.engine, call.engine.ledger.wave(wave))
 

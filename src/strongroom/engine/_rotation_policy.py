@@ -70,8 +70,9 @@ def _data(engine: Engine, ns: int, waves: Waves) -> None:
     active = [k for k in keys if k.state == KeyState.ACTIVE and k.subject != ROOT]  # a root seals nothing
     old = [k for k in active if _is_due(engine, k.created_at, config.data_days)]
     used = [k for k in active if config.data_uses_max and k.uses >= config.data_uses_max]
-    if old:
-        waves.begin(ns, "data", KeyNote("rotation", f"by policy: age of {len(old)} data keys"))
-    elif used:
-        note = KeyNote("rotation", f"by policy: uses of data key {used[0].key_id}")
-        waves.begin(ns, "data", note, key_id=used[0].key_id)
+    if not (old or used):
+        return
+    why = f"age of {len(old)} data keys" if old else f"uses of data key {used[0].key_id}"
+    note = KeyNote("rotation", f"by policy: {why}")
+    told = engine.rotations.host.telling(f"begun by policy: {why}", 0)
+    waves.begin(ns, "data", note, key_id=None if old else used[0].key_id, tell=lambda change: change(told))

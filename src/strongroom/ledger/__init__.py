@@ -3,6 +3,7 @@
 from strongroom.ledger._read import Snapshot
 from strongroom.ledger._rebase import RebaseRow, Renamed
 from strongroom.ledger._sqlite import SqliteLedger
+from strongroom.ledger._told import Telling
 from strongroom.ledger._types import (
     ELEMENT_PREFIX_BYTES,
     EXPECT_ABSENT,
@@ -24,7 +25,7 @@ from strongroom.ledger._types import (
     element_of_header,
     root_of_head,
 )
-from strongroom.ledger._waves import PartRow, ResealBatch, Resealed, SealedRow, Telling, WaveRow, WaveState
+from strongroom.ledger._waves import PartRow, ResealBatch, Resealed, SealedRow, WaveRow, WaveState
 
 __all__ = [
     "ELEMENT_PREFIX_BYTES",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import cast
 
 import apsw
 
@@ -22,13 +23,14 @@ from strongroom.ledger._heads import ResetHead, present_rows
 from strongroom.ledger._plan import ADD, AUDIT, AUDIT_NODE, DEQUEUE, ENQUEUE, Plan, Space, Values
 from strongroom.ledger._rebase import Rebase, rename, rows_of, sealed_of
 from strongroom.ledger._several import insert
+from strongroom.ledger._told import Told
 from strongroom.ledger._types import (
     LedgerHooks,
     OutdatedError,
     WriteBatch,
     root_of_head,
 )
-from strongroom.ledger._waves import ResealBatch, ToldStep, read_wave, write_resealed
+from strongroom.ledger._waves import ResealBatch, write_resealed
 from strongroom.model import Field
 
 _SYSTEM_NS = 0
@@ -166,7 +168,7 @@ class Transaction:
 
     def run(
         self,
-        work: WriteBatch | ResealBatch | ResetHead | Rebase | ToldStep | Callable[[apsw.Connection], int],
+        work: WriteBatch | ResealBatch | ResetHead | Rebase | Told | Callable[[apsw.Connection], int],
     ) -> list[int] | int:
         """Apply a batch, or let a job of the ledger itself write.
 
@@ -195,7 +197,7 @@ class Transaction:
 
     def _run(
         self,
-        work: WriteBatch | ResealBatch | ResetHead | Rebase | ToldStep | Callable[[apsw.Connection], int],
+        work: WriteBatch | ResealBatch | ResetHead | Rebase | Told | Callable[[apsw.Connection], int],
     ) -> list[int] | int:
         if isinstance(work, WriteBatch):
             return self.apply(work)
@@ -206,12 +208,23 @@ class Transaction:
             return self.reset_head(work.ns)
         if isinstance(work, Rebase):
             return self.rebase(work)
+        if isinstance(work, Told):
+            return self._tell(work)
         self._closings.clear()  # the job may close one
-        if not isinstance(work, ToldStep):
-            return work(self.connection)
-        done = work.job(self.connection)
-        if done:
-            self._entries.append(work.telling(read_wave(self.connection, work.wave)))
+        return work(self.connection)
+
+    def _tell(self, told: Told) -> int:
+        """Let the work be done, and add its entry.
+
+        Raises:
+            OutdatedError: what it relies on has changed; nothing was written. As ``run``.
+        """
+        if told.relies_on is not None and self._is_outdated(told.relies_on):
+            raise OutdatedError
+        done = cast(int, self._run(told.work))
+        entry = told.entry(self.connection, done)
+        if entry is not None:
+            self._entries.append(entry)
         return done
 
     def may_be_closed(self, ns: int) -> bool:

@@ -27,15 +27,15 @@ def mark(items: Sequence[QueueItem], error_code: str, dead: bool) -> Callable[[a
     return job
 
 
-def requeue(ns: int | None) -> Callable[[apsw.Connection], int]:
-    """A job that brings dead items back."""
+def requeue(namespaces: Sequence[int] | None) -> Callable[[apsw.Connection], int]:
+    """A job that brings dead items back; None: those of every namespace."""
 
     def job(connection: apsw.Connection) -> int:
         before = connection.total_changes()
-        if ns is None:
+        if namespaces is None:
             connection.execute(_REQUEUE)
         else:
-            connection.execute(f"{_REQUEUE} AND ns = ?", (ns,))
+            connection.executemany(f"{_REQUEUE} AND ns = ?", [(ns,) for ns in namespaces])
         return connection.total_changes() - before
 
     return job

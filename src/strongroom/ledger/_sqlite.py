@@ -30,6 +30,7 @@ from strongroom.ledger._heads import ResetHead
 from strongroom.ledger._queue import mark, requeue
 from strongroom.ledger._rebase import Rebase, Renamed, Rows, SealedOf
 from strongroom.ledger._schema import FILE_NAME, create_file, require_own_logs, store_id_of, verify_file
+from strongroom.ledger._told import Job, Telling, Told, counted
 from strongroom.ledger._types import Filling, LedgerHooks, QueueItem, QueueRow, RowHeader, WriteBatch
 from strongroom.ledger._wave_store import Waves
 from strongroom.model import Field, Finding, QueueStats, SealedRecord
@@ -38,8 +39,7 @@ T = TypeVar("T")
 _MEMORY = int(Field.MEMORY)
 _DEFAULTS = LedgerConfig()
 
-Job = Callable[[apsw.Connection], int]
-Work = WriteBatch | _waves.ResealBatch | _waves.ToldStep | ResetHead | Rebase | Job
+Work = WriteBatch | _waves.ResealBatch | Told | ResetHead | Rebase | Job
 
 
 class SqliteLedger(Waves):
@@ -123,11 +123,17 @@ class SqliteLedger(Waves):
         """Note a failed attempt for those items whose version is still queued; how many they were."""
         return self._group.submit(mark(items, error_code, dead))  # type: ignore[return-value]
 
-    def requeue(self, ns: int | None = None) -> int:
-        """Give the dead items (of one namespace) another chance; how many they were."""
-        return self._group.submit(requeue(ns))  # type: ignore[return-value]
+    def requeue(self, namespaces: Sequence[int] | None = None, telling: Telling[int] | None = None) -> int:
+        """Give the dead items (of these namespaces) another chance; how many they were.
 
-    def reset_head(self, ns: int) -> int:
+        ``telling``, here and below: the entry of the audit log, which is in the same transaction.
+
+        Raises:
+            OutdatedError: what the entry relies on has changed. StorageError. Nothing was written.
+        """
+        return self._group.submit(counted(requeue(namespaces), telling))  # type: ignore[return-value]
+
+    def reset_head(self, ns: int, telling: Telling[int] | None = None) -> int:
         """Seal a head over the rows that are there, whatever is missing; how many rows there are.
 
         This gives up the evidence of tampering: for a repair that somebody has asked for.
@@ -135,7 +141,7 @@ class SqliteLedger(Waves):
         Raises:
             NamespaceNotFoundError: the namespace was never made. StorageError: nothing was written.
         """
-        return self._group.submit(ResetHead(ns))  # type: ignore[return-value]
+        return self._group.submit(counted(ResetHead(ns), telling))  # type: ignore[return-value]
 
     def rebase(
         self, ns: int, make: Callable[[int, bytes, Rows, SealedOf], tuple[bytes, list[Renamed]]]

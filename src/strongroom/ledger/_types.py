@@ -5,9 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from strongroom.model import Field, Finding, QueueStats, SealedRecord, State
+
+if TYPE_CHECKING:
+    from strongroom.ledger._told import Telling
 
 _ROOT_AT = 2  # of the key id in a sealed record (spec/sealed-record.md)
 ELEMENT_PREFIX_BYTES = 62  # of the sealed bytes: header, salt and commitment stand there
@@ -213,7 +216,9 @@ class Ledger(LedgerReader, Protocol):
 
     def queue_mark(self, items: Sequence[QueueItem], *, error_code: str, dead: bool) -> int: ...
 
-    def requeue(self, ns: int | None = None) -> int: ...
+    def requeue(
+        self, namespaces: Sequence[int] | None = None, telling: Telling[int] | None = None
+    ) -> int: ...
 
     def audit_entries(self, after: int, limit: int) -> list[tuple[int, bytes]]: ...
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, cast
 
+import apsw
+
 from strongroom.ledger import _waves as w
+from strongroom.ledger._told import Telling, Told
 
 if TYPE_CHECKING:
     from strongroom.ledger._group import GroupCommit
@@ -53,26 +56,31 @@ class Waves:
         return self._pool.run(w.read_newest_key)
 
     # -- writing --------------------------------------------------------------------------------------
-    def begin_wave(self, row: w.WaveRow) -> int:
+    def begin_wave(self, row: w.WaveRow, telling: Telling[w.WaveRow] | None = None) -> int:
         """Note a new wave; its number.
+
+        ``telling``, here and below: the audit entry of the step, which is in its transaction.
 
         Raises:
             ConflictError: the namespace has one that is not ended. NamespaceNotFoundError, StorageError.
+            OutdatedError: what the entry relies on has changed; so below.
         """
-        return self._job(w.insert_wave(row))
+        job = w.insert_wave(row)
+        if telling is None:
+            return self._job(job)
+        return self._job(
+            Told(job, lambda c, number: telling.entry(w.read_wave(c, number)), telling.relies_on)
+        )
 
     def change_wave(
         self,
         wave: int,
         wanted: tuple[w.WaveState, ...],
         now_us: int,
-        telling: w.Telling | None = None,
+        telling: Telling[w.WaveRow] | None = None,
         **values: int | str,
     ) -> bool:
-        """Change columns of a wave that is in one of the ``wanted`` states; False when it is in another.
-
-        ``telling``, here and below: the audit entry of the step, which is in its transaction.
-        """
+        """Change columns of a wave that is in one of the ``wanted`` states; False when it is in another."""
         return self._told(wave, w.change_wave(wave, wanted, now_us, **values), telling)
 
     def begin_moving(
@@ -81,7 +89,7 @@ class Waves:
         before: w.WaveState,
         after: w.WaveState,
         now_us: int,
-        telling: w.Telling | None = None,
+        telling: Telling[w.WaveRow] | None = None,
     ) -> bool:
         """Close the keys to be left for new rows, and cut the namespace into parts; False: another state."""
         return self._told(wave, w.begin_moving(wave, before, after, now_us), telling)
@@ -108,7 +116,7 @@ class Waves:
         before: w.WaveState,
         after: w.WaveState,
         now_us: int,
-        telling: w.Telling | None = None,
+        telling: Telling[w.WaveRow] | None = None,
     ) -> bool:
         """End the moving once every part is done; False when some is not, or in another state."""
         return self._told(wave, w.settle(wave, before, after, now_us), telling)
@@ -119,13 +127,19 @@ class Waves:
         before: w.WaveState,
         after: w.WaveState,
         now_us: int,
-        telling: w.Telling | None = None,
+        telling: Telling[w.WaveRow] | None = None,
     ) -> bool:
         """End a wave for good; False when it is in another state."""
         return self._told(wave, w.end_wave(wave, before, after, now_us), telling)
 
-    def _told(self, wave: int, job: w.WaveJob, telling: w.Telling | None) -> bool:
-        return bool(self._job(job if telling is None else w.ToldStep(wave, job, telling)))
+    def _told(self, wave: int, job: w.WaveJob, telling: Telling[w.WaveRow] | None) -> bool:
+        if telling is None:
+            return bool(self._job(job))
 
-    def _job(self, job: w.WaveJob | w.ToldStep) -> int:
+        def entry(connection: apsw.Connection, done: int) -> bytes | None:
+            return telling.entry(w.read_wave(connection, wave)) if done else None
+
+        return bool(self._job(Told(job, entry, telling.relies_on)))
+
+    def _job(self, job: w.WaveJob | Told) -> int:
         return cast(int, self._group.submit(job))

@@ -180,15 +180,6 @@ CREATE TABLE closed_key (
 """
 
 WaveJob = Callable[[apsw.Connection], int]
-Telling = Callable[[WaveRow], bytes]  # the audit entry that tells of a step, from the wave as it is then
-
-
-class ToldStep(NamedTuple):
-    """A step of a wave, and what the audit log says of it when it was done, in one transaction."""
-
-    wave: int
-    job: WaveJob
-    telling: Telling
 
 
 # -- reading -------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from time import perf_counter
 from typing import Final, Protocol
@@ -31,6 +32,12 @@ OWNER_BYTES: Final = 8
 _WAIT_S: Final = 0.05
 
 
+class Tell(Protocol):
+    """Has a step done together with what the audit log says of it (``Call.tell`` of the engine)."""
+
+    def __call__(self, change: Callable[[Telling[WaveRow]], int]) -> int: ...
+
+
 class Host(Protocol):
     """What a wave borrows from the engine."""
 
@@ -44,7 +51,7 @@ class Host(Protocol):
 
         Raises: IntegrityError, KeyStateError: one does not open."""
 
-    def telling(self, what: str, count: int | None = None) -> Telling:
+    def telling(self, what: str, count: int | None = None) -> Telling[WaveRow]:
         """What the audit log says of a step of a wave; ``count``: the rows that have moved, without one."""
 
     def moved(self, ns: int) -> None:
@@ -75,9 +82,18 @@ class Waves:
 
     # -- orders -------------------------------------------------------------------------------------------
     def begin(
-        self, ns: int, kind: str, note: KeyNote, *, suite: int | None = None, key_id: int | None = None
+        self,
+        ns: int,
+        kind: str,
+        note: KeyNote,
+        *,
+        suite: int | None = None,
+        key_id: int | None = None,
+        tell: Tell | None = None,
     ) -> int:
         """Begin a wave over a namespace, or over what one data key has sealed; its number.
+
+        ``tell``, here and below: whoever has it done, and has an entry of the audit log for it.
 
         Raises:
             ConflictError: the namespace has one that is not ended. NotFoundError: there is no such key.
@@ -97,25 +113,36 @@ class Waves:
             updated_us=now_us, moved=0, error="", reason=b"",
         )  # fmt: skip
         try:
-            return self._ledger.begin_wave(row)
+            return (
+                self._ledger.begin_wave(row) if tell is None else tell(partial(self._ledger.begin_wave, row))
+            )
         except ConflictError:
             if suite is not None:  # another process was first: its new keys are not to be of this suite
                 self._keyring.begin_epoch(ns, former, note)
             raise
 
-    def pause(self, wave: int) -> bool:
+    def pause(self, wave: int, tell: Tell | None = None) -> bool:
         """Let workers stop after the batch they are at; False: it is not moving."""
-        return self._flag(wave, 1)
+        return self._flag(wave, 1, tell)
 
-    def resume(self, wave: int) -> bool:
+    def resume(self, wave: int, tell: Tell | None = None) -> bool:
         """Let workers go on; False: it is not paused or cannot be."""
-        return self._flag(wave, 0)
+        return self._flag(wave, 0, tell)
 
-    def _flag(self, wave: int, paused: int) -> bool:
+    def _flag(self, wave: int, paused: int, tell: Tell | None) -> bool:
         states = (WaveState.PREPARING, WaveState.MOVING, WaveState.TURNING, WaveState.RETURNING)
-        return self._ledger.change_wave(wave, states, self._host.now_us(), paused=paused, error="")
+        return self._change(wave, states, tell, paused=paused)
 
-    def roll_back(self, wave: int, note: KeyNote) -> None:
+    def _change(self, wave: int, wanted: tuple[WaveState, ...], tell: Tell | None, **values: int) -> bool:
+        """Change columns of a wave in one of the ``wanted`` states, with its entry; False: in another."""
+        now_us = self._host.now_us()
+
+        def change(telling: Telling[WaveRow] | None = None) -> bool:
+            return self._ledger.change_wave(wave, wanted, now_us, telling, error="", **values)
+
+        return bool(change() if tell is None else tell(change))
+
+    def roll_back(self, wave: int, note: KeyNote, tell: Tell | None = None) -> None:
         """Turn: the keys of the epoch before become active again, and rows go back to them.
 
         Raises:
@@ -130,14 +157,18 @@ class Waves:
                 f"a rotation that is {WaveState(row.state).name.lower()} cannot be rolled back"
             )
         barrier = self._keyring.begin_epoch(row.ns, row.former_suite, note)
-        changed = self._ledger.change_wave(
-            wave, before, self._host.now_us(), state=int(WaveState.TURNING), paused=0, error="",
-            low=row.barrier, high=barrier - 1,
-        )  # fmt: skip
-        if not changed:
+        columns = {"state": int(WaveState.TURNING), "paused": 0, "low": row.barrier, "high": barrier - 1}
+        if not self._change(wave, before, tell, **columns):
             raise ConflictError("the rotation has changed its state meanwhile")
 
-    def finalise(self, wave: int, *, verify: bool = True, cut: bool = True) -> None:
+    def finalise(
+        self,
+        wave: int,
+        *,
+        verify: bool = True,
+        cut: bool = True,
+        tell: Tell | None = None,
+    ) -> None:
         """Destroy the keys that were left. With ``verify`` every record is opened once more before.
 
         Without ``cut`` they are in the log of the keyring until ``Keyring.cut``, for many waves at once.
@@ -162,14 +193,9 @@ class Waves:
         if verify and row.state == WaveState.MOVED:
             self._host.opens(row.ns)
         if row.state == WaveState.MOVED:
-            self._ledger.change_wave(
-                wave,
-                (WaveState.MOVED,),
-                self._host.now_us(),
-                self._host.telling("finalise: keys are being destroyed"),
-                state=int(WaveState.FINALISING),
-                error="",
-            )
+            told = self._host.telling("finalise: keys are being destroyed")
+            tell = tell or (lambda change: change(told))
+            self._change(wave, (WaveState.MOVED,), tell, state=int(WaveState.FINALISING))
         row = self._ledger.wave(wave)
         if row.state not in (WaveState.FINALISING, WaveState.FINALISED):  # its range may be another by now
             raise ConflictError("the rotation was rolled back meanwhile; nothing was destroyed")
