@@ -234,7 +234,7 @@ def test_ctrl_c_in_a_process_that_reads_its_input_ends_with_130(data: Path) -> N
         "import strongroom.cli._app as a; a.App = (lambda f: lambda **k: (now(), f(**k)))(a.App)\n"
         "import strongroom.cli._main as m; m.App = a.App",
         "import strongroom.cli._main as m; m.harden_process = now",
-        "import strongroom.cli._main as m; m.by_the_system = now",
+        "import strongroom.cli._main as m; m.settled = now",
     ],
     ids=["while modules are imported", "before the command", "while the process is hardened", "at its end"],
 )
@@ -255,6 +255,56 @@ def test_ctrl_c_at_any_moment_ends_in_one_line_and_130(moment: str) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (130, b"interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "import atexit; atexit.register(now)",
+        "import threading; threading._register_atexit(now)",
+        "import builtins\nclass Last:\n  def __del__(self, now=now): now()\nbuiltins.last = Last()",
+    ],
+    ids=["while stores are closed", "while threads are waited for", "while modules are taken down"],
+)
+@pytest.mark.parametrize(("arguments", "status"), [(["--version"], 0), (["get", "--none"], 2)])
+def test_ctrl_c_behind_a_command_changes_nothing_of_its_end(
+    moment: str, arguments: list[str], status: int
+) -> None:
+    """What is said is said: the status is that of the command, never that of a process that was killed."""
+    start = (
+        "import os, signal, sys\n"
+        "def now(*_, kill=os.kill, pid=os.getpid()): kill(pid, 2)\n"
+        f"{moment}\n"
+        f"sys.argv = ['strongroom', *{arguments}]\n"
+        "from strongroom.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", start],
+        capture_output=True,
+        timeout=60,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert done.returncode == status
+    assert bool(done.stdout) != bool(done.stderr) and "interrupted" not in done.stderr
+
+
+def test_ctrl_c_while_modules_are_imported_is_told_as_json_where_that_is_asked_for() -> None:
+    """Errors are JSON with ``--json``, this one too, from the first import on."""
+    start = (
+        "import os, signal, sys\n"
+        "import strongroom.cli as c\n"
+        "c.at_once = (lambda f: lambda: (f(), os.kill(os.getpid(), signal.SIGINT)))(c.at_once)\n"
+        "sys.argv = ['strongroom', '--json', 'stats']\n"
+        "c.main()"
+    )
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(
+        [sys.executable, "-c", start], capture_output=True, timeout=60, env=env, check=False
+    )
+    assert done.returncode == 130
+    assert json.loads(done.stderr) == {"error": {"code": "interrupted", "message": "interrupted"}}
 
 
 def test_a_command_that_was_started_to_ignore_ctrl_c_ignores_it() -> None:

@@ -5,7 +5,8 @@ Ctrl-C (SIGINT): one line, exit status 130.
     while modules are imported   nothing is open: the process ends at once
     while a command runs         KeyboardInterrupt closes what is open, in ``CLOSING_S_MAX`` at most; a second
                                  Ctrl-C ends the process at once, wherever it waits
-    behind the command           whatever is left to do is left
+    behind the command           whatever is left to do is left, and the status is that of the command; from
+                                 the last step of the interpreter on, which nothing interrupts, it is ignored
 
 The system tells of a signal that comes twice before Python looks as of one; each is counted where it
 arrives (``signal.set_wakeup_fd``), so that the second one is never lost.
@@ -18,28 +19,30 @@ It imports next to nothing, so that it is in force as early as it can be.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
 
 __all__ = [
     "INTERRUPTED",
-    "LINE",
     "SERVERS",
     "STOPPED",
     "Stopped",
     "at_once",
     "by_exception",
-    "by_the_system",
     "end",
+    "line",
     "no_server",
     "server_at_once",
     "server_by_exception",
     "server_stops",
+    "settled",
 ]
 
 INTERRUPTED = 130
-LINE = b"interrupted\n"
+_LINE = b"interrupted\n"
+_LINE_JSON = b'{"error": {"code": "interrupted", "message": "interrupted"}}\n'
 STOPPED = b'{"event": "stopped", "level": "info"}\n'
 CLOSING_S_MAX = 30.0
 SERVERS = frozenset({"serve", "embed-serve"})
@@ -54,10 +57,15 @@ class Stopped(BaseException):
 _counted = -1  # the end of a pipe that a byte comes out of for each signal
 
 
+def line(*, as_json: bool) -> bytes:
+    """What is said of it, on the standard error."""
+    return _LINE_JSON if as_json else _LINE
+
+
 def end(*_: object) -> None:
     """Say so, and end the process."""
     try:
-        os.write(2, LINE)
+        os.write(2, line(as_json="--json" in sys.argv))
     finally:
         os._exit(INTERRUPTED)
 
@@ -96,6 +104,7 @@ def at_once() -> None:
     """From now on Ctrl-C ends the process."""
     if _ours():
         signal.signal(signal.SIGINT, end)
+        atexit.register(_ignored)  # the first one, so it is the last that is called
     if SERVERS.intersection(sys.argv[1:]):  # what the command is shows later: see ``no_server``
         server_at_once()
 
@@ -107,10 +116,17 @@ def by_exception() -> None:
         signal.signal(signal.SIGINT, _raise)
 
 
-def by_the_system() -> None:
-    """From now on Ctrl-C kills the process, without a word of Python's."""
-    if _ours():
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+def settled(status: int) -> None:
+    """The command is over, and what it has to say is said: from now on Ctrl-C ends the process at once with
+    the status that it has anyway."""
+    if _ours() or signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # the latter after the first Ctrl-C
+        signal.signal(signal.SIGINT, lambda *_: os._exit(status))
+
+
+def _ignored() -> None:
+    """What comes now is the end of the interpreter: it puts handlers back to those of the system, and the
+    process would be killed where all is done."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _end_server(*_: object) -> None:

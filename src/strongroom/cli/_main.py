@@ -35,7 +35,7 @@ from strongroom.cli import (
 )
 from strongroom.cli._app import App
 from strongroom.cli._errors import BROKEN_PIPE, UNEXPECTED_HINT, exit_status, show_error
-from strongroom.cli._interrupt import INTERRUPTED, LINE, SERVERS, by_exception, by_the_system, no_server
+from strongroom.cli._interrupt import INTERRUPTED, SERVERS, by_exception, line, no_server, settled
 from strongroom.cli._params import Group
 from strongroom.errors import (
     ConfigurationError,
@@ -143,11 +143,8 @@ def _fail(error: StrongroomError, app: App) -> int:
 
 def _interrupted(*, as_json: bool) -> int:
     """Say so, in one line."""
-    line = LINE.decode()
-    if as_json:
-        line = '{"error": {"code": "interrupted", "message": "interrupted"}}\n'
     with suppress(OSError, ValueError):  # nobody is there to be told
-        sys.stderr.write(line)
+        sys.stderr.write(line(as_json=as_json).decode())
         sys.stderr.flush()
     return INTERRUPTED
 
@@ -294,6 +291,9 @@ def main() -> None:
         harden_process()
         cli.main()
     except KeyboardInterrupt:  # beside the command
-        sys.exit(_interrupted(as_json=False))
-    finally:
-        by_the_system()
+        status = _interrupted(as_json="--json" in sys.argv)
+        settled(status)
+        sys.exit(status)
+    except SystemExit as e:  # as every command ends, its output flushed
+        settled(e.code if type(e.code) is int else 0)
+        raise
