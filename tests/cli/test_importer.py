@@ -591,6 +591,63 @@ def test_an_import_killed_in_the_middle_goes_on_and_stores_each_line_once(
     assert process(*at, "check", "--read-data").json["ok"] is True
 
 
+@pytest.mark.parametrize("victims", ["one worker", "the command", "all of them"])
+def test_an_import_whose_processes_are_killed_goes_on_and_leaves_none_behind(
+    process: Run, tmp_path: Path, source: Path, victims: str
+) -> None:
+    """A worker, the command or all of them: what is recorded is there, repeated it stores each line once."""
+    at = ("--json", "--data", str(tmp_path / "store"))
+    process(*at, "init", "--embedding", "none")
+    count = 15_000
+    source.write_text(lines(count))
+    imports = tmp_path / "store.keys/imports"
+    with subprocess.Popen(
+        [sys.executable, "-m", "strongroom.cli", *at, "import", str(source), "--workers", "3"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    ) as child:
+        while child.poll() is None and not _lines_done(imports):
+            signal.sigtimedwait([], 0.002)
+        workers = _children(child.pid)
+        assert len(workers) == 3
+        if victims != "one worker":
+            child.kill()
+        for worker in {"one worker": workers[1:2], "the command": []}.get(victims, workers):
+            os.kill(worker, signal.SIGKILL)
+        _, said = child.communicate(timeout=120)
+    if victims == "one worker":
+        assert child.returncode == 12
+        error = json.loads(said)["error"]
+        assert error["code"] == "worker_lost" and error["hint"].startswith("import the file again")
+    for _ in range(6000):
+        left = [pid for pid in workers if _is_alive(pid)]
+        if not left:
+            break
+        signal.sigtimedwait([], 0.01)
+    assert not left
+    before = _lines_done(imports)
+    assert 1000 <= before < count
+    answer = process(*at, "import", str(source), "--workers", "2").json
+    assert answer["before"] == before
+    assert answer["before"] + answer["stored"] + answer["duplicates"] == count
+    found = process(*at, "list", "-n", "*", "--all").lines
+    assert Counter(m["content"] for m in found) == once(count)
+    assert process(*at, "check", "--read-data").json["findings"] == []
+
+
+def _children(pid: int) -> list[int]:
+    return [int(n) for n in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _is_alive(pid: int) -> bool:
+    """False for a process that has ended, also while nobody has asked for its status."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def _lines_done(imports: Path) -> int:
     for path in imports.glob("*.json"):
         return int(json.loads(path.read_text())["lines_done"])

@@ -30,6 +30,7 @@ from strongroom.errors import (
     StorageError,
     StorageFullError,
     StrongroomError,
+    WorkerLostError,
 )
 from strongroom.lifecycle._import_lines import LineContext, at_line, parse_line
 from strongroom.lifecycle._import_state import ImportState, StateFile
@@ -40,6 +41,7 @@ _REFUSED_LINES: Final = 2 * BATCH_ITEMS
 BATCH_CHARACTERS: Final = 4 * 1024 * 1024
 _REPORT_EVERY_LINES: Final = 200
 _REFUSED: Final = (InvalidInputError, LimitExceededError)
+_AGAIN: Final = "import the file again: it goes on where it was, and nothing is stored twice"
 _RESTART: Final = "--restart begins anew; what is stored already then stays and is stored again"
 
 
@@ -297,6 +299,8 @@ class Importer:
         except (DuplicateMemoryError, *_REFUSED):
             stream.seek(here.bytes)
             return state, here.digest, False
+        except WorkerLostError as e:
+            raise WorkerLostError(e.message, hint=_AGAIN) from None
         return state, here.digest, True
 
     def _take(self, batch: _Batch, number: int, drafts: list[MemoryDraft]) -> None:
