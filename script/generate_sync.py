@@ -19,6 +19,7 @@ REPLACEMENTS = (
     (r"\baiter_stream\b", "iter_stream"),
     (r"\bhandle_async_request\b", "handle_request"),
     (r"\bAnyIOBackend\b", "SyncBackend"),
+    (r"\basynccontextmanager\b", "contextmanager"),
     (r"\baread\b", "read"),
     (r"\b__aenter__\b", "__enter__"),
     (r"\b__aexit__\b", "__exit__"),

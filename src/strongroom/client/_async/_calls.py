@@ -47,11 +47,8 @@ class AsyncCalls:
         request = self._line.request(method, path, body, params=params, accept=accept, read_s=read_s)
         for pause_s in (*_RETRY_PAUSES_S, None):
             try:
-                response = await self._line.send(request)
-                try:
+                async with self._line.send(request) as response:
                     content = await response.aread()
-                finally:
-                    await response.aclose()
             except _NOT_SENT as e:
                 if pause_s is None:
                     raise _unreached(e) from None
@@ -78,8 +75,7 @@ class AsyncCalls:
         request = self._line.request("POST", path, body, accept="*/*")
         text = _wire.text_decoder()
         try:
-            response = await self._line.send(request)
-            try:
+            async with self._line.send(request) as response:
                 if not 200 <= response.status < 300:
                     raise _wire.error_of(response.status, await response.aread())
                 async for part in response.aiter_stream():
@@ -87,8 +83,6 @@ class AsyncCalls:
                         write(piece)
                 if piece := text.decode(b"", True):
                     write(piece)
-            finally:
-                await response.aclose()
         except httpcore.TimeoutException:
             raise OperationTimeoutError("the server did not answer in time") from None
         except _FAILED as e:

@@ -7,13 +7,14 @@ models of URLs and headers, is not needed for one server whose answers are known
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import httpcore
 import httpx
 
+from strongroom.client._ending import AsyncEndings
 from strongroom.errors import ConfigurationError, TransportError
 
 __all__ = ["AsyncLine"]
@@ -27,8 +28,9 @@ _KEPT_S = 5.0
 class AsyncJoined(httpcore.AsyncNetworkStream):
     """A stream whose small writes leave together, at the latest when an answer is waited for."""
 
-    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+    def __init__(self, stream: httpcore.AsyncNetworkStream, endings: AsyncEndings) -> None:
         self._stream = stream
+        self._endings = endings
         self._held = b""
         self._timeout: float | None = None
 
@@ -58,7 +60,12 @@ class AsyncJoined(httpcore.AsyncNetworkStream):
     async def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.AsyncNetworkStream:
-        return AsyncJoined(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        try:
+            stream = await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:  # httpcore closes it after an error, and not when the call was cancelled
+            self._endings.begin(self._stream.aclose)
+            raise
+        return AsyncJoined(stream, self._endings)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -67,8 +74,9 @@ class AsyncJoined(httpcore.AsyncNetworkStream):
 class AsyncJoining(httpcore.AsyncNetworkBackend):
     """Makes connections whose writes are joined."""
 
-    def __init__(self) -> None:
+    def __init__(self, endings: AsyncEndings) -> None:
         self._backend = httpcore.AnyIOBackend()
+        self._endings = endings
 
     async def connect_tcp(
         self,
@@ -78,12 +86,42 @@ class AsyncJoining(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        return AsyncJoined(
-            await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        )
+        stream = await self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        return AsyncJoined(stream, self._endings)
 
     async def sleep(self, seconds: float) -> None:
         await self._backend.sleep(seconds)
+
+
+class AsyncKept(httpcore.AsyncConnectionPool):
+    """Connections that are used again, of which none is lost when a call is cancelled.
+
+    httpcore cleans up behind a call by awaiting, and a cancellation may come there too: then it keeps the
+    connection, and counts it, for ever.
+    """
+
+    def __init__(self, endings: AsyncEndings, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._endings = endings
+
+    async def _close_connections(self, closing: list[httpcore.AsyncConnectionInterface]) -> None:
+        for connection in closing:
+            self._endings.begin(connection.aclose)
+
+    def _assign_requests_to_connections(self) -> list[httpcore.AsyncConnectionInterface]:
+        """Called with every request that comes, goes or tries again: first of all, what no request uses and
+        none can is taken out."""
+        used = {id(r.connection) for r in self._requests}
+        lost = [c for c in self._connections if id(c) not in used and not c.is_idle()]
+        self._connections = [c for c in self._connections if c not in lost]
+        return lost + super()._assign_requests_to_connections()
+
+    async def leave(self, request: httpcore.Request) -> None:
+        """Forget a request that has ended in an exception. It waits nowhere, so nothing can cancel it."""
+        with self._optional_thread_lock:
+            self._requests = [r for r in self._requests if r.request is not request]
+            closing = self._assign_requests_to_connections()
+        await self._close_connections(closing)
 
 
 class AsyncLine:
@@ -115,12 +153,14 @@ class AsyncLine:
         self._headers = [(b"host", address.netloc), (b"user-agent", b"strongroom"), *headers]
         self._timeout = {"connect": connect_s, "read": timeout_s, "write": timeout_s, "pool": timeout_s}
         self._closed = False
-        self._pool = httpcore.AsyncConnectionPool(
+        self._endings = AsyncEndings()
+        self._pool = AsyncKept(
+            self._endings,
             ssl_context=context,
             max_connections=_CONNECTIONS_MAX,
             max_keepalive_connections=_KEPT_MAX,
             keepalive_expiry=_KEPT_S,
-            network_backend=AsyncJoining(),
+            network_backend=AsyncJoining(self._endings),
         )
 
     def request(
@@ -157,14 +197,24 @@ class AsyncLine:
             extensions={"timeout": timeout},
         )
 
-    async def send(self, request: httpcore.Request) -> httpcore.Response:
-        """The answer, of which nothing has been read but the head. Close it.
+    @asynccontextmanager
+    async def send(self, request: httpcore.Request) -> AsyncIterator[httpcore.Response]:
+        """The answer, of which nothing has been read but the head; it is closed with the block.
 
         Raises: what httpcore raises.
         """
-        return await self._pool.handle_async_request(request)
+        try:
+            response = await self._pool.handle_async_request(request)
+            try:
+                yield response
+            finally:
+                await response.aclose()
+        except BaseException:  # cancellations first of all
+            await self._pool.leave(request)
+            raise
 
     async def close(self) -> None:
         """Close the connections. May be called twice."""
         self._closed = True
         await self._pool.aclose()
+        await self._endings.ended()

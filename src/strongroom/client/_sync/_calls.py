@@ -48,11 +48,8 @@ class Calls:
         request = self._line.request(method, path, body, params=params, accept=accept, read_s=read_s)
         for pause_s in (*_RETRY_PAUSES_S, None):
             try:
-                response = self._line.send(request)
-                try:
+                with self._line.send(request) as response:
                     content = response.read()
-                finally:
-                    response.close()
             except _NOT_SENT as e:
                 if pause_s is None:
                     raise _unreached(e) from None
@@ -79,8 +76,7 @@ class Calls:
         request = self._line.request("POST", path, body, accept="*/*")
         text = _wire.text_decoder()
         try:
-            response = self._line.send(request)
-            try:
+            with self._line.send(request) as response:
                 if not 200 <= response.status < 300:
                     raise _wire.error_of(response.status, response.read())
                 for part in response.iter_stream():
@@ -88,8 +84,6 @@ class Calls:
                         write(piece)
                 if piece := text.decode(b"", True):
                     write(piece)
-            finally:
-                response.close()
         except httpcore.TimeoutException:
             raise OperationTimeoutError("the server did not answer in time") from None
         except _FAILED as e:

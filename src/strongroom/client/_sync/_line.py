@@ -8,13 +8,14 @@ models of URLs and headers, is not needed for one server whose answers are known
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpcore
 import httpx
 
+from strongroom.client._ending import Endings
 from strongroom.errors import ConfigurationError, TransportError
 
 __all__ = ["Line"]
@@ -28,8 +29,9 @@ _KEPT_S = 5.0
 class Joined(httpcore.NetworkStream):
     """A stream whose small writes leave together, at the latest when an answer is waited for."""
 
-    def __init__(self, stream: httpcore.NetworkStream) -> None:
+    def __init__(self, stream: httpcore.NetworkStream, endings: Endings) -> None:
         self._stream = stream
+        self._endings = endings
         self._held = b""
         self._timeout: float | None = None
 
@@ -59,7 +61,12 @@ class Joined(httpcore.NetworkStream):
     def start_tls(
         self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> httpcore.NetworkStream:
-        return Joined(self._stream.start_tls(ssl_context, server_hostname, timeout))
+        try:
+            stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:  # httpcore closes it after an error, and not when the call was cancelled
+            self._endings.begin(self._stream.close)
+            raise
+        return Joined(stream, self._endings)
 
     def get_extra_info(self, info: str) -> Any:
         return self._stream.get_extra_info(info)
@@ -68,8 +75,9 @@ class Joined(httpcore.NetworkStream):
 class Joining(httpcore.NetworkBackend):
     """Makes connections whose writes are joined."""
 
-    def __init__(self) -> None:
+    def __init__(self, endings: Endings) -> None:
         self._backend = httpcore.SyncBackend()
+        self._endings = endings
 
     def connect_tcp(
         self,
@@ -79,12 +87,42 @@ class Joining(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        return Joined(
-            self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
-        )
+        stream = self._backend.connect_tcp(host, port, timeout, local_address, socket_options)
+        return Joined(stream, self._endings)
 
     def sleep(self, seconds: float) -> None:
         self._backend.sleep(seconds)
+
+
+class Kept(httpcore.ConnectionPool):
+    """Connections that are used again, of which none is lost when a call is cancelled.
+
+    httpcore cleans up behind a call by awaiting, and a cancellation may come there too: then it keeps the
+    connection, and counts it, for ever.
+    """
+
+    def __init__(self, endings: Endings, **settings: Any) -> None:
+        super().__init__(**settings)
+        self._endings = endings
+
+    def _close_connections(self, closing: list[httpcore.ConnectionInterface]) -> None:
+        for connection in closing:
+            self._endings.begin(connection.close)
+
+    def _assign_requests_to_connections(self) -> list[httpcore.ConnectionInterface]:
+        """Called with every request that comes, goes or tries again: first of all, what no request uses and
+        none can is taken out."""
+        used = {id(r.connection) for r in self._requests}
+        lost = [c for c in self._connections if id(c) not in used and not c.is_idle()]
+        self._connections = [c for c in self._connections if c not in lost]
+        return lost + super()._assign_requests_to_connections()
+
+    def leave(self, request: httpcore.Request) -> None:
+        """Forget a request that has ended in an exception. It waits nowhere, so nothing can cancel it."""
+        with self._optional_thread_lock:
+            self._requests = [r for r in self._requests if r.request is not request]
+            closing = self._assign_requests_to_connections()
+        self._close_connections(closing)
 
 
 class Line:
@@ -116,12 +154,14 @@ class Line:
         self._headers = [(b"host", address.netloc), (b"user-agent", b"strongroom"), *headers]
         self._timeout = {"connect": connect_s, "read": timeout_s, "write": timeout_s, "pool": timeout_s}
         self._closed = False
-        self._pool = httpcore.ConnectionPool(
+        self._endings = Endings()
+        self._pool = Kept(
+            self._endings,
             ssl_context=context,
             max_connections=_CONNECTIONS_MAX,
             max_keepalive_connections=_KEPT_MAX,
             keepalive_expiry=_KEPT_S,
-            network_backend=Joining(),
+            network_backend=Joining(self._endings),
         )
 
     def request(
@@ -158,14 +198,24 @@ class Line:
             extensions={"timeout": timeout},
         )
 
-    def send(self, request: httpcore.Request) -> httpcore.Response:
-        """The answer, of which nothing has been read but the head. Close it.
+    @contextmanager
+    def send(self, request: httpcore.Request) -> Iterator[httpcore.Response]:
+        """The answer, of which nothing has been read but the head; it is closed with the block.
 
         Raises: what httpcore raises.
         """
-        return self._pool.handle_request(request)
+        try:
+            response = self._pool.handle_request(request)
+            try:
+                yield response
+            finally:
+                response.close()
+        except BaseException:  # cancellations first of all
+            self._pool.leave(request)
+            raise
 
     def close(self) -> None:
         """Close the connections. May be called twice."""
         self._closed = True
         self._pool.close()
+        self._endings.ended()
