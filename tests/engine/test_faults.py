@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import apsw
 import pytest
 from tests.engine.conftest import OpenRoom
 from tests.support.faults import no_space_at_fsync
+from tests.support.listed import memories_of
 from tests.support.word_model import WordModel
 
 import strongroom
@@ -129,6 +131,29 @@ def test_a_disk_without_room_for_one_more_file_is_full(small_disk: Path) -> None
     with strongroom.open(small_disk / "d", provider=WordModel()) as room:
         room.store("works", namespace=NS)
         assert room.check(read_data=True).ok
+
+
+def test_a_load_by_workers_that_fills_the_disk_is_told_so_and_the_rest_is_loaded_later(
+    small_disk: Path,
+) -> None:
+    """Whichever worker meets it: a typed error, no worker that waits, a beginning of the items is stored."""
+    config = dataclasses.replace(CONFIG, embedding=EmbeddingConfig(provider="none", dimensions=4))
+    strongroom.init(small_disk / "d", config=config)
+    items = [
+        {"content": f"item {n} " + "x" * 500, "namespace": NS, "subject": f"user:{n % 700}"}
+        for n in range(12_000)
+    ]
+    with strongroom.open(small_disk / "d", worker=False) as room:
+        told: list[int] = []
+        with pytest.raises(StorageFullError) as caught:
+            room.load(items, workers=2, progress=told.append)
+        assert caught.value.hint
+        resize(small_disk, 60_000)
+        kept = [int(m.content.split()[1]) for m in memories_of(room, NS)]
+        assert sorted(kept) == list(range(len(kept))) and max(told, default=0) <= len(kept) < len(items)
+        assert room.load(items[len(kept) :], workers=2) == len(items) - len(kept)
+        assert sorted(m.content for m in memories_of(room, NS)) == sorted(str(i["content"]) for i in items)
+        assert room.check(read_data=True).findings == ()
 
 
 @pytest.mark.parametrize("kib", [8, 40, 90, 150, 200])

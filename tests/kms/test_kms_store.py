@@ -21,6 +21,7 @@ from strongroom.config import Config, EmbeddingConfig, KeysConfig
 from strongroom.crypto import SecretKey
 from strongroom.engine import Room
 from strongroom.errors import (
+    KeyManagementError,
     KmsDeniedError,
     KmsKeyDisabledError,
     KmsThrottledError,
@@ -120,6 +121,28 @@ def test_a_store_over_a_service(service: Service, tmp_path: Path) -> None:
             room.search(namespaces=["company_0/a"], embedding=VECTOR, k=1)
         fill(room, 3, 50)
         assert room.engine.kms.health().calls == calls  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("fault", ["hang", "break", "deny", "throttle"])
+@pytest.mark.parametrize("service", ["vault"], indirect=True)
+def test_workers_of_a_load_whose_service_is_dead_end_and_say_so(
+    service: Service, tmp_path: Path, fault: Fault
+) -> None:
+    """They cannot open the store: a typed error with a hint, nothing is stored; later the load goes on."""
+    config = config_of(dataclasses.replace(service.config(service.new_key()), timeout_ms=300))
+    strongroom.init(tmp_path / "data", config=config)
+    items = [{"content": f"m{n}", "namespace": "company_0/a", "embedding": VECTOR} for n in range(5_000)]
+    with strongroom.open(tmp_path / "data", worker=False) as room:
+        room.store("before", namespace="company_0/a", embedding=VECTOR)
+        service.faults.set(fault)
+        with pytest.raises(KeyManagementError) as caught:
+            room.load(items, workers=2)
+        assert caught.value.code.startswith("kms_") and caught.value.hint
+        assert room.stats().memories == 1
+        service.faults.clear()
+        assert room.load(items, workers=2) == len(items)
+        assert room.stats().memories == 1 + len(items)
+        assert room.check(read_data=True).findings == ()
 
 
 @pytest.mark.parametrize("service", ["vault"], indirect=True)

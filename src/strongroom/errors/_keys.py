@@ -42,6 +42,7 @@ class KmsUnavailableError(KeyManagementError):
     """The key management service does not answer."""
 
     code = "kms_unavailable"
+    default_hint = "see that the service runs and can be reached from here; then repeat the operation"
 
 
 class KmsThrottledError(KmsUnavailableError):
