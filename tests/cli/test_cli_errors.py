@@ -236,7 +236,12 @@ def test_ctrl_c_in_a_process_that_reads_its_input_ends_with_130(data: Path) -> N
         "import strongroom.cli._main as m; m.harden_process = now",
         "import strongroom.cli._main as m; m.settled = now",
     ],
-    ids=["while modules are imported", "before the command", "while the process is hardened", "at its end"],
+    ids=[
+        "while modules are imported",
+        "before the command",
+        "while the process is hardened",
+        "at its end",
+    ],
 )
 def test_ctrl_c_at_any_moment_ends_in_one_line_and_130(moment: str) -> None:
     """From the first import to the very end: no traceback, the line, the status."""
@@ -252,6 +257,27 @@ def test_ctrl_c_at_any_moment_ends_in_one_line_and_130(moment: str) -> None:
         capture_output=True,
         timeout=60,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, b"interrupted\n")
+
+
+def test_ctrl_c_while_a_dataclass_is_made_ends_a_module_that_is_run_with_130(tmp_path: Path) -> None:
+    """CPython remembers that KeyboardInterrupt has left the text of an ``exec``, and killed the process with
+    the signal at its end, although it was caught and told."""
+    (tmp_path / "interrupted_command.py").write_text(
+        "import os, signal, sys\n"
+        "import strongroom.cli._main as m\n"
+        "now = lambda: os.kill(os.getpid(), signal.SIGINT)\n"
+        "m.harden_process = lambda: exec('now()', {'now': now})\n"
+        "sys.argv = ['strongroom', '--version']\n"
+        "from strongroom.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "interrupted_command"],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
         check=False,
     )
     assert (done.returncode, done.stderr) == (130, b"interrupted\n")

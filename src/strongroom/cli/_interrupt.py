@@ -24,6 +24,10 @@ import os
 import signal
 import sys
 
+TYPE_CHECKING = False  # as type checkers read it, without the time to import typing
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 __all__ = [
     "INTERRUPTED",
     "SERVERS",
@@ -32,6 +36,7 @@ __all__ = [
     "at_once",
     "by_exception",
     "end",
+    "leave",
     "line",
     "no_server",
     "server_at_once",
@@ -121,6 +126,19 @@ def settled(status: int) -> None:
     the status that it has anyway."""
     if _ours() or signal.getsignal(signal.SIGINT) is signal.SIG_DFL:  # the latter after the first Ctrl-C
         signal.signal(signal.SIGINT, lambda *_: os._exit(status))
+
+
+def leave() -> NoReturn:
+    """End the process whose command was interrupted, and closed what was open.
+
+    Not by way of the interpreter: what the interrupt has left behind, DuckDB calls leaked there, in dozens of
+    lines. And where KeyboardInterrupt has left the text of an ``exec``, as it does while a dataclass is made
+    at import, CPython at its end kills a module that is run (``python -m``) by the signal once more.
+    """
+    try:
+        atexit._run_exitfuncs()  # stores whose closing was interrupted are among them
+    finally:
+        os._exit(INTERRUPTED)
 
 
 def _ignored() -> None:

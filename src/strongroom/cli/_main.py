@@ -35,7 +35,7 @@ from strongroom.cli import (
 )
 from strongroom.cli._app import App
 from strongroom.cli._errors import BROKEN_PIPE, UNEXPECTED_HINT, exit_status, show_error
-from strongroom.cli._interrupt import INTERRUPTED, SERVERS, by_exception, line, no_server, settled
+from strongroom.cli._interrupt import INTERRUPTED, SERVERS, by_exception, leave, line, no_server, settled
 from strongroom.cli._params import Group
 from strongroom.errors import (
     ConfigurationError,
@@ -143,6 +143,8 @@ def _fail(error: StrongroomError, app: App) -> int:
 
 def _interrupted(*, as_json: bool) -> int:
     """Say so, in one line."""
+    with suppress(OSError, ValueError):
+        sys.stdout.flush()
     with suppress(OSError, ValueError):  # nobody is there to be told
         sys.stderr.write(line(as_json=as_json).decode())
         sys.stderr.flush()
@@ -291,9 +293,10 @@ def main() -> None:
         harden_process()
         cli.main()
     except KeyboardInterrupt:  # beside the command
-        status = _interrupted(as_json="--json" in sys.argv)
-        settled(status)
-        sys.exit(status)
+        settled(_interrupted(as_json="--json" in sys.argv))
+        leave()
     except SystemExit as e:  # as every command ends, its output flushed
         settled(e.code if type(e.code) is int else 0)
-        raise
+        if e.code != INTERRUPTED:
+            raise
+        leave()
