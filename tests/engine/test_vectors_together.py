@@ -15,7 +15,7 @@ from tests.engine.conftest import OpenRoom
 from strongroom.config import LimitsConfig
 from strongroom.engine import _validate
 from strongroom.engine._vectors import check_vector, needs_only_its_norm, unit_vectors
-from strongroom.errors import InvalidInputError, InvalidVectorError
+from strongroom.errors import InvalidInputError, InvalidVectorError, StrongroomError
 
 floats = st.floats(width=32, allow_nan=True, allow_infinity=True)
 scales = st.sampled_from([0.0, 1e-45, 1e-30, 1e-8, 1.0, 1e6, 1e30, float("inf"), float("nan")])
@@ -72,6 +72,16 @@ values = st.recursive(
 )
 
 
+@pytest.mark.parametrize(
+    "value", [math.inf, -math.inf, math.nan, 2**63, -(2**63), b"x", 1 + 0j, np.float64(1)]
+)
+def test_metadata_that_is_refused_is_not_taken_as_flat(value: object) -> None:
+    """A number beyond JSON or 64 bits, or a value of another type, is left to the walk, which refuses it."""
+    assert _validate._flat_json({"a": 1, "b": value}) is None
+    assert _validate._flat_json({1: "a"}) is None
+    assert _validate._flat_json({"a": 2**63 - 1, "b": -(2**63) + 1}) == {"a": 2**63 - 1, "b": -(2**63) + 1}
+
+
 @settings(deadline=None)
 @given(st.dictionaries(st.one_of(st.text(max_size=3), st.integers()), values, max_size=4))
 def test_flat_metadata_is_taken_as_any_other(value: dict[Any, Any]) -> None:
@@ -96,7 +106,10 @@ def test_the_first_item_that_is_refused_is_told_whatever_is_wrong_with_it(open_r
     good = {"content": "x", "namespace": "a/b", "embedding": np.ones(64, np.float32)}
     zero = {**good, "embedding": np.zeros(64, np.float32)}
     odd = {**good, "embedding": np.full(64, math.nan, np.float32)}
+    taken = {**good, "memory_id": room.store_many([good])[0].memory_id}
     for items, place in (
+        ([good, odd, taken], 1),
+        ([good, taken, odd], 1),
         ([good, zero, good, {"content": ""}], 1),
         ([good, good, odd, zero], 2),
         ([good, {**good, "content": ""}, zero], 1),
@@ -104,7 +117,7 @@ def test_the_first_item_that_is_refused_is_told_whatever_is_wrong_with_it(open_r
         ([good, good, {**good, "memory_id": "no id"}, zero], 2),
     ):
         for store in (room.store_many, room.load):
-            with pytest.raises(InvalidInputError, match=f"^item {place}: "):
+            with pytest.raises(StrongroomError, match=f"^item {place}: "):
                 store(items)
     assert [n.name for n in room.namespaces()] == ["a/b"]
     assert room.store_many([good, good, {**good, "embedding": [3.0] + [4.0] * 63}])[2].has_embedding
