@@ -177,3 +177,19 @@ def test_no_thread_to_be_had(helper: _Helper, monkeypatch: pytest.MonkeyPatch) -
     assert not helper.offer(Beside(int))
     with Beside(lambda: 3) as other:
         assert other.result() == 3
+
+
+def test_who_asks_whether_it_has_ended_need_not_wait_then() -> None:
+    """Neither work that waits for a thread has ended, nor work that goes on, and after its end the result is
+    there at once."""
+    started, go_on = threading.Event(), threading.Event()
+    with Beside(lambda: started.set() or go_on.wait(30)) as first:
+        assert started.wait(30)
+        with Beside(lambda: 1) as second:
+            assert not second.has_ended and not first.has_ended
+            assert second.result() == 1
+            assert not second.has_ended  # the caller did it
+        go_on.set()
+        assert first._ended.acquire(timeout=30)
+        first._ended.release()
+        assert first.has_ended and first.result()

@@ -31,7 +31,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Windows of a few postings, segments of a few texts, and every look at what can be left out."""
     for where, name, value in (
         (_bm25, "WHOLE_POSTINGS", 0),
-        (_bm25, "WHOLE_MARKED", 0),
+        (_bm25, "UNCUT_MARKED", 0),
         (module, "JOIN_POSTINGS", 0),
         (_bm25, "PRUNE_ROWS", 0),
         (_bm25, "FIRST_POSTINGS", 24),

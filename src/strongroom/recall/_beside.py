@@ -55,6 +55,11 @@ class Beside(Generic[T]):
     ) -> None:
         self._withdraw()
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether another thread has carried it out: ``result`` need not wait."""
+        return self._claims.get("") is _THREAD and not self._ended.locked()
+
     def result(self) -> T:
         """What ``work`` returned. May be asked for once."""
         if self._claim(_CALLER):

@@ -20,11 +20,11 @@ from strongroom.recall._sieve import TERMS_MAX, Sieve
 from strongroom.recall._top import best
 
 FEW_ROWS: Final = 4_096  # allowed sets up to this size are scored row by row
-WHOLE_POSTINGS: Final = 131_072  # so few are all added up
-WHOLE_MARKED: Final = 16_384  # the same with marks
+WHOLE_POSTINGS: Final = 32_768  # so few are all added up
+UNCUT_MARKED: Final = 131_072  # so few are one window, where there are marks
 PRUNE_ROWS: Final = 2_048  # a term of fewer postings is taken without asking whether that is needed
 JOIN_POSTINGS: Final = 262_144  # so few are put into one array for each term
-FIRST_POSTINGS: Final = 16_384  # of the first window
+FIRST_POSTINGS: Final = 8_192  # of the first window
 FIRST_SHARE: Final = 10  # one posting in so many when a threshold is known before
 NARROW: Final = 4  # of so many rows one allowed: only its postings are looked at from the beginning
 GROWTH: Final = 3  # a window is so many times as large as the one before
@@ -181,9 +181,7 @@ class Question:
 
     def _best(self, k: int, wanted: Wanted | None, narrow: bool, scratch: Scratch) -> Found:
         pieces = len(self._terms[0].parts)
-        is_marked = all(part.marks is not None for term in self._terms for part in term.parts)
-        few = WHOLE_MARKED if is_marked and len(self._terms) <= TERMS_MAX else WHOLE_POSTINGS
-        if pieces == 1 and sum(term.size for term in self._terms) <= few:
+        if pieces == 1 and sum(term.size for term in self._terms) <= WHOLE_POSTINGS:
             return _best_of(*self._added_up(self._slices(0, None), wanted, scratch.sums, k), k)
         found = _Best(k)
         done = 0
@@ -198,7 +196,8 @@ class Question:
             first = FIRST_POSTINGS
             if sieve is not None and found.least > 0:
                 first = sum(len(part.rids) for part in whole) // FIRST_SHARE
-            for window in _windows(whole, done, first):
+            uncut = WHOLE_POSTINGS if sieve is None else UNCUT_MARKED
+            for window in _windows(whole, done, first, uncut):
                 if found.least > 0 and sieve is not None:
                     found.take(*sieve.within(window, found.least, asked))
                 elif found.least > 0:
@@ -302,13 +301,13 @@ class _Best:
         return best(np.concatenate(self._scores), np.concatenate(self._rows), self._k)
 
 
-def _windows(whole: Sequence[Slice], done: int, first: int) -> Iterator[Sequence[Slice]]:
+def _windows(whole: Sequence[Slice], done: int, first: int, uncut: int) -> Iterator[Sequence[Slice]]:
     """The postings of one range of rids, cut into ranges, the newest first, which has about as many as
-    ``done`` came before, or ``first``."""
+    ``done`` came before, or ``first``; one range where there are no more than ``uncut``."""
     postings = sum(len(part.rids) for part in whole)
     if not postings:
         return
-    if postings <= max(WHOLE_POSTINGS, done):
+    if postings <= max(uncut, done):
         yield whole
         return
     low = min(int(part.rids[0]) for part in whole)

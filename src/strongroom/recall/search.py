@@ -23,13 +23,13 @@ from strongroom.recall._beside import Beside
 from strongroom.recall._bm25 import Question
 from strongroom.recall._held import reading
 from strongroom.recall._items import ListItem
+from strongroom.recall._lane import Key, Lane, Matched, timed
 from strongroom.recall._statistics import shared_statistics
 from strongroom.recall._unit import check_vector
 from strongroom.recall.fusion import LaneWeights, fuse, lane_depth
 from strongroom.recall.index import NamespaceIndex
 
 DAY_US = 86_400_000_000
-Key = tuple[int, int]  # position of the index, rid
 Reaches = Mapping[int, Reach]
 """What of each namespace, by its number, a question may reach; all of one that is not there."""
 
@@ -122,15 +122,6 @@ class RecallResult:
 
     def __len__(self) -> int:
         return len(self.candidates)
-
-
-@dataclass(slots=True)
-class _Lane:
-    """What one lane found: things best first, the score of each, and how long it took."""
-
-    order: list[Key] = field(default_factory=list)
-    score: dict[Key, float] = field(default_factory=dict)
-    seconds: float = 0.0
 
 
 class Recall:
@@ -240,13 +231,6 @@ def _check(query: RecallQuery) -> NDArray[np.float32] | None:
     return None if query.vector is None else check_vector(query.vector)
 
 
-def _timed(lane: Callable[[], _Lane]) -> _Lane:
-    started = perf_counter()
-    found = lane()
-    found.seconds = perf_counter() - started
-    return found
-
-
 def _check_dimensions(indexes: Sequence[NamespaceIndex], vector: NDArray[np.float32] | None) -> None:
     for index in indexes:
         if vector is not None and index.dimensions not in (None, len(vector)):
@@ -284,40 +268,56 @@ class _Search:
     def has_vector(self) -> bool:
         return self._vector is not None
 
-    def lanes(self) -> tuple[_Lane, _Lane]:
+    @property
+    def _is_boosted(self) -> bool:
+        return any(i.settings.recency_weight or i.settings.importance_weight for i in self._indexes)
+
+    def lanes(self) -> tuple[Lane, Lane]:
         """What is found by meaning, and by keyword; beside each other while there is no vector yet."""
         embed = self._query.embed
         if embed is None:
-            return _timed(self.by_meaning), _timed(self.by_keyword)
-        with Beside(partial(_timed, self.by_keyword)) as keywords:
+            matched = Matched(timed(self.by_keyword))
+            return timed(partial(self.by_meaning, matched)), matched.lane()
+        with Beside(partial(timed, self.by_keyword)) as keywords:
+            matched = Matched(None, keywords)
             given = embed()
             if given is not None:
                 self._vector = check_vector(given)
                 _check_dimensions(self._indexes, self._vector)
-            found = _timed(self.by_meaning)
-        return found, keywords.result()
+            found = timed(partial(self.by_meaning, matched))
+            found.seconds -= matched.waited_s
+        return found, matched.lane()
 
-    def by_meaning(self) -> _Lane:
-        """The vector lane."""
-        if self._vector is None or self._query.mode == "keyword":
-            return _Lane()
+    def by_meaning(self, matched: Matched) -> Lane:
+        """The vector lane. Where lanes are fused by rank alone it looks at what keywords propose besides."""
+        query = self._query
+        if self._vector is None or query.mode == "keyword":
+            return Lane()
+        fused = query.mode == "hybrid" and query.min_similarity is None and not self._is_boosted
         found = []
+        is_near = False
         for number, index in enumerate(self._indexes):
             if index.vectors is not None:
-                rids, cosines = index.vectors.search(self._vector, self._depth, self._allowed[number])
-                if self._query.min_similarity is not None:
-                    keep = cosines >= self._query.min_similarity
+                proposed = matched.proposes(number, query.k) if fused else None
+                rids, cosines = index.vectors.search(
+                    self._vector, self._depth, self._allowed[number], proposed
+                )
+                is_near = is_near or (proposed is not None and proposed.is_near)
+                if query.min_similarity is not None:
+                    keep = cosines >= query.min_similarity
                     rids, cosines = rids[keep], cosines[keep]
                 found.append((number, rids, cosines))
-        return self._joined(found)
+        lane = self._joined(found)
+        lane.is_near = is_near
+        return lane
 
-    def by_keyword(self) -> _Lane:
+    def by_keyword(self) -> Lane:
         """The keyword lane, with the statistics of all indexes together."""
         if self._query.text is None or self._query.mode == "semantic":
-            return _Lane()
+            return Lane()
         terms = [index.keywords.query_terms(self._query.text) for index in self._indexes]
         if not any(terms):
-            return _Lane()
+            return Lane()
         statistics = shared_statistics(self._indexes, terms, self._reach)
         found = []
         for number, index in enumerate(self._indexes):
@@ -325,7 +325,9 @@ class _Search:
             self._questions.append(question)
             rids, scores = self._best(number, question)
             found.append((number, rids, scores))
-        return self._joined(found)
+        lane = self._joined(found)
+        lane.rids = {number: rids for number, rids, _ in found}
+        return lane
 
     def _best(self, number: int, question: Question) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """The best of one index by BM25, without those that are not similar enough."""
@@ -347,9 +349,9 @@ class _Search:
             return np.full(len(rids), np.nan, dtype=np.float32)
         return lane.similarity(self._vector, rids)
 
-    def _joined(self, found: Sequence[tuple[int, NDArray[np.int64], NDArray[np.float32]]]) -> _Lane:
+    def _joined(self, found: Sequence[tuple[int, NDArray[np.int64], NDArray[np.float32]]]) -> Lane:
         """The best of several indexes in one order; ties: the newer memory first."""
-        lane = _Lane()
+        lane = Lane()
         if not found:
             return lane
         if len(found) == 1:  # in this order already
@@ -373,9 +375,9 @@ class _Search:
         lane.score = dict(zip(lane.order, scores[order].tolist(), strict=True))
         return lane
 
-    def answers(self, found: _Lane, matched: _Lane) -> list[Candidate]:
+    def answers(self, found: Lane, matched: Lane) -> list[Candidate]:
         """The first ``k``, with everything that is known of each."""
-        similarity: dict[Key, float] = dict(found.score)
+        similarity: dict[Key, float] = {} if found.is_near else dict(found.score)
         if self._query.min_similarity is not None:
             least = self._query.min_similarity
             self._complete(similarity, [key for key in matched.order if key not in similarity])
@@ -408,7 +410,7 @@ class _Search:
             )
         return out
 
-    def _by_keyword(self, keys: Sequence[Key], matched: _Lane) -> dict[Key, float]:
+    def _by_keyword(self, keys: Sequence[Key], matched: Lane) -> dict[Key, float]:
         """The BM25 score of each of ``keys``."""
         scores = {key: matched.score[key] for key in keys if key in matched.score}
         missing = [key for key in keys if key not in scores]
@@ -436,16 +438,14 @@ class _Search:
                 if not math.isnan(cosine):
                     similarity[number, rid] = cosine
 
-    def _ordered(
-        self, found: _Lane, matched: _Lane
-    ) -> list[tuple[Key, float, tuple[int | None, int | None]]]:
+    def _ordered(self, found: Lane, matched: Lane) -> list[tuple[Key, float, tuple[int | None, int | None]]]:
         if self._query.mode == "semantic":
             return [(key, found.score[key], (rank, None)) for rank, key in enumerate(found.order, start=1)]
         if self._query.mode == "keyword":
             return [
                 (key, matched.score[key], (None, rank)) for rank, key in enumerate(matched.order, start=1)
             ]
-        boosted = any(i.settings.recency_weight or i.settings.importance_weight for i in self._indexes)
+        boosted = self._is_boosted
         # In one index a row is the more recent the greater its rid, and so its key.
         recency = self._recency if len(self._indexes) > 1 else None
         first = None if boosted else self._query.k

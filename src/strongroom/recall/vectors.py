@@ -30,7 +30,7 @@ from strongroom.recall._blocks import BlockReader
 from strongroom.recall._faiss import at_most, faiss, one_thread
 from strongroom.recall._frozen_lists import FrozenTogether
 from strongroom.recall._ivf import PIECE_ROWS, PLAIN_LISTS, InvertedLists, Rids, Rows, list_count
-from strongroom.recall._look import among, look
+from strongroom.recall._look import Proposed, among, look
 from strongroom.recall._making import Move, Plan, plain_plan, trained_plan
 from strongroom.recall._reach import (
     DEPTHS,
@@ -228,7 +228,11 @@ class VectorLane:
 
     # -- searching --------------------------------------------------------------------------------
     def search(
-        self, query: Rows, k: int, allowed: Rids | NDArray[np.bool_] | None = None
+        self,
+        query: Rows,
+        k: int,
+        allowed: Rids | NDArray[np.bool_] | None = None,
+        proposed: Proposed | None = None,
     ) -> tuple[Rids, Rows]:
         """The ``k`` nearest: (rids, cosines), best first, equal cosines with the newer rid first.
 
@@ -237,6 +241,7 @@ class VectorLane:
         Args:
             query: float32 of norm 1, shape (dimensions,).
             allowed: sorted rids, or a mask by rid; None: all.
+            proposed: what another lane proposes, inside ``allowed``; where lists are searched by short codes.
 
         Raises:
             InvalidVectorError: ``query`` has another length.
@@ -250,14 +255,18 @@ class VectorLane:
             if k <= 0 or not parts:
                 return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
             if allowed is None:
-                return _best_of([look(lists, reach, query, k, rows, None) for lists, reach, rows in parts], k)
+                found = [look(each, reach, query, k, rows, None, proposed) for each, reach, rows in parts]
+                return _best_of(found, k)
             size, bits = self._packed.of(allowed, NARROW_ROWS)
             if bits is None:
                 is_mask = allowed.dtype == np.bool_
                 rids = np.flatnonzero(allowed) if is_mask else allowed.astype(np.int64, copy=False)
                 return _best_of([among(lists, query, k, rids[lists.has(rids)]) for lists, _, _ in parts], k)
             every = sum(rows for _, _, rows in parts)
-            found = [look(each, reach, query, k, size * rows // every, bits) for each, reach, rows in parts]
+            found = [
+                look(each, reach, query, k, size * rows // every, bits, proposed)
+                for each, reach, rows in parts
+            ]
             return _best_of(found, k)
 
     def _checked(self, query: Rows) -> Rows:
