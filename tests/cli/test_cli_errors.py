@@ -283,6 +283,28 @@ def test_ctrl_c_while_a_dataclass_is_made_ends_a_module_that_is_run_with_130(tmp
     assert (done.returncode, done.stderr) == (130, b"interrupted\n")
 
 
+def test_ctrl_c_while_a_store_is_opened_says_one_line(data: Path) -> None:
+    """What was opened of it is closed at once; at the end of the process nobody tries to close the rest."""
+    start = (
+        "import os, signal, sys\n"
+        "from strongroom.engine import Engine\n"
+        "from strongroom.engine._registry import Registry\n"
+        "init, kept = Engine.__init__, []\n"
+        "Engine.__init__ = lambda e, *a, **k: kept.append(e) or init(e, *a, **k)\n"
+        "Registry.verify = lambda _: os.kill(os.getpid(), signal.SIGINT)\n"
+        f"sys.argv = ['strongroom', '--data', {str(data)!r}, 'stats']\n"
+        "from strongroom.cli import main; main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", start],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, b"interrupted\n")
+
+
 @pytest.mark.parametrize(
     "moment",
     [

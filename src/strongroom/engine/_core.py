@@ -149,7 +149,6 @@ class Engine:
         self._clock_us = clock_us
         self._closed = Event()
         self._pid = os.getpid()
-        _OPENED.add(self)
         self._close_lock = Lock()
         self.traffic = TrafficMeter(directory)
         self.vault = Vault(keyring)
@@ -176,6 +175,7 @@ class Engine:
         self._warming: Thread | None = None
         self._flush_at_s = time.monotonic() + config.access.access_flush_ms / 1000
         self._housekeeper = Thread(target=self._keep_house, name="strongroom-housekeeper", daemon=True)
+        _OPENED.add(self)  # now that it can be closed
         try:
             require_thread(self._housekeeper)
             self.models.start()
