@@ -116,15 +116,17 @@ def open_store(state: State, directory: Path) -> dict[str, float]:
 
 
 def is_settled(room: Any) -> bool:
-    """Whether an open store has done what comes after loading: rows compared, lists made and in a snapshot;
-    and nothing of it is going on."""
+    """Whether an open store has done what comes after loading: rows compared, lists made where there are to
+    be any, all of it in a snapshot; and nothing of that is going on."""
     engine = room.engine
     entry = engine.registry.get(NAMESPACE)
     index = engine.indexes.loaded_index(entry.ns)
     if index is None or index.vectors is None or engine.indexes.is_busy(entry.ns):
         return False
-    made, kept = index.vectors.standing[0], engine.indexes._keeper._of(entry.ns)
-    return made > 0 and not index.vectors.is_building and kept.seq is not None and kept.lists >= made
+    if index.vectors.is_building or index.vectors._wants_rebuild():
+        return False
+    kept = engine.indexes._keeper._of(entry.ns)
+    return kept.seq is not None and kept.lists >= index.vectors.standing[0]
 
 
 def search_block(state: State, queries: list[str], **options: Any) -> tuple[list[float], list[list[bytes]]]:

@@ -37,6 +37,7 @@ from bench.soak._book import Book
 from strongroom.lifecycle.noise_scan import scan_directory
 
 _GROWTH_MAX = 0.10  # of the witness's memory, from the fifth of the time after it came to rest to the last
+_MINUTES_MIN = 5.0  # of a run that has to say something of memory
 _PEAK_MAX = 0.35  # ... above that, while a snapshot is written: lists that change meanwhile are copied first
 _RECALL_MIN = 0.97  # searches learn to find 0.99 of the sampled questions' neighbours; others find less
 _RECALL_FALL_MAX = 0.01
@@ -175,7 +176,7 @@ def _judged(found: dict[str, Any]) -> list[str]:
     if not found["after"]["check_ok"]:
         out.append(f"check: {', '.join(sorted(set(found['after']['findings'])))}")
     witness = found["witness"]
-    if math.isnan(witness["growth"]):
+    if math.isnan(witness["growth"]) and found["minutes"] >= _MINUTES_MIN:
         out.append("the witness was not at rest early enough or at the end: nothing is known of its memory")
     if witness["growth"] > _GROWTH_MAX:
         out.append(f"the witness's memory grew by {witness['growth']:.0%}")
@@ -184,9 +185,19 @@ def _judged(found: dict[str, Any]) -> list[str]:
     return out
 
 
+def _memory(witness: dict[str, float]) -> str:
+    if math.isnan(witness["growth"]):
+        return f"memory of the witness: not known, its rest was too short (run {_MINUTES_MIN:g} minutes)"
+    return (
+        f"memory of the witness at rest, from {witness['rest_s']:.0f} s on: {witness['first_mib']:,.0f} to "
+        f"{witness['last_mib']:,.0f} MiB ({witness['growth']:+.1%}), at most {witness['peak_mib']:,.0f}; "
+        f"its index by its own count {witness['counted_first_mib']:,.0f} to "
+        f"{witness['counted_last_mib']:,.0f}"
+    )
+
+
 def _shown(found: dict[str, Any]) -> str:
     before, after, scan = found["before"], found["after"], found["scan"]
-    witness = found["witness"]
     lines = [
         f"mixed load, {found['minutes']:g} minutes, {found['rows']:,} memories, {found['seats']} processes "
         f"at {found['rate']:g} operations/s each, seed {found['seed']}, load average {found['load']}",
@@ -195,10 +206,7 @@ def _shown(found: dict[str, Any]) -> str:
         f"operations: {found['operations']}",
         f"opened to first answer while others write: {found['opened']}",
         f"stored to found: {found['stored_to_found']}",
-        f"memory of the witness at rest, from {witness['rest_s']:.0f} s on: {witness['first_mib']:,.0f} to "
-        f"{witness['last_mib']:,.0f} MiB ({witness['growth']:+.1%}), at most {witness['peak_mib']:,.0f}; "
-        f"its index by its own count {witness['counted_first_mib']:,.0f} to "
-        f"{witness['counted_last_mib']:,.0f}; most of any process {found['most_mib']:,.0f} MiB",
+        f"{_memory(found['witness'])}; most of any process {found['most_mib']:,.0f} MiB",
         f"on disk: {found['disk_mib'][0]:,.0f} to {found['disk_mib'][1]:,.0f} MiB, at most "
         f"{found['disk_mib'][2]:,.0f}",
         f"afterwards: {after['touched']:,} touched memories compared, {after['count']:,} counted, "

@@ -6,11 +6,17 @@ import ast
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from bench._harness import Row, Spread, Timed, table
+from bench._stores import NAMESPACE, is_settled
 from bench.soak.mixed import _flat
+
+import strongroom
+from strongroom.config import Config, EmbeddingConfig, RecallConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 CANARY = "the harbour master of Ostrava prefers annual invoices"
@@ -82,3 +88,26 @@ def test_the_soak_compares_memory_at_rest_with_memory_at_rest() -> None:
     assert seen(300, 1_800, grows=0.2)["growth"] == pytest.approx(0.2)
     for told in (seen(1_100, 1_800), seen(300, 1_430), _flat({}, 30)):
         assert told["growth"] != told["growth"]  # not a number
+
+
+def test_a_store_is_settled_when_its_snapshot_has_what_it_is_going_to_have(tmp_path: Path) -> None:
+    """With few memories, which get no lists, and with many: not before a snapshot of the lists is there."""
+    settings = RecallConfig(exact_rows_max=100, snapshot_rows_min=10, snapshot_interval_ms_min=0)
+    none = EmbeddingConfig(provider="none", dimensions=8)
+    strongroom.init(tmp_path / "data", config=Config(embedding=none, recall=settings))
+    rng = np.random.default_rng(1)
+    with strongroom.open(tmp_path / "data", worker=False) as room:
+        keeper = room.engine.indexes._keeper
+        for rows, lists in ((50, 0), (250, 300)):
+            vectors = rng.standard_normal((rows, 8)).tolist()
+            room.store_many([{"content": "x", "namespace": NAMESPACE, "embedding": v} for v in vectors])
+            room.search(embedding=vectors[0], mode="semantic", namespaces=[NAMESPACE])
+            assert lists == 0 or not is_settled(room)
+            until = time.monotonic() + 30
+            while not is_settled(room):
+                assert time.monotonic() < until
+                keeper._of(1).not_before_s = 0.0
+                room.engine.indexes.tend()
+                time.sleep(0.05)
+            ((_, index),) = room.engine.indexes.loaded_entries()
+            assert index.vectors.standing[0] == keeper._of(1).lists == lists
