@@ -15,7 +15,7 @@ from typing import Any
 from bench._harness import RESULTS, Options, Row, machine, options_of, table
 from bench.plot import plot
 
-ON_REQUEST = ("peers", "scale")  # packages of others; minutes at a million rows
+ON_REQUEST = ("peers", "scale", "small")  # packages of others; minutes
 NAMES = (
     "store",
     "search",

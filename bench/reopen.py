@@ -36,7 +36,7 @@ room.close()
 def run(options: Options) -> list[Row]:
     directory = stores.large(options)
     note("opening in new processes")
-    _start(directory)  # closing it writes a snapshot
+    start(directory)  # closing it writes a snapshot
     cases = (
         ("from a snapshot", True, True),
         ("from a snapshot", True, False),
@@ -48,7 +48,7 @@ def run(options: Options) -> list[Row]:
         whole, parts = [], []
         for _ in range(options.repeats if snapshots else min(2, options.repeats)):
             forgotten = _forget(directory) if cold else True
-            found = _start(directory)
+            found = start(directory)
             whole.append(found.pop("whole"))
             parts.append(found)
         spread = Spread.of(whole)
@@ -81,12 +81,12 @@ def _compiled() -> dict[str, str]:
     return given
 
 
-def _start(directory: Path) -> dict[str, float]:
+def start(directory: Path, namespace: str = stores.NAMESPACE) -> dict[str, float]:
     """Seconds from before the process is started to its first answer, and of the parts."""
     environment = _compiled()
     started = monotonic()
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, str(directory), stores.NAMESPACE],
+        [sys.executable, "-c", _PROGRAM, str(directory), namespace],
         env=environment,
         stdout=subprocess.PIPE,  # what goes wrong is told on stderr
         text=True,

@@ -178,13 +178,13 @@ def _stores_beside(options: Options) -> list[Row]:
 def _warm_starts(options: Options) -> list[Row]:
     directory = options.work / "large"
     note("opening in new processes")
-    reopen._start(directory)  # its modules are compiled, and it takes in what came since the snapshot
+    reopen.start(directory)  # its modules are compiled, and it takes in what came since the snapshot
     rows = []
     for cold in (False, True):
         whole, parts = [], []
         for _ in range(options.repeats):
             forgotten = reopen._forget(directory) if cold else True
-            found = reopen._start(directory)
+            found = reopen.start(directory)
             whole.append(found.pop("whole"))
             parts.append(found)
         spread = Spread.of(whole)

@@ -33,7 +33,7 @@ from strongroom.config import (
 )
 from strongroom.engine import Room, Session
 from strongroom.errors import StrongroomError
-from strongroom.recall import columnar
+from strongroom.recall import _lockdown
 
 SECRET = "quokka4417"  # in everything that is foreign, and in no statement of an attacker
 FOREIGN = "zz/vault-CANARY"
@@ -146,7 +146,7 @@ def make_world(directory: Path, *, planted: bool, locked: bool = True, folder: P
         recall=RecallConfig(memory_limit="512MB"),
     )
     clock = [int(BEGIN.timestamp() * 1e6) + 10**12]
-    with mock.patch.object(columnar, "LOCKDOWN", columnar.LOCKDOWN if locked else ("TimeZone = 'UTC'",)):
+    with mock.patch.object(_lockdown, "LOCKDOWN", _lockdown.LOCKDOWN if locked else ("TimeZone = 'UTC'",)):
         strongroom.init(directory, config=config)
         with fixed_names():
             room = strongroom.open(directory, provider=WordModel(), clock_us=lambda: clock[0])

@@ -57,9 +57,13 @@ def store() -> Iterator[ColumnarStore]:
     store.close()
 
 
-@pytest.fixture
-def table(store: ColumnarStore) -> ColumnarTable:
-    return store.table(1, "company_a/support")
+@pytest.fixture(params=["waiting", "own"])
+def table(store: ColumnarStore, request: pytest.FixtureRequest) -> ColumnarTable:
+    """One whose rows wait until it pays to put them into the engine, and one that is there from the start."""
+    made = store.table(1, "company_a/support")
+    if request.param == "own":
+        made.flush()
+    return made
 
 
 def rids(table: ColumnarTable, filter: Filter = ALL, now_us: int = NOW_US) -> list[int]:
@@ -173,6 +177,7 @@ def test_row_ids_must_grow(table: ColumnarTable) -> None:
 
 def test_a_failed_flush_loses_nothing(table: ColumnarTable, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the engine refuses a batch, all of it, and what came meanwhile, is there at the next query."""
+    table.flush()
     table.append([(0, memory(0), 1)])
     assert rids(table) == [0]
     table.append([(1, memory(1), 1), (2, memory(2), 1)])

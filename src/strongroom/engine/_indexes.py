@@ -243,13 +243,14 @@ class Indexes:
         for what in ("all", "codes", "vectors"):
             metrics.vector_lanes.labels(what).set(reads[what])
 
-    def loaded_entries(self) -> list[tuple[NamespaceEntry, NamespaceIndex]]:
-        """The namespaces whose index is there and may be trusted."""
+    def loaded_entries(self, rows_min: int = 0) -> list[tuple[NamespaceEntry, NamespaceIndex]]:
+        """The namespaces of so many memories whose index is there and may be trusted."""
         return [
             (entry, index)
             for slot in list(self._slots.values())
             if (index := slot.index)
             and (entry := slot.entry)
+            and index.memories >= rows_min
             and self._fits(slot, entry)
             and not slot.tampered
         ]

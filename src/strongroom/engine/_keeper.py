@@ -54,7 +54,7 @@ class _GivenUpError(Exception):
 class Projected(Protocol):
     """What the keeper needs of the indexes of a process."""
 
-    def loaded_entries(self) -> list[tuple[NamespaceEntry, NamespaceIndex]]: ...
+    def loaded_entries(self, rows_min: int = 0) -> list[tuple[NamespaceEntry, NamespaceIndex]]: ...
     def ready(self, entry: NamespaceEntry) -> NamespaceIndex: ...
     def mark_tampered(self, ns: int, index: NamespaceIndex) -> None: ...
     def detach(self, ns: int, index: NamespaceIndex) -> None: ...
@@ -255,7 +255,7 @@ class Keeper:
         self._sweep()
         if not self._config.snapshots or self._writer is not None:
             return
-        loaded = self._indexes.loaded_entries()
+        loaded = self._large()
         for entry, index in loaded:
             if monotonic() >= self._of(entry.ns).learnt_at_s:
                 self._keep_learnt(entry, index)
@@ -304,6 +304,10 @@ class Keeper:
             self._writer = writer if thread_started(writer) else None
             if self._writer is None:  # at another time
                 self._writing = None
+
+    def _large(self) -> list[tuple[NamespaceEntry, NamespaceIndex]]:
+        """The loaded namespaces that may have snapshots; thousands of small ones are passed over."""
+        return self._indexes.loaded_entries(self._config.snapshot_rows_min)
 
     def _of(self, ns: int) -> _Kept:
         return self._kept.setdefault(ns, _Kept())
@@ -415,7 +419,7 @@ class Keeper:
         def until(ns: int) -> float:
             return started + max(self._config.snapshot_close_ms_max / 1000, self._of(ns).read_s / 2)
 
-        loaded = self._indexes.loaded_entries() if self._config.snapshots else []
+        loaded = self._large() if self._config.snapshots else []
         writing = self._writing
         if writing is not None:
             ns, pace = writing
@@ -437,7 +441,7 @@ class Keeper:
             self._sweep()
         if not self._config.snapshots:
             return
-        for entry, index in self._indexes.loaded_entries():
+        for entry, index in self._large():
             may_take_s = until(entry.ns) - monotonic()
             if may_take_s > 0 and self._is_due(entry, index):
                 if self._work_s(entry, index) <= may_take_s:

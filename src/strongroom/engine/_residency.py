@@ -1,14 +1,17 @@
 """Which loaded indexes are let go when all together take more memory than they may.
 
 The one that was asked longest ago goes first. It is detached at once, so that the next question loads it
-anew (from its snapshot, when there is one), and closed a little later, when the questions that were put
-to it have ended. The ledger holds everything, so nothing is lost.
+anew (from its snapshot, when there is one), and closed when the questions that were put to it have ended: a
+little later, or as soon as those that wait to be closed take much of what all may. The ledger holds
+everything, so nothing is lost.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import count
 from threading import Lock
 from time import monotonic
@@ -19,8 +22,18 @@ from strongroom.recall import NamespaceIndex
 if TYPE_CHECKING:
     from strongroom.engine._core import Engine
 
-FIXED_BYTES = 512 << 10  # of an index with few memories, measured: schema, tables, objects
+FIXED_BYTES = 50 << 10  # of an index beside what it counts itself, measured: objects, locks, empty arrays
 REST_S = 2.0  # between detaching and closing
+FEW = 256  # so many are measured whenever it is looked; of more only those that were asked since ...
+EVERY_TURNS = 16  # ... and all now and then: what goes on in the background changes them too
+LEAVING_SHARE = 8  # of the limit: above it they are closed without that rest
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Leaving:
+    at_s: float
+    index: NamespaceIndex
+    size: int
 
 
 class Loaded(Protocol):
@@ -39,15 +52,21 @@ class Residency:
         self._indexes = indexes
         self._limit = engine.config.recall.resident_bytes_max
         self._lock = Lock()
-        self._known: dict[int, tuple[NamespaceIndex, int]] = {}  # ns -> index, bytes when last measured
-        self._used_s: dict[int, float] = {}
-        self._leaving: list[tuple[float, NamespaceIndex]] = []
+        # ns -> index, bytes when last measured; the one that was asked longest ago first
+        self._known: OrderedDict[int, tuple[NamespaceIndex, int]] = OrderedDict()
+        self._total = 0  # of those
+        self._asked: dict[int, None] = {}  # of those, since they were last measured
+        self._turn = 0
+        self._leaving: list[_Leaving] = []
         self._asking: dict[int, float] = {}  # questions that are under way, and since when
         self._questions = count()
 
     def used(self, ns: int) -> None:
         """A namespace was asked."""
-        self._used_s[ns] = monotonic()
+        with self._lock:
+            if ns in self._known:
+                self._known.move_to_end(ns)
+                self._asked[ns] = None
 
     @contextmanager
     def asking(self) -> Iterator[None]:
@@ -65,50 +84,77 @@ class Residency:
 
     def loaded(self, ns: int, index: NamespaceIndex) -> None:
         """An index has come; others may have to go."""
-        self.used(ns)
+        size = _size(index)
         with self._lock:
-            self._known[ns] = (index, _size(index))
+            self._forget(ns)
+            self._known[ns] = (index, size)
+            self._asked[ns] = None  # what it is asked for comes after this
+            self._total += size
             self._engine.metrics.loaded_namespaces.set(len(self._known))
         self._shrink()
 
     def gone(self, ns: int) -> None:
         """An index was let go for another reason."""
         with self._lock:
-            self._known.pop(ns, None)
+            self._forget(ns)
+
+    def _forget(self, ns: int) -> int:
+        """Needs the lock. How much it took."""
+        self._asked.pop(ns, None)
+        _, size = self._known.pop(ns, (None, 0))
+        self._total -= size
+        return size
 
     def total_bytes(self) -> int:
+        """Of all that are loaded, and of those that are still to be closed."""
         with self._lock:
-            return sum(size for _, size in self._known.values())
+            return self._total + sum(leaving.size for leaving in self._leaving)
 
     def tend(self) -> None:
         """Measure anew, let go what is too much, and close what was let go before."""
         with self._lock:
-            self._known = {ns: (index, _size(index)) for ns, (index, _) in self._known.items()}
+            self._turn += 1
+            every = len(self._known) <= FEW or not self._turn % EVERY_TURNS
+            known = [(ns, self._known[ns]) for ns in (self._known if every else self._asked)]
+            self._asked = {}
+        sizes = {ns: (index, _size(index)) for ns, (index, _) in known}
+        with self._lock:
+            for ns, (index, size) in sizes.items():
+                before = self._known.get(ns)
+                if before is not None and before[0] is index:
+                    self._known[ns] = (index, size)
+                    self._total += size - before[1]
         self._shrink()
-        self._close(before_s=min([monotonic() - REST_S, *list(self._asking.values())]))
+        self._close(before_s=min(monotonic() - REST_S, self._asked_since()))
+
+    def _asked_since(self) -> float:
+        """When the oldest of the questions that are under way came."""
+        return min([monotonic(), *list(self._asking.values())])
 
     def _shrink(self) -> None:
         if not self._limit:
             return
+        going: list[tuple[int, NamespaceIndex, int]] = []
         with self._lock:
-            total = sum(size for _, size in self._known.values())
-            oldest = sorted(self._known, key=lambda ns: self._used_s.get(ns, 0.0))
-            going: list[tuple[int, NamespaceIndex]] = []
-            for ns in oldest[:-1]:  # the last one is being asked
-                if total <= self._limit:
-                    break
-                if not self._indexes.is_busy(ns):
-                    index, size = self._known.pop(ns)
-                    total -= size
-                    going.append((ns, index))
-        for ns, index in going:
-            self._leave(ns, index)
+            while self._total > self._limit and (ns := self._oldest()) is not None:
+                going.append((ns, self._known[ns][0], self._forget(ns)))
+        for ns, index, size in going:
+            self._leave(ns, index, size)
             self._engine.metrics.evicted.inc()
+        with self._lock:
+            much = sum(leaving.size for leaving in self._leaving) > self._limit // LEAVING_SHARE
+        if much:  # by whoever asks: nothing that it would have to wait for
+            self._close(before_s=self._asked_since(), idle=True)
 
-    def _leave(self, ns: int, index: NamespaceIndex) -> None:
+    def _oldest(self) -> int | None:
+        """The one to go next; never the one that was asked last. Needs the lock."""
+        last = next(reversed(self._known), None)
+        return next((ns for ns in self._known if ns != last and not self._indexes.is_busy(ns)), None)
+
+    def _leave(self, ns: int, index: NamespaceIndex, size: int) -> None:
         self._indexes.detach(ns, index)
         with self._lock:
-            self._leaving.append((monotonic(), index))
+            self._leaving.append(_Leaving(monotonic(), index, size))
 
     def release(self, ns: int, index: NamespaceIndex) -> None:
         """Let an index go that was loaded for a look at it."""
@@ -116,17 +162,22 @@ class Residency:
             known = self._known.get(ns)
             if known is None or known[0] is not index or self._indexes.is_busy(ns):
                 return
-            del self._known[ns]
-        self._leave(ns, index)
+            size = self._forget(ns)
+        self._leave(ns, index, size)
 
-    def _close(self, before_s: float) -> None:
+    def _close(self, before_s: float, *, idle: bool = False) -> None:
+        """Close what was detached up to then; ``idle``: only where nothing goes on in the background."""
+        due: list[_Leaving] = []
+        stay: list[_Leaving] = []
         with self._lock:
-            due = [index for at, index in self._leaving if at <= before_s]
-            self._leaving = [(at, index) for at, index in self._leaving if at > before_s]
-        for index in due:
-            with index.lock.write:  # the last question has ended
+            for leaving in self._leaving:
+                may_go = leaving.at_s <= before_s and (not idle or leaving.index.wait_idle(0.0))
+                (due if may_go else stay).append(leaving)
+            self._leaving = stay
+        for leaving in due:
+            with leaving.index.lock.write:  # the last question has ended
                 pass
-            self._indexes.let_go(index)
+            self._indexes.let_go(leaving.index)
 
     def close(self) -> None:
         """Close what was let go."""

@@ -66,6 +66,12 @@ class ChangeBuffer:
         """How many rows wait to be added."""
         return len(self._waiting.rows)
 
+    def few(self, rows_max: int) -> list[Row] | None:
+        """Copies of all rows that wait, in their order; None when they are more than that."""
+        with self._lock:
+            rows = self._waiting.rows
+            return None if len(rows) > rows_max else [row.copy() for row in rows.values()]
+
     def continue_after(self, rid_last: int, expires_us_min: int | None) -> None:
         """The table was filled from elsewhere up to ``rid_last``; for an empty buffer."""
         with self._lock:

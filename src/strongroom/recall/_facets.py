@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from strongroom.recall._columns import TABLE_COLUMNS, Row
+from strongroom.recall._ids import ROWS_MIN
 
 __all__ = ["CODED", "Compare", "Condition", "Facets", "Group", "KeptMask", "OneOf"]
 
@@ -172,7 +173,7 @@ class Facets:
         have = len(self._held)
         if end <= have:
             return
-        size = max(end, have + have // 2, 1024)
+        size = max(end, have + have // 2, ROWS_MIN)
 
         def grown(old: NDArray[Any]) -> NDArray[Any]:
             new = np.zeros(size, dtype=old.dtype)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from strongroom.errors import thread_started
 
 ID_BYTES = 16
+ROWS_MIN = 16  # that there is room for: most namespaces of a store may be small
 AHEAD_ROWS_MIN = 50_000  # from here on they are sorted on a thread of its own
 WAITING_MIN = 8_192  # entries that wait before a merge ...
 WAITING_SHARE = 1 / 16  # ... and this share of all
@@ -69,7 +70,7 @@ class IdTable:
         """A new row for an id that has none (any more)."""
         rid = self.rows
         if rid >= len(self._live):
-            self._grow(max(rid + 1, rid + rid // 2, 256))
+            self._grow(max(rid + 1, rid + rid // 2, ROWS_MIN))
         self.ids[rid] = np.frombuffer(memory_id, dtype=np.uint8)
         self._live[rid] = True
         self.rows = rid + 1

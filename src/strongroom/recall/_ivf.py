@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from functools import lru_cache
 from threading import Event, Semaphore, Thread
 
 import numpy as np
@@ -30,6 +31,7 @@ from strongroom.recall._allocator import give_back_behind
 from strongroom.recall._codes import ShortCodes, clear, have_codes
 from strongroom.recall._faiss import faiss, nearest
 from strongroom.recall._frozen_lists import FrozenLists
+from strongroom.recall._ids import ROWS_MIN
 
 PLAIN_LISTS = 8  # without centroids
 PLAIN_RUN = 1_024  # rows that go into one of them before the next one's turn
@@ -55,6 +57,29 @@ def decoded(codes: Codes) -> Rows:
     return codes.view(np.float16).astype(np.float32)
 
 
+class _Quantizers:
+    """What says which lists are near; ``many``: to many rows at a time; ``one``: to one question, from half
+    the bytes. Nobody changes them."""
+
+    def __init__(self, centroids: Rows) -> None:
+        self.centroids: Rows = np.ascontiguousarray(centroids).astype(np.float16).astype(np.float32)
+        dimensions = self.centroids.shape[1]
+        self.many = faiss.IndexFlatIP(dimensions)
+        self.one = faiss.IndexScalarQuantizer(
+            dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
+        self.many.add(self.centroids)
+        self.one.add(self.centroids)
+
+
+@lru_cache(maxsize=64)
+def _plain(dimensions: int, lists: int) -> _Quantizers:
+    """Those of lists without centroids: all namespaces share them."""
+    made = _Quantizers(np.zeros((lists, dimensions), np.float32))
+    made.centroids.flags.writeable = False
+    return made
+
+
 class InvertedLists:
     """Vectors under their rids.
 
@@ -70,15 +95,9 @@ class InvertedLists:
         self.lists = plain if centroids is None else len(centroids)
         self.sizes = np.zeros(self.lists, dtype=np.int64)
         self._room = np.zeros(self.lists, dtype=np.int64)  # rows that a list is known to have memory for
-        if centroids is None:
-            centroids = np.zeros((self.lists, dimensions), np.float32)
-        self.centroids: Rows = np.ascontiguousarray(centroids).astype(np.float16).astype(np.float32)
-        self._assigner = faiss.IndexFlatIP(dimensions)  # many rows at a time
-        self._assigner.add(self.centroids)
-        self._quantizer = faiss.IndexScalarQuantizer(  # one question: half the bytes
-            dimensions, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
-        )
-        self._quantizer.add(self.centroids)
+        quantizers = _plain(dimensions, plain) if centroids is None else _Quantizers(centroids)
+        self.centroids: Rows = quantizers.centroids
+        self._assigner, self._quantizer = quantizers.many, quantizers.one
         self._index = faiss.IndexIVFScalarQuantizer(
             self._quantizer,
             dimensions,
@@ -190,7 +209,7 @@ class InvertedLists:
     def _reserve(self, rids: int) -> None:
         have = len(self.places)
         if rids > have:
-            size = max(rids, have + have // 2, 1_024)
+            size = max(rids, have + have // 2, ROWS_MIN)
             self._map.array.resize(size)
             self.places = faiss.rev_swig_ptr(self._map.array.data(), size)
             self.places[have:] = -1
@@ -466,7 +485,8 @@ class InvertedLists:
         """Bytes of codes, ids, places and centroids."""
         short = 0 if self.codes is None else self.codes.row_bytes
         row_bytes = 2 * self.dimensions + 8 + short
-        return self.rows * row_bytes + self.places.nbytes + 5 * self.centroids.nbytes // 2
+        shared = 0 if self.is_trained else self.centroids.nbytes  # by all lists without centroids
+        return self.rows * row_bytes + self.places.nbytes + 5 * (self.centroids.nbytes - shared) // 2
 
     def imbalance(self) -> float:
         """How many times as many rows a probe meets as it would if all lists were alike."""

@@ -22,6 +22,7 @@ from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._ids import ID_BYTES, IdTable
 from strongroom.recall.changes import AccessPut, Change, Remove, Upsert, VectorDrop, VectorPut
 
+MEMORY_BYTES = 1_500  # of a memory that waits, beside its content
 REMOVED_MAX = 200_000  # removals that are remembered, so that an older change does not undo them
 
 
@@ -46,6 +47,12 @@ class Pending:
             + len(self.voided)
             + len(self.access)
         )
+
+    def memory_bytes(self) -> int:
+        """About what the memories and vectors take that wait here."""
+        texts = sum(len(memory.content) for memory, _ in self.rows.values())
+        vectors = sum(vector.nbytes for vector in self.vectors.values())
+        return texts + MEMORY_BYTES * len(self.rows) + vectors + 200 * len(self)
 
 
 _NEVER = np.iinfo(np.int64).min  # a memory that was never read
@@ -395,4 +402,5 @@ class Roster:
         """Bytes of the arrays, and a close estimate of the entries that wait."""
         early = sum(change.vector.nbytes for change in self._early.values())
         waiting = (len(self._removed) + len(self._early_access)) * 150 + early
-        return self.table.memory_bytes() + len(self.seqs) * (6 * 8 + 1) + waiting
+        tables = self.table.memory_bytes() + len(self.seqs) * (6 * 8 + 1)
+        return tables + waiting + self.pending.memory_bytes()

@@ -141,6 +141,8 @@ class BackgroundTask:
         failure = failure_of(work)
         if failure:
             _log.error("%s failed (%s)", self._name, failure)
+        with self._lock:  # kept, it would take more memory than a small namespace may
+            self._thread = None
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for what runs now; False when the time was up."""

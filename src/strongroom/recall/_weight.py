@@ -20,6 +20,8 @@ __all__ = ["EngineWeight", "TableWeight"]
 
 ROW_BYTES: Final = 400  # of a row beside its content, measured
 KEY_BYTES: Final = 120  # of a row in memory beside what a snapshot holds of it
+WAITING_BYTES: Final = 700  # more of one that is not in the engine yet, measured
+TABLE_BYTES: Final = 210 << 10  # of a table in the engine, however few rows it has, measured
 ASK_S: Final = 2.0
 _HELD: Final = "SELECT CAST(coalesce(sum(memory_usage_bytes), 0) AS BIGINT) FROM duckdb_memory()"
 
@@ -45,12 +47,12 @@ class EngineWeight:
         return made
 
     def share(self) -> float:
-        """What the engine needs of what its tables were told; at most 1."""
+        """What the engine needs of what its tables were told; at most 1. Small namespaces have none there."""
         with self._lock:
             if monotonic() < self._next_s:
                 return self._share
             self._next_s = monotonic() + ASK_S
-            tables = list(self._tables)
+            tables = [table for table in self._tables if table.in_engine]
         told = sum(table.told for table in tables)
         if told and all(table.is_whole for table in tables):
             with suppress(StrongroomError), self._cursor() as cursor:  # closed: what was known holds
@@ -65,6 +67,7 @@ class TableWeight:
         self._engine = engine
         self._rows = 0
         self.told = 0
+        self.in_engine = False  # whoever makes a table there says so
         self.is_whole = True  # the engine has all that the table was told
 
     def add(self, contents: Iterable[str | None]) -> None:
@@ -81,8 +84,10 @@ class TableWeight:
     def restore(self, rows: int, dumped: int) -> None:
         """So many rows come out of a snapshot in which they take ``dumped`` bytes."""
         self.told, self._rows = dumped + KEY_BYTES * rows, rows
+        self.in_engine = True  # they go there
         self.is_whole = False  # whoever has put them there says so
 
     def memory_bytes(self) -> int:
         """About the memory that the rows take."""
-        return int(self.told * self._engine.share()) if self.is_whole else self.told
+        is_there = self.in_engine and self.is_whole
+        return int(self.told * self._engine.share()) if is_there else self.told

@@ -9,23 +9,15 @@ configuration is locked before the first memory arrives.
 
 from __future__ import annotations
 
-import secrets
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Final, TypeVar
 
-import duckdb
 import numpy as np
 from numpy.typing import NDArray
 
-from strongroom.errors import (
-    ClosedError,
-    ConfigurationError,
-    InternalError,
-    InvalidFilterError,
-)
+from strongroom.errors import ClosedError, InternalError, InvalidFilterError
 from strongroom.model import Filter, Memory
 from strongroom.model.rows import ALL, Rows
 from strongroom.recall._allocator import give_back
@@ -33,106 +25,28 @@ from strongroom.recall._apply_batch import apply_batch, with_arrow
 from strongroom.recall._blocks import Again, BlockReader, ByteSource
 from strongroom.recall._buffer import ChangeBuffer
 from strongroom.recall._column_dump import FrozenColumns, passed_over, restored_columns, with_keys
-from strongroom.recall._columns import CONTENT, METADATA, create_table_sql, expires_us, to_row
-from strongroom.recall._cursors import BadInputError, Cursors
+from strongroom.recall._column_engine import ColumnEngine
+from strongroom.recall._columns import CONTENT, METADATA, Row, expires_us, to_row
+from strongroom.recall._cursors import BadInputError
 from strongroom.recall._facets import Facets
 from strongroom.recall._filter_sql import Compiled, compile_filter
+from strongroom.recall._in_passing import ASKED_MAX, BARE, SMALL_ROWS, answer_in_passing
 from strongroom.recall._kept_filters import KeptFilters, key_of
 from strongroom.recall._later import Later
-from strongroom.recall._lockdown import LOCKDOWN, PARSE
 from strongroom.recall._row_questions import RowQuestions
 from strongroom.recall._rows_sql import behind_barrier
-from strongroom.recall._watchdog import Watchdog
-from strongroom.recall._weight import EngineWeight
-from strongroom.recall.where import WHERE_BYTES_MAX, CheckedWhere, WhereChecker
+from strongroom.recall._weight import TABLE_BYTES, WAITING_BYTES
 
 __all__ = ["ColumnarStore", "ColumnarTable"]
 
 _T = TypeVar("_T")
 
 _PATIENCE_S: Final = 0.3  # that restoring in the background leaves to the first answer
-_CLOSE_TRIES: Final = 250
-_CLOSE_PAUSE_S: Final = 0.02
 COUNTERS_MAX: Final = 10_000  # counter changes that wait for a query that looks at them
 
 
-class ColumnarStore:
-    """The one engine of a process.
-
-    ``memory_limit``: as DuckDB writes it, ``"4GB"``. ``query_timeout_ms``: a statement that takes
-    longer is stopped, at the next of its batches of 2,048 rows; 0 for no limit. ``sql_timeout_ms``: the
-    same for the cursors of ``sql_cursor``, whose owner watches the time.
-
-    Raises:
-        ConfigurationError: ``memory_limit`` or ``threads`` is not understood.
-    """
-
-    def __init__(
-        self,
-        *,
-        memory_limit: str = "4GB",
-        threads: int = 2,
-        query_timeout_ms: int = 5_000,
-        sql_timeout_ms: int = 0,
-        where_bytes_max: int = WHERE_BYTES_MAX,
-    ) -> None:
-        self._connection: Any = duckdb.connect(":memory:")
-        self._secret = secrets.token_hex(8)
-        self._catalog_lock = threading.Lock()
-        self._cursors = Cursors(self._connection, Watchdog(query_timeout_ms))
-        self.weight = EngineWeight(self.cursor)
-        self._lock_down(
-            memory_limit, threads, max(query_timeout_ms, sql_timeout_ms) if query_timeout_ms else 0
-        )
-        with self.own_cursor() as cursor:
-            cursor.execute("CREATE SCHEMA bare")
-            cursor.execute(create_table_sql("bare.mem"))
-        self.checker = WhereChecker(self._parse, self._bind, bytes_max=where_bytes_max)
-
-    def _lock_down(self, memory_limit: str, threads: int, query_timeout_ms: int) -> None:
-        try:
-            self._connection.execute("SET GLOBAL memory_limit = $1", [memory_limit])
-            self._connection.execute("SET GLOBAL threads = $1", [threads])
-        except duckdb.Error:
-            raise ConfigurationError(
-                "the columnar engine refuses its memory limit or number of threads",
-                hint='[recall] memory_limit is written as "4GB" or "512MB"',
-            ) from None
-        self._connection.execute(f"SET GLOBAL max_execution_time = {int(query_timeout_ms)}")
-        for setting in LOCKDOWN:
-            self._connection.execute(f"SET GLOBAL {setting}")
-
-    def cursor(self, *, watched: bool = False) -> AbstractContextManager[Any]:
-        """A connection of its own for the length of a ``with``; errors of the engine become ours.
-
-        ``watched``: stop it when it takes longer than the time limit.
-        """
-        return self._cursors.lend(watched=watched)
-
-    def own_cursor(self) -> AbstractContextManager[Any]:
-        """One without time limit, for changes of a table and other statements of our own making."""
-        return self._cursors.lend_own()
-
-    def _parse(self, statement: str) -> str:
-        try:
-            with self.cursor() as cursor:
-                return str(cursor.execute(PARSE, [statement]).fetchone()[0])
-        except BadInputError:
-            raise InvalidFilterError("where: not a SQL expression") from None
-
-    def _bind(self, checked: CheckedWhere) -> str | None:
-        parameters: dict[str, Any] = {}
-        if checked.uses_clock:
-            parameters["now_us"] = 0
-        if "namespace" in checked.columns:
-            parameters["namespace"] = ""
-        try:
-            with self.cursor(watched=True) as cursor:
-                # checked.sql was written by _where_tree.write from admitted nodes alone
-                cursor.execute(f"SELECT {checked.sql} FROM bare.mem LIMIT 0", parameters)  # noqa: S608
-                return str(cursor.description[0][1])
-        except BadInputError:
-            return None
+class ColumnarStore(ColumnEngine):
+    """The tables of a process, in one engine."""
 
     def table(self, ns: int, namespace: str, *, sealed: bool = False) -> ColumnarTable:
         """A new, empty table for namespace number ``ns``, which callers call ``namespace``.
@@ -144,57 +58,11 @@ class ColumnarStore:
         """
         if ns < 0:
             raise InternalError("a namespace number is never negative")
-        with self._catalog_lock, self.own_cursor() as cursor:
-            try:
-                cursor.execute(f"CREATE SCHEMA {self._schema(ns)}")
-            except duckdb.CatalogException:
-                raise InternalError("the namespace has a table already") from None
-            cursor.execute(create_table_sql(f"{self._schema(ns)}.mem"))
+        with self._catalog_lock:
+            if ns in self._given:
+                raise InternalError("the namespace has a table already")
+            self._given.add(ns)
         return ColumnarTable(self, ns, namespace, sealed=sealed)
-
-    def _schema(self, ns: int) -> str:
-        """The schema of a namespace; nobody outside this process can guess its name."""
-        return f"n{int(ns)}_{self._secret}"
-
-    def sql_cursor(self) -> Any:
-        """A connection for the SQL front end, which is closed by whoever asked for it.
-
-        Raises:
-            ClosedError.
-        """
-        if self.closed:
-            raise ClosedError()
-        return self._connection.cursor()
-
-    def offer_function(self, name: str, function: Callable[..., Any], takes: list[str], gives: str) -> None:
-        """Let statements call ``function`` (Arrow arrays in, one out) by ``name``."""
-        self._connection.create_function(
-            name, function, takes, gives, type="arrow", null_handling="special", side_effects=False
-        )
-
-    @property
-    def closed(self) -> bool:
-        """Whether ``close`` was called."""
-        return self._cursors.closed
-
-    def _drop(self, ns: int) -> None:
-        with self._catalog_lock, self.own_cursor() as cursor:
-            cursor.execute(f"DROP SCHEMA IF EXISTS {self._schema(ns)} CASCADE")
-
-    def close(self) -> None:
-        """Forget everything and stop the queries that still run. May be called twice."""
-        if self.closed:
-            return
-        self._cursors.close()
-        for _ in range(_CLOSE_TRIES):
-            try:
-                self._connection.close()
-            except duckdb.Error:  # a thread is still at work with it: it is stopped, and asked again
-                with suppress(duckdb.Error):  # it may have been closed after all
-                    self._connection.interrupt()
-                time.sleep(_CLOSE_PAUSE_S)
-            else:
-                return
 
 
 class ColumnarTable(RowQuestions):
@@ -216,7 +84,8 @@ class ColumnarTable(RowQuestions):
         self._restoring = Later("strongroom-columns")
         self._kept = KeptFilters()
         self._flush_lock = threading.Lock()
-        self._dropped = False
+        self._created = self._dropped = False
+        self._asked = 0  # how often, as long as there is no table in the engine
         self._weight = store.weight.table()
         self._ending = False
 
@@ -348,7 +217,7 @@ class ColumnarTable(RowQuestions):
                 self._buffer.clear()
                 self._facets = Facets()
                 self._kept.clear()
-                self._store._drop(self._ns)
+                self._store._drop(self._ns, created=self._created)
 
     def freeze(self) -> FrozenColumns:
         """The rows as they are now, to be written out while the table goes on.
@@ -389,6 +258,7 @@ class ColumnarTable(RowQuestions):
 
     def _insert(self, parts: Iterator[Any]) -> None:
         """Put restored rows into the table; runs beside searches, which need it only for filters."""
+        self._create()
         with self._store.own_cursor() as cursor:
             for part in parts:
                 if self._ending:
@@ -422,7 +292,9 @@ class ColumnarTable(RowQuestions):
 
     def memory_bytes(self) -> int:
         """About the memory that the rows take."""
-        return self._weight.memory_bytes() + self._facets.memory_bytes()
+        least = TABLE_BYTES if self._created and self._weight.told else 0
+        waiting = WAITING_BYTES * self._buffer.rows
+        return max(self._weight.memory_bytes(), least) + self._facets.memory_bytes() + waiting
 
     def dump_bytes(self) -> int:
         """About the bytes that a snapshot of the rows takes."""
@@ -437,6 +309,9 @@ class ColumnarTable(RowQuestions):
     def qualified(self) -> str:
         """Its name in the engine, for the views of the SQL front end."""
         self._restoring.wait()
+        with self._flush_lock:
+            if not self._dropped:
+                self._create()
         return f"memory.{self._name}"
 
     @property
@@ -454,6 +329,12 @@ class ColumnarTable(RowQuestions):
         self._flush(counters=True)
 
     # -- inside -------------------------------------------------------------------------------
+    def _create(self) -> None:
+        """Have the table in the engine, before its first use: many a namespace is asked without it."""
+        if not self._created:
+            self._store._create(self._ns)
+            self._created = self._weight.in_engine = True
+
     def _compile(self, filter: Filter, now_us: int) -> Compiled:
         first = self._buffer.expires_us_min
         may_expire = first is not None and first <= now_us
@@ -464,13 +345,17 @@ class ColumnarTable(RowQuestions):
     def _query(
         self, compiled: Compiled, head: str, tail: str, fetch: Callable[[Any], _T], rows: Rows = ALL
     ) -> _T:
-        self._flush(counters=compiled.needs_counters)
+        few = self._few(counters=compiled.needs_counters)
         conditions = " AND ".join(compiled.conditions)
         where = f" WHERE {conditions}" if conditions else ""
-        source = self._name if rows == ALL else behind_barrier(self._name, rows)
+        name = self._name if few is None else BARE
+        source = name if rows == ALL else behind_barrier(name, rows)
+        statement = f"{head} FROM {source}{where}{tail}"
         try:
             with self._store.cursor(watched=True) as cursor:
-                return fetch(cursor.execute(f"{head} FROM {source}{where}{tail}", compiled.parameters))
+                if few is not None:
+                    return answer_in_passing(cursor, few, statement, compiled.parameters, fetch)
+                return fetch(cursor.execute(statement, compiled.parameters))
         except BadInputError:
             if self._dropped:
                 raise ClosedError("the namespace was dropped") from None
@@ -481,6 +366,17 @@ class ColumnarTable(RowQuestions):
                 hint="use TRY_CAST, or json_extract_string(...) = '...' for values of mixed types",
             ) from None
 
+    def _few(self, *, counters: bool) -> list[Row] | None:
+        """All rows, when they are few and have no table in the engine; else None, and they are in it."""
+        self._restoring.wait()
+        with self._flush_lock:
+            is_often = self._created or self._dropped or self._asked >= ASKED_MAX
+            few = None if is_often else self._buffer.few(SMALL_ROWS)
+            if few is None:
+                self._flush_locked(counters=counters)
+            self._asked += 1
+            return few
+
     def _flush(self, *, counters: bool) -> None:
         self._restoring.wait()
         with self._flush_lock:
@@ -489,6 +385,7 @@ class ColumnarTable(RowQuestions):
     def _flush_locked(self, *, counters: bool) -> None:
         if self._dropped:
             raise ClosedError("the namespace was dropped")
+        self._create()
         batch = self._buffer.take(counters=counters, counters_max=COUNTERS_MAX)
         if batch is None:
             return

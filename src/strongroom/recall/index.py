@@ -23,6 +23,8 @@ from strongroom.recall._allowed import Allowed, Permits
 from strongroom.recall._blocks import Again, BlockReader, ByteSource
 from strongroom.recall._columns import to_us
 from strongroom.recall._frozen import LAYOUT_VERSION, FrozenIndex
+from strongroom.recall._ids import ROWS_MIN
+from strongroom.recall._in_passing import SMALL_ROWS
 from strongroom.recall._items import ListItem
 from strongroom.recall._masks import Masks
 from strongroom.recall._newest import page_of
@@ -82,8 +84,7 @@ class NamespaceIndex:
         self._expires_first: int = NEVER_US  # no row expires before
         self.end = 0  # every row in the lanes has a lower rid
         self.masks = Masks(table.permitted)
-        self._permits = Permits()
-        self._leavings = Leavings()
+        self._permits, self._leavings = Permits(), Leavings()
         self._failed = self.loading = False  # while it is loading no lists are made of the part that is there
         self._task = BackgroundTask("strongroom-recall")
 
@@ -137,8 +138,10 @@ class NamespaceIndex:
         """
         with self._mutex:
             waiting = self._roster.settle()
+            rows = max(self.end, len(self._roster.pending))
         self._leavings.give_back_last()
-        self._task.start(self._prepare_alone)
+        if rows > min(SMALL_ROWS, self.settings.exact_rows_max):  # of few the first question takes over all
+            self._task.start(self._prepare_alone)
         return waiting
 
     def prepare(self) -> None:
@@ -227,7 +230,7 @@ class NamespaceIndex:
         have = len(self._alive)
         if size <= have:
             return
-        more = max(size, have + have // 2, 256) - have
+        more = max(size, have + have // 2, ROWS_MIN) - have
         self._alive = np.concatenate([self._alive, np.zeros(more, dtype=np.bool_)])
         self._expires = np.concatenate([self._expires, np.full(more, NEVER_US, dtype=np.int64)])
         self._created = np.concatenate([self._created, np.zeros(more, dtype=np.int64)])
@@ -253,10 +256,8 @@ class NamespaceIndex:
         have = set(gained)
         lost = [rid for rid, (memory, _) in pending.rows.items() if memory.has_embedding and rid not in have]
         lost.extend(pending.voided)
-        if lost:
-            self.table.set_embedded(lost, False)
-        if gained:
-            self.table.set_embedded(gained, True)
+        self.table.set_embedded(lost, False)
+        self.table.set_embedded(gained, True)
 
     # -- snapshots ----------------------------------------------------------------------------------
     def freeze(self) -> FrozenIndex:
@@ -375,9 +376,9 @@ class NamespaceIndex:
 
     def memory_bytes(self) -> int:
         """Bytes of the lanes and tables here, without the columns."""
-        vectors = self.vectors.memory_bytes() if self.vectors is not None else 0
-        own = self._alive.nbytes + self._expires.nbytes + self._created.nbytes
-        return vectors + self.keywords.memory_bytes() + self._roster.memory_bytes() + own
+        with self._mutex:
+            own = self._roster.memory_bytes() + 17 * len(self._alive)  # three arrays by rid
+        return own + self.keywords.memory_bytes() + (self.vectors.memory_bytes() if self.vectors else 0)
 
     def list_newest(
         self, filter: Filter, limit: int, before: tuple[int, bytes] | None, now_us: int
@@ -394,8 +395,7 @@ class NamespaceIndex:
         with self.lock.read:
             self.check_usable()
             items = self.newest(filter, limit, before, now_us)
-        items.sort(key=lambda item: (-item.created_us, item.memory_id))
-        return items[:limit]
+        return sorted(items, key=lambda item: (-item.created_us, item.memory_id))[:limit]
 
     # -- for Recall: the caller holds ``lock.read`` -------------------------------------------------
     def allowed(self, filter: Filter, now_us: int, reach: Reach = WHOLE) -> Allowed:

@@ -29,6 +29,7 @@ from strongroom.recall import _postings
 from strongroom.recall._allocator import give_back
 from strongroom.recall._blocks import BlockReader, BlockWriter
 from strongroom.recall._bm25 import JOIN_POSTINGS, NOTHING, Part, Question, Scratch, Term, joined, size_of
+from strongroom.recall._ids import ROWS_MIN
 from strongroom.recall._postings import COUNT_MAX, K1, B, Segment, from_occurrences, made, merge
 from strongroom.recall._threads import BackgroundTask, ReadWriteLock
 from strongroom.recall.analyze import Analyzer, tokenize
@@ -37,7 +38,11 @@ LENGTH_MAX = 0xFFFF  # terms of a text that its length counts
 SCRATCH_MAX = 4  # arrays kept for searches at the same time
 QUERY_TERMS_MAX = 256  # distinct terms of one query that count
 CACHE_TERMS_MAX = 131_072
-DELTA_DOCUMENTS_MAX = 2_048  # single additions that wait outside the segments
+CACHE_TERMS_MIN = 64  # ... and so many more for each memory: of a small namespace most come once
+CACHE_TERMS_EACH = 8
+DELTA_DOCUMENTS_MAX = 2_048  # single additions that wait outside the segments, in ten times the memory
+DELTA_DOCUMENTS_MIN = 8
+DELTA_SHARE = 8  # of so many memories one may wait
 COUNTED_MAX = 8  # conditions on rows whose documents and lengths are kept
 MERGE_RATIO = 4  # a segment is merged with the next one unless it is this many times as large
 DEAD_DOCUMENTS_MIN = 1_024  # removed documents that make a clean-up worth while
@@ -120,13 +125,13 @@ class KeywordLane:
         """The blinded terms of ``text`` in their order, stop words left out."""
         return [number for number in self._numbers(tokenize(text)) if number]
 
-    def _numbers(self, tokens: list[str]) -> list[int]:
-        """The blinded term of each token, 0 for a stop word."""
+    def _numbers(self, tokens: list[str], more: int = 0) -> list[int]:
+        """The blinded term of each token, 0 for a stop word; of ``more`` memories that come."""
         found = list(map(self._cache.get, map(hash, tokens)))
         if None not in found:
             return cast("list[int]", found)
         missing = [i for i, number in enumerate(found) if number is None]
-        fresh = self._look_up(list({tokens[i] for i in missing}))
+        fresh = self._look_up(list({tokens[i] for i in missing}), more)
         for i in missing:
             found[i] = fresh[tokens[i]]
         return cast("list[int]", found)
@@ -134,12 +139,13 @@ class KeywordLane:
     def _blinded_many(self, texts: Sequence[str]) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
         """The blinded terms of all texts one after the other, and how many each text has."""
         tokens = list(map(tokenize, texts))
-        flat = np.array(self._numbers(list(itertools.chain.from_iterable(tokens))), dtype=np.uint64)
+        every = list(itertools.chain.from_iterable(tokens))
+        flat = np.array(self._numbers(every, len(texts)), dtype=np.uint64)
         ends = np.cumsum(np.fromiter(map(len, tokens), dtype=np.int64, count=len(tokens)))
         kept = np.concatenate([np.zeros(1, dtype=np.int64), np.cumsum(flat != _STOP)])
         return flat[flat != _STOP], np.diff(kept[ends], prepend=0)
 
-    def _look_up(self, tokens: list[str]) -> dict[str, int]:
+    def _look_up(self, tokens: list[str], more: int) -> dict[str, int]:
         stems = self._analyzer.stems(tokens)
         words = [s for s in stems if s is not None]
         numbers = iter(self._blind(words) if words else ())
@@ -147,10 +153,11 @@ class KeywordLane:
             token: _STOP if stem is None else (next(numbers) & _MASK) or 1
             for token, stem in zip(tokens, stems, strict=True)
         }
+        room = min(CACHE_TERMS_MAX, CACHE_TERMS_MIN + CACHE_TERMS_EACH * (self._documents + more))
         with self._cache_lock:
-            if len(self._cache) + len(made) > CACHE_TERMS_MAX:
+            if len(self._cache) + len(made) > room:
                 self._cache = {}
-            for token, number in list(made.items())[:CACHE_TERMS_MAX]:
+            for token, number in list(made.items())[:room]:
                 self._cache[hash(token)] = number
         return made
 
@@ -169,7 +176,7 @@ class KeywordLane:
         documents = len(lengths)
         index = np.asarray(rids, dtype=np.int64)
         fresh: Segment | None = None
-        if documents > DELTA_DOCUMENTS_MAX // 4:
+        if documents > DELTA_DOCUMENTS_MAX // 4 or not self._end:
             by_rid = np.zeros(int(index.max()) + 1, dtype=np.uint16)
             by_rid[index] = np.minimum(lengths, LENGTH_MAX)
             fresh = from_occurrences(flat, np.repeat(index, lengths), by_rid, documents)
@@ -208,7 +215,7 @@ class KeywordLane:
     def _reserve(self, size: int) -> None:
         if size <= len(self._live):
             return
-        room = max(size, len(self._live) + len(self._live) // 2, 256)
+        room = max(size, len(self._live) + len(self._live) // 2, ROWS_MIN)
         lengths = np.zeros(room, dtype=np.uint16)
         live = np.zeros(room, dtype=np.bool_)
         lengths[: len(self._lengths)] = self._lengths
@@ -391,7 +398,8 @@ class KeywordLane:
 
     # -- upkeep -----------------------------------------------------------------------------------
     def _maintain(self) -> None:
-        if self._delta_documents > DELTA_DOCUMENTS_MAX:
+        may_wait = max(DELTA_DOCUMENTS_MIN, self._documents // DELTA_SHARE)
+        if self._delta_documents > min(may_wait, DELTA_DOCUMENTS_MAX):
             with self._lock.write:
                 self._flush_delta()
         tail = self._to_merge()
@@ -478,12 +486,12 @@ class KeywordLane:
 
     def memory_bytes(self) -> int:
         """Bytes of postings and tables; additions that wait are estimated."""
-        waiting = sum(len(rids) for rids, _ in self._delta.values()) * 80 + len(self._delta) * 200
+        waiting = sum(len(rids) for rids, _ in list(self._delta.values())) * 80 + len(self._delta) * 200
         return (
             sum(s.memory_bytes() for s in self._segments)
             + waiting
             + self._lengths.nbytes
             + self._live.nbytes
-            + sum(s.sums.nbytes + s.notes.nbytes for s in self._scratch)
+            + sum(s.sums.nbytes + s.notes.nbytes for s in list(self._scratch))
             + len(self._cache) * 160
         )

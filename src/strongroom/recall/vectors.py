@@ -64,6 +64,7 @@ EARLY = 10  # so many times sooner as long as fewer real questions were sampled 
 
 _log = logging.getLogger(__name__)
 _SEED = 0x5EED
+_LOT = Random()  # noqa: S311 - which questions are looked at is no secret
 _Marks = NDArray[np.int64]
 _Change = tuple[Literal["add", "remove", "move"], Rids, "Rows | Rids | None"]
 
@@ -93,7 +94,6 @@ class VectorLane:
         self._samples = Samples(self._reach)
         self._questions: deque[Rows] = deque(maxlen=QUESTIONS_MAX)
         self._sample_at_s = 0.0
-        self._lot = Random()  # noqa: S311 - which questions are looked at is no secret
 
     def __len__(self) -> int:
         return sum(lists.rows for lists, _ in self._parts())
@@ -424,7 +424,7 @@ class VectorLane:
     def _some_questions(self, count: int) -> list[Rows]:
         """At most so many of the newest questions, drawn by lot: those of one moment are often alike."""
         asked = list(self._questions)
-        return self._lot.sample(asked, min(count, len(asked)))
+        return _LOT.sample(asked, min(count, len(asked)))
 
     def _seen(self, lists: InvertedLists, questions: Rows) -> tuple[Rids, _Marks | None]:
         """Where the true neighbours of each question lie: ranks of their lists, and marks (``Samples``)."""
