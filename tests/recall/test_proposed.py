@@ -4,6 +4,7 @@ searches look at fewer others."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
@@ -14,8 +15,9 @@ from tests.recall.lane_tools import NOW_US, blind, clustered, memory, memory_id
 
 from strongroom.recall import ColumnarStore, NamespaceIndex, Recall, RecallQuery, RecallSettings
 from strongroom.recall import _reach as reach_module
-from strongroom.recall._look import Proposed
-from strongroom.recall._reach import Reach
+from strongroom.recall._ivf import PLAIN_LISTS, InvertedLists
+from strongroom.recall._look import Proposed, sketched
+from strongroom.recall._reach import Reach, first_reach
 from strongroom.recall.changes import Change, Upsert, VectorPut
 from strongroom.recall.vectors import VectorLane
 
@@ -172,4 +174,80 @@ def test_boosts_and_thresholds_are_searched_as_deep_as_before(
     Recall.search([index], replace(asked, mode="semantic"))
     index.settings = replace(index.settings, recency_weight=0.5)
     Recall.search([index], asked)
-    assert [one is not None for one in given] == [True, False, False, False]
+    index.settings = replace(index.settings, recency_weight=0.0, vector_weight=0.0)
+    Recall.search([index], asked)
+    assert [one is not None for one in given] == [True, False, False, False, False]
+
+
+def test_a_vector_lane_without_weight_still_fills_up_with_the_newest(index: NamespaceIndex) -> None:
+    """Where no keyword is met, answers are the newest of the fifty nearest: all of those are looked for."""
+    lane = index.vectors
+    assert lane is not None
+    index.settings = replace(index.settings, vector_weight=0.0)
+    for query in clustered(30, ODD, 60, seed=7):
+        asked = RecallQuery(now_us=NOW_US, text="zebra", vector=query)
+        lane._reach = WHOLE
+        truth = answers(index, asked)
+        lane._reach = Reach((16, 32, 64, 128), (6, 16, 128, 256), (60, 600, 900, 900))
+        assert answers(index, asked) == truth
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_lists_that_hold_as_many_as_are_wanted_and_no_more(
+    lane: VectorLane, rows: NDArray[np.float32], late: bool
+) -> None:
+    """Proposed rows that lie in them are counted once."""
+    for query in clustered(10, D, 60, seed=8):
+        for probes in (1, 2, 3):
+            rids, _ = lane._lists.sketch(query, ROWS, probes, None)
+            exact = lane.similarity(query, rids)
+            for less in range(8):
+                k = len(rids) - less
+                if k < 12:
+                    continue
+                found = sketched(lane._lists, query, k, (probes, 20), None, proposals(rids[3:11], late))
+                assert found is not None and len(found[0]) == k
+                np.testing.assert_allclose(found[1], np.sort(exact)[::-1][:k], atol=2e-6)
+
+
+def test_equal_vectors_of_several_namespaces_stand_newest_first(index: NamespaceIndex) -> None:
+    """One has lists with short codes, the other looks at all: their scores are of one kind."""
+    rows = clustered(ROWS, ODD, 60, seed=1)[:400]
+    with closing(ColumnarStore()) as store, closing(other_index(store, rows)) as other:
+        lane = index.vectors
+        assert lane is not None
+        for query in clustered(40, ODD, 60, seed=6):
+            asked = RecallQuery(now_us=NOW_US, text="zebra", vector=query, k=20)
+            lane._reach = WHOLE
+            truth = [(c.ns, c.memory_id) for c in Recall.search([index, other], asked)]
+            lane._reach = Reach((256,) * 4, (256,) * 4, (900,) * 4)
+            assert [(c.ns, c.memory_id) for c in Recall.search([index, other], asked)] == truth
+
+
+def other_index(store: ColumnarStore, rows: NDArray[np.float32]) -> NamespaceIndex:
+    """The same vectors again, in another namespace, in memories that are newer."""
+    made = NamespaceIndex(store.table(2, "acme/more"), blind, ns=2, dimensions=ODD, settings=RecallSettings())
+    changes: list[Change] = []
+    for n, row in enumerate(rows, start=ROWS):
+        changes.append(Upsert(memory(n, "no words of note"), 2 * n + 1, 1))
+        changes.append(VectorPut(memory_id(n).bytes, 1, row, 2 * n + 2))
+    made.apply(changes, 2 * (ROWS + len(rows)))
+    return made
+
+
+def test_equal_vectors_stand_newest_first_while_they_move(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some lie in new lists, with short codes, and some still in those before: scores are of one kind."""
+    rows = clustered(ROWS, ODD, 60, seed=1)
+    with closing(VectorLane(ODD, exact_rows_max=1_000)) as made:
+        made.add(np.arange(ROWS), rows)
+        made.tend()
+        assert made.wait_built(60)
+        made._reach = Reach((256,) * 4, (256,) * 4, (900,) * 4)
+        before = InvertedLists(ODD)
+        before.add(np.arange(ROWS, ROWS + 400), rows[:400])
+        parts = [*made._parts(), (before, first_reach(PLAIN_LISTS))]
+        monkeypatch.setattr(made, "_parts", lambda: parts)
+        for query in clustered(40, ODD, 60, seed=6):
+            found, _ = made.search(query, 40, None, proposals(np.empty(0, np.int64), late=False))
+            exact = made.similarity(query, found)
+            assert found.tolist() == found[np.lexsort((-found, -exact))].tolist()

@@ -54,9 +54,10 @@ class Matched:
             self.waited_s = perf_counter() - started
         return self._lane
 
-    def proposes(self, number: int, sure: int) -> Proposed:
+    def proposes(self, number: int, sure: int, *, is_compared: bool) -> Proposed:
         """The rows of the index at a position, to its vector lane, which is to find ``sure`` without them."""
-        return Proposed(sure, partial(self._known, number), partial(self._rids, number))
+        known, now = partial(self._known, number), partial(self._rids, number)
+        return Proposed(sure, known, now, is_compared=is_compared)
 
     def _known(self, number: int) -> NDArray[np.int64] | None:
         if self._lane is None and self._beside is not None and not self._beside.has_ended:

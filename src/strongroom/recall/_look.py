@@ -25,12 +25,14 @@ class Proposed:
     proposed, and most. ``known``: the rows, all different, in any order; None: it is not known yet which.
     ``now``: the same, waiting for them. ``is_near`` is set by the search when its scores may differ in the
     last bits from those of ``InvertedLists.scores``; equal vectors have equal ones all the same.
+    ``is_compared``: they must not, since rows that are found elsewhere are put into one order with these.
     """
 
     sure: int
     known: Callable[[], Rids | None]
     now: Callable[[], Rids]
     is_near: bool = False
+    is_compared: bool = False
 
 
 def among(lists: InvertedLists, query: Rows, k: int, rids: Rids) -> tuple[Rids, Rows]:
@@ -106,7 +108,7 @@ def sketched(
         if again >= MARKS_MAX:
             return None
         again = min(EQUAL_GROWTH * again, MARKS_MAX)  # equal rows have equal codes: some may be missing
-    if proposed is None:
+    if proposed is None or proposed.is_compared:
         return best(lists.scores(query, found), found, k)
     proposed.is_near = True
     return best(scores, found, k)
@@ -127,12 +129,15 @@ def _with(
 
 
 def _first(lists: InvertedLists, query: Rows, k: int, rids: Rids) -> tuple[Rids, Rows]:
-    """Some more than the best ``k`` of ``rids``, and all that are equal to the last of those."""
+    """Some more than the best ``k`` of ``rids``, and all that are equal to the last of those.
+
+    There are ``k`` of them, and some may be there twice.
+    """
     fetch = min(k + TIES_ROWS, len(rids))
     found, scores = lists.search_among(query, fetch, rids)
     if len(found) < len(rids) and scores[k - 1] == scores[-1]:
         found, scores = lists.search_among(query, len(rids), rids)
-        first = scores >= scores[fetch - 1]
+        first = scores >= scores[min(fetch, len(scores)) - 1]
         found, scores = found[first], scores[first]
     return found, scores
 

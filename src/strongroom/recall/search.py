@@ -294,11 +294,14 @@ class _Search:
         if self._vector is None or query.mode == "keyword":
             return Lane()
         fused = query.mode == "hybrid" and query.min_similarity is None and not self._is_boosted
+        # Without a weight of the lane all that it finds alone is equal, and the newest of that comes first.
+        fused = fused and all(index.settings.vector_weight > 0 for index in self._indexes)
+        several = len(self._indexes) > 1
         found = []
         is_near = False
         for number, index in enumerate(self._indexes):
             if index.vectors is not None:
-                proposed = matched.proposes(number, query.k) if fused else None
+                proposed = matched.proposes(number, query.k, is_compared=several) if fused else None
                 rids, cosines = index.vectors.search(
                     self._vector, self._depth, self._allowed[number], proposed
                 )

@@ -17,6 +17,7 @@ import logging
 import os
 import time
 from collections import deque
+from dataclasses import replace
 from random import Random
 from typing import Literal
 
@@ -252,6 +253,8 @@ class VectorLane:
             parts = [(lists, reach, rows) for lists, reach in self._parts() if (rows := lists.rows)]
             if self._lists.is_trained:  # filtered ones too: where a question lies has nothing to do with that
                 self._questions.append(query)
+            if proposed is not None and len(parts) > 1:
+                proposed = replace(proposed, is_compared=True)
             if k <= 0 or not parts:
                 return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.float32)
             if allowed is None:
