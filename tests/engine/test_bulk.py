@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pytest
@@ -354,3 +355,13 @@ def test_an_interrupt_at_any_step_leaves_whole_chunks_each_with_its_entry(
     assert len(room.store_many(items(7))) == 7
     assert room.search("item", namespaces=[NS], mode="keyword", k=100)
     assert room.check(read_data=True).ok
+
+
+def test_one_id_in_two_namespaces_of_a_chunk(room: Room) -> None:
+    """An id stands for one memory of a namespace: another may have the same, in one chunk as one by one."""
+    shared = UUID("6d1f0c6e-3a37-4b5c-8f7e-2d1d5a0b9c13")
+    spaces = ("company_b/one", "company_b/two")
+    stored = room.store_many([{"content": s, "namespace": s, "memory_id": shared} for s in spaces])
+    assert [m.content for m in stored] == [room.get(shared, namespace=s).content for s in spaces]
+    with pytest.raises(DuplicateMemoryError, match="item 2"):
+        room.store_many([{"content": "x", "namespace": s, "memory_id": shared} for s in (NS, "b/a")] * 2)

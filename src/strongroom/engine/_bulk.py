@@ -293,15 +293,17 @@ class _Loader:
 
     def _look_up(self, start: int, prepared: list[Prepared], named: list[int]) -> StrongroomError | None:
         """Find what there was under ids that were given; what the first that is taken has to be told."""
-        taken = {p.memory_id for p in self._flying[0].prepared} if self._flying else set()
+        flying = self._flying[0].prepared if self._flying else ()
+        taken = {(p.entry.ns, p.memory_id) for p in flying}
         rows = former_rows(self._call.engine, [prepared[place] for place in named])
         for place in named:
             p = prepared[place]
             try:
-                if p.memory_id in taken:
+                key = p.entry.ns, p.memory_id
+                if key in taken:
                     raise DuplicateMemoryError
-                taken.add(p.memory_id)
-                succeed(p, rows.get((p.entry.ns, p.memory_id)))
+                taken.add(key)
+                succeed(p, rows.get(key))
             except DuplicateMemoryError as e:
                 return _at(start + place, e)
         return None
