@@ -157,6 +157,38 @@ def test_a_key_that_is_revoked_on_the_way_changes_nothing(
     assert info.key_id in last.principal and "done" not in dict(last.details)
 
 
+@pytest.mark.parametrize("what", ["begin", "roll back"])
+def test_a_key_that_is_revoked_on_the_way_leaves_the_suite_as_it_was(
+    room: Room, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The keyring is told of a suite before the ledger has the step: without the step that is taken back."""
+    entry = room.engine.registry.get("a/one")
+    assert entry is not None
+    keyring, number = room.engine.vault.keyring, 0
+    if what == "roll back":
+        (wave,) = room.rotate("suite", namespaces=["a/one"], suite="ChaCha20-Poly1305", wait=False)
+        number = wave.id
+    info, text = room.keys_create("operator", "admin", ["*"])
+    session = room.engine.authenticate(text)
+    before, waves = keyring.suite(entry.ns), room.rotation_status()
+    begin_epoch, revoke = keyring.begin_epoch, [info.key_id]
+
+    def revoked_meanwhile(*arguments: Any) -> int:
+        while revoke:
+            room.keys_revoke(revoke.pop())
+        return begin_epoch(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(keyring, "begin_epoch", revoked_meanwhile)
+        with pytest.raises(UnauthenticatedError):
+            if what == "begin":
+                session.rotate("suite", namespaces=["a/one"], suite="AES-256-GCM-SIV", wait=False)
+            else:
+                session.rotation_rollback(number, wait=False)
+    assert not revoke
+    assert keyring.suite(entry.ns) == before and room.rotation_status() == waves
+
+
 def test_each_namespace_whose_rotation_is_begun_has_its_entry(room: Room) -> None:
     """One entry for each transaction: who, which namespace, why; the rotation by policy has one as well."""
     room.rotate(namespaces=["a/*"], wait=False, reason="yearly")

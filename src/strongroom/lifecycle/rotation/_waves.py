@@ -15,9 +15,10 @@ from threading import Event
 from time import perf_counter
 from typing import Final, Protocol
 
-from strongroom.errors import ConflictError, KeyMovedError, StrongroomError
+from strongroom.errors import ConflictError, KeyMovedError, StrongroomError, UnauthenticatedError
 from strongroom.keyring import KeyNote, Keyring, KeyState
 from strongroom.ledger import (
+    OutdatedError,
     PartRow,
     ResealBatch,
     Resealed,
@@ -30,6 +31,8 @@ from strongroom.ledger import (
 OWNER_BYTES: Final = 8
 
 _WAIT_S: Final = 0.05
+# What says that a step was not made: another process was first, or who was to make it may not any more.
+_NOT_DONE: Final = (ConflictError, OutdatedError, UnauthenticatedError)
 
 
 class Tell(Protocol):
@@ -116,8 +119,8 @@ class Waves:
             return (
                 self._ledger.begin_wave(row) if tell is None else tell(partial(self._ledger.begin_wave, row))
             )
-        except ConflictError:
-            if suite is not None:  # another process was first: its new keys are not to be of this suite
+        except _NOT_DONE:
+            if suite is not None:  # new keys are not to be of a suite that no wave is about
                 self._keyring.begin_epoch(ns, former, note)
             raise
 
@@ -158,8 +161,15 @@ class Waves:
             )
         barrier = self._keyring.begin_epoch(row.ns, row.former_suite, note)
         columns = {"state": int(WaveState.TURNING), "paused": 0, "low": row.barrier, "high": barrier - 1}
-        if not self._change(wave, before, tell, **columns):
-            raise ConflictError("the rotation has changed its state meanwhile")
+        try:
+            if self._change(wave, before, tell, **columns):
+                return
+        except _NOT_DONE:
+            state = WaveState(self._ledger.wave(wave).state)
+            if row.suite != row.former_suite and state in before:  # nobody else has turned it
+                self._keyring.begin_epoch(row.ns, row.suite, note)
+            raise
+        raise ConflictError("the rotation has changed its state meanwhile")
 
     def finalise(
         self,
