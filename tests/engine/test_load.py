@@ -497,7 +497,8 @@ def test_items_are_handed_over_as_they_are() -> None:
     assert got[0] == given[0] and type(got[0]["n"][5]) is tuple
     assert got[1] == {"id": given[1]["id"], "word": "plain", "kind": "fact", "f": np.float32(0.1), "i": 3}
     assert [type(got[1][name]) for name in ("id", "word", "kind", "f")] == [UUID, str, str, np.float32]
-    assert got[2] == {"metadata": {"a": 1}, "wide": [1.0, 1.0], "flat": [[1.0, 1.0], [1.0, 1.0]]}
+    assert got[2]["metadata"] == {"a": 1} and got[2]["wide"].dtype == np.float64
+    assert got[2]["wide"].tolist() == [1.0, 1.0] and got[2]["flat"].tolist() == [[1.0, 1.0], [1.0, 1.0]]
     assert got[3]["naive"] == given[3]["naive"] and np.array_equal(got[3]["embedding"], vector)
     assert isinstance(got[4], MemoryDraft) and got[4].tags == ("t",)
     wide = np.arange(12, dtype=np.float32)

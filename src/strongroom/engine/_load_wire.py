@@ -186,7 +186,7 @@ class _Pickler(pickle.Pickler):
             if isinstance(value, plain):
                 return plain, (plainly(value),)
         if isinstance(value, np.ndarray):
-            return list, (value.tolist(),)
+            return _array, _parts_of(np.asarray(value))
         if isinstance(value, np.number | np.bool_):
             return _number, (value.dtype.str, value.tobytes())
         if isinstance(value, Mapping):
@@ -196,6 +196,17 @@ class _Pickler(pickle.Pickler):
 
 def _vector(raw: bytes) -> NDArray[np.float32]:
     return np.frombuffer(raw, _FLOAT32)
+
+
+def _parts_of(array: NDArray[Any]) -> tuple[str, tuple[int, ...], bytes]:
+    """Type, shape and bytes. One that holds no numbers is refused wherever it stands: its shape is enough."""
+    if array.dtype.kind not in "biufc":
+        array = np.zeros(array.shape, np.bool_)
+    return array.dtype.str, array.shape, array.tobytes()
+
+
+def _array(kind: str, shape: tuple[int, ...], raw: bytes) -> NDArray[Any]:
+    return np.frombuffer(raw, kind).reshape(shape)
 
 
 def _number(kind: str, raw: bytes) -> Any:
@@ -225,5 +236,17 @@ class _Unpickler(pickle.Unpickler):
         return found
 
 
-_NAMED: Final[tuple[Any, ...]] = (*_KNOWN, _vector, _number, dict, list, tuple, str, bytes, int, float)
+_NAMED: Final[tuple[Any, ...]] = (
+    *_KNOWN,
+    _vector,
+    _array,
+    _number,
+    dict,
+    list,
+    tuple,
+    str,
+    bytes,
+    int,
+    float,
+)
 _MADE: Final[dict[tuple[str, str], Any]] = {(made.__module__, made.__qualname__): made for made in _NAMED}
