@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
+import duckdb
 import numpy as np
 import pytest
 
-from strongroom.errors import ClosedError, InternalError, InvalidFilterError
+from strongroom.errors import ClosedError, InternalError, InvalidFilterError, OperationTimeoutError
 from strongroom.model import Filter, Memory
 from strongroom.recall import columnar
+from strongroom.recall._cursors import OWN
 from strongroom.recall._in_passing import ASKED_MAX, BARE, SMALL_ROWS
 from strongroom.recall._ivf import InvertedLists
 from strongroom.recall._weight import TABLE_BYTES
@@ -234,3 +237,53 @@ def test_a_small_index_counts_a_few_kilobytes(store: ColumnarStore) -> None:
     index.close()
     assert 10 * 384 * 4 < waiting < 64 << 10
     assert 10 * 384 * 2 < taken < 40 << 10
+
+
+class Stubborn:
+    """A connection whose transaction does not end when it is told to: an interrupt came just then."""
+
+    def __init__(self, cursor: Any) -> None:
+        self._cursor = cursor
+        self.tries = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cursor, name)
+
+    def execute(self, statement: str, *given: Any) -> Any:
+        if statement == "ROLLBACK" and not self.tries:
+            self.tries = 1
+            raise duckdb.InterruptException("INTERRUPT Error: Interrupted!")
+        return self._cursor.execute(statement, *given)
+
+
+def test_a_transaction_that_was_not_rolled_back_is_in_nobody_s_way(store: ColumnarStore) -> None:
+    """When the time limit strikes while a question in passing is taken back, that question is told so; those
+    after it, of this and of other namespaces, find what is there now, and never the rows of the first one."""
+    small, other, own = (store.table(n, f"acme/n{n}") for n in range(3))
+    small.append([(rid, memory(rid), rid + 1) for rid in range(10)])
+    other.append([(0, memory(100), 1)])
+    own.append([(0, memory(200), 1)])
+    own.flush()
+    stubborn = Stubborn(store.sql_cursor())
+    store._cursors._idle.clear()
+    store._cursors._idle.append(stubborn)
+    with pytest.raises(OperationTimeoutError):
+        small.count(ALL, now_us=NOW_US)
+    assert stubborn.tries == 1
+    own.append([(1, memory(201), 2)])
+    assert own.count(ALL, now_us=NOW_US) == 2
+    assert other.count(ALL, now_us=NOW_US) == 1
+    assert small.count(ALL, now_us=NOW_US) == 10
+    assert left_in_shared(store) == 0
+
+
+def test_our_own_connection_comes_back_without_a_transaction(store: ColumnarStore) -> None:
+    """Also when Ctrl-C comes between the beginning of a change and its end."""
+    table = store.table(1, "acme/notes")
+    for _ in range(2 * OWN):
+        with pytest.raises(KeyboardInterrupt), store.own_cursor() as cursor:
+            cursor.execute("BEGIN TRANSACTION")
+            raise KeyboardInterrupt
+    table.append([(0, memory(0), 1)])
+    table.flush()
+    assert table.count(ALL, now_us=NOW_US) == 1

@@ -66,17 +66,23 @@ class Cursors:
             cursor = self._idle.pop()
         except IndexError:
             cursor = self._connection.cursor()
+        done = False
         try:
             if watched:
                 with self._watchdog.watch(cursor):
                     yield cursor
             else:
                 yield cursor
+            done = True
         except duckdb.Error as e:
             raise self._translated(e) from None
         finally:
-            _end_result(cursor)
-            self._idle.append(cursor)
+            if done:
+                _end_result(cursor)
+                self._idle.append(cursor)
+            else:  # an interrupt may have left a transaction open, in which others would find old rows
+                with suppress(duckdb.Error):
+                    cursor.close()
             if self.closed:
                 self._close_idle()
 
@@ -88,11 +94,16 @@ class Cursors:
             ClosedError, LimitExceededError, InternalError.
         """
         cursor = self._take_own()
+        done = False
         try:
             yield cursor
+            done = True
         except duckdb.Error as e:
             raise self._translated(e) from None
         finally:
+            if not done:  # Ctrl-C may have come between a transaction and its end
+                with suppress(duckdb.Error):
+                    cursor.execute("ROLLBACK")
             _end_result(cursor)
             self._own.put(cursor)
             if self.closed:

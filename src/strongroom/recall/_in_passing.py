@@ -33,7 +33,7 @@ def answer_in_passing(
     fetch: Callable[[Any], _T],
 ) -> _T:
     """What ``fetch`` makes of a statement over ``BARE``, as if ``rows`` lay there; the engine's errors pass
-    through."""
+    through, also that of the end: then the cursor is of no more use."""
     try:
         if rows:
             cursor.register("arriving", arrow_batch(rows))
@@ -42,6 +42,6 @@ def answer_in_passing(
             cursor.execute(f"INSERT INTO {BARE} SELECT * FROM arriving")  # noqa: S608
         return fetch(cursor.execute(statement, parameters))
     finally:
-        with suppress(duckdb.Error):  # the engine may have rolled back by itself
+        with suppress(duckdb.TransactionException):  # the engine may have rolled back by itself
             cursor.execute("ROLLBACK")
         cursor.unregister("arriving")  # last: while a transaction has failed nothing can be taken back
