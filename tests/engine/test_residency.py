@@ -11,11 +11,13 @@ import pytest
 from tests.support.word_model import WordModel
 
 import strongroom
-from strongroom.config import Config, EmbeddingConfig, RecallConfig
-from strongroom.engine import Room
+from strongroom.config import AccessConfig, Config, EmbeddingConfig, RecallConfig
+from strongroom.engine import Room, Session
 from strongroom.engine import _residency as residency_module
 from strongroom.engine._registry import NamespaceEntry
 from strongroom.engine._residency import FIXED_BYTES
+from strongroom.errors import MemoryNotFoundError
+from strongroom.model import NamespacePattern, Principal, Scope
 from strongroom.recall import NamespaceIndex
 
 BUDGET = 5 * (FIXED_BYTES + 2_000)  # three with three memories each, and one that is to be closed
@@ -111,6 +113,53 @@ def test_a_question_over_more_namespaces_than_fit_is_answered_at_once(
     assert sorted(loads) == sorted(2 * NAMESPACES)
     indexes.residency.tend()
     assert not indexes.residency._leaving
+
+
+def test_what_policies_ask_of_a_memory_is_answered_however_little_fits(
+    tmp_path: Path, model: WordModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading, changing, deleting and counting memories of which policies permit some: the index that is
+    asked stays open until it has answered, though it is let go at once and nobody searches."""
+    monkeypatch.setattr(residency_module, "REST_S", 0.0)
+    (tmp_path / "data" / "policies").mkdir(parents=True)
+    (tmp_path / "data" / "policies" / "notes.cedar").write_text(
+        '@id("notes") permit(principal, action, resource)'
+        ' when { !(resource is Memory) || resource.kind == "note" };'
+    )
+    config = Config(
+        embedding=EmbeddingConfig(dimensions=64),
+        access=AccessConfig(policy_directory="policies"),
+        recall=RecallConfig(resident_bytes_max=1),
+    )
+    strongroom.init(tmp_path / "data", config=config)
+    with strongroom.open(tmp_path / "data", provider=model) as room:
+        kept = [room.store(f"train {n}", namespace="team/a", kind=("note", "fact")[n % 2]) for n in range(4)]
+        room.store("ferry", namespace="team/b")
+        room.flush()
+        indexes = room.engine.indexes
+        second = room.engine.registry.get("team/b")
+        assert second is not None
+        ready = indexes.ready
+
+        def pushed_out(entry: NamespaceEntry) -> NamespaceIndex:
+            index = ready(entry)
+            ready(second)  # which leaves no room for the first
+            indexes.residency.tend()
+            return index
+
+        monkeypatch.setattr(indexes, "ready", pushed_out)
+        grants = (NamespacePattern.parse("*"),)
+        who = Principal(id="k-test", name="test", scope=Scope.READ_WRITE, grants=grants)
+        session = Session(room.engine, lambda: who, "python", caller=who.id)
+        assert session.get(kept[0].memory_id, namespace="team/a").content == "train 0"
+        with pytest.raises(MemoryNotFoundError):
+            session.get(kept[1].memory_id, namespace="team/a")
+        assert session.update(kept[0].memory_id, namespace="team/a", content="ferry 0").version == 2
+        assert session.stats(["team/a"]).memories == 2
+        assert session.delete(kept[0].memory_id, namespace="team/a")
+        assert evicted(room) >= 5
+        indexes.residency.tend()
+        assert not indexes.residency._leaving
 
 
 def test_what_is_let_go_counts_until_it_is_closed(small: Room, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,9 +44,10 @@ def counts(call: Call, entry: NamespaceEntry) -> Counts:
             memories, embedded = engine.ledger.counts(entry.ns, entry.model_no, closed)
         queue = engine.ledger.queue_stats(entry.ns)
         return Counts(memories, embedded, queue.pending, queue.dead)
-    index = engine.indexes.ready(entry)
-    index.prepare()
-    memories, embedded = index.table.tally(seen)
+    with engine.indexes.residency.asking():
+        index = engine.indexes.ready(entry)
+        index.prepare()
+        memories, embedded = index.table.tally(seen)
     waiting = [row.dead for page in queue_pages(call, entry) for row in page]
     return Counts(memories, embedded, waiting.count(False), waiting.count(True))
 
@@ -61,5 +62,6 @@ def queue_pages(call: Call, entry: NamespaceEntry, dead: bool | None = None) -> 
         if seen == ALL:
             yield list(page)
         else:
-            permitted = within(engine.indexes.ready(entry), [r.memory_id for r in page], seen)
+            with engine.indexes.residency.asking():
+                permitted = within(engine.indexes.ready(entry), [r.memory_id for r in page], seen)
             yield [row for row, allowed in zip(page, permitted, strict=True) if allowed]

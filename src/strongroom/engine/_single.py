@@ -41,7 +41,8 @@ def admit_reading(
         MemoryNotFoundError: it is not within reach.
     """
     for _ in range(ATTEMPTS):
-        found = standing(call.engine.indexes.ready(entry), row.memory_id, reach)
+        with call.engine.indexes.residency.asking():
+            found = standing(call.engine.indexes.ready(entry), row.memory_id, reach)
         if found is None or found.seq != row.seq:
             row = _again(call, entry, row)
             continue
@@ -71,9 +72,10 @@ def known_facts(call: Call, entry: NamespaceEntry, row: SealedRecord) -> tuple[F
         MemoryNotFoundError: it went away meanwhile. StorageBusyError: it changes all the time.
     """
     for _ in range(ATTEMPTS):
-        found = facts_of(call.engine.indexes.ready(entry), row.memory_id)
-        if found is not None and found[1] == row.seq:
-            return found[0], row
+        with call.engine.indexes.residency.asking():
+            facts = facts_of(call.engine.indexes.ready(entry), row.memory_id)
+        if facts is not None and facts[1] == row.seq:
+            return facts[0], row
         row = _again(call, entry, row)
     raise StorageBusyError("the memory changes all the time")
 
