@@ -209,6 +209,7 @@ def test_lists_and_objects_given_as_text_are_understood(server):
 
 def test_grants_hold_and_a_denial_says_nothing_about_what_is_there(server):
     call(server, "store_memory", content="theirs", namespace="theirs/x")
+    call(server, "store_memory", content="ours", namespace=NS)
     key = server.key("read-only", NS, "fresh/*")
     denied = [
         call(server, "store_memory", key, content="x", namespace=NS),
