@@ -9,7 +9,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -227,6 +227,18 @@ def test_ctrl_c_in_a_process_that_reads_its_input_ends_with_130(data: Path) -> N
         assert child.stderr.read() == b"interrupted\n"
 
 
+def ended(*arguments: str, path: Sequence[str] = ()) -> tuple[int, bytes]:
+    """The status of a Python process, and what it said on standard error."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*path, *sys.path])},
+        check=False,
+    )
+    return done.returncode, done.stderr
+
+
 @pytest.mark.parametrize(
     "moment",
     [
@@ -252,14 +264,7 @@ def test_ctrl_c_at_any_moment_ends_in_one_line_and_130(moment: str) -> None:
         "sys.argv = ['strongroom', 'doctor', '--help']\n"
         "from strongroom.cli import main; main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", start],
-        capture_output=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (130, b"interrupted\n")
+    assert ended("-c", start) == (130, b"interrupted\n")
 
 
 def test_ctrl_c_while_a_dataclass_is_made_ends_a_module_that_is_run_with_130(tmp_path: Path) -> None:
@@ -273,14 +278,7 @@ def test_ctrl_c_while_a_dataclass_is_made_ends_a_module_that_is_run_with_130(tmp
         "sys.argv = ['strongroom', '--version']\n"
         "from strongroom.cli import main; main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-m", "interrupted_command"],
-        capture_output=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])},
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (130, b"interrupted\n")
+    assert ended("-m", "interrupted_command", path=[str(tmp_path)]) == (130, b"interrupted\n")
 
 
 def test_ctrl_c_while_a_store_is_opened_says_one_line(data: Path) -> None:
@@ -295,14 +293,7 @@ def test_ctrl_c_while_a_store_is_opened_says_one_line(data: Path) -> None:
         f"sys.argv = ['strongroom', '--data', {str(data)!r}, 'stats']\n"
         "from strongroom.cli import main; main()"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", start],
-        capture_output=True,
-        timeout=60,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
-    assert (done.returncode, done.stderr) == (130, b"interrupted\n")
+    assert ended("-c", start) == (130, b"interrupted\n")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ import pytest
 from tests.engine.conftest import OpenRoom, save_snapshot, snapshot_events
 from tests.engine.test_processes import spawn
 from tests.engine.test_tamper import drop_row, edit, rows
+from tests.support.waiting import until
 from tests.support.word_model import WordModel
 
 import strongroom
@@ -742,14 +743,6 @@ def test_a_snapshot_is_written_when_a_namespace_is_large_and_again_when_it_has_g
         room.engine.indexes._keeper._of(1).not_before_s = 0.0
         (second,) = tended(room)
         assert second != first
-
-
-def until(done: Callable[[], bool]) -> None:
-    for _ in range(1_000):
-        if done():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not happen")
 
 
 def test_what_verifying_and_writing_took_goes_back_to_the_system(

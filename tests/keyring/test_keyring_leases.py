@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from tests.keyring.keyring_tools import CACHE_S, Clock, Keys, Switch, context
+from tests.support.waiting import until
 
 from strongroom.crypto import SecretKey
 from strongroom.errors import KeyMemoryError, KmsKeyDisabledError, KmsUnavailableError, StrongroomError
 from strongroom.keyring import Keyring, LeaseState
 from strongroom.keyring._leases import Leases
-
-
-def until(done: Callable[[], bool]) -> None:
-    """Wait for what happens beside."""
-    for _ in range(1_000):
-        if done():
-            return
-        time.sleep(0.005)
-    raise AssertionError("it did not happen")
 
 
 def settled(ring: Keyring) -> bool:

@@ -11,8 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from uuid import UUID
@@ -23,6 +22,7 @@ from hypothesis import strategies as st
 from tests.kms.contract import CONTEXT, KmsContract
 from tests.kms.moto_service import MotoService, aws_credentials
 from tests.kms.remote import provider_of
+from tests.support.waiting import until
 
 import strongroom
 from strongroom.config import Config, EmbeddingConfig, KeysConfig, load_config, to_toml
@@ -61,15 +61,6 @@ STORE = UUID(CONTEXT["store_id"])
 MEMORY = "00000000-0000-4000-8000-000000000001"
 GENEROUS = AgentLimits(requests_per_s_max=1e6, requests_burst_max=1_000_000)
 QUICK = GuardSettings(attempts_max=2, backoff_ms_base=1, backoff_ms_max=2, failures_max=100)
-
-
-def until(true: Callable[[], bool]) -> None:
-    """Wait until something is so, 10 s at most."""
-    for _ in range(1000):
-        if true():
-            return
-        time.sleep(0.01)
-    raise AssertionError("it did not come to that")
 
 
 class Agents:

@@ -251,8 +251,8 @@ def seal_new(engine: Engine, prepared: list[Prepared], keys: list[DataKey]) -> S
         key.key_id: iter(sealed)
         for (key, _, _), sealed in zip(groups, engine.vault.seal_rows(groups), strict=True)
     }
-    groups.clear()
-    by_key.clear()
+    for _, _, rows in groups:  # what is overwritten below lies nowhere else
+        rows.clear()
     sealed_rows: list[list[bytes]] = []
     for p, key in zip(prepared, keys, strict=True):
         own = made[key.key_id]
